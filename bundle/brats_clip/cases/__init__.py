@@ -1,0 +1,42 @@
+"""Find, check, list and read the cases of a data set."""
+
+from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
+from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
+from .find import LeftOut, Survey, find_cases, find_problems, survey
+from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of, split_channel
+from .report import is_report_path, read_report
+from .split import SECTIONS, fold_of, split_patients
+from .volume import Volume, read_volume
+
+__all__ = [
+    "MSD_CHANNELS",
+    "NAMINGS",
+    "REFERENCE",
+    "SECTIONS",
+    "SEQUENCES",
+    "UNLABELED",
+    "CaseCheck",
+    "CaseContent",
+    "LeftOut",
+    "Naming",
+    "Survey",
+    "Volume",
+    "check_case",
+    "check_cases",
+    "find_cases",
+    "find_problems",
+    "fold_of",
+    "is_report_path",
+    "load_cases",
+    "load_datalist",
+    "make_datalist",
+    "parse_name",
+    "patient_of",
+    "read_case",
+    "read_report",
+    "read_volume",
+    "split_channel",
+    "split_patients",
+    "survey",
+    "write_datalist",
+]

@@ -1,0 +1,187 @@
+"""Write and read the datalist: which cases there are, in which section, in the Decathlon's style."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path, PurePath
+
+from ..errors import CaseError, InputError
+from .check import CaseCheck
+from .find import survey
+from .naming import SEQUENCES, patient_of, split_channel
+from .report import is_report_path
+from .split import SECTIONS, fold_of, split_patients
+
+UNLABELED = "unlabeled"
+LABELS = {"0": "background", "1": "NCR", "2": "ED", "4": "ET"}
+
+
+def make_datalist(
+    cases: Iterable[dict],
+    root: str | PathLike,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    folds: int = 5,
+    seed: int = 0,
+    checks: Iterable[CaseCheck] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> dict:
+    """Put cases into sections.
+
+    Args:
+        cases: as from ``find_cases(root)``.
+        root: the folder that the paths in the datalist are relative to.
+        fractions: shares of training, validation and testing, counted in patients; see ``split_patients``.
+        folds: number of folds over training and validation together, for cross-validation; 0 for none.
+        seed: of the split and of the folds.
+        checks: results of ``check_cases``, to record the label conventions found.
+        left_out: why other cases are not in the list, to record it.
+
+    Returns:
+        ``training``, ``validation`` and ``testing``, lists of cases with a label, and ``unlabeled``, those without;
+        paths with forward slashes; and what describes them: name, description, seed, fractions, folds, sequences,
+        labels, label_conventions, number, left_out.
+
+    Raises:
+        InputError: if the fractions are not three shares of 1, or ``folds`` is below 0.
+    """
+    if folds < 0:
+        raise InputError("folds", str(folds), "0 (none) or more")
+    root = Path(root).expanduser().absolute()
+    cases = sorted(cases, key=lambda case: case["case"])
+    sections = split_patients((patient_of(c["case"]) for c in cases if "label" in c), fractions, seed)
+    lists: dict[str, list[dict]] = {section: [] for section in (*SECTIONS, UNLABELED)}
+    for case in cases:
+        patient = patient_of(case["case"])
+        section = sections[patient] if "label" in case else UNLABELED
+        entry = {key: _relative(value, root) if _is_path(key, value) else value for key, value in case.items()}
+        # The test cases stay out of every fold, so that cross-validation never trains on them.
+        if folds and section in ("training", "validation"):
+            entry["fold"] = fold_of(patient, folds, seed)
+        lists[section].append(entry)
+    return {
+        "name": root.name,
+        "description": f"Made by prepare_brats. Paths are relative to the folder {root.name}.",
+        "seed": seed,
+        "fractions": list(fractions),
+        "folds": folds,
+        "sequences": list(SEQUENCES),
+        "labels": LABELS,
+        "label_conventions": dict(Counter(check.label_convention for check in checks if check.label_convention)),
+        "left_out": dict(left_out or {}),
+        "number": {section: len(entries) for section, entries in lists.items()},
+        **lists,
+    }
+
+
+def write_datalist(datalist: dict, path: str | PathLike) -> None:
+    """Write a datalist as JSON, whole or not at all.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as reason:
+        partial.unlink(missing_ok=True)
+        raise InputError(path, f"that it cannot be written ({reason.strerror})", "a path to write to") from reason
+
+
+def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section: str | Sequence[str]) -> list[dict]:
+    """Read the cases of one or more sections, with absolute paths.
+
+    Args:
+        datalist: JSON file of ``scripts/prepare_brats.py``.
+        dataset_dir: the folder that its paths are relative to.
+        section: ``training``, ``validation``, ``testing``, ``unlabeled``, or a list of them.
+
+    Raises:
+        InputError: if the file is missing or no datalist, or a section is missing or (all of them) empty.
+        CaseError: if a case lacks a sequence, or a file that it names does not exist.
+    """
+    content = _read_json(datalist)
+    names = [section] if isinstance(section, str) else list(section)
+    lists = {key: value for key, value in content.items() if isinstance(value, list) and _is_section(value)}
+    there = ", ".join(f"{key} ({len(value)})" for key, value in lists.items())
+    for name in names:
+        if name not in lists:
+            raise InputError(datalist, f"no section {name!r}", f"one of {there or ', '.join(SECTIONS)}")
+    entries = [entry for name in names for entry in lists[name]]
+    if not entries:
+        raise InputError(datalist, f"no case in {' and '.join(map(repr, names))}", f"cases; there are {there}")
+    root = Path(dataset_dir).expanduser().absolute()
+    if not root.is_dir():
+        raise InputError(root, "no such folder", f"the folder that the paths in {datalist} are relative to")
+    cases = [_resolve(entry, root, datalist) for entry in entries]
+    absent = [path for case in cases for path in _paths(case) if not path.is_file()]
+    if absent:
+        more = f" ({len(absent)} files are missing)" if len(absent) > 1 else ""
+        raise CaseError(absent[0], f"no file{more}", f"the file named in {datalist}, below {root}")
+    return cases
+
+
+def load_cases(dataset_dir: str | PathLike, report: str = "") -> list[dict]:
+    """Find the cases of a folder for inference: all of them, or none.
+
+    Args:
+        dataset_dir: a folder of cases, or of one.
+        report: path or text of the report of the only case; "" takes the reports found beside the images.
+
+    Raises:
+        InputError: if there is no case, or a report is given and there are several.
+        CaseError: if a case is incomplete, naming all that are, or occurs twice.
+    """
+    found = survey(dataset_dir)
+    incomplete = [left_out for left_out in found.left_out if left_out.has_images]
+    if incomplete:
+        reasons = "; ".join(left_out.error.found for left_out in incomplete)
+        raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", "four sequences for every case")
+    if not found.cases:
+        raise found.left_out[0].error
+    return found.cases
+
+
+def _read_json(datalist: str | PathLike) -> dict:
+    expected = "a datalist, as scripts/prepare_brats.py writes it"
+    try:
+        content = json.loads(Path(datalist).read_text(encoding="utf-8"))
+    except FileNotFoundError as reason:
+        raise InputError(datalist, "no file", expected) from reason
+    except json.JSONDecodeError as reason:
+        found = f"malformed JSON at line {reason.lineno}, column {reason.colno} ({reason.msg})"
+        raise InputError(datalist, found, expected) from reason
+    except (OSError, UnicodeDecodeError) as reason:
+        raise InputError(datalist, f"a file that cannot be read ({reason})", expected) from reason
+    if not isinstance(content, dict):
+        raise InputError(datalist, f"a JSON {type(content).__name__}", expected)
+    return content
+
+
+def _is_section(value: list) -> bool:
+    return all(isinstance(entry, dict) for entry in value)
+
+
+def _is_path(key: str, value: object) -> bool:
+    return bool(value) and (key in (*SEQUENCES, "label") or (key == "report" and is_report_path(value)))
+
+
+def _relative(value: str | PathLike, root: Path) -> str:
+    return PurePath(os.path.relpath(value, root)).as_posix()
+
+
+def _resolve(entry: dict, root: Path, datalist: str | PathLike) -> dict:
+    if missing := [sequence for sequence in SEQUENCES if not isinstance(entry.get(sequence), str)]:
+        name = entry.get("case", f"with {', '.join(map(str, entry)) or 'no entries'}")
+        raise CaseError(datalist, f"case {name} without {', '.join(missing)}", f"paths by {', '.join(SEQUENCES)}")
+    return {key: str(root / value) if _is_path(key, value) else value for key, value in entry.items()}
+
+
+def _paths(case: dict) -> set[Path]:
+    return {Path(split_channel(value)[0]) for key, value in case.items() if _is_path(key, value)}

@@ -1,0 +1,165 @@
+"""Find the cases below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from ..errors import CaseError, InputError
+from .naming import (
+    MSD_CHANNELS,
+    MSD_FILE,
+    MSD_FOLDERS,
+    MSD_NAME,
+    SEQUENCES,
+    STRAY_LABEL,
+    Naming,
+    describe_namings,
+    parse_name,
+)
+
+
+@dataclass
+class LeftOut:
+    """Files that make no complete case, and why. ``has_images`` is False for a label or a report on its own."""
+
+    case: str
+    error: InputError
+    has_images: bool = True
+
+
+@dataclass
+class Survey:
+    """What lies below a folder: complete cases, those left out, and the number of complete cases per naming."""
+
+    cases: list[dict] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    namings: Counter[str] = field(default_factory=Counter)
+
+
+def find_cases(root: str | PathLike) -> list[dict]:
+    """Find every complete case below ``root``, or in it when it is the folder of one case.
+
+    Args:
+        root: folder in the layout of BraTS 2018-2024 or of MSD Task01, nested as deep as it likes.
+
+    Returns:
+        One dict per case, sorted by id: ``case``, ``t1``, ``t1ce``, ``t2``, ``flair`` and, where there is one,
+        ``label`` and ``report``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
+
+    Raises:
+        InputError: if ``root`` is no folder, or holds no complete case.
+        CaseError: if a case id occurs twice.
+    """
+    found = survey(root)
+    if not found.cases:
+        first = found.left_out[0].error
+        raise InputError(root, f"no complete case, {len(found.left_out)} left out, first: {first}", "a complete case")
+    return found.cases
+
+
+def find_problems(root: str | PathLike) -> list[InputError]:
+    """Say which files below ``root`` make no complete case, and why. Raises as ``survey`` does."""
+    return [left_out.error for left_out in survey(root).left_out]
+
+
+def survey(root: str | PathLike) -> Survey:
+    """Find complete and incomplete cases below ``root`` by their file names; no file is opened.
+
+    Raises:
+        InputError: if ``root`` is no folder, or nothing in it is named like a file of a case.
+        CaseError: if a case id occurs twice.
+    """
+    root = Path(root).expanduser().absolute()
+    if not root.is_dir():
+        raise InputError(root, "a file" if root.exists() else "no such folder", "a folder of cases")
+    found = Survey()
+    folders: dict[str, Path] = {}
+    for folder, files in _walk(root, found):
+        for case, naming, outcome in (*_msd_cases(folder, files), *_cases(folder, files)):
+            if isinstance(outcome, LeftOut):
+                found.left_out.append(outcome)
+            else:
+                found.cases.append(outcome)
+                found.namings[naming] += 1
+            if not isinstance(outcome, LeftOut) or outcome.has_images:
+                if case in folders:
+                    raise CaseError(root, f"case {case} in both {folders[case]} and {folder}", "each case id once")
+                folders[case] = folder
+    if not found.cases and not found.left_out:
+        raise InputError(root, "no case", f"files named {describe_namings()}, in this folder or below it")
+    found.cases.sort(key=lambda case: case["case"])
+    found.left_out.sort(key=lambda left_out: left_out.case)
+    return found
+
+
+def _walk(root: Path, found: Survey) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every folder once, links followed, with its file names; hidden ones (``._x`` of macOS) are skipped."""
+
+    def unreadable(error: OSError) -> None:
+        problem = CaseError(error.filename, f"a folder that cannot be opened ({error.strerror})", "read permission")
+        found.left_out.append(LeftOut(Path(error.filename).name, problem, has_images=False))
+
+    seen = set()
+    for folder, subfolders, files in os.walk(root, onerror=unreadable, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up would never end
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        yield Path(folder), sorted(name for name in files if not name.startswith("."))
+
+
+def _cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | LeftOut]]:
+    """Yield (id, naming, case or why it is left out) for BraTS files of one folder."""
+    groups: dict[tuple[str, Naming], dict[str, list[str]]] = {}
+    msd = set(_msd_files(folder, files))
+    for name in files:
+        parsed = parse_name(name)
+        if parsed and parsed[0] not in msd:
+            case, role, naming = parsed
+            groups.setdefault((case, naming), {}).setdefault(role, []).append(name)
+    strays = [name for name in files if STRAY_LABEL.fullmatch(name)]
+    if strays and len(groups) == 1:
+        next(iter(groups.values())).setdefault("label", strays)
+    for (case, naming), roles in groups.items():
+        yield case, naming.name, _complete(case, naming, folder, roles)
+
+
+def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str]]) -> dict | LeftOut:
+    present = [sequence for sequence in SEQUENCES if sequence in roles]
+    if not present:
+        names = ", ".join(name for group in roles.values() for name in group)
+        problem = CaseError(folder, f"{names} without images", f"the four sequences of case {case} beside it")
+        return LeftOut(case, problem, has_images=False)
+    if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
+        wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)
+        return LeftOut(case, CaseError(folder, f"case {case} without {', '.join(missing)}", f"{wanted} (or .nii)"))
+    if twice := [names for names in roles.values() if len(names) > 1]:
+        return LeftOut(case, CaseError(folder, f"both {' and '.join(twice[0])}", "one file of each kind"))
+    keys = [key for key in (*SEQUENCES, "label", "report") if key in roles]
+    return {"case": case, **{key: str(folder / roles[key][0]) for key in keys}}
+
+
+def _msd_files(folder: Path, files: list[str]) -> dict[str, str]:
+    """Case ids and file names of the MSD 4D images in a folder."""
+    if folder.name not in MSD_FOLDERS:
+        return {}
+    return {match["case"]: name for name in files if (match := MSD_FILE.fullmatch(name))}
+
+
+def _msd_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict]]:
+    """Yield (id, naming, case) for the MSD images of one folder; their labels lie in the folder beside it."""
+    for case_id, name in _msd_files(folder, files).items():
+        case = {"case": case_id, **{s: f"{folder / name}#{MSD_CHANNELS[s]}" for s in SEQUENCES}}
+        label = folder.parent / MSD_FOLDERS[folder.name] / name
+        if label.is_file():
+            case["label"] = str(label)
+        if f"{case_id}_report.txt" in files:
+            case["report"] = str(folder / f"{case_id}_report.txt")
+        yield case_id, MSD_NAME, case

@@ -1,0 +1,121 @@
+"""How public data sets name the files of a case, as data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import PurePath
+
+from ..labels import BRATS_2018, BRATS_2023, MSD
+
+SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
+# Its grid is the one that the image, the label and every result of a case are on.
+REFERENCE = "t1ce"
+
+_NIFTI = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True, eq=False)
+class Naming:
+    """One way of naming files: ``<case id><ending>.nii.gz``, and ``.txt`` for the report.
+
+    Args:
+        name: for people.
+        endings: what follows the case id, for each of t1, t1ce, t2, flair, label and report; the first is the usual.
+        convention: what the label values mean under this naming (a key of ``labels.CONVENTIONS``).
+    """
+
+    name: str
+    endings: dict[str, tuple[str, ...]]
+    convention: str
+
+    def pattern(self, role: str) -> str:
+        """File name to expect for ``role``, for messages."""
+        return f"CASE{self.endings[role][0]}" + (".txt" if role == "report" else ".nii.gz")
+
+
+NAMINGS: tuple[Naming, ...] = (
+    Naming(
+        "BraTS 2018-2021",
+        {
+            "t1": ("_t1",),
+            "t1ce": ("_t1ce",),
+            "t2": ("_t2",),
+            "flair": ("_flair",),
+            "label": ("_seg",),
+            # TextBraTS adds its reports to BraTS 2020 folders under the second name.
+            "report": ("_report", "_flair_text"),
+        },
+        BRATS_2018,
+    ),
+    Naming(
+        "BraTS 2023 and later",
+        {
+            "t1": ("-t1n",),
+            "t1ce": ("-t1c",),
+            "t2": ("-t2w",),
+            "flair": ("-t2f",),
+            "label": ("-seg",),
+            "report": ("-report",),
+        },
+        BRATS_2023,
+    ),
+)
+
+# BraTS 2020 ships the label of Training_355 as W39_1998.09.19_Segm.nii: it belongs to the only case in its folder.
+STRAY_LABEL = re.compile(r".+_segm\.nii(\.gz)?$", re.IGNORECASE)
+
+MSD_NAME = "MSD Task01_BrainTumour"
+MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
+MSD_FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+MSD_CHANNELS: dict[str, int] = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
+
+_CHANNEL = re.compile(r"(?P<path>.+\.nii(?:\.gz)?)#(?P<channel>\d+)")
+
+# What of an id is the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
+_PATIENT = (
+    re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d+", re.IGNORECASE),
+    re.compile(r"(?P<patient>Brats1[789]_.+)_\d+", re.IGNORECASE),
+)
+
+
+def parse_name(file_name: str) -> tuple[str, str, Naming] | None:
+    """Read a file name as ``(case id, role, naming)``; None if no naming fits. Upper and lower case count as equal."""
+    lower = file_name.lower()
+    for naming in NAMINGS:
+        for role, endings in naming.endings.items():
+            extensions = (".txt",) if role == "report" else _NIFTI
+            for tail in (ending + extension for ending in endings for extension in extensions):
+                if lower.endswith(tail) and len(file_name) > len(tail):
+                    return file_name[: -len(tail)], role, naming
+    return None
+
+
+def split_channel(source: str | PathLike) -> tuple[str, int | None]:
+    """Split ``"imagesTr/BRATS_001.nii.gz#0"``, one channel of a 4D file, into path and channel (None for a 3D file)."""
+    match = _CHANNEL.fullmatch(str(source))
+    return (match["path"], int(match["channel"])) if match else (str(source), None)
+
+
+def patient_of(case_id: str) -> str:
+    """Name the patient of a case: cases of one patient must never be split over sections."""
+    for pattern in _PATIENT:
+        if match := pattern.fullmatch(case_id):
+            return match["patient"]
+    return case_id
+
+
+def convention_of_name(source: str | PathLike) -> str | None:
+    """Name the label convention that the name of an image or label file suggests, None if it suggests none."""
+    name = PurePath(split_channel(source)[0]).name
+    if MSD_FILE.fullmatch(name):
+        return MSD
+    parsed = parse_name(name)
+    return parsed[2].convention if parsed else None
+
+
+def describe_namings() -> str:
+    """List the file names that are looked for, for messages."""
+    names = [", ".join(naming.pattern(s) for s in SEQUENCES) + f" ({naming.name})" for naming in NAMINGS]
+    return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})"])

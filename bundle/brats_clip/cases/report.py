@@ -1,0 +1,52 @@
+"""Read the report of a case."""
+
+from __future__ import annotations
+
+import unicodedata
+from os import PathLike
+from pathlib import Path
+
+from ..errors import ReportError
+
+_EXPECTED = "a report as UTF-8 text"
+
+
+def is_report_path(value: str | PathLike) -> bool:
+    """Tell a path to a .txt file from the text of a report."""
+    return not isinstance(value, str) or (value.lower().endswith(".txt") and "\n" not in value)
+
+
+def read_report(value: str | PathLike | None, where: str = "report") -> str:
+    """Return the text of a report.
+
+    Args:
+        value: path to a .txt file, or the text itself; None or "" mean that there is no report.
+        where: what to name in an error about a text that is no file.
+
+    Returns:
+        The text without white space around it; "" for no report.
+
+    Raises:
+        ReportError: if the file is missing, empty, or holds anything but UTF-8 text.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    if not is_report_path(value):
+        return _check_text(value, where)
+    try:
+        text = Path(value).read_bytes().decode("utf-8-sig")
+    except OSError as reason:
+        found = "no file" if isinstance(reason, FileNotFoundError) else f"an unreadable file ({reason.strerror})"
+        raise ReportError(value, found, _EXPECTED) from reason
+    except UnicodeDecodeError as reason:
+        raise ReportError(value, f"the byte 0x{reason.object[reason.start]:02x}", _EXPECTED) from reason
+    if not text.strip():
+        raise ReportError(value, "an empty file", f"{_EXPECTED}; remove the file if there is no report")
+    return _check_text(text, value)
+
+
+def _check_text(text: str, where: str | PathLike) -> str:
+    control = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r\f\v"), None)
+    if control is not None:
+        raise ReportError(where, f"binary data (the control character 0x{ord(control):02x})", _EXPECTED)
+    return text.strip()

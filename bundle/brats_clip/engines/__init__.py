@@ -1,0 +1,36 @@
+"""What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
+
+from .brain_inferer import BrainInferer
+from .case_cache import hash_case
+from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
+from .curves import CurveWriter, read_curves
+from .early_stop import EarlyStop
+from .epoch_seed import EpochSeed
+from .evaluation_handler import EvaluationWriter
+from .fusion_loss import FusionLoss
+from .gradient_clip import GradientClip
+from .inference_handler import CaseWriter
+from .plain_errors import plain_message, speak_plainly
+from .region_metric import region_output
+from .take_logits import TakeLogits
+
+__all__ = [
+    "BestModel",
+    "BrainInferer",
+    "CaseWriter",
+    "CurveWriter",
+    "EarlyStop",
+    "EpochCheckpoint",
+    "EpochSeed",
+    "EvaluationWriter",
+    "FusionLoss",
+    "GradientClip",
+    "LoadWeights",
+    "TakeLogits",
+    "hash_case",
+    "load_weights",
+    "plain_message",
+    "read_curves",
+    "region_output",
+    "speak_plainly",
+]

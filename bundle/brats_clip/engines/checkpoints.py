@@ -1,0 +1,141 @@
+"""Checkpoints that survive a kill: each is written beside its place and moved there when complete."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+
+from ..errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+
+def load_weights(path: str | Path, device: str | torch.device = "cpu") -> dict:
+    """Read a state dict.
+
+    Raises:
+        WeightsError: if the file is missing, or is no file of weights.
+    """
+    expected = "a state dict, as training writes it to checkpoints/model.pt"
+    if not Path(path).is_file():
+        raise WeightsError(path, "no file", expected)
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as reason:
+        raise WeightsError(
+            path, f"a file that torch cannot load ({str(reason).splitlines()[0][:80]})", expected
+        ) from None
+    if not isinstance(content, dict):
+        raise WeightsError(path, f"a {type(content).__name__}", expected)
+    return content
+
+
+class LoadWeights:
+    """Load weights into a network before the engine starts, strictly: a checkpoint of another network is an error.
+
+    MONAI's CheckpointLoader skips keys that do not fit, and the network would answer with what it was initialised to.
+
+    Args:
+        path: a file with the network's state dict.
+        network: which to load.
+        only_fresh: leave the network alone when the engine goes on from an epoch, as a resumed training does.
+    """
+
+    def __init__(self, path: str, network: torch.nn.Module, only_fresh: bool = False) -> None:
+        self.path, self.network, self.only_fresh = path, network, only_fresh
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.only_fresh and engine.state.epoch > 0:
+            return
+        target = getattr(self.network, "module", self.network)
+        try:
+            target.load_state_dict(load_weights(self.path))
+        except WeightsError as error:
+            raise WeightsError(self.path, error.found, error.expected) from None
+
+
+class EpochCheckpoint:
+    """Save all that a training needs to go on, after each ``interval`` epochs.
+
+    MONAI's CheckpointSaver writes in place, so a kill while it saves would leave a torn last checkpoint.
+
+    Args:
+        folder: where checkpoints go; made if missing.
+        objects: what to save and restore, each with ``state_dict``; the trainer is added.
+        interval: epochs between checkpoints.
+        keep: how many of the last ones stay.
+    """
+
+    def __init__(self, folder: str, objects: Mapping, interval: int = 1, keep: int = 2) -> None:
+        self.folder, self.objects = Path(folder), dict(objects)
+        self.interval, self.keep = interval, keep
+
+    def attach(self, engine: Engine) -> None:
+        save = Checkpoint(
+            {**self.objects, "trainer": engine},
+            DiskSaver(str(self.folder), create_dir=True, require_empty=False, atomic=True),
+            n_saved=self.keep,
+            filename_pattern="checkpoint_epoch={global_step}.pt",
+            global_step_transform=lambda engine, _: engine.state.epoch,
+        )
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), save)
+
+    def latest(self) -> Path | None:
+        """The checkpoint of the last epoch, None if there is none."""
+        found = {int(p.stem.split("=")[1]): p for p in self.folder.glob("checkpoint_epoch=*.pt")}
+        return found[max(found)] if found else None
+
+    def resume(self, engine: Engine) -> bool:
+        """Restore everything from the last checkpoint; False if there is none. ``max_epochs`` stays as configured."""
+        path = self.latest()
+        if path is None:
+            return False
+        epochs = engine.state.max_epochs
+        content = torch.load(path, map_location="cpu", weights_only=False)
+        Checkpoint.load_objects({**self.objects, "trainer": engine}, content)
+        engine.state.max_epochs = epochs
+        logger.info("resumed from %s (epoch %d of %d)", path, engine.state.epoch, epochs)
+        return True
+
+
+class BestModel:
+    """Keep the weights of the best validation as ``folder/filename``: a plain state dict, ready to ship.
+
+    Attach to the evaluator.
+
+    Args:
+        folder: where the weights go; made if missing.
+        model: whose weights.
+        metric: key metric that decides, the higher the better.
+        filename: the file's name.
+    """
+
+    def __init__(self, folder: str, model: torch.nn.Module, metric: str, filename: str = "model.pt") -> None:
+        self.model, self.metric, self.filename = model, metric, filename
+        self.best = float("-inf")
+        self._save = DiskSaver(folder, create_dir=True, require_empty=False, atomic=True)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        score = float(engine.state.metrics[self.metric])
+        if score > self.best:
+            self.best = score
+            self._save(self.model.state_dict(), self.filename)
+
+    def state_dict(self) -> dict:
+        """The best score, so that a resumed training does not replace a better model by a worse one."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.best = state["best"]

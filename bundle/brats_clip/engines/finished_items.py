@@ -1,0 +1,112 @@
+"""What an evaluator holds after an iteration, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from ..errors import InputError, LabelError
+
+# Far below a voxel, above what inverting a chain of transforms in float32 loses.
+GRID_TOLERANCE_MM = 0.1
+
+
+def finished_items(engine: Engine) -> list[dict[Hashable, Any]]:
+    """One dictionary per case, of batch and output together; the output wins where both have a key.
+
+    Raises:
+        TypeError: if the engine does not decollate its batches.
+    """
+    batch, output = engine.state.batch, engine.state.output
+    if not (isinstance(batch, list) and isinstance(output, list)):
+        raise TypeError(
+            "this handler needs an evaluator with decollate=True, whose batch and output are lists of dicts"
+        )
+    return [{**b, **o} for b, o in zip(batch, output, strict=True)]
+
+
+def volume_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
+    """The array of ``item[key]``, channels first ``(C, X, Y, Z)``.
+
+    Raises:
+        InputError: if there is no such key or it is no 4D array.
+    """
+    if key not in item:
+        raise InputError(f"case {case}", f"no {key!r}", f"an array ({key!r} in the batch or the output)")
+    value = item[key]
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if array.ndim != 4:
+        raise InputError(f"case {case}", f"{key!r} of shape {array.shape}", "channels first, (C, X, Y, Z)")
+    return array
+
+
+def label_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
+    """The label map ``(X, Y, Z)`` of ``item[key]``, which is ``(1, X, Y, Z)``, as ``uint8``.
+
+    Raises:
+        InputError: if it is missing.
+        LabelError: if it has more than one channel (regions, not labels) or other values than 0, 1, 2, 4.
+    """
+    array = volume_of(item, key, case)
+    if array.shape[0] != 1:
+        raise LabelError(f"case {case}", f"{key!r} with {array.shape[0]} channels", "one label map (1, X, Y, Z)")
+    label = array[0].astype(np.uint8)
+    known = (label <= 4) & (label != 3)
+    if not known.all() or not np.array_equal(label, array[0]):
+        raise LabelError(
+            f"case {case}", f"values in {key!r} that are no labels", "0, 1, 2 and 4 (see brats_clip.labels)"
+        )
+    return label
+
+
+def affine_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
+    """The affine ``(4, 4)``, voxel to RAS mm, of ``item[key]``.
+
+    Raises:
+        InputError: if the value carries none.
+    """
+    value = item.get(key)
+    if not isinstance(value, MetaTensor):
+        raise InputError(f"case {case}", f"{key!r} without an affine", "a MetaTensor, which knows its geometry")
+    return value.affine.detach().cpu().numpy().astype(np.float64)
+
+
+def check_same_place(
+    case: str, prediction: tuple[tuple[int, ...], np.ndarray], other: tuple[tuple[int, ...], np.ndarray], name: str
+) -> None:
+    """Make sure that a prediction lies where it will be compared or shown: a shift of it would look like a result.
+
+    Args:
+        case: the case, for the message.
+        prediction: shape (X, Y, Z) and affine (4, 4) of the prediction.
+        other: those of what it belongs to.
+        name: what that is, for the message.
+
+    Raises:
+        LabelError: if the shapes differ or any corner lies more than 0.1 mm apart.
+    """
+    (shape, affine), (other_shape, other_affine) = prediction, other
+    expected = f"the grid of {name}, {tuple(other_shape)}: was the prediction inverted to the grid of its input?"
+    if tuple(shape) != tuple(other_shape):
+        raise LabelError(f"case {case}", f"a prediction of shape {tuple(shape)}", expected)
+    corners = np.array([[*np.multiply(corner, shape), 1] for corner in np.ndindex(2, 2, 2)])
+    away = float(np.linalg.norm(corners @ (affine - other_affine).T, axis=1).max())
+    if away > GRID_TOLERANCE_MM:
+        raise LabelError(f"case {case}", f"a prediction that lies {away:.3g} mm away", expected)
+
+
+def case_of(item: Mapping[Hashable, Any], key: str) -> str:
+    """The id of a case, fit to name a file or folder.
+
+    Raises:
+        InputError: if it is missing or would leave its folder.
+    """
+    case = str(item.get(key) or "")
+    if not case or case in (".", "..") or any(c in case for c in '/\\:*?"<>|\0'):
+        raise InputError(f"key {key!r} of the case", repr(case), "an id that can name a file")
+    return case

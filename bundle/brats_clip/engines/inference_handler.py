@@ -1,0 +1,190 @@
+"""Write what inference found: one folder per case, with the label map and what is to know about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import monai
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from nibabel.affines import voxel_sizes
+
+from .. import __version__
+from ..cases import REFERENCE, SEQUENCES, split_channel
+from ..errors import InputError
+from ..evaluation.atomic import atomic_write
+from ..evaluation.case_metrics import region_volumes_ml
+from ..evaluation.run_info import sha256_of
+from ..labels import BRATS_2018, CONVENTIONS, ED, ET, NCR, REGIONS, from_internal
+from .finished_items import affine_of, case_of, check_same_place, finished_items, label_of
+
+logger = logging.getLogger(__name__)
+
+_MEANING = {
+    0: "background",
+    NCR: "necrotic or non-enhancing tumour core (NCR)",
+    ED: "oedema (ED)",
+    ET: "enhancing tumour (ET)",
+}
+_REGION_MEANING = {
+    "WT": "whole tumour: NCR, ED and ET",
+    "TC": "tumour core: NCR and ET",
+    "ET": "enhancing tumour: ET",
+}
+
+
+class CaseWriter:
+    """Handler that writes ``OUT/CASE/CASE_seg.nii.gz`` and ``OUT/CASE/CASE.json`` after each iteration.
+
+    The images have the geometry of the input: shape, affine and header codes of the T1ce, ``uint8``. Files appear
+    whole and the JSON last, so a case that has its JSON is complete; a case that fails leaves nothing. Attach it before
+    other handlers of the iteration: the seconds it records run from the iteration's start to this handler.
+
+    Args:
+        output_dir: folder of the results; made when it is missing.
+        labels: ``"brats"`` for one label map, ``"regions"`` for three nested binary maps ``CASE_WT.nii.gz``,
+            ``CASE_TC.nii.gz`` and ``CASE_ET.nii.gz``.
+        convention: what the values of the label map mean, a key of ``labels.CONVENTIONS``.
+        weights: the file of weights in use; its name and SHA-256 are recorded.
+        clip_fingerprint: ``ClipEncoder.fingerprint``, recorded.
+        pred_key: label map (1, X, Y, Z) in the geometry of the input, a MetaTensor, values 0, 1, 2, 4.
+        case_key, report_key: id and report text of the case.
+        report_source_key: where the report came from, if the pipeline keeps it.
+
+    Raises:
+        InputError: for unknown ``labels`` or ``convention``.
+        WeightsError: if there is no file of weights.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        labels: Literal["brats", "regions"] = "brats",
+        convention: str = BRATS_2018,
+        weights: str | os.PathLike | None = None,
+        clip_fingerprint: str | None = None,
+        pred_key: str = "pred",
+        case_key: str = "case",
+        report_key: str = "report",
+        report_source_key: str = "report_source",
+    ) -> None:
+        if labels not in ("brats", "regions"):
+            raise InputError("labels", repr(labels), "'brats' or 'regions'")
+        if convention not in CONVENTIONS:
+            raise InputError("convention", repr(convention), f"one of {', '.join(map(repr, CONVENTIONS))}")
+        self.output_dir = Path(output_dir)
+        self.labels, self.convention = labels, convention
+        self.pred_key, self.case_key = pred_key, case_key
+        self.report_key, self.report_source_key = report_key, report_source_key
+        self._software = {
+            "brats_clip": __version__,
+            "monai": monai.__version__,
+            "torch": torch.__version__,
+            "weights": None if weights is None else Path(weights).name,
+            "weights_sha256": None if weights is None else sha256_of(weights),
+            "clip_fingerprint": clip_fingerprint,
+        }
+        self._started = time.perf_counter()
+
+    def attach(self, engine: Engine) -> None:
+        """Write after each iteration of an evaluator that decollates."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.perf_counter()
+
+    def __call__(self, engine: Engine) -> None:
+        items = finished_items(engine)
+        seconds = (time.perf_counter() - self._started) / len(items)
+        for item in items:
+            self.write(item, device=str(getattr(engine.state, "device", "")) or None, seconds=seconds)
+
+    def write(self, item: Mapping[Hashable, Any], device: str | None = None, seconds: float | None = None) -> Path:
+        """Write one case and return its folder.
+
+        Args:
+            item: the case with its prediction.
+            device: where the network ran.
+            seconds: how long network and post-processing took.
+
+        Raises:
+            InputError: if the id cannot name a folder or the prediction has no geometry.
+            LabelError: if the prediction is no label map or not on the grid of the T1ce.
+        """
+        case = case_of(item, self.case_key)
+        label = label_of(item, self.pred_key, case)
+        affine, header = self._geometry(item, label.shape, case)
+        volumes = region_volumes_ml(label, voxel_sizes(affine))
+        arrays = self._arrays(case, label)
+        facts = {
+            "case": case,
+            "volumes_ml": {region: round(volume, 3) for region, volume in volumes.items()},
+            "files": {name: meaning for name, (_, meaning) in arrays.items()},
+            "shape": list(label.shape),
+            "voxel_mm": [round(float(size), 4) for size in voxel_sizes(affine)],
+            "read": {s: Path(str(item[s])).name for s in SEQUENCES if isinstance(item.get(s), str | os.PathLike)},
+            "report": self._report(item),
+            **self._software,
+            "device": device,
+            "seconds": None if seconds is None else round(seconds, 2),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "notice": "Research use only: not a medical device.",
+        }
+        folder = self.output_dir / case
+        new = not folder.exists()
+        try:
+            with ExitStack() as files:  # closed in reverse: the JSON takes its place last
+                text = files.enter_context(atomic_write(folder / f"{case}.json"))
+                for name, (array, _) in arrays.items():
+                    image = nib.Nifti1Image(array, affine, header)
+                    image.set_data_dtype(np.uint8)
+                    nib.save(image, files.enter_context(atomic_write(folder / name)))
+                text.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except BaseException:
+            if new and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+        sizes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in volumes.items())
+        took = "" if seconds is None else f" ({seconds:.1f} s)"
+        logger.info("%s: %s%s -> %s", case, sizes, took, folder)
+        return folder
+
+    def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
+        """File names with the array and the meaning of its values."""
+        if self.labels == "regions":
+            masks = {region: np.isin(label, values).astype(np.uint8) for region, values in REGIONS.items()}
+            return {f"{case}_{r}.nii.gz": (m, {"0": "outside", "1": _REGION_MEANING[r]}) for r, m in masks.items()}
+        meaning = {str(stored): _MEANING[internal] for stored, internal in CONVENTIONS[self.convention].items()}
+        stored = from_internal(label, self.convention)
+        return {f"{case}_seg.nii.gz": (stored, {"convention": self.convention, "values": meaning})}
+
+    def _geometry(
+        self, item: Mapping[Hashable, Any], shape: tuple[int, ...], case: str
+    ) -> tuple[np.ndarray, nib.Nifti1Header | None]:
+        """Affine and header of the T1ce's file, or the prediction's own affine if no file is named."""
+        affine = affine_of(item, self.pred_key, case)
+        source = item.get(REFERENCE)
+        if not isinstance(source, str | os.PathLike):
+            return affine, None
+        path, _ = split_channel(source)
+        image = nib.load(path)
+        check_same_place(case, (shape, affine), (image.shape[:3], image.affine), Path(path).name)
+        header = image.header.copy()
+        header["descrip"] = b"brats_clip: research use only"
+        header["cal_min"] = header["cal_max"] = 0  # the display window of an MRI would blacken a label map
+        return image.affine, header
+
+    def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
+        given = bool(str(item.get(self.report_key) or "").strip())
+        source = item.get(self.report_source_key)
+        return {"given": given, "source": Path(str(source)).name if given and source else None}

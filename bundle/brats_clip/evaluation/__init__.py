@@ -1,0 +1,23 @@
+"""Scores of predicted label maps, and the table, pictures and page that show them."""
+
+from __future__ import annotations
+
+from .atomic import atomic_write
+from .case_metrics import case_metrics, region_volumes_ml
+from .overlay import draw_overlay
+from .report_page import write_report
+from .run_info import collect_run_info, sha256_of
+from .summary import summarise, write_metrics_csv, write_summary
+
+__all__ = [
+    "atomic_write",
+    "case_metrics",
+    "collect_run_info",
+    "draw_overlay",
+    "region_volumes_ml",
+    "sha256_of",
+    "summarise",
+    "write_metrics_csv",
+    "write_report",
+    "write_summary",
+]

@@ -1,0 +1,102 @@
+"""BraTS labels and regions, as data.
+
+Inside the package a label map always holds 0 background, 1 necrotic or non-enhancing core (NCR), 2 oedema (ED) and
+4 enhancing tumour (ET), and regions come as channels in the order of ``REGIONS``: from the outermost to the
+innermost, so that "nested" means "each channel lies inside the one before".
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import numpy as np
+import torch
+
+from .errors import LabelError
+
+NCR, ED, ET = 1, 2, 4
+REGIONS: dict[str, tuple[int, ...]] = {"WT": (NCR, ED, ET), "TC": (NCR, ET), "ET": (ET,)}
+
+# What a stored value means in each public convention, mapped to the values above.
+CONVENTIONS: dict[str, dict[int, int]] = {
+    "BraTS 2018-2022 (ET=4)": {0: 0, 1: NCR, 2: ED, 4: ET},
+    "BraTS 2023 and later (ET=3)": {0: 0, 1: NCR, 2: ED, 3: ET},
+    "MSD Task01 (1=ED, 2=NCR, 3=ET)": {0: 0, 1: ED, 2: NCR, 3: ET},
+}
+BRATS_2018, BRATS_2023, MSD = CONVENTIONS
+
+
+def detect_convention(values: set[int], where: str | PathLike, hint: str | None = None) -> str:
+    """Name the label convention of a label map.
+
+    Args:
+        values: the distinct values of the map.
+        where: the file they came from, named in errors.
+        hint: the convention that the naming of the files suggests; decides between BraTS 2023 and MSD, which use the
+            same values for different tissues.
+
+    Returns:
+        A key of ``CONVENTIONS``. A map with neither 3 nor 4 is read as ``hint``, or as BraTS 2018-2022.
+
+    Raises:
+        LabelError: if a value belongs to no convention, or 3 and 4 both occur.
+    """
+    unknown = values - {0, 1, 2, 3, 4}
+    if unknown or {3, 4} <= values:
+        raise LabelError(
+            where,
+            f"label values {sorted(values)}",
+            "0, 1, 2 and one of 4 (BraTS 2018-2022) or 3 (BraTS 2023 and later, MSD Task01)",
+        )
+    if 4 in values:
+        return BRATS_2018
+    if hint is not None:
+        if 3 in values and hint == BRATS_2018:
+            return BRATS_2023
+        return hint
+    return BRATS_2023 if 3 in values else BRATS_2018
+
+
+def to_internal(label: np.ndarray, where: str | PathLike, hint: str | None = None) -> tuple[np.ndarray, str]:
+    """Map a stored label map to the values 0, 1, 2, 4 as ``uint8``; returns it with the convention found.
+
+    Raises:
+        LabelError: if a value is not a whole number or belongs to no convention.
+    """
+    label = np.asarray(label)
+    values = np.unique(label)
+    if not np.all(np.isfinite(values)) or not np.all(values == np.round(values)):
+        raise LabelError(where, f"label values such as {values[:5].tolist()}", "whole numbers 0, 1, 2 and 3 or 4")
+    convention = detect_convention({int(v) for v in values}, where, hint)
+    lookup = np.zeros(5, np.uint8)
+    for stored, internal in CONVENTIONS[convention].items():
+        lookup[stored] = internal
+    return lookup[label.astype(np.int64)], convention
+
+
+def from_internal(label: np.ndarray, convention: str = BRATS_2018) -> np.ndarray:
+    """Map values 0, 1, 2, 4 to those of ``convention`` (a key of ``CONVENTIONS``), as ``uint8``."""
+    lookup = np.zeros(5, np.uint8)
+    for stored, internal in CONVENTIONS[convention].items():
+        lookup[internal] = stored
+    return lookup[np.asarray(label).astype(np.int64)]
+
+
+def label_to_regions(label: torch.Tensor) -> torch.Tensor:
+    """Turn a label map into regions: ``(1, D, H, W)`` to ``(3, D, H, W)``, or batched, float, in ``REGIONS`` order."""
+    dim = label.ndim - 4
+    channels = [torch.isin(label, torch.tensor(v, device=label.device, dtype=label.dtype)) for v in REGIONS.values()]
+    return torch.cat(channels, dim=dim).float()
+
+
+def nest(regions: torch.Tensor, dim: int) -> torch.Tensor:
+    """Make regions nested (ET in TC in WT) along channel axis ``dim``: probabilities by minimum, masks by AND."""
+    return torch.cummin(regions.float(), dim=dim).values.to(regions.dtype)
+
+
+def regions_to_label(regions: torch.Tensor) -> torch.Tensor:
+    """Turn nested binary regions ``(3, D, H, W)`` into a label map ``(1, D, H, W)``, ``uint8``, values 0, 1, 2, 4."""
+    wt, tc, et = nest(regions.bool().to(torch.uint8), dim=0).bool()
+    label = torch.zeros(wt.shape, dtype=torch.uint8, device=regions.device)
+    label[wt], label[tc], label[et] = ED, NCR, ET
+    return label.unsqueeze(0)

@@ -1,0 +1,55 @@
+"""Feature-level fusion: attention over channels, over space, and on the skip connections."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ChannelSpatialAttention(nn.Module):
+    """Weighs channels by their mean over the volume, and voxels by a mix of their channels.
+
+    Concurrent squeeze and excitation (Roy et al. 2018, arXiv:1803.02579) with the two weights added, so that one
+    multiplication applies both. Both weights start at one half: the block starts as the identity.
+
+    Args:
+        channels: number of channels of ``(N, C, D, H, W)``; input and output agree.
+        reduction: how much narrower the hidden layer of the channel weights is.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(channels // reduction, 4))
+        self.excite = nn.Linear(max(channels // reduction, 4), channels)
+        self.spatial = nn.Conv3d(channels, 1, kernel_size=1)
+        for layer in (self.excite, self.spatial):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.leaky_relu(self.squeeze(x.mean(dim=(2, 3, 4))))
+        channel = torch.sigmoid(self.excite(hidden))[:, :, None, None, None]
+        return x * (channel + torch.sigmoid(self.spatial(x)))
+
+
+class AttentionGate(nn.Module):
+    """Lets the coarser decoder level decide which voxels of a skip connection pass.
+
+    After Oktay et al. 2018 (arXiv:1804.03999): the weights are found at the coarse resolution, then enlarged.
+
+    Args:
+        skip_channels: channels of the skip connection ``(N, C, 2D, 2H, 2W)``.
+        coarse_channels: channels of the decoder level below ``(N, C', D, H, W)``.
+    """
+
+    def __init__(self, skip_channels: int, coarse_channels: int):
+        super().__init__()
+        hidden = max(skip_channels // 2, 8)
+        self.from_skip = nn.Conv3d(skip_channels, hidden, kernel_size=2, stride=2)
+        self.from_coarse = nn.Conv3d(coarse_channels, hidden, kernel_size=1)
+        self.weight = nn.Conv3d(hidden, 1, kernel_size=1)
+        nn.init.constant_(self.weight.bias, 2.0)  # starts open, so that early training sees the skips
+
+    def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        hidden = F.leaky_relu(self.from_skip(skip) + self.from_coarse(coarse))
+        weight = torch.sigmoid(self.weight(hidden))
+        return skip * F.interpolate(weight, scale_factor=2.0, mode="trilinear", align_corners=False)

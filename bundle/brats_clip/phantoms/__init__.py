@@ -1,0 +1,6 @@
+"""Synthetic patients: warped ICBM-152 anatomy, a tumour, four sequences and the findings, from one seed."""
+
+from .patient import Phantom, draw_phantom
+from .writer import write_phantom
+
+__all__ = ["Phantom", "draw_phantom", "write_phantom"]

@@ -1,0 +1,66 @@
+"""A synthetic patient from one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..reports import Findings, describe_mask, write_report
+from .anatomy import draw_warp, sample_anatomy
+from .appearance import paint
+from .fields import Randomness
+from .tumour import TumourPlan, draw_tumour, plan_tumour, push
+
+# RAS, 1 mm, the canvas' corner at the origin: real positions are not known for BraTS cases either.
+AFFINE = np.eye(4)
+REPORT_STREAM = 1
+
+
+@dataclass
+class Phantom:
+    """One synthetic patient at 1 mm in RAS.
+
+    Attributes:
+        image: ``(4, X, Y, Z)`` float32: T1, T1ce, T2, FLAIR, zero outside the brain.
+        label: ``(X, Y, Z)`` uint8 with values 0, 1, 2, 4.
+        brain: ``(X, Y, Z)`` bool.
+        findings: what a radiologist would note.
+        report: the findings as text.
+        affine: voxel to world, mm.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    brain: np.ndarray
+    findings: Findings
+    report: str
+    affine: np.ndarray
+
+
+def draw_phantom(seed: int | Sequence[int]) -> Phantom:
+    """Draw the patient that belongs to ``seed``; equal seeds give equal patients, whatever was drawn before."""
+    random = Randomness(seed)
+    mni = draw_warp(random)
+    plan = plan_tumour(random, mni)
+    anatomy = sample_anatomy(random, push(plan, mni))
+    tumour = draw_tumour(random, anatomy, plan)
+    image = paint(random, anatomy, tumour)
+    label = torch.zeros(anatomy.brain.shape, dtype=torch.uint8)
+    label[tumour.box] = tumour.label
+    flip = random.chance(0.5)  # the template is symmetric, its T1 detail and the placement are not quite
+    brain = (image > 0).any(dim=0)
+    if flip:
+        image, label, brain = image.flip(1), label.flip(0), brain.flip(0)
+    label, brain = label.numpy().copy(), brain.numpy().copy()
+    findings = describe_mask(label, AFFINE, brain=brain, mass_effect=mass_effect(plan))
+    # A generator of its own: better wordings must not change anybody's images.
+    report = write_report(findings, np.random.default_rng(np.append(np.atleast_1d(seed), REPORT_STREAM)))
+    return Phantom(image.contiguous().numpy(), label, brain, findings, report, AFFINE.copy())
+
+
+def mass_effect(plan: TumourPlan) -> str:
+    """Grade the push (mm): up to 2 is none, up to 5.4 mild, beyond it marked."""
+    return "none" if plan.push_mm < 2.0 else "mild" if plan.push_mm < 5.4 else "marked"

@@ -1,0 +1,270 @@
+"""Tumours: where they sit, what they are made of, and how far they push.
+
+Sizes follow BraTS (whole tumour 10 to 250 ml). Kinds and shares are set by what glioma cohorts show: ring-enhancing
+necrotic tumours, solid or patchy enhancing ones, and non-enhancing ones (about a quarter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from ..labels import ED, ET, NCR
+from .anatomy import GM, SULCAL, VENTRICLE, WM, Anatomy, sample_template
+from .fields import Randomness, fractal_noise, length, smooth_noise
+
+KINDS = {  # share of cases
+    "ring": 0.43,  # necrotic centre, enhancing rim
+    "solid": 0.12,  # enhancing through and through, small necroses
+    "patchy": 0.18,  # non-enhancing core with enhancing patches or nodules
+    "non_enhancing": 0.19,  # core without enhancement
+    "diffuse": 0.08,  # no core to speak of: oedema-like infiltration, at most a few ml of core
+}
+
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass
+class Focus:
+    """One lesion: an ellipsoid with an irregular border, its centre in voxels and its radii in mm."""
+
+    centre: np.ndarray
+    radii: np.ndarray
+    axes: np.ndarray
+
+
+@dataclass
+class TumourPlan:
+    """What will be drawn, before it is drawn: kind, foci, oedema reach (mm), rim thickness (mm), push (mm)."""
+
+    kind: str
+    foci: list[Focus]
+    oedema_mm: float
+    rim_mm: float
+    push_mm: float
+    broken_rim: bool = False
+    roughness: float = 0.3
+
+
+@dataclass
+class Tumour:
+    """A drawn tumour, on the part of the anatomy's grid that it can reach.
+
+    Attributes:
+        box: that part of the grid; the maps below have its size.
+        label: uint8, values 0, 1 (NCR), 2 (ED), 4 (ET).
+        inside_mm: distance below the core's surface, negative outside, in mm.
+        oedema_grade: 1 next to the core, falling to 0 where oedema ends.
+        plan: what was asked for.
+    """
+
+    box: Box
+    label: torch.Tensor
+    inside_mm: torch.Tensor
+    oedema_grade: torch.Tensor
+    plan: TumourPlan = field(repr=False)
+
+
+def plan_tumour(random: Randomness, mni: torch.Tensor) -> TumourPlan:
+    """Draw kind, place and size in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
+    where = _placement(random, mni)
+    kind = random.choice(list(KINDS), list(KINDS.values()))
+    core_ml = float(np.clip(np.exp(random.normal(*_CORE_LOG_ML[kind])), 0.4, 160))
+    if kind == "diffuse":
+        core_ml = random.uniform(0.0, 2.0) if random.chance(0.5) else 0.0
+    count = random.choice([1, 2, 3], [0.8, 0.13, 0.07])
+    shares = np.array([1.0, *(random.uniform(0.05, 0.5) for _ in range(count - 1))])
+    first = _place(random, where)
+    foci = []
+    for i, share in enumerate(shares / shares.sum()):
+        centre = first if i == 0 else _place(random, where, near=first)
+        radius = (max(core_ml, 0.3) * share * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
+        stretch = np.exp(random.scalar.normal(0, 0.22, 3))
+        stretch /= np.prod(stretch) ** (1 / 3)
+        basis, _ = np.linalg.qr(random.scalar.normal(size=(3, 3)))
+        foci.append(Focus(centre, radius * stretch, basis))
+    thin = kind in ("non_enhancing", "patchy") and random.chance(0.5)
+    oedema = 0.0 if random.chance(0.06) and kind != "diffuse" else random.uniform(2, 7) if thin else None
+    if oedema is None:
+        oedema = random.uniform(14, 26) if kind == "diffuse" else float(np.exp(random.normal(2.55, 0.45, 1.2, 3.4)))
+    size = float(np.mean(foci[0].radii))
+    return TumourPlan(
+        kind=kind,
+        foci=foci,
+        oedema_mm=oedema,
+        rim_mm=float(np.clip(np.exp(random.normal(1.45, 0.5)), 1.3, 12)),
+        push_mm=random.uniform(0.0, 0.45) * size,
+        broken_rim=random.chance(0.45),
+        roughness=random.uniform(0.12, 0.5),
+    )
+
+
+_CORE_LOG_ML = {  # mean and sd of log(core volume in ml)
+    "ring": (3.55, 0.75),
+    "solid": (2.9, 0.9),
+    "patchy": (3.6, 0.9),
+    "non_enhancing": (3.6, 0.9),
+    "diffuse": (0.0, 0.5),
+}
+
+
+def _placement(random: Randomness, mni: torch.Tensor) -> np.ndarray:
+    """How likely a focus is centred at each fourth voxel: white matter first, few in brainstem and cerebellum."""
+    coarse = mni[:, ::4, ::4, ::4]
+    maps = sample_template(coarse).numpy()
+    x, y, z = coarse.numpy()
+    weight = (maps[WM] + 0.6 * maps[GM]).astype(np.float64)
+    weight[(z < -18) & (y < -25) | (np.abs(x) < 12) & (z < 0)] *= 0.08
+    weight[maps[5] < random.uniform(4, 14)] *= 0.05
+    return weight
+
+
+def _place(random: Randomness, weight: np.ndarray, near: np.ndarray | None = None) -> np.ndarray:
+    """Draw a centre, in voxels, by ``weight``; with ``near``, a second focus within reach of the first."""
+    if near is not None:
+        grid = np.stack(np.meshgrid(*[np.arange(n) * 4 for n in weight.shape], indexing="ij"))
+        distance = np.linalg.norm(grid - near[:, None, None, None], axis=0)
+        weight = weight * np.exp(-((distance / 45) ** 2)) * (distance > 15)
+    index = random.scalar.choice(weight.size, p=weight.ravel() / weight.sum())
+    return np.array(np.unravel_index(index, weight.shape)) * 4.0 + random.scalar.uniform(0, 4, 3)
+
+
+def push(plan: TumourPlan, mni: torch.Tensor) -> torch.Tensor:
+    """Displace anatomy away from the foci (mass effect): returns ``mni`` as seen after the push."""
+    if plan.push_mm < 0.3:
+        return mni
+    shape = mni.shape[1:]
+    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    shift = torch.zeros_like(grid)
+    for focus in plan.foci:
+        away = grid - torch.as_tensor(focus.centre, dtype=torch.float32)[:, None, None, None]
+        distance = length(away).clamp_min(1e-3)
+        size = float(focus.radii.mean()) / float(plan.foci[0].radii.mean())
+        radius = float(focus.radii.mean())
+        reach = (distance / radius) * torch.exp(-0.5 * ((distance - radius).clamp_min(0) / (0.9 * radius + 9)) ** 2)
+        shift += plan.push_mm * size * (away / distance) * reach.clamp(max=1)
+    # A skull does not give: the push fades towards the surface, so tissue there is compressed instead of moved out.
+    depth = F.interpolate(sample_template(mni[:, ::4, ::4, ::4])[None, 5:], size=shape, mode="trilinear")[0]
+    return mni - shift * (depth / 12).clamp(0, 1)
+
+
+def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumour:
+    """Draw ``plan`` into ``anatomy``: core, its composition, then oedema that follows white matter."""
+    box = _reach(plan, tuple(anatomy.brain.shape))
+    anatomy = anatomy.crop(box)
+    shape = tuple(anatomy.brain.shape)
+    parenchyma = anatomy.tissue[WM] + anatomy.tissue[GM]
+    noise = fractal_noise(random, shape, (22, 10, 4.5))[0]
+    level = torch.full(shape, 1e3)
+    axes = [torch.arange(s.start, s.stop, dtype=torch.float32) for s in box]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    for focus in plan.foci:
+        offset = grid - torch.as_tensor(focus.centre, dtype=torch.float32)[:, None, None, None]
+        matrix = torch.as_tensor(focus.axes / focus.radii[:, None], dtype=torch.float32)
+        radial = length(torch.einsum("ij,jxyz->ixyz", matrix, offset))
+        level = torch.minimum(level, radial)
+    # Falx: the other hemisphere counts as farther, except where the corpus callosum bridges it.
+    across = _across_midline(anatomy, plan.foci[0].centre - [s.start for s in box])
+    level = level + across * 0.05 + plan.roughness * noise * 0.6
+    fluid = blur_mask(anatomy.tissue[VENTRICLE] + 0.7 * anatomy.tissue[SULCAL] * (anatomy.depth < 4))
+    core = (level < 1) & anatomy.brain & (fluid < 0.6) & (anatomy.depth > 1)
+    if plan.kind == "diffuse" and sum(f.radii.prod() for f in plan.foci) < 80:
+        core &= False
+    inside = _signed_distance(core)
+
+    label = torch.zeros(shape, dtype=torch.uint8)
+    label[core] = NCR
+    label[_enhancing(random, plan, core, inside) & core] = ET
+
+    # Oedema reaches far along white matter, hardly into cortex, and not into fluid.
+    centre_out = -inside if core.any() else (level - 1) * float(np.mean(plan.foci[0].radii))
+    ease = 0.25 + 1.0 * blur_mask(anatomy.tissue[WM]) - 0.9 * fluid
+    ragged = 1 + 0.45 * fractal_noise(random, shape, (16, 7, 3))[0]
+    reach = plan.oedema_mm * ease.clamp(min=0.02) * ragged.clamp(min=0.1)
+    oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.45) & (fluid < 0.5) & anatomy.brain
+    oedema = oedema & ~core & (plan.oedema_mm > 0) & (anatomy.depth > 1)
+    oedema = _tidy(oedema | core, min_ml=0.3) & ~core
+    label[oedema] = ED
+    grade = torch.where(oedema, 1 - (centre_out.clamp(min=0) / reach.clamp_min(0.5)), torch.zeros(()))
+    return Tumour(box, label, inside, grade.clamp(0, 1), plan)
+
+
+def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Where the core enhances, by kind."""
+    shape = tuple(core.shape)
+    nothing = torch.zeros(shape, dtype=torch.bool)
+    if plan.kind in ("non_enhancing", "diffuse") or not core.any():
+        return nothing
+    wave = smooth_noise(random, shape, random.uniform(6, 14))[0]
+    fine = smooth_noise(random, shape, 3.5)[0]
+    if plan.kind == "ring":
+        thickness = plan.rim_mm * (1 + 0.45 * wave + 0.2 * fine).clamp(min=0.15)
+        rim = inside < thickness
+        if plan.broken_rim:
+            rim &= smooth_noise(random, shape, random.uniform(12, 25))[0] > random.uniform(-1.2, -0.2)
+        if random.chance(0.3):  # septa and nodules growing inwards
+            rim |= (wave.abs() < 0.12) & (inside < 3 * plan.rim_mm)
+        return rim
+    if plan.kind == "solid":
+        return wave + 0.5 * fine > random.uniform(-2.2, -0.7)
+    threshold = random.uniform(0.6, 2.2)
+    patches = wave + 0.4 * fine > threshold
+    if random.chance(0.4):
+        patches &= inside < random.uniform(3, 12)
+    return patches
+
+
+def _across_midline(anatomy: Anatomy, centre: np.ndarray) -> torch.Tensor:
+    """How far, in mm, a voxel lies across the midline from ``centre`` (voxel); less across the callosum."""
+    x = anatomy.mni[0]
+    i, j, k = (int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, x.shape, strict=True))
+    side = 1.0 if float(x[i, j, k]) >= 0 else -1.0
+    beyond = (-side * x).clamp(min=0)
+    y, z = anatomy.mni[1], anatomy.mni[2]
+    callosum = (z > -2) & (z < 32) & (y > -45) & (y < 35) & (x.abs() < 25)
+    return torch.where(callosum, 0.3 * beyond, beyond * 3).clamp(max=40)
+
+
+def _reach(plan: TumourPlan, shape: tuple[int, ...]) -> Box:
+    """The part of the grid that core and oedema can touch."""
+    margin = 1.8 * plan.oedema_mm + 6
+    low = np.min([f.centre - 1.6 * f.radii.max() for f in plan.foci], axis=0) - margin
+    high = np.max([f.centre + 1.6 * f.radii.max() for f in plan.foci], axis=0) + margin
+    return tuple(slice(max(0, int(a)), min(n, int(b) + 1)) for a, b, n in zip(low, high, shape, strict=True))
+
+
+def blur_mask(mask: torch.Tensor) -> torch.Tensor:
+    """Smooth a fraction map over about 3 mm."""
+    return F.avg_pool3d(mask[None, None], 3, stride=1, padding=1)[0, 0]
+
+
+def _signed_distance(mask: torch.Tensor) -> torch.Tensor:
+    """Signed distance to a mask's border in mm (positive inside), at 1 mm near the mask and 2 mm farther out."""
+    if not mask.any():
+        return torch.full(mask.shape, -1e3)
+    coarse = F.avg_pool3d(mask.float()[None, None], 2)[0, 0] >= 0.5
+    outside = ndimage.distance_transform_edt(~coarse.numpy()).astype(np.float32) * 2
+    far = F.interpolate(torch.from_numpy(outside)[None, None], size=mask.shape, mode="trilinear", align_corners=False)
+    bounds = ndimage.find_objects(mask.numpy().astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in bounds)
+    near = torch.from_numpy(ndimage.distance_transform_edt(mask[box].numpy()).astype(np.float32))
+    signed = -far[0, 0].clamp(min=0.5)
+    signed[box] = torch.where(mask[box], near - 0.5, signed[box])
+    return signed
+
+
+def _tidy(mask: torch.Tensor, min_ml: float) -> torch.Tensor:
+    """Drop crumbs below ``min_ml``: annotators do not draw them."""
+    parts, count = ndimage.label(mask.numpy())
+    if count <= 1:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    keep = sizes >= min_ml * 1000
+    keep[0] = False
+    return torch.from_numpy(keep[parts])

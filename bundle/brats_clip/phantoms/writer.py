@@ -1,0 +1,82 @@
+"""Write a phantom as BraTS lays out a patient."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.processing import resample_from_to
+
+from .contrast import SEQUENCES
+from .patient import Phantom
+
+BRATS_SIZE, BRATS_SPACING = (240, 240, 155), (1.0, 1.0, 1.0)
+SCALE = 1000  # white matter on T1 in the integers that BraTS files hold
+
+
+def brats_affine(size: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """The affine of BraTS 2017-2022 files: LPS, first voxel at the top of y."""
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[1, 3] = (size[1] - 1) * spacing[1]
+    return affine
+
+
+def to_grid(
+    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], spacing: Sequence[float], order: int
+) -> nib.Nifti1Image:
+    """Place an RAS volume ``(X, Y, Z)`` in the middle of a BraTS-like grid of ``size`` voxels of ``spacing`` mm.
+
+    Whole-millimetre grids are copied, others resampled with spline ``order`` (0 for labels).
+    """
+    target = brats_affine(size, spacing)
+    centre = target @ [*(np.asarray(size) // 2), 1]
+    source = affine.copy()
+    source[:3, 3] += centre[:3] - (source @ [*(np.asarray(volume.shape) // 2), 1])[:3]
+    image = nib.Nifti1Image(volume, source)
+    if tuple(spacing) != (1.0, 1.0, 1.0):
+        return nib.Nifti1Image(resample_from_to(image, (tuple(size), target), order=order).get_fdata(), target)
+    flipped = volume[::-1, ::-1]
+    start = np.rint(np.linalg.solve(target, source @ [volume.shape[0] - 1, volume.shape[1] - 1, 0, 1])).astype(int)[:3]
+    out = np.zeros(size, volume.dtype)
+    low, high = np.maximum(start, 0), np.minimum(start + volume.shape, size)
+    inside = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = flipped[inside]
+    return nib.Nifti1Image(out, target)
+
+
+def write_phantom(
+    phantom: Phantom,
+    folder: Path,
+    case: str,
+    size: Sequence[int] = BRATS_SIZE,
+    spacing: Sequence[float] = BRATS_SPACING,
+) -> Path:
+    """Write ``folder/CASE/CASE_{t1,t1ce,t2,flair,seg}.nii.gz``, ``CASE_report.txt`` and ``CASE_findings.json``.
+
+    The case's folder appears complete or not at all.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / case
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{case}.") as temporary:
+        draft = Path(temporary) / case
+        draft.mkdir()
+        stored = np.clip(np.rint(phantom.image * SCALE), 0, np.iinfo(np.int16).max).astype(np.int16)
+        volumes = {s: (stored[i], 1) for i, s in enumerate(SEQUENCES)} | {"seg": (phantom.label, 0)}
+        for name, (volume, order) in volumes.items():
+            image = to_grid(volume, phantom.affine, size, spacing, order)
+            image = nib.Nifti1Image(np.rint(np.asarray(image.dataobj)).astype(volume.dtype), image.affine)
+            image.header.set_xyzt_units("mm", "sec")
+            nib.save(image, draft / f"{case}_{name}.nii.gz")
+        (draft / f"{case}_report.txt").write_text(phantom.report + "\n", encoding="utf-8")
+        findings = json.dumps(phantom.findings.to_dict(), indent=2)
+        (draft / f"{case}_findings.json").write_text(findings + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+    return target

@@ -1,0 +1,36 @@
+"""Reports: findings to text and back, and reports that are wrong on purpose."""
+
+from .describe import describe_mask
+from .findings import Findings
+from .negate import negate_enhancement
+from .perturb import (
+    PERTURBATIONS,
+    another_patients,
+    drop_sentences,
+    flip_side,
+    generic_report,
+    scale_size,
+    swap_region,
+)
+from .places import swap_side
+from .read import read_findings
+from .sentences import split_sentences
+from .write import caption, write_report
+
+__all__ = [
+    "PERTURBATIONS",
+    "Findings",
+    "another_patients",
+    "caption",
+    "describe_mask",
+    "drop_sentences",
+    "flip_side",
+    "generic_report",
+    "negate_enhancement",
+    "read_findings",
+    "scale_size",
+    "split_sentences",
+    "swap_region",
+    "swap_side",
+    "write_report",
+]

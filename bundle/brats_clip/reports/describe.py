@@ -1,0 +1,196 @@
+"""Label map to findings: where the tumour lies, how large its parts are, and how it enhances."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from ..errors import LabelError
+from ..labels import ED, ET, NCR
+from .findings import Findings
+from .lobes import BrainFrame, lobe_shares
+
+# Less enhancing label than this is the noise of an annotation, not a finding.
+MIN_ET_ML = 0.03
+# A second component counts as a lesion of its own from here on.
+MIN_FOCUS_ML = 0.5
+# A lobe is named from this share of the lesion on.
+MIN_LOBE_SHARE = 0.1
+# A lesion is one-sided up to this share across the midline: a shifted or imprecise midline cuts off that much.
+MAX_CROSSING = 0.2
+# Tissue this near the midline has no say in the side, which keeps it from hanging on the midline's last millimetres.
+MIDLINE_MM = 5.0
+# VASARI calls a margin thin below 3 mm.
+THICK_RIM_MM = 3.0
+_ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
+
+
+def describe_mask(
+    label: np.ndarray, affine: np.ndarray, mass_effect: str | None = None, brain: np.ndarray | None = None
+) -> Findings:
+    """Describe a label map in the words of a report.
+
+    Sides come from the affine's orientation, so any storage order will do (BraTS is LPS); its origin is ignored, since
+    the origins of BraTS files mean nothing. Lobes come from a rough lookup (see ``lobes.lobe_of``) in the box of the
+    brain, and sides from its midline: give ``brain`` where there is an image. Patterns are read off the morphology:
+    a rim is ET that covers half or more of the surface of NCR; NCR that ET does not enclose counts as tumour without
+    enhancement, not as necrosis. Oedema is graded by volume (mild under 20 ml, moderate under 60 ml).
+
+    Args:
+        label: ``(X, Y, Z)`` with values 0, 1 (NCR), 2 (ED), 4 (ET).
+        affine: ``(4, 4)``, voxel to RAS world, mm.
+        mass_effect: what is known about it ("none", "mild", "marked"); a label map does not show it.
+        brain: boolean ``(X, Y, Z)``, True inside the brain, such as "any sequence is not 0".
+
+    Returns:
+        Findings; without any lesion their ``side`` is ``None``.
+
+    Raises:
+        LabelError: if the map is not 3D, holds other values, or ``brain`` has another shape.
+        InputError: if ``mass_effect`` is not a known word.
+    """
+    label = np.asarray(label)
+    if label.ndim != 3:
+        raise LabelError("label", f"shape {label.shape}", "(X, Y, Z)")
+    if brain is not None and np.shape(brain) != label.shape:
+        raise LabelError("brain", f"shape {np.shape(brain)}", f"the label's shape {label.shape}")
+    orientation = nib.orientations.io_orientation(affine)
+    spacing = nib.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+    label = nib.orientations.apply_orientation(label, orientation)
+    if brain is not None:
+        brain = nib.orientations.apply_orientation(np.asarray(brain, bool), orientation)
+
+    box = _bounding_box(label)
+    if box is None:
+        return Findings(mass_effect=mass_effect)
+    crop = label[box]
+    values = {float(value) for value in np.unique(crop)}
+    if not values <= {0, NCR, ED, ET}:
+        raise LabelError("label", f"values {sorted(values)}", f"0, {NCR}, {ED} and {ET} (see labels.to_internal)")
+
+    voxel_ml = float(np.prod(spacing)) / 1000
+    whole, core, et, ncr = crop > 0, (crop == NCR) | (crop == ET), crop == ET, crop == NCR
+    wt_ml, tc_ml, et_ml, ncr_ml = (int(np.count_nonzero(part)) * voxel_ml for part in (whole, core, et, ncr))
+    ed_ml = wt_ml - tc_ml
+    enhancement, necrosis = _enhancement(crop, spacing, voxel_ml)
+
+    frame = BrainFrame(label.shape, spacing, brain)
+    corner = np.array([part.start for part in box])
+    mni = frame.to_mni(np.argwhere(whole) + corner)
+    lobes = _named_lobes(mni)
+    right = float(np.mean(mni[:, 0] > 0))
+    diameter, foci = _largest(whole, spacing, voxel_ml)
+    return Findings(
+        side=_side(mni[:, 0]),
+        right_fraction=round(right, 3),
+        lobes=lobes,
+        core_lobes=_named_lobes(frame.to_mni(np.argwhere(core) + corner)) if tc_ml else lobes,
+        wt_ml=round(wt_ml, 3),
+        tc_ml=round(tc_ml, 3),
+        et_ml=round(et_ml, 3),
+        ncr_ml=round(ncr_ml, 3),
+        ed_ml=round(ed_ml, 3),
+        enhancement=enhancement,
+        necrosis=necrosis,
+        necrosis_fraction=round(ncr_ml / tc_ml, 3) if necrosis else 0.0,
+        oedema="none" if ed_ml < 0.5 else "mild" if ed_ml < 20 else "moderate" if ed_ml < 60 else "marked",
+        oedema_ratio=round(ed_ml / tc_ml, 3) if tc_ml else None,
+        mass_effect=mass_effect,
+        foci=foci,
+        diameter_mm=round(diameter, 1),
+        core_diameter_mm=round(_largest(core, spacing, voxel_ml)[0], 1),
+    )
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    box = []
+    for axis in range(3):
+        planes = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not planes.size:
+            return None
+        box.append(slice(int(planes[0]), int(planes[-1]) + 1))
+    return tuple(box)
+
+
+def _named_lobes(mni: np.ndarray) -> tuple[str, ...]:
+    shares = lobe_shares(mni)
+    return tuple(name for name, share in shares.items() if share >= MIN_LOBE_SHARE) or tuple(shares)[:1]
+
+
+def _side(x_mm: np.ndarray) -> str:
+    off = x_mm[np.abs(x_mm) > MIDLINE_MM]
+    if not off.size:
+        return "midline"
+    right = np.mean(off > 0)
+    if right >= 1 - MAX_CROSSING:
+        return "right"
+    if right <= MAX_CROSSING:
+        return "left"
+    return "midline" if np.percentile(np.abs(x_mm), 95) < 25 else "bilateral"
+
+
+def _largest(mask: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[float, int]:
+    """Largest diameter (mm) of the largest component, and how many components count as lesions (at least one)."""
+    box = _bounding_box(mask)
+    if box is None:
+        return 0.0, 0
+    mask = mask[box]
+    components, _ = ndimage.label(mask, _ANY_NEIGHBOUR)
+    sizes = np.bincount(components.ravel())[1:]
+    largest = components == sizes.argmax() + 1
+    return _diameter(largest, spacing), max(1, int(np.count_nonzero(sizes * voxel_ml >= MIN_FOCUS_ML)))
+
+
+def _diameter(mask: np.ndarray, spacing: np.ndarray) -> float:
+    columns = np.argwhere(mask.any(axis=2))
+    lines = mask[columns[:, 0], columns[:, 1]]
+    ends = lines.argmax(axis=1), mask.shape[2] - 1 - lines[:, ::-1].argmax(axis=1)
+    points = np.concatenate([np.column_stack([columns, end]) for end in ends]) * spacing
+    if len(points) > 500:  # the two ends of a diameter are corners of the convex hull
+        try:
+            points = points[ConvexHull(points).vertices]
+        except QhullError:  # a flat lesion has no hull in 3D: its extremes along many directions come close enough
+            angles = np.linspace(0, np.pi, 64, endpoint=False)
+            directions = [f(angles) for f in (np.cos, np.sin)]
+            flat = points @ np.linalg.svd(points - points.mean(0), full_matrices=False)[2][:2].T
+            along = flat @ np.array(directions)
+            points = points[np.unique([along.argmin(axis=0), along.argmax(axis=0)])]
+    # From the outer face of one end voxel to that of the other.
+    return float(pdist(points).max(initial=0) + spacing.mean())
+
+
+def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[str, bool]:
+    """Pattern of enhancement, one of ``findings.ENHANCEMENTS``, and whether NCR is necrosis, from label values."""
+    box = _bounding_box((crop == NCR) | (crop == ET))
+    if box is None:
+        return "none", False
+    core = np.pad(crop[box], 1)
+    et, ncr = core == ET, core == NCR
+    et_ml, ncr_ml = np.count_nonzero(et) * voxel_ml, np.count_nonzero(ncr) * voxel_ml
+    if et_ml < MIN_ET_ML:
+        return "none", False
+    ncr_share = ncr_ml / (ncr_ml + et_ml)
+    shell = ndimage.binary_dilation(ncr) & ~ncr
+    covered = np.count_nonzero(shell & et) / max(np.count_nonzero(shell), 1)
+    necrosis = bool(ncr_share >= 0.05 and covered >= 0.35)
+    if ncr_share >= 0.1 and covered >= 0.5:
+        return ("thick rim" if _thickness(et, spacing) >= THICK_RIM_MM else "thin rim"), necrosis
+    components, _ = ndimage.label(et, _ANY_NEIGHBOUR)
+    sizes = np.bincount(components.ravel())[1:]
+    if sizes.max() / sizes.sum() < 0.7:
+        return "patchy", necrosis
+    largest = components == sizes.argmax() + 1
+    radius = (3 * sizes.max() * voxel_ml * 1000 / (4 * np.pi)) ** (1 / 3)
+    inscribed = ndimage.distance_transform_edt(np.pad(largest[_bounding_box(largest)], 1), spacing).max()
+    if inscribed < 0.45 * radius:  # too stringy for a lump
+        return "patchy", necrosis
+    return ("solid" if ncr_share < 0.3 and 2 * radius >= 15 else "nodular"), necrosis
+
+
+def _thickness(mask: np.ndarray, spacing: np.ndarray) -> float:
+    """Mean thickness in mm of a sheet-like mask: voxels of a sheet lie a quarter of its thickness deep on average."""
+    depth = ndimage.distance_transform_edt(mask, spacing)[mask].mean()
+    return float(max(4 * depth - 2 * spacing.mean(), spacing.mean()))

@@ -1,0 +1,87 @@
+"""The CLIP that ships with the bundle: a small one of open_clip's own architecture, kept as a local-dir folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip import CLIP
+from safetensors.torch import save_file
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+# Key of our own in open_clip's config file, which ignores it: where the weights came from.
+ORIGIN_KEY = "brats_clip"
+
+EMBEDDED_CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 128,
+        # 96 px over a brain are 2 mm; a patch of 12 px spans about a gyrus and its neighbours.
+        "vision_cfg": {"image_size": 96, "patch_size": 12, "width": 128, "head_width": 32, "layers": 4},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 4},
+    },
+    # Mean and spread of a slice from SliceSelector, background included.
+    "preprocess_cfg": {"mean": [0.15, 0.15, 0.15], "std": [0.2, 0.2, 0.2], "interpolation": "bilinear"},
+}
+
+
+def build_embedded(seed: int = 0, config: Mapping[str, Any] = EMBEDDED_CONFIG) -> CLIP:
+    """Build the embedded CLIP with weights drawn from ``seed``; the caller's random state is left as it was.
+
+    Args:
+        seed: of the initial weights.
+        config: an open_clip config with ``model_cfg``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIP(**deepcopy(dict(config["model_cfg"])))
+
+
+def silence_unseen_tokens(model: CLIP, seen_ids: Iterable[int]) -> int:
+    """Set to zero, in place, the embedding of every token that no training text contained.
+
+    Such a row still holds its random start. At zero, an unknown word in a real report contributes its position
+    alone, and the table compresses well.
+
+    Returns:
+        How many rows were silenced.
+    """
+    table = model.token_embedding.weight
+    unseen = torch.ones(len(table), dtype=torch.bool)
+    unseen[torch.as_tensor(sorted(set(seen_ids)), dtype=torch.long)] = False
+    with torch.no_grad():
+        table[unseen.to(table.device)] = 0.0
+    return int(unseen.sum())
+
+
+def save_clip(
+    model: CLIP, folder: str | PathLike, origin: str, config: Mapping[str, Any] = EMBEDDED_CONFIG
+) -> dict[str, Path]:
+    """Save a CLIP in open_clip's local-dir format: config, and weights in half precision.
+
+    Each file is written beside its place and moved there, so a reader never meets half a file.
+
+    Args:
+        model: of the architecture in ``config``.
+        folder: made if missing.
+        origin: what the weights were trained on; ``ClipEncoder.describe`` repeats it.
+        config: an open_clip config with ``model_cfg`` and ``preprocess_cfg``.
+
+    Returns:
+        The two paths, keyed ``weights`` and ``config``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"weights": folder / WEIGHTS_FILE, "config": folder / CONFIG_FILE}
+    state = {name: value.detach().cpu().half().contiguous() for name, value in model.state_dict().items()}
+    partial = {key: path.with_name(f".{path.name}.partial") for key, path in paths.items()}
+    save_file(state, partial["weights"])
+    partial["config"].write_text(json.dumps({**config, ORIGIN_KEY: {"origin": origin}}, indent=2) + "\n")
+    for key, path in paths.items():
+        partial[key].replace(path)
+    return paths

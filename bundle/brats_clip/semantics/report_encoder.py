@@ -1,0 +1,98 @@
+"""Turn reports into tokens: one per sentence, with nothing cut off."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ..labels import REGIONS
+from ..reports import split_sentences
+from .clip import ClipEncoder
+
+# Several wordings per region: their mean depends less on any one of them.
+REGION_PROMPTS: dict[str, tuple[str, ...]] = {
+    "WT": (
+        "the whole tumour with the surrounding oedema",
+        "area of high signal on FLAIR",
+        "peritumoural oedema and tumour",
+        "T2 and FLAIR hyperintense lesion",
+    ),
+    "TC": (
+        "the tumour core",
+        "solid tumour with necrosis",
+        "necrotic and enhancing core of the tumour",
+        "non-enhancing and necrotic tumour core",
+    ),
+    "ET": (
+        "enhancing tumour",
+        "enhancement after contrast",
+        "ring enhancement on T1 with contrast",
+        "contrast-enhancing rim",
+    ),
+}
+
+# A long sentence is divided after a clause, else after a word, else anywhere.
+_BOUNDARIES = (r"(?<=[;:,])\s+", r"\s+")
+
+
+def split_to_fit(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Divide a text into as few pieces as reading order allows, each of which ``fits``; no word is lost.
+
+    Args:
+        text: any text.
+        fits: whether a piece is short enough; must hold for a single character.
+    """
+    return _pack(text.strip(), fits, list(_BOUNDARIES)) if text.strip() else []
+
+
+def _pack(text: str, fits: Callable[[str], bool], boundaries: list[str]) -> list[str]:
+    if fits(text):
+        return [text]
+    parts, joint = (re.split(boundaries[0], text), " ") if boundaries else (list(text), "")
+    pieces: list[str] = []
+    open_piece = ""
+    for part in parts:
+        longer = f"{open_piece}{joint}{part}" if open_piece else part
+        if fits(longer):
+            open_piece = longer
+            continue
+        if open_piece:
+            pieces.append(open_piece)
+        open_piece = part
+        if not fits(part):
+            *whole, open_piece = _pack(part, fits, boundaries[1:])
+            pieces += whole
+    return [*pieces, open_piece]
+
+
+def encode_report(text: str, clip: ClipEncoder) -> torch.Tensor:
+    """Encode a report as ``(R, E)`` of unit norm: a token per sentence, in order.
+
+    A sentence beyond the CLIP's context becomes several tokens; nothing is truncated. ``""`` gives ``(0, E)``.
+    """
+    sentences = split_sentences(text)
+    return clip.encode_texts([piece for sentence in sentences for piece in split_to_fit(sentence, clip.fits)])
+
+
+def pad_reports(reports: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batch encoded reports of different lengths.
+
+    Args:
+        reports: one ``(R, E)`` per case; ``R`` may be 0.
+
+    Returns:
+        Tokens ``(N, R, E)``, zero-padded to the longest and at least 1, and a mask ``(N, R)``, True for real tokens.
+    """
+    longest = max(1, *(len(report) for report in reports))
+    tokens = torch.stack([F.pad(report, (0, 0, 0, longest - len(report))) for report in reports])
+    lengths = torch.tensor([len(report) for report in reports], device=tokens.device)
+    return tokens, torch.arange(longest, device=tokens.device) < lengths.unsqueeze(1)
+
+
+def region_embeddings(clip: ClipEncoder) -> torch.Tensor:
+    """Text embeddings ``(3, E)`` of unit norm for WT, TC and ET: the mean over several prompts each."""
+    means = [clip.encode_texts(REGION_PROMPTS[region]).mean(dim=0) for region in REGIONS]
+    return F.normalize(torch.stack(means), dim=-1)

@@ -1,0 +1,45 @@
+"""The bridge from a volume to CLIP: representative slices in, one token per slice out."""
+
+import torch
+from torch import nn
+
+from .clip import ClipEncoder
+from .slices import SliceSelector
+
+
+class SliceEncoder(nn.Module):
+    """Select representative slices of whole volumes and encode them with a frozen CLIP, once per case.
+
+    It can be compiled with ``torch.jit.script`` where the CLIP's visual encoder can: open_clip's own
+    VisionTransformer and ResNet can.
+
+    Args:
+        clip: its visual encoder is shared, not copied.
+        slices_per_plane: how many slices of each of the three planes.
+    """
+
+    def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4):
+        super().__init__()
+        self.embed_dim = clip.embed_dim
+        self.selector = SliceSelector(slices_per_plane, clip.image_size)
+        self.vision = clip.vision
+        self.eval()
+
+    def train(self, mode: bool = True):
+        """Stay in evaluation mode: a frozen encoder has no other."""
+        return super().train(False)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode whole volumes; no gradient flows.
+
+        Args:
+            image: ``(N, 4, D, H, W)``, T1, T1ce, T2, FLAIR, z-scored over the brain, zero outside, axes RAS.
+
+        Returns:
+            Tokens ``(N, S, E)`` of unit norm with ``S = 3 * slices_per_plane``, and positions ``(N, S, 2)``: the plane
+            (0 sagittal, 1 coronal, 2 axial) and the slice's centre in [-1, 1] of the volume.
+        """
+        with torch.no_grad():
+            slices, positions = self.selector(image)
+            tokens = self.vision(slices.flatten(0, 1))
+            return tokens.reshape(slices.shape[0], slices.shape[1], -1), positions

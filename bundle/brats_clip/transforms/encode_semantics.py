@@ -1,0 +1,43 @@
+"""Give a case its CLIP tokens: computed once per case, cached with it, never per window or epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from monai.transforms import Transform
+
+from ..semantics import ClipEncoder, SliceEncoder, encode_report
+
+
+class EncodeSemanticsd(Transform):
+    """Encode the slices of the whole working volume and the report of a case.
+
+    Reads ``image`` ``(4, D, H, W)`` (working grid, z-scored) and ``report`` (text, "" for none). Adds
+
+    - ``slice_tokens`` ``(S, E)`` and ``slice_positions`` ``(S, 2)``;
+    - ``report_tokens`` ``(R, E)``, one token per sentence, and ``report_mask`` ``(R,)``, all True; without a report
+      one zero token that is masked, so that cases can be batched.
+
+    Args:
+        clip: the frozen CLIP.
+        slices_per_plane: how many slices of each plane.
+        slices: leave out to encode the report alone, where the network encodes the slices itself.
+    """
+
+    def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4, slices: bool = True) -> None:
+        self.clip = clip
+        self.slice_encoder = SliceEncoder(clip, slices_per_plane) if slices else None
+
+    def __call__(self, data: Mapping) -> dict:
+        result = dict(data)
+        if self.slice_encoder is not None:
+            image = torch.as_tensor(data["image"]).as_subclass(torch.Tensor).float()
+            tokens, positions = self.slice_encoder(image.unsqueeze(0))
+            result["slice_tokens"], result["slice_positions"] = tokens[0], positions[0]
+        tokens = encode_report(data.get("report", ""), self.clip)
+        mask = torch.ones(max(len(tokens), 1), dtype=torch.bool)
+        if len(tokens) == 0:
+            tokens, mask = torch.zeros(1, self.clip.embed_dim), ~mask
+        result["report_tokens"], result["report_mask"] = tokens, mask
+        return result

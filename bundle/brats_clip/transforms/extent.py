@@ -1,0 +1,34 @@
+"""Where a crop lies in its case: without it, "left" would mean nothing to a crop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+
+class MarkWholed(Transform):
+    """Note the grid of the whole working volume under ``whole``, before any crop is taken."""
+
+    def __call__(self, data: Mapping) -> dict:
+        image = data["image"]
+        shape = torch.tensor(image.shape[1:], dtype=torch.float64)
+        return {**data, "whole": torch.cat([torch.as_tensor(image.affine).double().flatten(), shape])}
+
+
+class Extentd(Transform):
+    """Add ``extent`` ``(3, 2)``: the low and high edge of ``image`` in the whole volume, each axis from -1 to 1.
+
+    Reads the crop's affine, which MONAI's croppers keep up to date, against the one noted by :class:`MarkWholed`.
+    """
+
+    def __call__(self, data: Mapping) -> dict:
+        image: MetaTensor = data["image"]
+        whole, shape = data["whole"][:16].reshape(4, 4).numpy(), data["whole"][16:].numpy()
+        corner = np.linalg.solve(whole, torch.as_tensor(image.affine).double().numpy()[:, 3])[:3]
+        edges = np.stack([corner, corner + np.asarray(image.shape[1:])], axis=1) / shape[:, None]
+        result = {k: v for k, v in data.items() if k != "whole"}
+        return {**result, "extent": torch.as_tensor(2 * edges - 1, dtype=torch.float32)}

@@ -1,0 +1,71 @@
+"""Load a case from its named files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
+
+from ..cases import REFERENCE, SEQUENCES, Volume, read_case
+from ..cases.report import is_report_path
+from ..errors import LabelError
+
+
+class LoadCased(Transform):
+    """Read and check the four sequences, label and report of a case dictionary.
+
+    Adds to the dictionary:
+
+    - ``image``: MetaTensor (4, X, Y, Z), float32, sequences in the order of ``cases.SEQUENCES``, with affine and file
+      name of the T1ce, whose grid everything is on: what ``Invertd`` and ``SaveImaged`` write has its geometry.
+    - ``label``: MetaTensor (1, X, Y, Z), uint8, with 0 background, 1 NCR, 2 ED, 4 ET, in place of the label's path; no
+      such key if there is no label.
+    - ``convention``: what the stored values meant (a key of ``labels.CONVENTIONS``), "" without a label.
+    - ``report``: the text, in place of its path; "" without a report.
+    - ``report_source``: the path it was read from; "" for typed text or without a report.
+
+    Args:
+        allow_missing_label: accept cases without a label.
+
+    Raises:
+        CaseError: if a sequence is missing or unreadable, not 3D, on another grid, not finite or constant.
+        LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
+        ReportError: if the report is empty or not text.
+    """
+
+    def __init__(self, allow_missing_label: bool = True) -> None:
+        self.allow_missing_label = allow_missing_label
+
+    def __call__(self, data: Mapping) -> dict:
+        if not self.allow_missing_label and not data.get("label"):
+            raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
+        content = read_case(dict(data))
+        reference = content.volumes[REFERENCE]
+        image = np.empty((len(SEQUENCES), *reference.array.shape), np.float32)
+        for channel, sequence in zip(image, SEQUENCES, strict=True):
+            channel[...] = content.volumes[sequence].array
+        result = {key: value for key, value in data.items() if key != "label"}
+        result["image"] = _with_geometry(image, reference, reference.path)
+        if content.label is not None:
+            result["label"] = _with_geometry(np.ascontiguousarray(content.label)[None], reference, data["label"])
+        result["convention"] = content.label_convention
+        result["report"] = content.report
+        result["report_source"] = str(data["report"]) if is_report_path(data.get("report") or "") else ""
+        return result
+
+
+def _with_geometry(array: np.ndarray, reference: Volume, path: str) -> MetaTensor:
+    """Attach what MONAI's own loader attaches, so that inverting and saving work."""
+    meta = {
+        MetaKeys.ORIGINAL_AFFINE: reference.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape[1:]),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
+        ImageMetaKey.FILENAME_OR_OBJ: str(Path(path)),
+    }
+    return MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(reference.affine.copy()), meta=meta)

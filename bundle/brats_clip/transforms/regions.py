@@ -1,0 +1,55 @@
+"""Between label maps and nested regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from ..labels import label_to_regions, nest, regions_to_label
+
+
+class LabelToRegionsd(Transform):
+    """Replace ``label`` ``(1, D, H, W)`` by its regions WT, TC, ET ``(3, D, H, W)``, float; a case without stays."""
+
+    def __init__(self, key: str = "label") -> None:
+        self.key = key
+
+    def __call__(self, data: Mapping) -> dict:
+        if self.key not in data:
+            return dict(data)
+        return {**data, self.key: label_to_regions(data[self.key])}
+
+
+class LogitsToLabeld(Transform):
+    """Replace logits ``(3, D, H, W)`` of WT, TC, ET by a label map ``(1, D, H, W)`` with values 0, 1, 2, 4.
+
+    Args:
+        key: where the logits are; the label map takes their place.
+        min_et_ml: a smaller enhancing tumour in the whole case becomes core. BraTS scores one false voxel of ET in a
+            case without any as 0, which is why many entries to the challenge do so; 0 keeps every voxel.
+    """
+
+    def __init__(self, key: str = "pred", min_et_ml: float = 0.0) -> None:
+        self.key, self.min_et_ml = key, min_et_ml
+
+    def __call__(self, data: Mapping) -> dict:
+        logits = data[self.key]
+        regions = nest(logits, dim=0) > 0
+        voxel_ml = float(torch.as_tensor(logits.affine)[:3, :3].det().abs()) / 1000 if _has_affine(logits) else 0.001
+        if regions[2].sum() * voxel_ml < self.min_et_ml:
+            regions[2] = False
+        label = regions_to_label(torch.as_tensor(regions))
+        return {**data, self.key: _like(label, logits)}
+
+
+def _has_affine(image: torch.Tensor) -> bool:
+    return isinstance(image, MetaTensor)
+
+
+def _like(label: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    if not _has_affine(source):
+        return label
+    return MetaTensor(label.as_subclass(torch.Tensor), affine=source.affine, meta=source.meta)

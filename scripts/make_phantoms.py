@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Make synthetic patients in the layout of BraTS: four sequences, a segmentation, a report, the findings.
+
+python scripts/make_phantoms.py --output data/phantoms --count 20 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+import nibabel as nib
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from brats_clip.phantoms import draw_phantom, write_phantom
+from brats_clip.phantoms.writer import BRATS_SIZE, BRATS_SPACING
+
+
+def case_name(seed: int, index: int) -> str:
+    """The name of patient ``index`` of ``seed``; the number says which seed draws it."""
+    return f"PHANTOM_{seed}_{index:05d}"
+
+
+def make_one(seed: int, index: int, output: str, size: tuple[int, ...], spacing: tuple[float, ...]) -> str:
+    """Draw and write one patient; returns its name."""
+    torch.set_num_threads(1)
+    nib.openers.Opener.default_compresslevel = 1
+    name = case_name(seed, index)
+    write_phantom(draw_phantom((seed, index)), Path(output), name, size, spacing)
+    return name
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, type=Path, help="folder that receives one folder per patient")
+    parser.add_argument("--count", type=int, default=20, help="patients to make (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds make equal patients (default: 0)")
+    parser.add_argument("--first", type=int, default=0, help="index of the first patient (default: 0)")
+    parser.add_argument("--size", type=int, nargs=3, default=BRATS_SIZE, help="voxels (default: 240 240 155)")
+    parser.add_argument("--spacing", type=float, nargs=3, default=BRATS_SPACING, help="mm (default: 1 1 1)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
+    parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
+    args = parser.parse_args()
+    if args.count < 1 or min(args.size) < 16 or min(args.spacing) <= 0:
+        parser.error("--count must be at least 1, --size at least 16 voxels, --spacing above 0 mm")
+
+    indices = range(args.first, args.first + args.count)
+    todo = [i for i in indices if args.overwrite or not (args.output / case_name(args.seed, i)).exists()]
+    columns = TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    # Spawned, not forked: a forked child of a process whose torch has threads can hang.
+    pool = ProcessPoolExecutor(max(1, args.workers), mp_context=multiprocessing.get_context("spawn"))
+    with Progress(*columns) as progress, pool:
+        bar = progress.add_task("", total=len(indices), completed=len(indices) - len(todo))
+        grid = str(args.output), tuple(args.size), tuple(args.spacing)
+        jobs = [pool.submit(make_one, args.seed, i, *grid) for i in todo]
+        for job in as_completed(jobs):
+            job.result()
+            progress.advance(bar)
+    print(f"{len(indices)} phantoms in {args.output} ({len(todo)} new)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,291 @@
+"""Checks: every kind of bad file is told in one message that names the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brats_clip.cases import check_case, check_cases, find_cases
+from brats_clip.errors import CaseError, LabelError, ReportError
+from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
+from tests.cases.case_files import (
+    AFFINE,
+    SHAPE,
+    make_image,
+    make_label,
+    write_case,
+    write_msd_case,
+    write_nifti,
+)
+
+
+def only_problem(case: dict):
+    result = check_case(case)
+    assert not result.ok
+    (problem,) = result.problems
+    assert "\n" not in str(problem)
+    return problem
+
+
+def replace(case: dict, key: str, array: np.ndarray, affine: np.ndarray = AFFINE) -> dict:
+    write_nifti(Path(case[key]), array, affine)
+    return case
+
+
+def test_sound_case_is_described(tmp_path):
+    result = check_case(write_case(tmp_path, report="A lesion."))
+    assert result.ok and not result.notes
+    assert result.label_convention == BRATS_2018
+    assert result.shape == SHAPE
+    assert result.spacing == (1.0, 1.0, 1.5)
+    assert result.has_report
+    assert result.volumes == {"WT": 1.5, "TC": 0.324, "ET": 0.012}  # ml: 1000, 216 and 8 voxels of 1.5 mm3
+
+
+def test_case_without_label_and_report_is_sound(tmp_path):
+    result = check_case(write_case(tmp_path, label=False))
+    assert result.ok and result.volumes is None and result.label_convention == "" and not result.has_report
+
+
+def test_missing_sequence(tmp_path):
+    case = write_case(tmp_path)
+    del case["t1ce"]
+    problem = only_problem(case)
+    assert isinstance(problem, CaseError)
+    assert (problem.where, problem.found) == ("case BraTS2021_00000", "no t1ce")
+
+
+def test_missing_file(tmp_path):
+    case = write_case(tmp_path)
+    Path(case["t2"]).unlink()
+    problem = only_problem(case)
+    assert (problem.where, problem.found) == (case["t2"], "no file")
+
+
+def test_one_file_given_for_two_sequences(tmp_path):
+    case = write_case(tmp_path)
+    problem = only_problem(case | {"t1ce": case["t1"]})
+    assert problem.found == "one file for t1 and t1ce"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_truncated_gzip(tmp_path, share):
+    case = write_case(tmp_path)
+    path = Path(case["t2"])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    problem = only_problem(case)
+    assert problem.where == case["t2"] and "truncated" in problem.found
+
+
+def test_gzip_with_a_flipped_bit(tmp_path):
+    case = write_case(tmp_path)
+    path = Path(case["t2"])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    assert "damaged gzip" in only_problem(case).found
+
+
+@pytest.mark.parametrize("size", [100, 340, 2000])
+def test_truncated_unpacked_file(tmp_path, size):
+    case = write_case(tmp_path, extension=".nii")
+    path = Path(case["flair"])
+    path.write_bytes(path.read_bytes()[:size])
+    assert only_problem(case).where == case["flair"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"", "an empty file"), (b"version https://git-lfs" * 30, "a file without a NIfTI header")]
+)
+def test_file_that_is_no_nifti(tmp_path, content, found):
+    case = write_case(tmp_path)
+    Path(case["t1"]).write_bytes(content)
+    assert only_problem(case).found == found
+
+
+def test_unpacked_file_named_gz_is_read(tmp_path):
+    case, unpacked = write_case(tmp_path), write_case(tmp_path / "other", extension=".nii")
+    Path(case["t1"]).write_bytes(Path(unpacked["t1"]).read_bytes())
+    assert check_case(case).ok
+
+
+@pytest.mark.parametrize("shape", [(24, 28), (24, 28, 1)])
+def test_2d_image(tmp_path, shape):
+    image = np.random.default_rng(0).integers(0, 99, shape).astype(np.int16)
+    problem = only_problem(replace(write_case(tmp_path), "t1", image))
+    assert problem.expected == "a 3D image"
+
+
+def test_4d_image_without_a_channel_explains_the_notation(tmp_path):
+    problem = only_problem(replace(write_case(tmp_path), "t1", make_image(100, (*SHAPE, 12))))
+    assert "path#0" in problem.expected
+
+
+def test_trailing_axis_of_length_one_is_accepted(tmp_path):
+    assert check_case(replace(write_case(tmp_path), "t1", make_image(100)[..., None])).ok
+
+
+def test_other_shape(tmp_path):
+    problem = only_problem(replace(write_case(tmp_path), "t2", make_image(300, (24, 28, 22))))
+    assert problem.found == "a grid of 24 x 28 x 22 voxels"
+    assert problem.expected == "24 x 28 x 20, that of BraTS2021_00000_t1ce.nii.gz"
+
+
+def test_shifted_grid_gives_the_distance(tmp_path):
+    affine = AFFINE.copy()
+    affine[0, 3] += 0.5
+    problem = only_problem(replace(write_case(tmp_path), "t2", make_image(300), affine))
+    assert "0.5 mm away" in problem.found
+
+
+def test_rounding_of_the_affine_is_accepted(tmp_path):
+    assert check_case(replace(write_case(tmp_path), "t2", make_image(300), AFFINE + 1e-4 * np.eye(4)[[0, 1, 2, 2]])).ok
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_value_that_is_not_finite(tmp_path, value):
+    image = make_image(400).astype(np.float32)
+    image[3, 3, 3] = value
+    problem = only_problem(replace(write_case(tmp_path), "flair", image))
+    assert problem.found == f"1 of {image.size} voxels NaN or infinite"
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_constant_image(tmp_path, value):
+    problem = only_problem(replace(write_case(tmp_path), "t1ce", np.full(SHAPE, value, np.int16)))
+    assert problem.found == f"the value {value} in every voxel"
+
+
+def test_every_problem_is_listed(tmp_path):
+    case = write_case(tmp_path, report="")
+    Path(case["t2"]).unlink()
+    replace(case, "t1", np.zeros(SHAPE, np.int16))
+    replace(case, "label", make_label(et=9))
+    kinds = [type(problem) for problem in check_case(case).problems]
+    assert kinds == [CaseError, CaseError, LabelError, ReportError]
+
+
+def test_problems_hold_no_images(tmp_path):
+    case = write_case(tmp_path)
+    Path(case["t2"]).write_bytes(Path(case["t2"]).read_bytes()[:500])
+    problem = only_problem(case)
+    assert problem.__traceback__ is None and problem.__cause__ is None
+
+
+@pytest.mark.parametrize("values", [5, 9])
+def test_unknown_label_value(tmp_path, values):
+    problem = only_problem(replace(write_case(tmp_path), "label", make_label(et=values)))
+    assert isinstance(problem, LabelError)
+    assert problem.where.endswith("BraTS2021_00000_seg.nii.gz") and str(values) in problem.found
+
+
+def test_label_with_fractions_or_below_zero(tmp_path):
+    for value in (0.5, -1, np.nan):
+        label = make_label().astype(np.float32)
+        label[0, 0, 0] = value
+        assert isinstance(only_problem(replace(write_case(tmp_path), "label", label)), LabelError)
+
+
+def test_float_label_with_whole_values_is_accepted(tmp_path):
+    result = check_case(replace(write_case(tmp_path), "label", make_label().astype(np.float64)))
+    assert result.ok and result.volumes["ET"] == 0.012
+
+
+def test_label_on_another_grid(tmp_path):
+    problem = only_problem(replace(write_case(tmp_path), "label", make_label(shape=(24, 28, 22))))
+    assert isinstance(problem, LabelError) and "24 x 28 x 22" in problem.found
+
+
+def test_truncated_label_is_a_label_error(tmp_path):
+    case = write_case(tmp_path)
+    path = Path(case["label"])
+    path.write_bytes(path.read_bytes()[:-30])
+    assert isinstance(only_problem(case), LabelError)
+
+
+def test_empty_label_is_noted(tmp_path):
+    result = check_case(write_case(tmp_path, label=np.zeros(SHAPE, np.uint8)))
+    assert result.ok and result.notes == ["the label holds no tumour"]
+
+
+def test_convention_follows_names_where_values_are_silent(tmp_path):
+    no_et = make_label(et=1)
+    assert check_case(write_case(tmp_path, label=no_et)).label_convention == BRATS_2018
+    assert check_case(write_case(tmp_path, "BraTS-GLI-1-0", "2023", label=no_et)).label_convention == BRATS_2023
+    assert check_case(write_case(tmp_path, "BraTS-GLI-2-0", "2023")).label_convention == BRATS_2023
+
+
+def test_msd_label_swaps_oedema_and_core(tmp_path):
+    result = check_case(write_msd_case(tmp_path))
+    assert result.ok and result.label_convention == MSD
+    # 1 is oedema in MSD: of the blocks 2 (outer), 1 (middle) and 3 (inner), the outer is the core.
+    assert result.volumes == {"WT": 1.5, "TC": (1000 - 216 + 8) * 1.5 / 1000, "ET": 0.012}
+
+
+def test_value_3_under_brats_2021_names_is_noted_unless_the_convention_is_given(tmp_path):
+    case = write_case(tmp_path, label=make_label(et=3))
+    result = check_case(case)
+    assert result.label_convention == BRATS_2023 and "MSD" in result.notes[0]
+    result = check_case(case | {"label_convention": MSD})
+    assert result.label_convention == MSD and not result.notes
+
+
+@pytest.mark.parametrize("with_et", [True, False])
+def test_resection_cavity_of_brats_2024_does_not_pass_for_enhancing_tumour(tmp_path, with_et):
+    label = make_label(et=3 if with_et else 1)
+    label[0:3, 0:3, 0:3] = 4
+    problem = only_problem(write_case(tmp_path, "BraTS-GLI-02405-100", "2023", label=label))
+    assert problem.found == "the label value 4" and "resection cavity" in problem.expected
+
+
+def test_values_against_the_convention_given(tmp_path):
+    case = write_case(tmp_path, label=make_label(et=3))
+    assert isinstance(only_problem(case | {"label_convention": BRATS_2018}), LabelError)
+    assert "one of" in only_problem(case | {"label_convention": "mine"}).expected
+
+
+def test_channel_that_the_4d_file_does_not_have(tmp_path):
+    case = write_msd_case(tmp_path)
+    case["t2"] = case["t2"].replace("#3", "#4")
+    assert only_problem(case).expected == "a 4D image with a channel 4"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"", "an empty file"), (b" \n", "an empty file"), (b"\x00\x01lesion", "binary data"), (b"\xff\xfel", "the byte")],
+)
+def test_report_that_is_empty_or_binary(tmp_path, content, found):
+    case = write_case(tmp_path, report="A lesion.")
+    Path(case["report"]).write_bytes(content)
+    problem = only_problem(case)
+    assert isinstance(problem, ReportError)
+    assert problem.where == case["report"] and found in problem.found
+
+
+def test_missing_report_file(tmp_path):
+    problem = only_problem(write_case(tmp_path) | {"report": str(tmp_path / "none.txt")})
+    assert isinstance(problem, ReportError) and problem.found == "no file"
+
+
+def test_many_cases_keep_their_order(tmp_path):
+    cases = [write_case(tmp_path, f"BraTS2021_0000{i}") for i in range(5)]
+    Path(cases[3]["t1"]).unlink()
+    results = check_cases(cases, workers=3)
+    assert [result.case for result in results] == [case["case"] for case in cases]
+    assert [result.ok for result in results] == [True, True, True, False, True]
+
+
+@pytest.mark.real
+@pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
+def test_real_cases_are_sound():
+    results = check_cases(find_cases(os.environ["BRATS_DIR"]))
+    assert results and all(result.ok for result in results)
+    for result in results:
+        assert result.shape == (240, 240, 155) and result.spacing == (1.0, 1.0, 1.0)
+        assert result.label_convention == BRATS_2018
+        assert result.volumes["WT"] >= result.volumes["TC"] >= result.volumes["ET"] >= 0
+        assert result.volumes["WT"] > 1

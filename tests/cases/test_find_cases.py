@@ -1,0 +1,157 @@
+"""Discovery: what makes a case, in which naming, and what is said about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from brats_clip.cases import find_cases, find_problems, parse_name, patient_of, split_channel, survey
+from brats_clip.errors import CaseError, InputError
+from tests.cases.case_files import make_label, write_case, write_msd_case, write_nifti
+
+
+@pytest.mark.parametrize(
+    ("case", "naming", "extension", "folder"),
+    [
+        ("Brats18_TCIA01_131_1", "2021", ".nii.gz", "HGG"),
+        ("BraTS19_CBICA_AAB_1", "2021", ".nii.gz", "LGG"),
+        ("BraTS20_Training_001", "2021", ".nii", "MICCAI_BraTS2020_TrainingData"),
+        ("BraTS2021_00000", "2021", ".nii.gz", ""),
+        ("BraTS-GLI-00005-100", "2023", ".nii.gz", "ASNR/Training"),
+    ],
+)
+def test_finds_every_naming(tmp_path, case, naming, extension, folder):
+    written = write_case(tmp_path / folder, case, naming, extension, report="A lesion.")
+    assert find_cases(tmp_path) == [written]
+
+
+def test_finds_msd_cases_as_channels_of_their_4d_file(tmp_path):
+    labelled, unlabelled = write_msd_case(tmp_path), write_msd_case(tmp_path, "BRATS_485", labelled=False)
+    (tmp_path / "imagesTr" / "BRATS_001_report.txt").write_text("A lesion.")
+    labelled["report"] = str(tmp_path / "imagesTr" / "BRATS_001_report.txt")
+    assert find_cases(tmp_path) == [labelled, unlabelled]
+    assert labelled["t1ce"].endswith("BRATS_001.nii.gz#2")
+    assert find_problems(tmp_path) == []
+
+
+def test_root_may_be_one_case_folder(tmp_path):
+    written = write_case(tmp_path)
+    assert find_cases(tmp_path / written["case"]) == [written]
+
+
+def test_stray_label_of_brats_2020_case_355_belongs_to_its_folder(tmp_path):
+    written = write_case(tmp_path, "BraTS20_Training_355", extension=".nii", label=False)
+    stray = write_nifti(tmp_path / "BraTS20_Training_355" / "W39_1998.09.19_Segm.nii", make_label())
+    assert find_cases(tmp_path) == [written | {"label": str(stray)}]
+
+
+def test_textbrats_report_is_found(tmp_path):
+    write_case(tmp_path)
+    report = tmp_path / "BraTS2021_00000" / "BraTS2021_00000_flair_text.txt"
+    report.write_text("A lesion.")
+    assert find_cases(tmp_path)[0]["report"] == str(report)
+
+
+def test_cases_come_sorted_by_id(tmp_path):
+    for folder, case in (("a", "BraTS2021_00002"), ("b", "BraTS2021_00000"), ("c", "BraTS2021_00001")):
+        write_case(tmp_path / folder, case)
+    assert [case["case"][-1] for case in find_cases(tmp_path)] == ["0", "1", "2"]
+
+
+def test_hidden_files_are_no_cases(tmp_path):
+    write_case(tmp_path)
+    (tmp_path / "BraTS2021_00000" / "._BraTS2021_00000_t1.nii.gz").write_bytes(b"x")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "BraTS2021_00000_t1.nii.gz").write_bytes(b"x")
+    assert len(find_cases(tmp_path)) == 1
+    assert find_problems(tmp_path) == []
+
+
+def test_link_to_a_folder_is_followed_and_a_loop_ends(tmp_path):
+    write_case(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    assert len(find_cases(tmp_path / "data")) == 1
+
+
+def test_missing_sequence_is_reported_with_the_file_name_expected(tmp_path):
+    write_case(tmp_path, "BraTS2021_00001")
+    incomplete = write_case(tmp_path, "BraTS2021_00002")
+    for sequence in ("t1ce", "flair"):
+        Path(incomplete[sequence]).unlink()
+    assert [case["case"] for case in find_cases(tmp_path)] == ["BraTS2021_00001"]
+    (problem,) = find_problems(tmp_path)
+    assert "BraTS2021_00002" in problem.where
+    assert problem.found == "case BraTS2021_00002 without t1ce, flair"
+    assert "BraTS2021_00002_t1ce.nii.gz, BraTS2021_00002_flair.nii.gz" in problem.expected
+
+
+def test_two_files_of_one_kind_are_reported(tmp_path):
+    write_case(tmp_path, "BraTS2021_00001")
+    write_case(tmp_path, "BraTS2021_00002")
+    write_case(tmp_path, "BraTS2021_00002", extension=".nii")
+    (problem,) = find_problems(tmp_path)
+    assert "both BraTS2021_00002_flair.nii and BraTS2021_00002_flair.nii.gz" in problem.found
+
+
+def test_label_without_images_is_reported_but_is_no_case(tmp_path):
+    write_case(tmp_path)
+    write_nifti(tmp_path / "predictions" / "BraTS2021_00000_seg.nii.gz", make_label())
+    found = survey(tmp_path)
+    assert len(found.cases) == 1
+    assert [left_out.has_images for left_out in found.left_out] == [False]
+
+
+def test_only_incomplete_cases_is_an_error(tmp_path):
+    Path(write_case(tmp_path)["t2"]).unlink()
+    with pytest.raises(InputError, match="case BraTS2021_00000 without t2"):
+        find_cases(tmp_path)
+
+
+def test_empty_folder_says_what_was_looked_for(tmp_path):
+    with pytest.raises(InputError) as caught:
+        find_cases(tmp_path)
+    for expected in (str(tmp_path), "CASE_t1ce.nii.gz", "CASE-t1c.nii.gz", "imagesTr/BRATS_001.nii.gz"):
+        assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "found"), [("nowhere", "no such folder"), ("file.txt", "a file")])
+def test_root_that_is_no_folder_is_an_error(tmp_path, name, found):
+    (tmp_path / "file.txt").touch()
+    with pytest.raises(InputError, match=found):
+        find_cases(tmp_path / name)
+
+
+def test_duplicate_id_names_both_folders(tmp_path):
+    write_case(tmp_path / "a")
+    write_case(tmp_path / "b")
+    with pytest.raises(CaseError) as caught:
+        find_cases(tmp_path)
+    assert str(tmp_path / "a" / "BraTS2021_00000") in str(caught.value)
+    assert str(tmp_path / "b" / "BraTS2021_00000") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "patient"),
+    [
+        ("BraTS-GLI-00005-100", "BraTS-GLI-00005"),
+        ("Brats18_TCIA01_131_1", "Brats18_TCIA01_131"),
+        ("BraTS20_Training_001", "BraTS20_Training_001"),
+        ("BraTS2021_00000", "BraTS2021_00000"),
+        ("BRATS_001", "BRATS_001"),
+    ],
+)
+def test_patient_of_a_case(case, patient):
+    assert patient_of(case) == patient
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "_t1.nii.gz", "CASE_t1.nii.bak", "CASE_t1.txt", "CASE_report.nii.gz"])
+def test_other_files_are_not_taken_for_a_case(name):
+    assert parse_name(name) is None
+
+
+def test_channel_notation_is_told_from_a_hash_in_a_path():
+    assert split_channel("a#1/BRATS_001.nii.gz#3") == ("a#1/BRATS_001.nii.gz", 3)
+    assert split_channel("a#1/x_t1.nii.gz") == ("a#1/x_t1.nii.gz", None)

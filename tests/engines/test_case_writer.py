@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+
+from brats_clip.engines import inference_handler
+from brats_clip.engines.inference_handler import CaseWriter
+from brats_clip.errors import InputError, LabelError, WeightsError
+from brats_clip.labels import BRATS_2023
+
+SHAPE = (12, 14, 10)
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.1, 0.2, -0.1) @ np.diag([-1.0, -1.0, 2.0]), [90.5, 120.25, -72.0]
+)
+
+
+def label_map() -> np.ndarray:
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:10, 2:10, 2:8], label[3:8, 3:8, 3:7], label[4:6, 4:6, 4:6] = 2, 1, 4
+    return label
+
+
+@pytest.fixture
+def item(tmp_path) -> dict:
+    image = nib.Nifti1Image(np.full(SHAPE, 700, np.int16), OBLIQUE)
+    image.set_qform(OBLIQUE, code=1)
+    image.set_sform(OBLIQUE, code=4)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["cal_max"] = 700
+    folder = tmp_path / "in"
+    folder.mkdir()
+    paths = {sequence: str(folder / f"p1_{sequence}.nii.gz") for sequence in ("t1", "t1ce", "t2", "flair")}
+    for path in paths.values():
+        nib.save(image, path)
+    prediction = MetaTensor(torch.from_numpy(label_map())[None], affine=torch.from_numpy(OBLIQUE))
+    return {"case": "p1", **paths, "report": "One lesion.", "report_source": "p1_report.txt", "pred": prediction}
+
+
+def test_writes_the_label_map_on_the_grid_of_the_input(tmp_path, item):
+    CaseWriter(tmp_path / "out").write(item)
+    assert sorted(p.name for p in (tmp_path / "out" / "p1").iterdir()) == ["p1.json", "p1_seg.nii.gz"]
+    written, source = nib.load(tmp_path / "out" / "p1" / "p1_seg.nii.gz"), nib.load(item["t1ce"])
+    assert written.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(written.dataobj), label_map())
+    assert np.allclose(written.affine, source.affine, atol=1e-6)
+    for field in ("qform_code", "sform_code", "xyzt_units"):
+        assert written.header[field] == source.header[field]
+    assert np.allclose(written.get_qform(), source.get_qform(), atol=1e-5)
+    assert written.header["cal_max"] == 0
+
+
+def test_the_json_says_what_was_found_and_from_what(tmp_path, item):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    writer = CaseWriter(tmp_path / "out", weights=weights, clip_fingerprint="feed")
+    writer.write(item, device="cuda:0", seconds=1.234)
+    facts = json.loads((tmp_path / "out" / "p1" / "p1.json").read_text())
+    assert facts["volumes_ml"] == {"WT": 0.768, "TC": 0.2, "ET": 0.016}
+    assert facts["read"]["t1ce"] == "p1_t1ce.nii.gz" and len(facts["read"]) == 4
+    assert facts["report"] == {"given": True, "source": "p1_report.txt"}
+    assert facts["files"]["p1_seg.nii.gz"]["values"]["4"].startswith("enhancing")
+    assert facts["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert (facts["clip_fingerprint"], facts["device"], facts["seconds"]) == ("feed", "cuda:0", 1.23)
+    assert str(tmp_path) not in json.dumps(facts)
+
+
+def test_a_case_without_report_says_so(tmp_path, item):
+    CaseWriter(tmp_path).write({**item, "report": ""})
+    assert json.loads((tmp_path / "p1" / "p1.json").read_text())["report"] == {"given": False, "source": None}
+
+
+def test_writes_nested_regions_on_request(tmp_path, item):
+    CaseWriter(tmp_path, labels="regions").write(item)
+    masks = [np.asarray(nib.load(tmp_path / "p1" / f"p1_{r}.nii.gz").dataobj) for r in ("WT", "TC", "ET")]
+    assert [int(m.sum()) for m in masks] == [384, 100, 8]
+    assert all(set(np.unique(m)) == {0, 1} for m in masks)
+    assert (masks[2] <= masks[1]).all() and (masks[1] <= masks[0]).all()
+    assert not (tmp_path / "p1" / "p1_seg.nii.gz").exists()
+
+
+def test_writes_the_values_of_another_convention(tmp_path, item):
+    CaseWriter(tmp_path, convention=BRATS_2023).write(item)
+    written = np.asarray(nib.load(tmp_path / "p1" / "p1_seg.nii.gz").dataobj)
+    assert np.array_equal(written, np.where(label_map() == 4, 3, label_map()))
+    facts = json.loads((tmp_path / "p1" / "p1.json").read_text())
+    assert facts["files"]["p1_seg.nii.gz"]["values"]["3"].startswith("enhancing")
+
+
+def test_reads_the_grid_from_a_channel_of_a_4d_file(tmp_path, item):
+    path = tmp_path / "in" / "BRATS_001.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((*SHAPE, 4), np.float32), OBLIQUE), path)
+    CaseWriter(tmp_path).write({**item, "t1ce": f"{path}#2"})
+    assert nib.load(tmp_path / "p1" / "p1_seg.nii.gz").shape == SHAPE
+
+
+def test_without_a_file_the_prediction_knows_its_grid(tmp_path, item):
+    CaseWriter(tmp_path).write({k: v for k, v in item.items() if k not in ("t1", "t1ce", "t2", "flair")})
+    assert np.allclose(nib.load(tmp_path / "p1" / "p1_seg.nii.gz").affine, OBLIQUE, atol=1e-5)
+
+
+def test_a_prediction_that_is_not_on_the_grid_of_the_input_is_an_error(tmp_path, item):
+    moved = item["pred"].clone()
+    moved.affine[2, 3] += 5
+    small = MetaTensor(item["pred"].as_tensor()[:, 1:], affine=item["pred"].affine)
+    for prediction in (moved, small):
+        with pytest.raises(LabelError, match=r"p1.*p1_t1ce"):
+            CaseWriter(tmp_path / "out").write({**item, "pred": prediction})
+    with pytest.raises(InputError, match="affine"):
+        CaseWriter(tmp_path / "out").write({**item, "pred": item["pred"].as_tensor()})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_failure_leaves_nothing_half_written(tmp_path, item, monkeypatch, existing):
+    folder = tmp_path / "out" / "p1"
+    if existing:
+        CaseWriter(tmp_path / "out").write(item)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()} if existing else None
+
+    def full_disk(image, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inference_handler.nib, "save", full_disk)
+    with pytest.raises(OSError, match="space"):
+        CaseWriter(tmp_path / "out").write(item)
+    assert ({p.name: p.read_bytes() for p in folder.iterdir()} if folder.exists() else None) == before
+
+
+def test_rejects_settings_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="labels"):
+        CaseWriter(tmp_path, labels="masks")
+    with pytest.raises(InputError, match="convention"):
+        CaseWriter(tmp_path, convention="BraTS")
+    with pytest.raises(WeightsError):
+        CaseWriter(tmp_path, weights=tmp_path / "none.pt")
+
+
+def test_attached_to_an_evaluator_it_writes_every_case_and_logs_a_line(tmp_path, item, caplog):
+    data = [{"case": f"p{i}", "image": torch.zeros(4, 2, 2, 2), "t1ce": item["t1ce"], "report": ""} for i in (1, 2, 3)]
+    evaluator = SupervisedEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset(data), batch_size=2),
+        torch.nn.Identity(),
+        postprocessing=lambda d: {**d, "pred": item["pred"]},
+    )
+    CaseWriter(tmp_path / "out").attach(evaluator)
+    with caplog.at_level(logging.INFO, logger=inference_handler.__name__):
+        evaluator.run()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["p1", "p2", "p3"]
+    lines = [r.getMessage() for r in caplog.records if r.name == inference_handler.__name__]
+    assert len(lines) == 3 and "WT 0.8 ml" in lines[0] and "p1" in lines[0]
+    facts = json.loads((tmp_path / "out" / "p3" / "p3.json").read_text())
+    assert facts["device"] == "cpu" and facts["seconds"] >= 0

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brats_clip.evaluation import case_metrics, summarise, write_report
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Collects tags, text and whether they are balanced."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text, self.open, self.scripts = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.scripts if self.open and self.open[-1] == "script" else self.text).append(data)
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def rows() -> list[dict]:
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[4:14, 4:14, 4:14], truth[6:12, 6:12, 6:12], truth[7:11, 7:11, 7:11] = 2, 1, 4
+    predictions = {
+        "good": truth,
+        "bad": np.where(truth == 4, 1, np.roll(truth, 4, 0)),
+        "middling": np.roll(truth, 1, 0),
+    }
+    found = [{"case": case, **case_metrics(p, truth, (1, 1, 1))} for case, p in predictions.items()]
+    without_et = np.where(truth == 4, 1, truth)
+    return [*found, {"case": "no <ET> & more", **case_metrics(without_et, without_et, (1, 1, 1))}]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(cases=None, **arguments) -> tuple[str, Page]:
+        cases = rows() if cases is None else cases
+        arguments.setdefault("run", {"command": "evaluate it", "weights_sha256": "abc123"})
+        write_report(tmp_path / "report.html", cases, summarise(cases), **arguments)
+        text = (tmp_path / "report.html").read_text(encoding="utf-8")
+        return text, Page(text)
+
+    return _write
+
+
+@pytest.fixture
+def overlays(tmp_path):
+    folder = tmp_path / "overlays"
+    folder.mkdir()
+    for row in rows():
+        Image.new("RGB", (40, 30), (10, 20, 30)).save(folder / f"{row['case'][:3]}.png")
+    return {row["case"]: folder / f"{row['case'][:3]}.png" for row in rows()}
+
+
+def test_loads_nothing_from_outside(write, overlays):
+    text, page = write(overlays=overlays)
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "xlink:href", "data", "action"):
+            value = attributes.get(name, "#")
+            assert value.startswith(("#", "data:image/")), (tag, value)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert page.all("link") == [] and all("src" not in a for a in page.all("script"))
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+
+
+def test_text_from_files_is_escaped(write):
+    attack = "Frontal lesion.\n<script>alert('x')</script><img src=x onerror=alert(1)>"
+    _, page = write(reports={"bad": attack}, run={"command": "<b>run</b>"}, title="<i>title</i>")
+    assert len(page.all("script")) == 1 and "alert" not in page.scripts[0]
+    assert page.all("img") == [] and page.all("i") == []
+    assert "<script>alert('x')</script>" in page.words
+    assert "<b>run</b>" in page.words
+    assert "no <ET> & more" in page.words
+
+
+def test_header_says_what_ran_and_that_it_is_for_research(write):
+    _, page = write()
+    assert "Research use only." in page.words
+    assert "evaluate it" in page.words and "abc123" in page.words
+    assert "4 cases" in page.words
+
+
+def test_pictures_come_worst_first_and_as_many_as_asked_for(write, overlays):
+    _, page = write(overlays=overlays)
+    sections = [a["id"] for a in page.all("section")]
+    assert sections[:2] == ["case-bad", "case-middling"]
+    assert len(page.all("img")) == 4
+    _, page = write(overlays=overlays, max_pictures=1)
+    assert [a["alt"].split(":")[0] for a in page.all("img")] == ["bad"]
+    assert "3 cases without a picture" in page.words
+
+
+def test_links_and_dots_lead_to_a_case(write):
+    _, page = write()
+    targets = {a["id"] for a in page.all("section")}
+    links = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#case-")]
+    assert {"case-good", "case-bad"} <= set(links)
+    assert {link for link in links if "%" not in link} <= targets
+    assert len(page.all("circle")) >= 2 * 3 * 3
+
+
+def test_missing_pictures_and_reports_are_said_so(write, tmp_path):
+    _, page = write(overlays={"good": tmp_path / "not there.png"}, reports={"good": "One lesion."})
+    assert page.all("img") == []
+    assert "One lesion." in page.words
+    assert page.words.count("No report was given.") == 3
+
+
+def test_cases_with_and_without_et_have_their_own_lines(write):
+    _, page = write()
+    assert "cases with ET" in page.words and "cases without ET" in page.words
+    assert "cases without WT" not in page.words
+
+
+def test_training_curves_are_drawn_when_given(write):
+    assert write()[1].all("polyline") == []
+    curves = {"epoch": [1, 2, 3], "train loss": [0.9, 0.5, 0.4], "dice_WT": [None, 0.5, float("nan")]}
+    curves["learning_rate"] = [1e-3, 1e-4, 1e-5]  # would lie flat on the axis of Dice
+    _, page = write(curves=curves)
+    assert len(page.all("polyline")) == 2
+    assert "train loss (last 0.400)" in page.words and "dice_WT (last 0.500)" in page.words
+    numbers = re.findall(r"-?[\d.]+", page.all("polyline")[0]["points"])
+    assert len(numbers) == 6
+
+
+def test_one_case_makes_a_page(write):
+    _, page = write(cases=rows()[:1])
+    assert "1 case," in page.words
+
+
+def test_a_page_that_fails_leaves_no_file(tmp_path):
+    cases = rows()
+    broken = [{k: v for k, v in cases[0].items() if k != "volume_ml_ET"}]
+    with pytest.raises(KeyError):
+        write_report(tmp_path / "report.html", broken, summarise(broken), {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from brats_clip.errors import WeightsError
+from brats_clip.evaluation import collect_run_info
+
+
+def test_names_weights_by_file_and_hash(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    info = collect_run_info(command="run it", weights=tmp_path / "model.pt", fold=1)
+    assert info["weights"] == "model.pt"
+    assert info["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert (info["command"], info["fold"], info["torch"]) == ("run it", 1, torch.__version__)
+    assert info["hardware"] and info["date"].endswith("UTC")
+
+
+def test_missing_weights_are_an_error(tmp_path):
+    with pytest.raises(WeightsError, match=r"model\.pt"):
+        collect_run_info(weights=tmp_path / "model.pt")

@@ -1,0 +1,48 @@
+"""The network as TorchScript: what MONAI's ckpt_export makes of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def scripted(awake):
+    return torch.jit.script(awake())
+
+
+def test_scripted_equals_eager(scripted, awake, image, report):
+    net = awake()
+    for tokens, mask in ((None, None), (report, None), (report, torch.tensor([[True, False, True]]))):
+        expected = net(image, report_tokens=tokens, report_mask=mask)
+        assert torch.allclose(scripted(image, report_tokens=tokens, report_mask=mask), expected, atol=1e-5)
+
+
+def test_saved_and_loaded_keeps_the_seam(scripted, awake, image, report, tmp_path):
+    torch.jit.save(scripted, tmp_path / "model.ts")
+    loaded = torch.jit.load(tmp_path / "model.ts")
+    net = awake()
+    features = loaded.encode(image)
+    decoded = loaded.decode(features, report)
+    assert torch.allclose(decoded.logits, net(image, report_tokens=report), atol=1e-5)
+    assert torch.allclose(decoded.attention, net.decode(net.encode(image), report).attention, atol=1e-5)
+    assert torch.allclose(loaded.decode(features).logits, net(image), atol=1e-5)
+
+
+def test_every_ablation_can_be_scripted(build, image, switch):
+    net = build(**{switch: False})
+    assert torch.allclose(torch.jit.script(net)(image), net(image), atol=1e-5)
+
+
+def test_scripted_names_unusable_input(build, scripted, image):
+    with pytest.raises(torch.jit.Error, match="sides divisible by 16"):
+        scripted(image[..., :24])
+    with pytest.raises(torch.jit.Error, match="no slice encoder"):
+        torch.jit.script(build(slice_encoder=None))(image)
+
+
+def test_scripted_works_under_autocast(scripted, awake, image, report):
+    expected = awake()(image, report_tokens=report)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = scripted(image, report_tokens=report)
+    assert (logits - expected).abs().mean() < 0.05 * expected.std()

@@ -1,0 +1,45 @@
+"""Random but consistent findings, far wider than real ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brats_clip.reports.findings import ENHANCEMENTS, LOBES, SIDES, Findings
+
+
+def _draw(rng: np.random.Generator) -> Findings:
+    side = SIDES[int(rng.choice(4, p=[0.42, 0.42, 0.11, 0.05]))]
+    lobes = tuple(LOBES[i] for i in rng.permutation(len(LOBES))[: int(rng.integers(1, 5))])
+    enhancement = ENHANCEMENTS[int(rng.integers(len(ENHANCEMENTS)))]
+    et = 0.0 if enhancement == "none" else float(rng.gamma(2, 8) + 0.05)
+    ncr = float(rng.gamma(2, 8)) if rng.random() < 0.8 else 0.0
+    ed = float(rng.gamma(2, 30) + 0.6) if rng.random() < 0.9 or et + ncr == 0 else 0.0
+    necrosis = et > 0 and ncr > 0.5 and bool(rng.random() < 0.7)
+    tc = et + ncr
+    return Findings(
+        side=side,
+        right_fraction={"left": 0.0, "right": 1.0}.get(side, 0.5),
+        lobes=lobes,
+        core_lobes=lobes[: max(1, len(lobes) - 1)],
+        wt_ml=tc + ed,
+        tc_ml=tc,
+        et_ml=et,
+        ncr_ml=ncr,
+        ed_ml=ed,
+        enhancement=enhancement,
+        necrosis=necrosis,
+        necrosis_fraction=ncr / tc if necrosis else 0.0,
+        oedema="none" if ed < 0.5 else "mild" if ed < 20 else "moderate" if ed < 60 else "marked",
+        oedema_ratio=ed / tc if tc else None,
+        mass_effect=(None, "none", "mild", "marked")[int(rng.integers(4))],
+        foci=int(rng.integers(2, 5)) if rng.random() < 0.2 else 1,
+        diameter_mm=1.3 * (1910 * (tc + ed)) ** (1 / 3),
+        core_diameter_mm=1.2 * (1910 * tc) ** (1 / 3),
+    )
+
+
+@pytest.fixture
+def random_findings():
+    """A function that draws findings of one lesion or several from a generator."""
+    return _draw

@@ -1,0 +1,99 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brats_clip.reports import Findings, caption, generic_report, read_findings, write_report
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("A mass in the left frontal lobe.", {"side": "left", "lobes": ("frontal",), "enhancement": None}),
+        ("Both temporal lobes are affected.", {"side": "bilateral", "lobes": ("temporal",)}),
+        ("Left frontal and right parietal lesions.", {"side": "bilateral", "sides": ("left", "right")}),
+        ("Left temporal mass. The right hemisphere is normal.", {"side": "left", "sides": ("left",)}),
+        ("Left insular mass sparing the right frontal lobe.", {"side": "left", "lobes": ("insular",)}),
+        ("Left frontal mass. The right lateral ventricle is compressed.", {"side": "left", "mass_effect": True}),
+        ("The frontal horn is narrowed; lesion in the right thalamus.", {"lobes": ("deep",), "side": "right"}),
+        ("Frontotemporal tumour", {"lobes": ("frontal", "temporal")}),
+        ("Right parieto-occipital tumour", {"lobes": ("parietal", "occipital")}),
+        ("Midline shift to the left.", {"sides": ("left",), "mass_effect": True}),
+        ("No midline shift.", {"side": None, "mass_effect": False}),
+        ("Brainstem glioma in the midline.", {"side": "midline", "lobes": ("brainstem",)}),
+        ("The lesion enhances.", {"enhancement": "present"}),
+        ("The lesion does not enhance.", {"enhancement": "absent"}),
+        ("Non-enhancing mass.", {"enhancement": "absent"}),
+        ("Nonenhancing part next to a rim that enhances.", {"enhancement": "present"}),
+        ("Enhancement: none.", {"enhancement": "absent"}),
+        ("Contrast uptake is absent.", {"enhancement": "absent"}),
+        ("No necrosis, oedema or enhancement.", {"enhancement": "absent", "necrosis": False, "oedema": False}),
+        ("No necrosis, marked edema.", {"necrosis": False, "oedema": True}),
+        ("No oedema, but strong enhancement.", {"oedema": False, "enhancement": "present"}),
+        ("Contrast-enhanced T1 images were reviewed.", {"enhancement": None}),
+        ("Necrosis is not observed.", {"necrosis": False}),
+        ("Necrosis is noted.", {"necrosis": True}),
+        ("Ventricular compression is not severe.", {"mass_effect": True}),
+        ("Oedema in the left temporal lobe is not seen.", {"oedema": False, "lobes": ("temporal",)}),
+        ("", {"side": None, "sides": None, "lobes": None, "enhancement": None, "necrosis": None, "oedema": None}),
+    ],
+)
+def test_reads(text, stated):
+    found = read_findings(text)
+    assert {name: found[name] for name in stated} == stated
+
+
+def test_reads_back_what_was_written(random_findings):
+    right = {"side": 0, "enhancement": 0, "oedema": 0, "necrosis": 0, "mass_effect": 0}
+    total = dict.fromkeys(right, 0)
+    for i in range(500):
+        rng = np.random.default_rng(i)
+        findings = random_findings(rng)
+        found = read_findings(write_report(findings, rng))
+        expected = {
+            "side": findings.side,
+            "enhancement": "absent" if findings.enhancement == "none" else "present",
+            "oedema": findings.oedema != "none",
+            "necrosis": findings.necrosis,
+            "mass_effect": findings.mass_effect in ("mild", "marked"),
+        }
+        assert set(found["lobes"]) <= set(findings.lobes)
+        for name, value in expected.items():
+            if found[name] is None and name in ("necrosis", "mass_effect"):  # may be left unsaid
+                continue
+            total[name] += 1
+            right[name] += found[name] == value
+    assert all(total[name] > 150 for name in total)
+    assert all(right[name] >= 0.98 * total[name] for name in total), (right, total)
+
+
+def test_reads_side_and_enhancement_of_captions(random_findings):
+    for i in range(300):
+        rng = np.random.default_rng(i)
+        findings = random_findings(rng)
+        found = read_findings(caption(findings, rng))
+        assert found["side"] == findings.side
+        assert found["enhancement"] == ("absent" if findings.enhancement == "none" else "present")
+
+
+def test_a_report_without_a_lesion_states_no_side():
+    for i in range(20):
+        found = read_findings(write_report(Findings(), np.random.default_rng(i)))
+        assert (found["side"], found["lobes"]) == (None, None)
+        assert found["enhancement"] in ("absent", None)
+
+
+def test_generic_reports_state_nothing():
+    for i in range(50):
+        assert set(read_findings(generic_report(np.random.default_rng(i))).values()) == {None}
+
+
+@pytest.mark.skipif("REPORTS_DIR" not in os.environ, reason="REPORTS_DIR does not point to real reports")
+def test_real_reports_are_read_without_error():
+    paths = Path(os.environ["REPORTS_DIR"]).glob("*.json")
+    found = [read_findings(text) for path in paths for text in json.loads(path.read_text()).values()]
+    assert len(found) > 100
+    for name in ("side", "lobes", "necrosis", "oedema", "mass_effect"):
+        assert np.mean([reading[name] is not None for reading in found]) > 0.95

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import torch
+
+from brats_clip.semantics import encode_report, pad_reports, region_embeddings
+from brats_clip.semantics.report_encoder import split_to_fit
+
+
+def test_a_token_per_sentence_in_order(tiny_clip):
+    tokens = encode_report("There is a lesion in the left frontal lobe. No necrosis is seen.", tiny_clip)
+    assert tokens.shape == (2, tiny_clip.embed_dim)
+    torch.testing.assert_close(tokens[1:], encode_report("No necrosis is seen.", tiny_clip))
+
+
+def test_no_report_has_no_tokens(tiny_clip):
+    for text in ("", "  \n "):
+        assert encode_report(text, tiny_clip).shape == (0, tiny_clip.embed_dim)
+
+
+def test_the_last_word_of_a_long_report_without_a_full_stop_counts(tiny_clip):
+    words = ["oedema around the lesion"] * 100
+    left, right = (encode_report(" ".join([*words, side]), tiny_clip) for side in ("left", "right"))
+    assert len(left) == len(right) > 4
+    torch.testing.assert_close(left[:-1], right[:-1])
+    assert not torch.allclose(left[-1], right[-1], atol=1e-3)
+
+
+def test_every_word_of_a_long_sentence_is_kept_in_order(tiny_clip):
+    words = [f"word{n}" + (", " if n % 9 == 0 else "; " if n % 31 == 0 else " ") for n in range(400)]
+    text = "".join(words)
+    pieces = split_to_fit(text, tiny_clip.fits)
+    assert " ".join(pieces).split() == text.split()
+    assert all(tiny_clip.fits(piece) for piece in pieces)
+
+
+def test_a_sentence_breaks_after_a_clause_before_it_breaks_after_a_word():
+    pieces = split_to_fit("one two three, four five six, seven", lambda piece: len(piece.split()) <= 4)
+    assert pieces == ["one two three,", "four five six, seven"]
+
+
+def test_a_word_beyond_the_context_is_divided_without_loss(tiny_clip):
+    word = "qzxj" * 200
+    pieces = split_to_fit(f"start {word} end", tiny_clip.fits)
+    assert "".join(pieces).replace(" ", "") == f"start{word}end"
+    assert all(tiny_clip.fits(piece) for piece in pieces)
+
+
+def test_padding_marks_real_tokens():
+    reports = [torch.ones(2, 8), torch.zeros(0, 8), torch.full((3, 8), 2.0)]
+    tokens, mask = pad_reports(reports)
+    assert tokens.shape == (3, 3, 8) and mask.dtype == torch.bool
+    assert mask.tolist() == [[True, True, False], [False] * 3, [True] * 3]
+    for n, report in enumerate(reports):
+        assert torch.equal(tokens[n][mask[n]], report)
+    assert tokens[~mask].abs().sum() == 0
+
+
+def test_padding_reports_that_are_all_absent_leaves_one_masked_token():
+    tokens, mask = pad_reports([torch.zeros(0, 8)] * 2)
+    assert tokens.shape == (2, 1, 8) and not mask.any()
+
+
+def test_regions_have_three_different_unit_embeddings(tiny_clip):
+    regions = region_embeddings(tiny_clip)
+    assert regions.shape == (3, tiny_clip.embed_dim)
+    torch.testing.assert_close(regions.norm(dim=1), torch.ones(3))
+    assert torch.pdist(regions).min() > 1e-3
