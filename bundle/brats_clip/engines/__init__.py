@@ -1,7 +1,7 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
 from .brain_inferer import BrainInferer
-from .case_cache import hash_case
+from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .curves import CurveWriter, read_curves
 from .early_stop import EarlyStop
@@ -13,6 +13,7 @@ from .inference_handler import CaseWriter
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
 from .take_logits import TakeLogits
+from .weight_average import WeightAverage
 
 __all__ = [
     "BestModel",
@@ -27,7 +28,9 @@ __all__ = [
     "GradientClip",
     "LoadWeights",
     "TakeLogits",
+    "WeightAverage",
     "hash_case",
+    "hash_transforms",
     "load_weights",
     "plain_message",
     "read_curves",

@@ -10,11 +10,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from ..errors import InputError
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bf16; one that does not gets slower by it."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+from ..precision import cpu_has_bf16
 
 
 class BrainInferer(Inferer):
@@ -24,7 +20,8 @@ class BrainInferer(Inferer):
         window: size of windows in mm for small GPUs; None for the whole brain at once. The slices are still taken
             from the whole volume, once.
         overlap: share of a window that its neighbour sees, too.
-        attention: also return the semantic attention maps, as further channels (logits) on the grid of the input.
+        attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
+            that what is filled in with 0 around the brain later is no attention.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
 
     Raises:
@@ -66,7 +63,7 @@ class BrainInferer(Inferer):
         self, inputs: Tensor, network: nn.Module, report_tokens=None, report_mask=None, **kwargs
     ) -> Tensor:
         decoded = network.decode(network.encode(inputs, **kwargs), report_tokens, report_mask)
-        maps = decoded.attention.float()
+        maps = decoded.attention.float().sigmoid()
         if maps.shape[1]:
             maps = F.interpolate(maps, size=decoded.logits.shape[2:], mode="trilinear", align_corners=False)
         else:
@@ -96,7 +93,8 @@ class BrainInferer(Inferer):
             return network(windows, extent=extent, **shared).float()
 
         sliding = SlidingWindowInferer(
-            self.window,
+            # Never beyond the brain: coordinates in a padded volume would tell the network the wrong place.
+            [min(side, whole) for side, whole in zip(self.window, inputs.shape[2:], strict=True)],
             sw_batch_size=1,
             overlap=self.overlap,
             mode="gaussian",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import WeightsError
 
@@ -83,28 +87,63 @@ class EpochCheckpoint:
         save = Checkpoint(
             {**self.objects, "trainer": engine},
             DiskSaver(str(self.folder), create_dir=True, require_empty=False, atomic=True),
-            n_saved=self.keep,
+            n_saved=None,
             filename_pattern="checkpoint_epoch={global_step}.pt",
             global_step_transform=lambda engine, _: engine.state.epoch,
         )
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), save)
+        after = Events.EPOCH_COMPLETED(every=self.interval)
+        engine.add_event_handler(after, save)
+        engine.add_event_handler(after, self._drop_old)
+
+    def _drop_old(self, engine: Engine) -> None:
+        """Ignite's own count forgets what was saved before a restart."""
+        if idist.get_rank() == 0:
+            for path in self._found()[: -self.keep]:
+                path.unlink()
+
+    def _found(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        found = {p: re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", p.name) for p in self.folder.glob("checkpoint_*.pt")}
+        return sorted((p for p, name in found.items() if name), key=lambda p: int(found[p][1]))
 
     def latest(self) -> Path | None:
         """The checkpoint of the last epoch, None if there is none."""
-        found = {int(p.stem.split("=")[1]): p for p in self.folder.glob("checkpoint_epoch=*.pt")}
-        return found[max(found)] if found else None
+        return (self._found() or [None])[-1]
 
     def resume(self, engine: Engine) -> bool:
-        """Restore everything from the last checkpoint; False if there is none. ``max_epochs`` stays as configured."""
+        """Restore everything from the last checkpoint; False if there is none.
+
+        ``max_epochs`` stays as configured: a longer training goes on with the learning rates it would have had from
+        the start, and a training that is complete trains nothing.
+        """
         path = self.latest()
         if path is None:
             return False
         epochs = engine.state.max_epochs
         content = torch.load(path, map_location="cpu", weights_only=False)
-        Checkpoint.load_objects({**self.objects, "trainer": engine}, content)
-        engine.state.max_epochs = epochs
+        schedules = {k: v for k, v in self.objects.items() if isinstance(v, LRScheduler)}
+        if content["trainer"]["max_epochs"] == epochs:
+            schedules = {}
+        restored = {k: v for k, v in self.objects.items() if k not in schedules}
+        Checkpoint.load_objects({**restored, "trainer": engine}, content)
+        for name, schedule in schedules.items():
+            _replay(schedule, content[name]["last_epoch"])
+        engine.state.max_epochs = max(epochs, engine.state.epoch)
         logger.info("resumed from %s (epoch %d of %d)", path, engine.state.epoch, epochs)
+        if engine.state.epoch >= epochs:
+            logger.warning("%s: all %d epochs are trained; ask for more of them, or for another folder.", path, epochs)
+            engine.add_event_handler(Events.STARTED(once=1), Engine.terminate)  # ignite would start from epoch 0
         return True
+
+
+def _replay(schedule: LRScheduler, steps: int) -> None:
+    """Bring a schedule that is not the checkpoint's to the step that the checkpoint is at."""
+    for group, rate in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+        group["lr"] = rate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch looks for an optimiser step before each of these
+        for _ in range(steps):
+            schedule.step()
 
 
 class BestModel:

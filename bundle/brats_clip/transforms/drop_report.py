@@ -24,7 +24,7 @@ class RandDropReportd(Randomizable, Transform):
     """
 
     def __init__(self, none: float = 0.4, partial: float = 0.3) -> None:
-        if none < 0 or partial < 0 or none + partial > 1:
+        if not (none >= 0 and partial >= 0 and none + partial <= 1):
             raise InputError("none, partial", f"{none}, {partial}", "probabilities that sum to at most 1")
         self.none, self.partial = none, partial
 

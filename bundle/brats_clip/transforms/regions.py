@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from ..errors import InputError
 from ..labels import label_to_regions, nest, regions_to_label
 
 
@@ -30,6 +31,9 @@ class LogitsToLabeld(Transform):
         key: where the logits are; the label map takes their place.
         min_et_ml: a smaller enhancing tumour in the whole case becomes core. BraTS scores one false voxel of ET in a
             case without any as 0, which is why many entries to the challenge do so; 0 keeps every voxel.
+
+    Raises:
+        InputError: if a logit is NaN, which would otherwise count as "no tumour".
     """
 
     def __init__(self, key: str = "pred", min_et_ml: float = 0.0) -> None:
@@ -37,6 +41,8 @@ class LogitsToLabeld(Transform):
 
     def __call__(self, data: Mapping) -> dict:
         logits = data[self.key]
+        if logits.isnan().any():
+            raise InputError(f"{self.key} of case {data.get('case', '')}", "NaN", "logits: are the weights sound?")
         regions = nest(logits, dim=0) > 0
         voxel_ml = float(torch.as_tensor(logits.affine)[:3, :3].det().abs()) / 1000 if _has_affine(logits) else 0.001
         if regions[2].sum() * voxel_ml < self.min_et_ml:

@@ -10,7 +10,7 @@ from ..labels import REGIONS
 
 
 class SplitAttentiond(Transform):
-    """Split ``pred`` ``(6, D, H, W)`` into logits under ``pred`` and attention in 0 to 1 under ``attention``.
+    """Split ``pred`` ``(6, D, H, W)`` into logits under ``pred`` and attention, in 0 to 1, under ``attention``.
 
     A prediction of a network without semantic attention, ``(3, D, H, W)``, stays as it is.
     """
@@ -20,4 +20,4 @@ class SplitAttentiond(Transform):
         both = data["pred"]
         if both.shape[0] <= regions:
             return dict(data)
-        return {**data, "pred": both[:regions], "attention": both[regions:].sigmoid()}
+        return {**data, "pred": both[:regions], "attention": both[regions:]}

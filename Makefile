@@ -1,0 +1,90 @@
+# Everything a newcomer types. Every command is printed before it runs; type it yourself to change it.
+# Any variable can be set on the command line: make demo EPOCHS=10
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+
+# The demo: sized for 2 cores and 15 minutes.
+DEMO ?= demo
+COUNT ?= 24
+EPOCHS ?= 20
+SIZE ?= 120 120 78
+VOXEL ?= 2 2 2
+SPACING ?= [2.0,2.0,2.0]
+PATCH ?= [64,64,64]
+BATCH ?= 2
+LEARNING_RATE ?= 0.002
+CORES ?= 2
+
+# The shipped weights: see bundle/docs/README.md.
+WORK ?= runs/weights
+WEIGHTS_COUNT ?= 600
+WEIGHTS_EPOCHS ?= 100
+CLIP_EPOCHS ?= 100
+
+PYTEST_ARGS ?=
+
+# One thread per process: phantoms and data loading already use the other cores.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-fast lint weights clean
+
+help:
+	@echo "make venv       create $(VENV) with the pinned requirements (a few minutes, once)"
+	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (15 minutes on 2 cores)"
+	@echo "make test       ruff and all tests; set BRATS_DIR to a folder of BraTS cases to include the tests on real ones"
+	@echo "make test-fast  the tests that take seconds"
+	@echo "make weights    how the weights in bundle/models were made (hours)"
+	@echo "make clean      remove what demo and tests left behind; keeps $(VENV), bundle/models, runs/ and your data"
+
+venv:
+	@scripts/make_venv.sh "$(VENV)"
+
+demo: venv
+	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/patients --count $(COUNT) --seed 1 \
+	  --size $(SIZE) --spacing $(VOXEL)
+	$(PYTHON) scripts/prepare_brats.py $(DEMO)/patients --output $(DEMO)/datalist.json
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monai.bundle run training --config_file bundle/configs/train.json \
+	  --bundle_root bundle --dataset_dir $(DEMO)/patients --datalist $(DEMO)/datalist.json \
+	  --output_dir $(DEMO)/training --epochs $(EPOCHS) --spacing "$(SPACING)" --patch_size "$(PATCH)" \
+	  --batch_size $(BATCH) --learning_rate $(LEARNING_RATE)
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monai.bundle run evaluating \
+	  --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
+	  --bundle_root bundle --dataset_dir $(DEMO)/patients --datalist $(DEMO)/datalist.json \
+	  --output_dir $(DEMO)/evaluation --checkpoint $(DEMO)/training/checkpoints/model.pt \
+	  --curves_file $(DEMO)/training/curves.csv --spacing "$(SPACING)"
+	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/unseen --count 1 --seed 2
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monai.bundle run inferring --config_file bundle/configs/inference.json \
+	  --bundle_root bundle --dataset_dir $(DEMO)/unseen --output_dir $(DEMO)/segmentation \
+	  --checkpoint $(DEMO)/training/checkpoints/model.pt --spacing "$(SPACING)"
+	@echo
+	@echo "Done. Look at"
+	@echo "  $(DEMO)/evaluation/report.html          pictures and figures of patients the network has not seen"
+	@echo "  $(DEMO)/evaluation/metrics.csv          the figures, case by case"
+	@echo "  $(DEMO)/training/curves.csv             the training"
+	@ls $(DEMO)/segmentation/*/*_seg.nii.gz $(DEMO)/segmentation/*/*.json | sed 's/^/  /'
+
+lint: venv
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+test: lint
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-fast: lint
+	$(PYTHON) -m pytest -m "not slow and not e2e and not real" $(PYTEST_ARGS)
+
+weights: venv
+	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/patients --count $(WEIGHTS_COUNT) --seed 1
+	$(PYTHON) scripts/prepare_brats.py $(WORK)/patients --output $(WORK)/datalist.json
+	$(PYTHON) -m monai.bundle run pretraining --config_file bundle/configs/pretrain_clip.json --bundle_root bundle \
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clip --epochs $(CLIP_EPOCHS)
+	$(PYTHON) -m monai.bundle run training --config_file bundle/configs/train.json --bundle_root bundle \
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/training \
+	  --epochs $(WEIGHTS_EPOCHS)
+	cp $(WORK)/training/checkpoints/model.pt bundle/models/model.pt
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .ruff_cache .ci-venv
+	find bundle scripts tests -type d -name __pycache__ -prune -exec rm -rf {} +

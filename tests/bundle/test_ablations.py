@@ -1,0 +1,129 @@
+"""Each switch of the ablation files adds the part it names, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from brats_clip.engines import FusionLoss
+
+# Which parameters belong to a part.
+PARTS = {
+    "pixel_fusion": ("pixel_fusion.",),
+    "attention": (".attention.", ".gate.from_", ".gate.weight."),
+    "deep_supervision": ("deep.",),
+    "bridge": ("bridge.",),
+    "guidance": ("memory.", "guidance.", ".guidance.", "modulation."),
+    "semantic_attention": ("head.semantic_attention.",),
+}
+
+
+def belongs(name: str, switch: str) -> bool:
+    # Report guidance has attention and a gate of its own.
+    owner = "guidance" if "guidance." in name else None
+    if owner is None and name.startswith("bridge."):
+        owner = "bridge"
+    return switch == owner if owner else any(part in name for part in PARTS[switch])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    from brats_clip.semantics import load_clip
+
+    return load_clip()
+
+
+@pytest.fixture
+def build(network_of, configs, clip, tiny):
+    def make(*ablations: str, **options):
+        overrides = {}
+        for ablation in ablations:
+            overrides |= json.loads((configs / "ablations" / f"{ablation}.json").read_text())
+        return network_of(
+            "train", clip=clip, **{k: v for k, v in tiny.items() if k != "spacing"}, **overrides, **options
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def batch(clip):
+    draw = torch.Generator().manual_seed(4)
+    image = torch.randn(1, 4, 32, 32, 32, generator=draw)
+    positions = torch.tensor([[0.0, -0.5], [1.0, 0.0], [2.0, 0.5]])[None]
+    tokens = {
+        name: F.normalize(torch.randn(1, 3, clip.embed_dim, generator=draw), dim=2)
+        for name in ("slice_tokens", "report_tokens")
+    }
+    target = (torch.rand(1, 3, 32, 32, 32, generator=draw) < 0.2).float()
+    return {"image": image, "slice_positions": positions, **tokens}, target
+
+
+def train_step(network, batch) -> None:
+    inputs, target = batch
+    FusionLoss()(network.train()(**inputs), target).backward()
+
+
+@pytest.mark.parametrize("switch", PARTS)
+def test_a_part_that_is_off_takes_its_parameters_along(build, switch):
+    whole = {name for name, _ in build().named_parameters() if not name.startswith("slice_encoder.")}
+    rest = {name for name, _ in build(f"no_{switch}").named_parameters() if not name.startswith("slice_encoder.")}
+    part = {name for name in whole if belongs(name, switch)}
+    assert part and rest == whole - part
+
+
+@pytest.mark.parametrize("switch", PARTS)
+def test_gradients_reach_every_parameter_of_a_part(build, batch, switch):
+    network = build()
+    train_step(network, batch)
+    part = {name: p for name, p in network.named_parameters() if belongs(name, switch)}
+    still = [name for name, p in part.items() if p.grad is None or not p.grad.any()]
+    # A softmax does not see what shifts all its scores alike.
+    assert [name for name in still if not name.endswith(("key.bias", "relevance.bias"))] == []
+
+
+@pytest.mark.parametrize("switch", PARTS)
+def test_the_output_depends_on_the_part(build, batch, switch):
+    network = build().train()
+    before = network(**batch[0])
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if belongs(name, switch):
+                parameter.add_(torch.randn_like(parameter))
+        after = network(**batch[0])
+    if switch == "deep_supervision":
+        assert len(before.deep) == 2 and not torch.equal(before.deep[0], after.deep[0])
+        assert torch.equal(before.logits, after.logits)
+    else:
+        assert not torch.allclose(before.logits, after.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("ablation", [*(f"no_{switch}" for switch in PARTS), "plain_unet"])
+def test_an_ablated_network_trains_with_every_parameter_it_has(build, batch, ablation):
+    network = build(ablation)
+    train_step(network, batch)
+    assert [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert network.eval()(batch[0]["image"], report_tokens=batch[0]["report_tokens"]).shape == (1, 3, 32, 32, 32)
+
+
+def test_without_guidance_a_report_changes_nothing(build, batch):
+    network = build("no_guidance").eval()
+    image, report = batch[0]["image"], batch[0]["report_tokens"]
+    assert torch.equal(network(image, report_tokens=report), network(image))
+    assert not torch.equal(build().eval()(image, report_tokens=report), build().eval()(image))
+
+
+def test_without_the_bridge_slices_change_nothing(build, batch):
+    network = build("no_bridge").eval()
+    assert network.slice_encoder is None
+    inputs = {name: value for name, value in batch[0].items() if name.startswith("slice")}
+    assert torch.equal(network(batch[0]["image"], **inputs), network(batch[0]["image"]))
+
+
+def test_a_new_network_does_not_listen_yet(build, batch):
+    network = build(awake=False).eval()
+    image, report = batch[0]["image"], batch[0]["report_tokens"]
+    assert torch.equal(network(image, report_tokens=report), network(image))

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import inspect
+import json
+import re
+
+import pytest
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, TrainProperties
+
+from brats_clip.networks import ReportGuidedUNet
+
+SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention")
+WORKFLOWS = {
+    "train": ["train"],
+    "evaluate": ["train", "evaluate"],
+    "inference": ["inference"],
+    "pretrain_clip": ["pretrain_clip"],
+    "multi_gpu_train": ["train", "multi_gpu_train"],
+    "multi_gpu_evaluate": ["train", "evaluate", "multi_gpu_evaluate"],
+}
+# What MONAI or a person asks for by name.
+ENTRIES = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "pretraining"}
+PROPERTIES = {p["id"].split("#")[0] for p in {**TrainProperties, **InferProperties}.values()}
+
+
+def merged(configs, name: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(configs / f"{part}.json") for part in WORKFLOWS[name]])
+    return parser
+
+
+def references(value) -> set[str]:
+    """Top-level keys that a part of a config refers to."""
+    if isinstance(value, dict):
+        return set().union(*map(references, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(references, value))
+    if isinstance(value, str) and value.startswith(("$", "@")):
+        return set(re.findall(r"@(\w+)", value))
+    return set()
+
+
+def without(value, name: str):
+    """A transform's arguments as they would be for a case without ``name``."""
+    if isinstance(value, list) and name in value:
+        rest = [item for item in value if item != name]
+        return rest[0] if len(rest) == 1 else rest
+    return value
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_top_level_key_is_used(configs, name):
+    content = merged(configs, name).get()
+    own = {key.lstrip("+").split("#")[0] for key in json.loads((configs / f"{name}.json").read_text())}
+    used = references({k: v for k, v in content.items() if k != "_meta_"})
+    assert own - used - ENTRIES - PROPERTIES == set()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_reference_has_a_target(configs, name):
+    content = merged(configs, name).get()
+    assert references(content) - set(content) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("train", "training"),
+        ("evaluate", "evaluating"),
+        ("inference", "inferring"),
+        ("pretrain_clip", "pretraining"),
+    ],
+)
+def test_a_workflow_answers_to_run_and_to_its_own_name(configs, name, entry):
+    content = merged(configs, name).get()
+    assert content["run"] and content[entry] == "$@run"
+
+
+def test_keys_shared_by_training_and_inference_are_equal(configs):
+    train, inference = merged(configs, "train").get(), merged(configs, "inference").get()
+    differ = {
+        "imports",
+        "dataset_dir",
+        "output_dir",
+        "prepare_batch",  # at inference the network encodes the slices, so that windows and exports need no tokens
+        "run",
+        "_meta_",
+    }
+    shared = (set(train) & set(inference)) - differ
+    assert {"bundle_root", "clip", "network_def", "slices_per_plane", "spacing"} <= shared
+    assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
+
+
+def test_training_and_inference_prepare_a_case_alike(configs):
+    train = merged(configs, "train").get()["prepare_case"]
+    inference = merged(configs, "inference").get()["preprocessing"]["transforms"]
+    assert [t["_target_"] for t in train] == [t["_target_"] for t in inference]
+    for a, b in list(zip(train, inference, strict=True))[1:-1]:  # loading and encoding differ on purpose
+        mode = {"mode": a["mode"][0]} if "mode" in a else {}
+        assert {key: without(value, "label") for key, value in {**a, **mode}.items()} == b
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_an_ablation_is_one_switch(configs, switch):
+    assert json.loads((configs / "ablations" / f"no_{switch}.json").read_text()) == {f"network_def#{switch}": False}
+
+
+def test_every_ablation_file_turns_off_switches_that_are_there(configs):
+    train = merged(configs, "train").get()
+    files = sorted((configs / "ablations").glob("*.json"))
+    assert {f.stem for f in files} == {f"no_{switch}" for switch in SWITCHES} | {"plain_unet"}
+    for file in files:
+        for key, value in json.loads(file.read_text()).items():
+            part, switch = key.split("#")
+            assert (part, value) == ("network_def", False)
+            assert train["network_def"][switch] is True
+            assert switch in inspect.signature(ReportGuidedUNet).parameters
+
+
+def test_the_plain_unet_has_no_part_left(configs):
+    off = json.loads((configs / "ablations" / "plain_unet.json").read_text())
+    assert set(off) == {f"network_def#{switch}" for switch in SWITCHES}
+
+
+def test_the_metadata_speaks_of_the_installed_versions(configs):
+    metadata = json.loads((configs / "metadata.json").read_text())
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (configs.parents[1] / "requirements.txt").read_text(), re.MULTILINE))
+    assert metadata["monai_version"] == pins["monai"]
+    assert metadata["pytorch_version"] == pins["torch"]
+    assert metadata["numpy_version"] == pins["numpy"]
+    required = metadata["required_packages_version"]
+    assert required == {name: pins[name] for name in required}
+    assert metadata["version"] in metadata["changelog"]

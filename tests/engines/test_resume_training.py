@@ -1,0 +1,143 @@
+"""A training that was cut off and goes on ends where the unbroken one does, to the last bit."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from brats_clip.engines import EpochCheckpoint, read_curves
+from tests.engines.tiny_training import STEPS, Training, build
+
+
+def begin(folder, **settings) -> Training:
+    torch.manual_seed(42)  # the initial weights; a restart must not depend on them
+    return build(folder, **settings)
+
+
+def assert_same(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    different = [k for k in one if not torch.equal(one[k], other[k])]
+    assert not different
+
+
+def names(folder) -> list[str]:
+    return sorted(p.name for p in (folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("interrupt_at", [STEPS, 2 * STEPS + 1])  # before an epoch's end is saved, and within an epoch
+def test_a_resumed_training_equals_an_unbroken_one(tmp_path, workers, interrupt_at):
+    whole = begin(tmp_path / "whole", workers=workers).run()
+    begin(tmp_path / "broken", workers=workers).run(interrupt_at)
+    torch.manual_seed(7)
+    resumed = build(tmp_path / "broken", workers=workers).run()
+    assert_same(resumed.weights(), whole.weights())
+    curves = [(tmp_path / run / "curves.csv").read_text() for run in ("whole", "broken")]
+    assert curves[0] == curves[1] and len(curves[0].splitlines()) == 5
+    best = [torch.load(tmp_path / run / "checkpoints" / "model.pt") for run in ("whole", "broken")]
+    assert_same(*best)
+    states = [t.optimizer.state_dict()["param_groups"][0]["lr"] for t in (whole, resumed)]
+    assert states[0] == states[1]
+
+
+def test_the_seed_decides_and_epochs_differ(tmp_path):
+    runs = [begin(tmp_path / str(i), epochs=2, seed=seed).run() for i, seed in enumerate((1, 1, 2))]
+    assert_same(runs[0].weights(), runs[1].weights())
+    assert not torch.equal(runs[0].network.first.weight, runs[2].network.first.weight)
+
+
+def test_curves_hold_every_epoch_once(tmp_path):
+    begin(tmp_path).run(2 * STEPS + 1)
+    build(tmp_path).run()
+    curves = read_curves(tmp_path / "curves.csv")
+    assert curves["epoch"] == [1, 2, 3, 4]
+    assert curves["learning_rate"] == sorted(curves["learning_rate"], reverse=True)
+    assert all(0 <= value <= 1 for value in curves["val_mean_dice"])
+    assert read_curves(tmp_path / "nothing.csv") is None
+
+
+def test_only_the_last_checkpoints_stay_after_a_restart_too(tmp_path):
+    begin(tmp_path).run(2 * STEPS + 1)
+    assert names(tmp_path) == ["checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt"]
+    build(tmp_path).run()
+    assert names(tmp_path) == ["checkpoint_epoch=3.pt", "checkpoint_epoch=4.pt", "model.pt"]
+
+
+def test_a_torn_file_is_no_checkpoint(tmp_path):
+    begin(tmp_path, epochs=2).run()
+    folder = tmp_path / "checkpoints"
+    for name in ("tmp8x1k2j", "checkpoint_epoch=9.pt.part", "checkpoint_epoch=copy.pt"):
+        (folder / name).write_bytes(b"torn")
+    assert EpochCheckpoint(str(folder), {}).latest() == folder / "checkpoint_epoch=2.pt"
+    resumed = build(tmp_path, epochs=3).run()
+    assert resumed.trainer.state.epoch == 3
+
+
+def test_checkpoints_are_ordered_by_number(tmp_path):
+    for epoch in (9, 10, 2):
+        (tmp_path / f"checkpoint_epoch={epoch}.pt").touch()
+    assert EpochCheckpoint(str(tmp_path), {}).latest().name == "checkpoint_epoch=10.pt"
+
+
+def test_without_a_checkpoint_training_begins(tmp_path):
+    training = begin(tmp_path, epochs=1)
+    assert training.checkpoints.latest() is None and not training.checkpoints.resume(training.trainer)
+
+
+def test_a_longer_training_goes_on_with_the_rates_it_would_have_had(tmp_path):
+    begin(tmp_path / "raised", epochs=2).run()
+    raised = build(tmp_path / "raised", epochs=5).run()
+    begin(tmp_path / "whole", epochs=5).run()
+    assert raised.trainer.state.epoch == 5
+    rates = [read_curves(tmp_path / run / "curves.csv")["learning_rate"] for run in ("raised", "whole")]
+    assert rates[0][2:] == rates[1][2:] and rates[0][2] > 0
+
+
+@pytest.mark.parametrize("epochs", [2, 1])
+def test_a_complete_training_is_left_as_it_is(tmp_path, caplog, epochs):
+    before = begin(tmp_path, epochs=2).run().weights()
+    files = {name: (tmp_path / "checkpoints" / name).stat().st_mtime_ns for name in names(tmp_path)}
+    curves = (tmp_path / "curves.csv").read_text()
+    with caplog.at_level(logging.WARNING, logger="brats_clip.engines.checkpoints"):
+        again = build(tmp_path, epochs=epochs).run()
+    assert_same(again.weights(), before)
+    assert {name: (tmp_path / "checkpoints" / name).stat().st_mtime_ns for name in names(tmp_path)} == files
+    assert (tmp_path / "curves.csv").read_text() == curves
+    assert "trained" in caplog.text
+
+
+def test_pretrained_weights_reach_the_average_and_only_a_fresh_training(tmp_path):
+    start = build(tmp_path / "other").network.state_dict()
+    path = tmp_path / "pretrained.pt"
+    torch.save(start, path)
+    training = begin(tmp_path / "run", epochs=2, pretrained=path)
+    seen = {}
+
+    def look(engine):
+        seen.update({k: v.clone() for k, v in training.ema.ema_model.state_dict().items()})
+
+    training.trainer.add_event_handler("epoch_started", look)
+    training.run(1)
+    assert torch.equal(seen["first.weight"], start["first.weight"])
+
+    begin(tmp_path / "run", epochs=2, pretrained=path).run(STEPS + 1)
+    resumed = build(tmp_path / "run", epochs=2, pretrained=path)
+    resumed.checkpoints.resume(resumed.trainer)
+    after_one_epoch = resumed.network.first.weight.clone()
+    resumed.trainer.add_event_handler("started", look)
+    seen.clear()
+    resumed.trainer.add_event_handler("epoch_started", lambda engine: seen.update(now=resumed.network.first.weight + 0))
+    resumed.trainer.run()
+    assert not torch.equal(after_one_epoch, start["first.weight"])
+    assert not torch.equal(seen["now"], start["first.weight"])
+
+
+def test_the_network_in_training_sees_dropout_and_random_transforms(tmp_path):
+    """What makes the tests above mean something."""
+    training = begin(tmp_path)
+    data = training.trainer.data_loader.dataset
+    assert not torch.equal(data[0]["image"], data[0]["image"])
+    masks = torch.stack([data[0]["report_mask"] for _ in range(20)])
+    assert len(masks.unique(dim=0)) > 2

@@ -1,0 +1,88 @@
+"""From label to regions for training, and from logits to a label map for people."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from brats_clip.errors import InputError
+from brats_clip.labels import label_to_regions
+from brats_clip.transforms import LabelToRegionsd, LogitsToLabeld
+
+AFFINE = torch.diag(torch.tensor([-2.0, -2.0, 2.5, 1.0], dtype=torch.float64))  # 0.01 ml a voxel
+
+
+def logits(et_voxels: int = 5, affine=AFFINE) -> MetaTensor:
+    out = torch.full((3, 6, 6, 6), -3.0)
+    out[0, 1:5], out[1, 2:4] = 3, 2
+    out[2, 2].view(-1)[:et_voxels] = 1
+    return MetaTensor(out, affine=affine)
+
+
+def test_label_becomes_its_regions():
+    label = MetaTensor(torch.tensor([0, 1, 2, 4], dtype=torch.uint8).reshape(1, 4, 1, 1), affine=AFFINE)
+    data = LabelToRegionsd()({"label": label, "case": "p1"})
+    assert data["case"] == "p1" and torch.equal(data["label"].as_tensor(), label_to_regions(label.as_tensor()))
+    assert torch.equal(data["label"].affine, AFFINE)
+
+
+def test_a_case_without_label_stays():
+    assert LabelToRegionsd()({"image": 1}) == {"image": 1}
+
+
+def test_logits_become_one_label_map_with_their_geometry():
+    data = LogitsToLabeld()({"pred": logits(), "case": "p1"})
+    label = data["pred"]
+    assert isinstance(label, MetaTensor) and label.shape == (1, 6, 6, 6) and label.dtype == torch.uint8
+    assert torch.equal(label.affine, AFFINE) and data["case"] == "p1"
+    assert [int((label == value).sum()) for value in (0, 1, 2, 4)] == [72, 67, 72, 5]
+
+
+def test_a_region_outside_the_one_around_it_is_not_believed():
+    pred = torch.full((3, 1, 1, 4), -1.0)
+    pred[2] = 9  # enhancing everywhere, the core says no on the first half, the tumour on the last voxel
+    pred[1, ..., 2:], pred[0, ..., :3] = 1, 1
+    label = LogitsToLabeld()({"pred": pred})["pred"]
+    assert not isinstance(label, MetaTensor)
+    assert label.flatten().tolist() == [2, 2, 4, 0]
+
+
+def test_input_is_left_as_it_was():
+    pred = logits()
+    before = pred.clone()
+    LogitsToLabeld(min_et_ml=1)({"pred": pred})
+    assert torch.equal(pred, before)
+
+
+@pytest.mark.parametrize(("voxels", "kept"), [(9, False), (11, True)])
+def test_too_little_enhancement_becomes_core(voxels, kept):
+    label = LogitsToLabeld(min_et_ml=0.1)({"pred": logits(voxels)})["pred"]
+    assert int((label == 4).sum()) == (voxels if kept else 0)
+    assert int(((label == 1) | (label == 4)).sum()) == 72
+
+
+def test_the_threshold_is_in_ml_whatever_the_voxel():
+    finer = AFFINE.clone()
+    finer[:3, :3] /= 2  # an eighth of the volume
+    label = LogitsToLabeld(min_et_ml=0.1)({"pred": logits(20, finer)})["pred"]
+    assert not (label == 4).any()
+    plain = LogitsToLabeld(min_et_ml=0.005)({"pred": logits(5).as_tensor()})["pred"]  # without an affine: 1 mm
+    assert (plain == 4).sum() == 5
+
+
+def test_zero_keeps_a_single_voxel():
+    assert (LogitsToLabeld()({"pred": logits(1)})["pred"] == 4).sum() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_give_the_same_label(dtype):
+    whole, half = (LogitsToLabeld()({"pred": p})["pred"] for p in (logits(), logits().to(dtype)))
+    assert torch.equal(whole.as_tensor(), half.as_tensor())
+
+
+def test_logits_that_are_no_numbers_are_an_error_not_an_empty_mask():
+    pred = logits()
+    pred[1, 3, 3, 3] = float("nan")
+    with pytest.raises(InputError, match=r"pred.*NaN"):
+        LogitsToLabeld()({"pred": pred})
