@@ -48,8 +48,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     args = parser.parse_args()
-    if args.count < 1 or min(args.size) < 16 or min(args.spacing) <= 0:
+    if args.count < 1 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
         parser.error("--count must be at least 1, --size at least 16 voxels, --spacing above 0 mm")
+    if args.seed < 0 or args.first < 0:
+        parser.error("--seed and --first must be at least 0")
 
     indices = range(args.first, args.first + args.count)
     todo = [i for i in indices if args.overwrite or not (args.output / case_name(args.seed, i)).exists()]

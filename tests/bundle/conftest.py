@@ -39,6 +39,12 @@ def configs() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_network() -> dict:
+    """Overrides for a tiny network."""
+    return TINY_NETWORK
+
+
+@pytest.fixture(scope="session")
 def tiny() -> dict:
     """Overrides for a tiny network on a coarse grid."""
     return {**TINY_NETWORK, **TINY_GRID}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from brats_clip.engines import FusionLoss
+from brats_clip.semantics import load_clip
 
 # Which parameters belong to a part.
 PARTS = {
@@ -31,20 +32,16 @@ def belongs(name: str, switch: str) -> bool:
 
 @pytest.fixture(scope="module")
 def clip():
-    from brats_clip.semantics import load_clip
-
     return load_clip()
 
 
 @pytest.fixture
-def build(network_of, configs, clip, tiny):
+def build(network_of, configs, clip, tiny_network):
     def make(*ablations: str, **options):
-        overrides = {}
+        overrides = {"clip": clip, **tiny_network}
         for ablation in ablations:
             overrides |= json.loads((configs / "ablations" / f"{ablation}.json").read_text())
-        return network_of(
-            "train", clip=clip, **{k: v for k, v in tiny.items() if k != "spacing"}, **overrides, **options
-        )
+        return network_of("train", **overrides, **options)
 
     return make
 

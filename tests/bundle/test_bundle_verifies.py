@@ -53,6 +53,7 @@ def test_the_network_takes_and_gives_what_the_metadata_says(configs_from, config
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "kind"),
     [

@@ -30,7 +30,7 @@ assert not {"monai", "open_clip", "brats_clip", "ignite"} & set(sys.modules), "m
 
 
 @pytest.fixture(scope="module", params=["repository", "bundle"])
-def exported(request, command, configs, tiny_weights, tmp_path_factory):
+def exported(request, command, configs, tiny_network, tiny_weights, tmp_path_factory):
     """The file that ``ckpt_export`` makes, from either folder."""
     path = tmp_path_factory.mktemp("export") / "model.ts"
     inside = request.param == "bundle"
@@ -44,14 +44,14 @@ def exported(request, command, configs, tiny_weights, tmp_path_factory):
         ckpt_file=tiny_weights,
         config_file=f"{folder}/inference.json",
         meta_file=f"{folder}/metadata.json",
-        **{"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "network_def#bottleneck_blocks": 1},
+        **tiny_network,
     )
     assert result.returncode == 0, result.stderr
     return path
 
 
-def test_torch_alone_gives_the_same_answer(exported, network_of, tiny, tiny_weights, tmp_path):
-    network = network_of(**{k: v for k, v in tiny.items() if k.startswith("network_def")}, awake=False).eval()
+def test_torch_alone_gives_the_same_answer(exported, network_of, tiny_network, tiny_weights, tmp_path):
+    network = network_of(**tiny_network, awake=False).eval()
     network.load_state_dict(torch.load(tiny_weights))
     draw = torch.Generator().manual_seed(5)
     image = torch.randn(1, 4, 48, 32, 64, generator=draw)

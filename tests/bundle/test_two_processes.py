@@ -45,7 +45,9 @@ def test_evaluation_gives_the_figures_of_one_process(command, options, tiny, tin
     assert (tmp_path / "two" / "report.html").stat().st_size > 10_000
 
 
-def test_training_leaves_weights_that_one_process_can_use(command, options, tiny, tiny_training, network_of, tmp_path):
+def test_training_leaves_weights_that_one_process_can_use(
+    command, options, tiny_network, tiny_training, network_of, tmp_path
+):
     options |= {**tiny_training, "epochs": 2, "val_interval": 1, "output_dir": tmp_path / "run"}
     result = command("run", "training", launcher=TORCHRUN, config_file=files("train", "multi_gpu_train"), **options)
     assert result.returncode == 0, result.stderr
@@ -53,7 +55,7 @@ def test_training_leaves_weights_that_one_process_can_use(command, options, tiny
     assert [row["epoch"] for row in curves] == ["1", "2"]
     assert all(0 <= float(row["val_mean_dice"]) <= 1 for row in curves)
     checkpoints = tmp_path / "run" / "checkpoints"
-    network = network_of("train", **{k: v for k, v in tiny.items() if k.startswith("network_def")})
+    network = network_of("train", **tiny_network)
     network.load_state_dict(torch.load(checkpoints / "model.pt"))
     last = torch.load(checkpoints / "checkpoint_epoch=2.pt", weights_only=False)
     network.load_state_dict(last["network"])

@@ -95,7 +95,7 @@ def test_gradients_are_limited_before_the_step():
         engine.run([0])
         return float(network.weight.grad.norm())
 
-    assert norm_after(100) == pytest.approx(2.0, rel=1e-4)
+    assert norm_after(100.0) == pytest.approx(2.0, rel=1e-4)
     assert norm_after(0.5) == pytest.approx(1.0)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 
@@ -45,12 +47,15 @@ class BrainInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs):
         """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are the network's (tokens, mask, extent)."""
-        inputs = inputs.as_subclass(Tensor)
+        plain = inputs.as_subclass(Tensor)
         kwargs = {k: v.as_subclass(Tensor) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        if inputs.device.type == "cpu":
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.cpu_bf16):
-                return self._run(inputs, network, kwargs)
-        return self._run(inputs, network, kwargs)
+        on_cpu = plain.device.type == "cpu"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.cpu_bf16) if on_cpu else nullcontext():
+            result = self._run(plain, network, kwargs)
+        if isinstance(inputs, MetaTensor) and isinstance(result, Tensor):
+            # What was done to the image is what Invertd has to undo on the prediction.
+            result = MetaTensor(result.as_subclass(Tensor)).copy_meta_from(inputs, copy_attr=True)
+        return result
 
     def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict):
         if self.attention and not network.training:

@@ -132,7 +132,7 @@ class EpochCheckpoint:
         logger.info("resumed from %s (epoch %d of %d)", path, engine.state.epoch, epochs)
         if engine.state.epoch >= epochs:
             logger.warning("%s: all %d epochs are trained; ask for more of them, or for another folder.", path, epochs)
-            engine.add_event_handler(Events.STARTED(once=1), Engine.terminate)  # ignite would start from epoch 0
+            engine.add_event_handler(Events.STARTED, Engine.terminate)  # ignite would begin again at epoch 0
         return True
 
 
