@@ -78,6 +78,7 @@ except CaseError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_one_line_and_status_1(tmp_path):
     result = run(FAIL, tmp_path)
     assert result.returncode == 1

@@ -29,6 +29,20 @@ def test_a_saved_embedded_clip_stays_below_25_mb(tmp_path):
     assert all(value.dtype == torch.float16 for value in load_file(paths["weights"]).values())
 
 
+def test_whoever_can_read_the_config_can_read_the_weights(tmp_path, tiny_config):
+    paths = save_clip(build_embedded(0, tiny_config), tmp_path, "test", tiny_config)
+    assert paths["weights"].stat().st_mode == paths["config"].stat().st_mode
+
+
+def test_a_resnet_keeps_its_counters_whole(tmp_path, tiny_config):
+    model = {**tiny_config["model_cfg"], "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}}
+    config = {**tiny_config, "model_cfg": model}
+    network = build_embedded(0, config)
+    network.visual.bn1.num_batches_tracked += 4099  # more than half precision can count
+    save_clip(network, tmp_path, "test", config)
+    assert load_clip(tmp_path).visual.bn1.num_batches_tracked == 4099
+
+
 def test_silenced_tokens_change_nothing_but_themselves(tiny_config, tiny_clip):
     model = build_embedded(3, tiny_config)
     ids = tiny_clip.tokenizer(["lesion in the left frontal lobe"])

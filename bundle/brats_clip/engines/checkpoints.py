@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -31,10 +30,9 @@ def load_weights(path: str | Path, device: str | torch.device = "cpu") -> dict:
         raise WeightsError(path, "no file", expected)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as reason:
-        raise WeightsError(
-            path, f"a file that torch cannot load ({str(reason).splitlines()[0][:80]})", expected
-        ) from None
+    except Exception as reason:  # torch raises all kinds of errors for a torn or foreign file
+        why = (str(reason) or type(reason).__name__).splitlines()[0][:80]
+        raise WeightsError(path, f"a file that torch cannot load ({why})", expected) from None
     if not isinstance(content, dict):
         raise WeightsError(path, f"a {type(content).__name__}", expected)
     return content

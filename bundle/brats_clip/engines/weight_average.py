@@ -11,15 +11,15 @@ class WeightAverage(EMAHandler):
     """ignite's ``EMAHandler`` with two gaps closed: pretrained weights and restarts.
 
     ignite copies the network when the handler is made, before pretrained weights are loaded, and counts the warm-up
-    of the momentum from zero again after a restart. Attach it after the handler that loads pretrained weights.
+    of the momentum from zero again after a restart.
     """
 
     def attach(self, engine: Engine, *args, **kwargs) -> None:
         super().attach(engine, *args, **kwargs)
-        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._catch_up)
 
     @torch.no_grad()
-    def _start(self, engine: Engine) -> None:
+    def _catch_up(self, engine: Engine) -> None:
         if self.momentum_scheduler is not None:
             self.momentum_scheduler.event_index = engine.state.iteration
         if engine.state.iteration == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from os import PathLike
@@ -78,10 +79,13 @@ def save_clip(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"weights": folder / WEIGHTS_FILE, "config": folder / CONFIG_FILE}
-    state = {name: value.detach().cpu().half().contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     partial = {key: path.with_name(f".{path.name}.partial") for key, path in paths.items()}
     save_file(state, partial["weights"])
     partial["config"].write_text(json.dumps({**config, ORIGIN_KEY: {"origin": origin}}, indent=2) + "\n")
+    # safetensors lets the owner alone read its files; weights are for whoever can read the config.
+    shutil.copymode(partial["config"], partial["weights"])
     for key, path in paths.items():
         partial[key].replace(path)
     return paths
