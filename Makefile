@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 
 # The demo: sized for 2 cores and 15 minutes.
 DEMO ?= demo
-COUNT ?= 24
+COUNT ?= 32
 EPOCHS ?= 20
 SIZE ?= 120 120 78
 VOXEL ?= 2 2 2
@@ -44,7 +44,8 @@ venv:
 demo: venv
 	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/patients --count $(COUNT) --seed 1 \
 	  --size $(SIZE) --spacing $(VOXEL)
-	$(PYTHON) scripts/prepare_brats.py $(DEMO)/patients --output $(DEMO)/datalist.json
+	$(PYTHON) scripts/prepare_brats.py $(DEMO)/patients --output $(DEMO)/datalist.json \
+	  --fractions 0.65 0.1 0.25
 	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monai.bundle run training --config_file bundle/configs/train.json \
 	  --bundle_root bundle --dataset_dir $(DEMO)/patients --datalist $(DEMO)/datalist.json \
 	  --output_dir $(DEMO)/training --epochs $(EPOCHS) --spacing "$(SPACING)" --patch_size "$(PATCH)" \

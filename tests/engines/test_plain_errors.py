@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -85,13 +86,40 @@ def test_a_command_ends_with_one_line_and_status_1(tmp_path):
     assert result.stderr == "Error: p1_t2.nii.gz: found no file; expected a NIfTI image.\n"
 
 
-def test_another_error_keeps_its_traceback(monkeypatch, capsys):
+@pytest.fixture
+def plainly(monkeypatch):
+    """Speak plainly for the length of a test."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    factory = logging.getLogRecordFactory()
     speak_plainly()
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+def test_another_error_keeps_its_traceback(plainly, capsys):
     sys.excepthook(KeyError, KeyError("t2"), None)
     assert "KeyError: 't2'" in capsys.readouterr().err
     sys.excepthook(InputError, InputError("a", "b", "c"), None)
     assert capsys.readouterr().err == "Error: a: found b; expected c.\n"
+
+
+def test_logs_on_the_way_hold_the_same_line_and_other_logs_stay(plainly, caplog):
+    logger = logging.getLogger("some.engine")
+    try:
+        raise caught(OURS)
+    except RuntimeError:
+        logger.exception("Exception: %s", "with a traceback")
+    from_worker = (
+        "Caught RuntimeError in worker 0.\nTraceback (most recent call last):\nbrats_clip.errors.CaseError: one."
+    )
+    logger.error(from_worker)
+    logger.error("%d of %d failed", 1, 2)
+    try:
+        raise KeyError("t2")
+    except KeyError:
+        logger.exception("unrelated")
+    assert [r.getMessage() for r in caplog.records] == [str(OURS), "one.", "1 of 2 failed", "unrelated"]
+    assert [bool(r.exc_info) for r in caplog.records] == [False, False, False, True]
 
 
 ENGINE = """

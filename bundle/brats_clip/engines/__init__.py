@@ -3,6 +3,7 @@
 from .brain_inferer import BrainInferer
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
+from .collate import collate_cases
 from .curves import CurveWriter, read_curves
 from .early_stop import EarlyStop
 from .epoch_seed import EpochSeed
@@ -29,6 +30,7 @@ __all__ = [
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
+    "collate_cases",
     "hash_case",
     "hash_transforms",
     "load_weights",

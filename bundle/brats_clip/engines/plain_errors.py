@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from types import TracebackType
@@ -29,7 +30,8 @@ def plain_message(error: BaseException) -> str | None:
 def speak_plainly() -> None:
     """From here on, end the process with one line on stderr, and status 1, where an input is at fault.
 
-    Called first by the run of each config, so that only commands are affected, not programs that use the package.
+    What engines log about such an error on its way becomes the same line, without its traceback. Called first by the
+    run of each config, so that only commands are affected, not programs that use the package.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -39,4 +41,16 @@ def speak_plainly() -> None:
         else:
             print(f"Error: {message}", file=sys.stderr)
 
+    make_record = logging.getLogRecordFactory()
+
+    def plain_record(*args, **kwargs) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        if record.levelno >= logging.ERROR:
+            error = record.exc_info[1] if record.exc_info else None
+            message = plain_message(error or Exception(record.getMessage()))
+            if message is not None:
+                record.msg, record.args, record.exc_info = message, (), None
+        return record
+
     sys.excepthook = hook
+    logging.setLogRecordFactory(plain_record)

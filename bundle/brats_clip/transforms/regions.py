@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import cc3d
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
@@ -29,6 +31,8 @@ class LogitsToLabeld(Transform):
 
     Args:
         key: where the logits are; the label map takes their place.
+        min_lesion_ml: separate pieces of tumour smaller than this are dropped; 0 keeps every voxel. Specks cost little
+            Dice, but each counts as a false lesion.
         min_et_ml: a smaller enhancing tumour in the whole case becomes core. BraTS scores one false voxel of ET in a
             case without any as 0, which is why many entries to the challenge do so; 0 keeps every voxel.
 
@@ -36,8 +40,8 @@ class LogitsToLabeld(Transform):
         InputError: if a logit is NaN, which would otherwise count as "no tumour".
     """
 
-    def __init__(self, key: str = "pred", min_et_ml: float = 0.0) -> None:
-        self.key, self.min_et_ml = key, min_et_ml
+    def __init__(self, key: str = "pred", min_lesion_ml: float = 0.0, min_et_ml: float = 0.0) -> None:
+        self.key, self.min_lesion_ml, self.min_et_ml = key, min_lesion_ml, min_et_ml
 
     def __call__(self, data: Mapping) -> dict:
         logits = data[self.key]
@@ -45,6 +49,10 @@ class LogitsToLabeld(Transform):
             raise InputError(f"{self.key} of case {data.get('case', '')}", "NaN", "logits: are the weights sound?")
         regions = nest(logits, dim=0) > 0
         voxel_ml = float(torch.as_tensor(logits.affine)[:3, :3].det().abs()) / 1000 if _has_affine(logits) else 0.001
+        if self.min_lesion_ml > 0:
+            smallest = math.ceil(self.min_lesion_ml / voxel_ml)
+            whole = cc3d.dust(regions[0].cpu().numpy(), threshold=smallest, connectivity=26)
+            regions &= torch.from_numpy(whole.astype(bool)).to(regions.device)
         if regions[2].sum() * voxel_ml < self.min_et_ml:
             regions[2] = False
         label = regions_to_label(torch.as_tensor(regions))

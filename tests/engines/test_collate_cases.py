@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import torch
+
+from brats_clip.engines import collate_cases
+
+
+def case(name: str, sentences: int) -> dict:
+    return {
+        "case": name,
+        "image": torch.zeros(4, 2, 2, 2),
+        "report_tokens": torch.ones(sentences, 3),
+        "report_mask": torch.ones(sentences, dtype=torch.bool),
+    }
+
+
+def test_reports_are_padded_to_the_longest_and_masked_beyond_their_end():
+    batch = collate_cases([[case("a", 2)], [case("b", 5)]])
+    assert batch["report_tokens"].shape == (2, 5, 3) and batch["image"].shape == (2, 4, 2, 2, 2)
+    assert batch["report_mask"].sum(dim=1).tolist() == [2, 5]
+    assert batch["report_tokens"][0, 2:].abs().sum() == 0
+
+
+def test_several_crops_of_a_case_and_single_cases_become_one_batch():
+    batch = collate_cases([[case("a", 1), case("a", 1)], case("b", 2)])
+    assert batch["case"] == ["a", "a", "b"] and batch["report_mask"].shape == (3, 2)
+
+
+def test_the_items_of_the_data_set_are_left_as_they_are():
+    short = case("a", 1)
+    collate_cases([[short], [case("b", 4)]])
+    assert len(short["report_mask"]) == 1
