@@ -140,6 +140,8 @@ def load_cases(dataset_dir: str | PathLike, report: str = "") -> list[dict]:
     """
     found = survey(dataset_dir)
     incomplete = [left_out for left_out in found.left_out if left_out.has_images]
+    if len(incomplete) == 1:
+        raise incomplete[0].error
     if incomplete:
         reasons = "; ".join(left_out.error.found for left_out in incomplete)
         raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", "four sequences for every case")
