@@ -18,9 +18,6 @@ CORES ?= 2
 
 # The shipped weights: see bundle/docs/README.md.
 WORK ?= runs/weights
-WEIGHTS_COUNT ?= 600
-WEIGHTS_EPOCHS ?= 100
-CLIP_EPOCHS ?= 100
 
 PYTEST_ARGS ?=
 
@@ -42,7 +39,7 @@ venv:
 	@scripts/make_venv.sh "$(VENV)"
 
 demo: venv
-	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/patients --count $(COUNT) --seed 1 \
+	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/patients --count $(COUNT) --seed 11 \
 	  --size $(SIZE) --spacing $(VOXEL)
 	$(PYTHON) scripts/prepare_brats.py $(DEMO)/patients --output $(DEMO)/datalist.json \
 	  --fractions 0.65 0.1 0.25
@@ -55,7 +52,7 @@ demo: venv
 	  --bundle_root bundle --dataset_dir $(DEMO)/patients --datalist $(DEMO)/datalist.json \
 	  --output_dir $(DEMO)/evaluation --checkpoint $(DEMO)/training/checkpoints/model.pt \
 	  --curves_file $(DEMO)/training/curves.csv --spacing "$(SPACING)"
-	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/unseen --count 1 --seed 2
+	$(PYTHON) scripts/make_phantoms.py --output $(DEMO)/unseen --count 1 --seed 12
 	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monai.bundle run inferring --config_file bundle/configs/inference.json \
 	  --bundle_root bundle --dataset_dir $(DEMO)/unseen --output_dir $(DEMO)/segmentation \
 	  --checkpoint $(DEMO)/training/checkpoints/model.pt --spacing "$(SPACING)"
@@ -77,14 +74,14 @@ test-fast: lint
 	$(PYTHON) -m pytest -m "not slow and not e2e and not real" $(PYTEST_ARGS)
 
 weights: venv
-	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/patients --count $(WEIGHTS_COUNT) --seed 1
-	$(PYTHON) scripts/prepare_brats.py $(WORK)/patients --output $(WORK)/datalist.json
+	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/patients --count 333 --seed 1
+	$(PYTHON) scripts/prepare_brats.py $(WORK)/patients --output $(WORK)/datalist.json --fractions 0.9 0.05 0.05
 	$(PYTHON) -m monai.bundle run pretraining --config_file bundle/configs/pretrain_clip.json --bundle_root bundle \
-	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clip --epochs $(CLIP_EPOCHS)
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clip --epochs 40 --batch_size 16
 	$(PYTHON) -m monai.bundle run training --config_file bundle/configs/train.json --bundle_root bundle \
 	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/training \
-	  --epochs $(WEIGHTS_EPOCHS)
-	cp $(WORK)/training/checkpoints/model.pt bundle/models/model.pt
+	  --clip_source $(WORK)/clip/clip --epochs 8 --patch_size "[96,96,96]" --min_size "[128,128,128]"
+	@echo "To ship them: cp $(WORK)/clip/clip/* bundle/models/clip/ && cp $(WORK)/training/checkpoints/model.pt bundle/models/"
 
 clean:
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .ci-venv

@@ -45,7 +45,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="index of the first patient (default: 0)")
     parser.add_argument("--size", type=int, nargs=3, default=BRATS_SIZE, help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, default=BRATS_SPACING, help="mm (default: 1 1 1)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     args = parser.parse_args()
     if args.count < 1 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):

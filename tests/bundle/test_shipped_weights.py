@@ -24,7 +24,7 @@ UNSEEN = (20261122, 5)
 # What the model card reports, less what another machine's arithmetic may cost: mean Dice over the four cases of
 # BraTS 2021 that these figures were measured on (ET over the three that have any).
 KNOWN_CASES = {"BraTS2021_00006", "BraTS2021_01477", "BraTS2021_01478", "BraTS2021_01481"}
-EXPECTED = {"WT": 0.84, "TC": 0.55, "ET": 0.55}
+EXPECTED = {"WT": 0.86, "TC": 0.68, "ET": 0.66}
 
 pytestmark = pytest.mark.slow
 

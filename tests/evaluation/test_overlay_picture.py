@@ -7,7 +7,7 @@ from PIL import Image
 
 from brats_clip.errors import InputError
 from brats_clip.evaluation import draw_overlay
-from brats_clip.evaluation.overlay import REGION_COLOURS
+from brats_clip.evaluation.overlay import REGION_COLOURS, _choose_slices
 
 SHAPE = (60, 70, 50)
 
@@ -99,3 +99,12 @@ def test_other_shapes_are_an_error_and_leave_no_file(tmp_path):
     with pytest.raises(InputError, match="case-7"):
         draw_overlay(tmp_path / "c.png", {"T1ce": head()}, np.zeros((3, 3, 3), np.uint8), np.eye(4), title="case-7")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_side_of_a_slice_counts_from_the_middle_of_the_brain_not_from_the_file_s_origin():
+    volumes = {"flair": np.ones((40, 40, 40)), "prediction": np.zeros((40, 40, 40), np.uint8)}
+    volumes["prediction"][30:34, 18:22, 18:22] = 2
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = -500  # every voxel lies on the world's left
+    captions = [s.caption for s in _choose_slices(volumes, ["flair"], affine)]
+    assert next(c for c in captions if c.startswith("sagittal")).split()[1] == "R"

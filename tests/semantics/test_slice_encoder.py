@@ -51,3 +51,8 @@ def test_the_embedded_clip_reads_a_whole_brain_in_a_fraction_of_a_second(brain):
     finally:
         torch.set_num_threads(threads)
     assert min(seconds) < 0.3  # 0.05 s on an idle core
+
+
+def test_moving_the_encoder_leaves_the_clip_where_it_was(tiny_clip):
+    SliceEncoder(tiny_clip).to("meta")
+    assert {parameter.device.type for parameter in tiny_clip.parameters()} == {"cpu"}

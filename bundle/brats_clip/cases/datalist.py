@@ -147,7 +147,11 @@ def load_cases(dataset_dir: str | PathLike, report: str = "") -> list[dict]:
         raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", "four sequences for every case")
     if not found.cases:
         raise found.left_out[0].error
-    return found.cases
+    if not report.strip():
+        return found.cases
+    if len(found.cases) > 1:
+        raise InputError("report", f"one report for {len(found.cases)} cases", "a folder with one case")
+    return [{**found.cases[0], "report": report}]
 
 
 def _read_json(datalist: str | PathLike) -> dict:

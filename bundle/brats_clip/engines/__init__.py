@@ -13,6 +13,7 @@ from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
+from .switches import check_switches
 from .take_logits import TakeLogits
 from .weight_average import WeightAverage
 
@@ -30,6 +31,7 @@ __all__ = [
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
+    "check_switches",
     "collate_cases",
     "hash_case",
     "hash_transforms",

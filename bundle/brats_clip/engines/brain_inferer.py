@@ -19,8 +19,8 @@ class BrainInferer(Inferer):
     """One pass over the whole crop to the brain: cheaper than overlapping windows, and no seams.
 
     Args:
-        window: size of windows in mm for small GPUs; None for the whole brain at once. The slices are still taken
-            from the whole volume, once.
+        window: size of windows in voxels of the working grid, divisible by 16, for small GPUs; None for the whole brain
+            at once. The slices are still taken from the whole volume, once.
         overlap: share of a window that its neighbour sees, too.
         attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
             that what is filled in with 0 around the brain later is no attention.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -118,12 +119,19 @@ class EpochCheckpoint:
         if path is None:
             return False
         epochs = engine.state.max_epochs
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        expected = "a checkpoint of this network; use another output_dir, or --resume False"
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=False)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as reason:
+            raise WeightsError(path, f"a file that torch cannot load ({_first_line(reason)})", expected) from None
         schedules = {k: v for k, v in self.objects.items() if isinstance(v, LRScheduler)}
         if content["trainer"]["max_epochs"] == epochs:
             schedules = {}
         restored = {k: v for k, v in self.objects.items() if k not in schedules}
-        Checkpoint.load_objects({**restored, "trainer": engine}, content)
+        try:
+            Checkpoint.load_objects({**restored, "trainer": engine}, content)
+        except (RuntimeError, ValueError, KeyError) as reason:
+            raise WeightsError(path, f"what does not fit ({_first_line(reason)})", expected) from reason
         for name, schedule in schedules.items():
             _replay(schedule, content[name]["last_epoch"])
         engine.state.max_epochs = max(epochs, engine.state.epoch)
@@ -176,3 +184,7 @@ class BestModel:
 
     def load_state_dict(self, state: Mapping) -> None:
         self.best = state["best"]
+
+
+def _first_line(reason: Exception) -> str:
+    return (str(reason).splitlines() or [type(reason).__name__])[0][:120]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import EarlyStopHandler
 
 
@@ -27,6 +27,11 @@ class EarlyStop(EarlyStopHandler):
         super().set_trainer(trainer)
         if self._restored:
             self._handler.load_state_dict(self._restored)
+        trainer.add_event_handler(Events.STARTED, self._stop_again)
+
+    def _stop_again(self, trainer: Engine) -> None:
+        if self._handler.counter >= self.patience:
+            trainer.terminate()
 
     def state_dict(self) -> dict:
         return {} if self._handler is None else dict(self._handler.state_dict())

@@ -155,6 +155,4 @@ class EvaluationWriter:
             title=self.title,
             max_pictures=self.max_pictures,
         )
-        logger.info(
-            "%d cases: mean Dice %.3f -> %s", len(run and self.rows), summary["dice_mean"]["mean"], self.output_dir
-        )
+        logger.info("%d cases: mean Dice %.3f -> %s", len(self.rows), summary["dice_mean"]["mean"], self.output_dir)

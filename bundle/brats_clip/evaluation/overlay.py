@@ -126,7 +126,8 @@ def _choose_slices(volumes: dict[str, np.ndarray], images: Sequence[str], affine
     index = [n // 2 for n in volumes["prediction"].shape]
     if tumour is not None:
         index = [int(tumour.sum(axis=tuple(a for a in range(3) if a != axis)).argmax()) for axis in range(3)]
-    position = affine @ [*(i + b.start for i, b in zip(index, box, strict=True)), 1]
+    # From the middle of the brain: the origin of BraTS files lies in a corner, where every x would be "left".
+    position = [(i + 0.5 - n / 2) * mm for i, n, mm in zip(index, volumes["prediction"].shape, spacing, strict=True)]
     letters = ("LR", "PA", "IS")
     size = np.array(volumes["prediction"].shape) * spacing
     slices = []

@@ -1,5 +1,7 @@
 """The bridge from a volume to CLIP: representative slices in, one token per slice out."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ class SliceEncoder(nn.Module):
     VisionTransformer and ResNet can.
 
     Args:
-        clip: its visual encoder is shared, not copied.
+        clip: its visual encoder is copied.
         slices_per_plane: how many slices of each of the three planes.
     """
 
@@ -22,7 +24,8 @@ class SliceEncoder(nn.Module):
         super().__init__()
         self.embed_dim = clip.embed_dim
         self.selector = SliceSelector(slices_per_plane, clip.image_size)
-        self.vision = clip.vision
+        # A copy: the network moves to its device, and the CLIP that encodes reports must not be torn apart by that.
+        self.vision = copy.deepcopy(clip.vision)
         self.eval()
 
     def train(self, mode: bool = True):

@@ -1,0 +1,42 @@
+"""TensorBoard and MLflow, behind their switches."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_both_trackers_record_a_training(command, tiny_data_set, tiny_training, tmp_path):
+    result = command(
+        "run",
+        "training",
+        config_file="bundle/configs/train.json",
+        bundle_root="bundle",
+        dataset_dir=tiny_data_set.folder,
+        datalist=tiny_data_set.datalist,
+        output_dir=tmp_path / "run",
+        **{**tiny_training, "epochs": 1, "tensorboard": True, "mlflow": True},
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    with sqlite3.connect(tmp_path / "run" / "mlflow.db") as database:
+        names = {row[0] for row in database.execute("select distinct key from metrics")}
+    assert {"train_loss", "val_mean_dice"} <= names
+
+
+def test_a_switch_that_python_reads_as_text_is_refused(command, tiny_data_set, tiny_training, tmp_path):
+    result = command(
+        "run",
+        "training",
+        config_file="bundle/configs/train.json",
+        bundle_root="bundle",
+        dataset_dir=tiny_data_set.folder,
+        datalist=tiny_data_set.datalist,
+        output_dir=tmp_path / "run",
+        **{**tiny_training, "resume": "false"},
+    )
+    assert result.returncode != 0
+    assert "Error: --resume: found 'false'; expected True or False." in result.stderr
