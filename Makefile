@@ -4,7 +4,7 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 
-# The demo: sized for 2 cores and 15 minutes.
+# The demo: sized for 2 cores and a few minutes.
 DEMO ?= demo
 COUNT ?= 32
 EPOCHS ?= 20
@@ -29,10 +29,10 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo "make venv       create $(VENV) with the pinned requirements (a few minutes, once)"
-	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (15 minutes on 2 cores)"
+	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (6 minutes on 2 cores)"
 	@echo "make test       ruff and all tests; set BRATS_DIR to a folder of BraTS cases to include the tests on real ones"
 	@echo "make test-fast  the tests that take seconds"
-	@echo "make weights    how the weights in bundle/models were made (hours)"
+	@echo "make weights    make the weights in bundle/models again (80 minutes on 2 cores)"
 	@echo "make clean      remove what demo and tests left behind; keeps $(VENV), bundle/models, runs/ and your data"
 
 venv:

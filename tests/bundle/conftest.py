@@ -19,7 +19,7 @@ CONFIGS = BUNDLE / "configs"
 TINY_NETWORK = {"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "network_def#bottleneck_blocks": 1}
 TINY_GRID = {"spacing": [4.0, 4.0, 4.0]}
 TINY_TRAINING = {
-    "patch_size": [32, 32, 32],
+    "patch_size": [48, 48, 48],
     "num_workers": 0,
     "val_workers": 0,
     "tensorboard": False,

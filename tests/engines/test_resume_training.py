@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Events
 
 from brats_clip.engines import EpochCheckpoint, read_curves
+from brats_clip.errors import WeightsError
 from tests.engines.tiny_training import STEPS, Training, build
 
 
@@ -74,6 +75,15 @@ def test_a_torn_file_is_no_checkpoint(tmp_path):
     assert EpochCheckpoint(str(folder), {}).latest() == folder / "checkpoint_epoch=2.pt"
     resumed = build(tmp_path, epochs=3).run()
     assert resumed.trainer.state.epoch == 3
+
+
+@pytest.mark.parametrize("size", [0, 5000, -10])
+def test_a_last_checkpoint_that_a_full_disk_tore_is_named(tmp_path, size):
+    begin(tmp_path, epochs=1).run()
+    path = tmp_path / "checkpoints" / "checkpoint_epoch=1.pt"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(WeightsError, match=r"checkpoint_epoch=1\.pt: found a file that torch cannot load"):
+        build(tmp_path, epochs=2).run()
 
 
 def test_checkpoints_are_ordered_by_number(tmp_path):

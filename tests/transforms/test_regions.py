@@ -62,6 +62,12 @@ def test_too_little_enhancement_becomes_core(voxels, kept):
     assert int(((label == 1) | (label == 4)).sum()) == 72
 
 
+def test_enhancement_outside_the_core_does_not_count_towards_the_threshold():
+    pred = logits(5)
+    pred[2, 5] = 1  # 36 voxels outside the tumour
+    assert not (LogitsToLabeld(min_et_ml=0.1)({"pred": pred})["pred"] == 4).any()
+
+
 def test_the_threshold_is_in_ml_whatever_the_voxel():
     finer = AFFINE.clone()
     finer[:3, :3] /= 2  # an eighth of the volume

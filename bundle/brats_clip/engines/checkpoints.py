@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -32,8 +31,7 @@ def load_weights(path: str | Path, device: str | torch.device = "cpu") -> dict:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as reason:  # torch raises all kinds of errors for a torn or foreign file
-        why = (str(reason) or type(reason).__name__).splitlines()[0][:80]
-        raise WeightsError(path, f"a file that torch cannot load ({why})", expected) from None
+        raise WeightsError(path, f"a file that torch cannot load ({_first_line(reason)})", expected) from None
     if not isinstance(content, dict):
         raise WeightsError(path, f"a {type(content).__name__}", expected)
     return content
@@ -122,7 +120,7 @@ class EpochCheckpoint:
         expected = "a checkpoint of this network; use another output_dir, or --resume False"
         try:
             content = torch.load(path, map_location="cpu", weights_only=False)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as reason:
+        except Exception as reason:  # as above
             raise WeightsError(path, f"a file that torch cannot load ({_first_line(reason)})", expected) from None
         schedules = {k: v for k, v in self.objects.items() if isinstance(v, LRScheduler)}
         if content["trainer"]["max_epochs"] == epochs:

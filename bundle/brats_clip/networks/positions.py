@@ -34,7 +34,7 @@ class CoordinateEmbedding(nn.Module):
 
     def along_axis(self, coordinates: Tensor, axis: int) -> Tensor:
         """Embed coordinates ``(N, L)`` along one axis: ``(N, L, dim)``."""
-        octaves = torch.arange(self.frequencies, device=coordinates.device)
+        octaves = torch.arange(self.frequencies, device=coordinates.device, dtype=torch.float32)
         angles = coordinates.float().unsqueeze(-1) * (math.pi / 2 * 2.0**octaves)
         waves = torch.cat([coordinates.float().unsqueeze(-1), angles.sin(), angles.cos()], dim=-1)
         return waves @ self.weight[axis]

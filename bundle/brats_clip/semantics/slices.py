@@ -68,7 +68,7 @@ class SliceSelector(nn.Module):
         total = mass.cumsum(1)
         wanted = (torch.arange(self.slices_per_plane, device=mass.device) + 0.5) / self.slices_per_plane
         wanted = (wanted.unsqueeze(0) * total[:, -1:]).contiguous()
-        cell = torch.searchsorted(total, wanted).clamp(max=mass.shape[1] - 1)
+        cell = (total.unsqueeze(1) < wanted.unsqueeze(2)).sum(2).clamp(max=mass.shape[1] - 1)
         inside = mass.gather(1, cell)
         share = 1.0 - (total.gather(1, cell) - wanted) / inside.clamp(min=1e-12)
         voxel = (cell + share.clamp(0.0, 1.0)) * (self.stride * self.block)
