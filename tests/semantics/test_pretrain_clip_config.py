@@ -73,7 +73,7 @@ def test_training_teaches_left_from_right(tiny_config, brain):
     for n, side in enumerate(sides):
         slices[n, :, :, 10:20, slice(4, 12) if side == "left" else slice(20, 28)] += 0.7
     ids = network.tokenizer([f"mass in the {side} hemisphere" for side in sides])[:, None, :12]
-    for _ in range(80):
+    for _ in range(200):
         prediction = network(slices, ids, torch.ones(16, 1, dtype=torch.bool))
         optimizer.zero_grad()
         loss(prediction, {"image": targets, "text": targets}).backward()

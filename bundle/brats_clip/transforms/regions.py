@@ -66,4 +66,4 @@ def _has_affine(image: torch.Tensor) -> bool:
 def _like(label: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     if not _has_affine(source):
         return label
-    return MetaTensor(label.as_subclass(torch.Tensor), affine=source.affine, meta=source.meta)
+    return MetaTensor(label.as_subclass(torch.Tensor), meta=source.meta)
