@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
+from copy import deepcopy
 
 import pytest
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor, list_data_collate
 
+from brats_clip.engines import hash_transforms
 from brats_clip.semantics import SliceEncoder, encode_report, load_clip
 from brats_clip.transforms import EncodeSemanticsd
 
@@ -72,6 +73,9 @@ def test_cases_of_equal_length_can_be_batched(clip, image):
 
 
 def test_the_cache_of_prepared_cases_recognises_it(clip):
-    """PersistentDataset names its files by a pickle of the transforms: equal ones must pickle alike, others not."""
-    one, same, other = (pickle.dumps(EncodeSemanticsd(clip, slices_per_plane=n)) for n in (2, 2, 3))
+    one, same, other = (hash_transforms([EncodeSemanticsd(clip, slices_per_plane=n)]) for n in (2, 2, 3))
     assert one == same and one != other
+    retrained = deepcopy(clip)
+    retrained.model.logit_scale.data += 1
+    retrained._fingerprint = None  # as of a CLIP that is loaded anew
+    assert hash_transforms([EncodeSemanticsd(retrained, slices_per_plane=2)]) != one
