@@ -13,6 +13,7 @@ from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
+from .shared_handler import shared_handler
 from .switches import check_switches
 from .take_logits import TakeLogits
 from .weight_average import WeightAverage
@@ -39,5 +40,6 @@ __all__ = [
     "plain_message",
     "read_curves",
     "region_output",
+    "shared_handler",
     "speak_plainly",
 ]
