@@ -19,6 +19,7 @@ PARTS = {
     "bridge": ("bridge.",),
     "guidance": ("memory.", "guidance.", ".guidance.", "modulation."),
     "semantic_attention": ("head.semantic_attention.",),
+    "clicks": ("clicks.",),
 }
 
 
@@ -56,11 +57,14 @@ def batch(clip):
         for name in ("slice_tokens", "report_tokens")
     }
     target = (torch.rand(1, 3, 32, 32, 32, generator=draw) < 0.2).float()
-    return {"image": image, "slice_positions": positions, **tokens}, target
+    clicks = {"clicks": torch.tensor([[[8.0, 8.0, 8.0]]]), "click_targets": torch.tensor([[[1.0, 1.0, -1.0]]])}
+    return {"image": image, "slice_positions": positions, **tokens, **clicks}, target
 
 
 def train_step(network, batch) -> None:
     inputs, target = batch
+    if network.clicks is None:
+        inputs = {name: value for name, value in inputs.items() if not name.startswith("click")}
     FusionLoss()(network.train()(**inputs), target).backward()
 
 
@@ -95,7 +99,9 @@ def test_the_output_depends_on_the_part(build, batch, switch):
         assert len(before.deep) == 2 and not torch.equal(before.deep[0], after.deep[0])
         assert torch.equal(before.logits, after.logits)
     else:
-        assert not torch.allclose(before.logits, after.logits, atol=1e-3)
+        # What nobody clicked on must not depend on how clicks are read.
+        assert torch.equal(before.logits, after.logits) == (switch == "clicks")
+        assert not torch.allclose(before.refined, after.refined, atol=1e-3)
 
 
 @pytest.mark.parametrize("ablation", [*(f"no_{switch}" for switch in PARTS), "plain_unet"])

@@ -10,7 +10,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 
 from brats_clip.networks import ReportGuidedUNet
 
-SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention")
+SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
 WORKFLOWS = {
     "train": ["train"],
     "evaluate": ["train", "evaluate"],
@@ -96,6 +96,7 @@ def test_training_and_inference_prepare_a_case_alike(configs):
     both = merged(configs, "train").get()["prepare_case"]
     train = [t for t in both if t.get("keys") != "label"]  # inference has no label to prepare
     inference = merged(configs, "inference").get()["preprocessing"]["transforms"]
+    assert inference.pop()["_target_"] == "brats_clip.transforms.PlaceClicksd"  # training simulates its clicks
     assert [t["_target_"] for t in train] == [t["_target_"] for t in inference]
     for a, b in list(zip(train, inference, strict=True))[1:-1]:  # loading and encoding differ on purpose
         mode = {"mode": a["mode"][0]} if "mode" in a else {}

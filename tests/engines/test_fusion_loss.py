@@ -20,6 +20,10 @@ class Outputs:
     logits: Tensor
     attention: Tensor
     deep: list[Tensor] = field(default_factory=list)
+    refined: Tensor | None = None
+
+    def __post_init__(self):
+        self.refined = self.logits if self.refined is None else self.refined
 
 
 @pytest.fixture

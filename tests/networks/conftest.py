@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from brats_clip.networks import ReportGuidedUNet
 
 E = 8
-SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention")
+SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
 
 
 class FakeSliceEncoder(nn.Module):

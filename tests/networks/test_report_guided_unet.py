@@ -19,7 +19,9 @@ PARTS = {
     "bridge": ("bridge.", "slice_encoder."),
     "guidance": ("guidance.", "memory.", "modulation."),
     "semantic_attention": ("semantic_attention.",),
+    "clicks": ("clicks.",),
 }
+CLICK = {"clicks": torch.tensor([[[16.0, 16.0, 16.0]]]), "click_targets": torch.tensor([[[1.0, 1.0, -1.0]]])}
 
 
 def names_of(net, switch):
@@ -31,7 +33,7 @@ def names_of(net, switch):
 
 
 def loss_of(decoded: Decoded) -> torch.Tensor:
-    return sum(out.square().sum() for out in (decoded.logits, decoded.attention, *decoded.deep))
+    return sum(out.square().sum() for out in (decoded.logits, decoded.attention, decoded.refined, *decoded.deep))
 
 
 def test_switch_off_leaves_no_parameter_of_the_part(build, switch):
@@ -41,7 +43,7 @@ def test_switch_off_leaves_no_parameter_of_the_part(build, switch):
 
 def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, report, switch):
     net = awake().train()
-    loss_of(net(image, report_tokens=report)).backward()
+    loss_of(net(image, report_tokens=report, **CLICK)).backward()
     parameters = dict(net.named_parameters())
     trained = [n for n in names_of(net, switch) if parameters[n].requires_grad]
     idle = [n for n in trained if not parameters[n].grad.any()]
@@ -54,11 +56,13 @@ def test_switch_changes_the_output(awake, image, report, switch):
     shared, state = without.state_dict(), net.state_dict()
     fitting = {n: v for n, v in state.items() if n in shared and shared[n].shape == v.shape}
     without.load_state_dict(fitting, strict=False)
-    a, b = net(image, report_tokens=report), without(image, report_tokens=report)
+    a = net(image, report_tokens=report, **CLICK)
+    b = without(image, report_tokens=report, **(CLICK if without.clicks is not None else {}))
     if switch == "deep_supervision":
         assert len(a.deep) == 2 and not b.deep and torch.equal(a.logits, b.logits)
     else:
-        assert not torch.allclose(a.logits, b.logits, atol=1e-3)
+        assert torch.equal(a.logits, b.logits) == (switch == "clicks")
+        assert not torch.allclose(a.refined, b.refined, atol=1e-3)
 
 
 def test_all_off_is_a_plain_network_that_ignores_tokens(build, image, report):
@@ -145,7 +149,7 @@ def test_probabilities_start_near_two_percent(image):
 
 def test_every_parameter_takes_part_even_without_a_report(build, image):
     net = build().train()
-    loss_of(net(image)).backward()
+    loss_of(net(image, **CLICK)).backward()
     assert not [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
 
 

@@ -8,7 +8,7 @@ import pytest
 from brats_clip.phantoms import Phantom, draw_phantom
 from brats_clip.reports import describe_mask
 
-SEEDS = (1, (5, 1))  # an enhancing tumour on the right, one on the left
+SEEDS = (1, (5, 6))  # an enhancing tumour on the right, one on the left
 
 
 @pytest.fixture(scope="session")

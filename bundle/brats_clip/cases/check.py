@@ -95,13 +95,16 @@ def _raise(problem: InputError) -> None:
     raise problem
 
 
-def read_case(case: dict, on_problem: Callable[[InputError], None] = _raise) -> CaseContent:
+def read_case(
+    case: dict, on_problem: Callable[[InputError], None] = _raise, allow_missing_sequences: bool = False
+) -> CaseContent:
     """Read the files of a case, checking each.
 
     Args:
-        case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` and, if any, ``label`` and ``report`` (path or text);
-            ``label_convention``, if given, says what the label values mean.
+        case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
+            and ``report`` (path or text); ``label_convention``, if given, says what the label values mean.
         on_problem: called with each problem; the default raises it.
+        allow_missing_sequences: accept a case with one to three sequences.
 
     Raises:
         CaseError: if a sequence is missing or unreadable, not 3D, on another grid, not finite or constant.
@@ -110,9 +113,11 @@ def read_case(case: dict, on_problem: Callable[[InputError], None] = _raise) -> 
     """
     name = f"case {case.get('case') or '(no id)'}"
     content = CaseContent()
-    if missing := [sequence for sequence in SEQUENCES if not case.get(sequence)]:
+    given = {sequence: case[sequence] for sequence in SEQUENCES if case.get(sequence)}
+    missing = [sequence for sequence in SEQUENCES if sequence not in given]
+    if missing and not (allow_missing_sequences and given):
         on_problem(CaseError(name, f"no {', '.join(missing)}", f"a file each for {', '.join(SEQUENCES)}"))
-    sources = {sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)}
+    sources = {s: source.path if isinstance(source, Volume) else str(source) for s, source in given.items()}
     if len(set(sources.values())) < len(sources):
         shared = next(source for source in sources.values() if list(sources.values()).count(source) > 1)
         users = [sequence for sequence, source in sources.items() if source == shared]
@@ -121,7 +126,9 @@ def read_case(case: dict, on_problem: Callable[[InputError], None] = _raise) -> 
     reference = None
     for sequence in sorted(sources, key=lambda sequence: sequence != REFERENCE):
         try:
-            volume = read_volume(sources[sequence], opened=opened)
+            volume = given[sequence]
+            if not isinstance(volume, Volume):
+                volume = read_volume(sources[sequence], opened=opened)
             if reference is None:
                 reference = volume
             check_same_grid(volume, reference)

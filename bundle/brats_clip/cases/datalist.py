@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path, PurePath
 
 from ..errors import CaseError, InputError
+from ..switches import read_switch
 from .check import CaseCheck
 from .find import survey
 from .naming import SEQUENCES, patient_of, split_channel
@@ -127,31 +128,44 @@ def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section
     return cases
 
 
-def load_cases(dataset_dir: str | PathLike, report: str = "") -> list[dict]:
+def load_cases(
+    dataset_dir: str | PathLike,
+    report: str = "",
+    clicks: Mapping | None = None,
+    allow_missing_sequences: bool | str = False,
+) -> list[dict]:
     """Find the cases of a folder for inference: all of them, or none.
 
     Args:
         dataset_dir: a folder of cases, or of one.
         report: path or text of the report of the only case; "" takes the reports found beside the images.
+        clicks: positions by kind on the only case; see ``clicks.place_clicks``.
+        allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
 
     Raises:
         InputError: if there is no case, or a report is given and there are several.
         CaseError: if a case is incomplete, naming all that are, or occurs twice.
     """
     found = survey(dataset_dir)
-    incomplete = [left_out for left_out in found.left_out if left_out.has_images]
+    allowed = read_switch("allow_missing_sequences", allow_missing_sequences)
+    partial = [left_out.partial for left_out in found.left_out if allowed and left_out.partial]
+    incomplete = [left_out for left_out in found.left_out if left_out.has_images and left_out.partial not in partial]
+    advice = "; --allow_missing_sequences true segments what is there"
     if len(incomplete) == 1:
-        raise incomplete[0].error
+        error = incomplete[0].error
+        raise type(error)(error.where, error.found, error.expected + (advice if incomplete[0].partial else ""))
     if incomplete:
         reasons = "; ".join(left_out.error.found for left_out in incomplete)
-        raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", "four sequences for every case")
-    if not found.cases:
+        expected = f"four sequences for every case{advice}"
+        raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", expected)
+    cases = sorted(found.cases + partial, key=lambda case: case["case"])
+    if not cases:
         raise found.left_out[0].error
-    if not report.strip():
-        return found.cases
-    if len(found.cases) > 1:
-        raise InputError("report", f"one report for {len(found.cases)} cases", "a folder with one case")
-    return [{**found.cases[0], "report": report}]
+    given = {key: value for key, value in (("report", report.strip() and report), ("clicks", clicks)) if value}
+    if given and len(cases) > 1:
+        what = " and ".join("one report" if key == "report" else key for key in given)
+        raise InputError(" and ".join(given), f"{what} for {len(cases)} cases", "a folder with one case")
+    return [{**case, **given} for case in cases]
 
 
 def _read_json(datalist: str | PathLike) -> dict:

@@ -25,11 +25,16 @@ from .naming import (
 
 @dataclass
 class LeftOut:
-    """Files that make no complete case, and why. ``has_images`` is False for a label or a report on its own."""
+    """Files that make no complete case, and why.
+
+    ``has_images`` is False for a label or a report on its own; ``partial`` is the case as far as it is there, where
+    nothing is wrong but that one to three sequences are missing.
+    """
 
     case: str
     error: InputError
     has_images: bool = True
+    partial: dict | None = None
 
 
 @dataclass
@@ -137,13 +142,15 @@ def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str
         names = ", ".join(name for group in roles.values() for name in group)
         problem = CaseError(folder, f"{names} without images", f"the four sequences of case {case} beside it")
         return LeftOut(case, problem, has_images=False)
-    if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
-        wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)
-        return LeftOut(case, CaseError(folder, f"case {case} without {', '.join(missing)}", f"{wanted} (or .nii)"))
     if twice := [names for names in roles.values() if len(names) > 1]:
         return LeftOut(case, CaseError(folder, f"both {' and '.join(twice[0])}", "one file of each kind"))
     keys = [key for key in (*SEQUENCES, "label", "report") if key in roles]
-    return {"case": case, **{key: str(folder / roles[key][0]) for key in keys}}
+    found = {"case": case, **{key: str(folder / roles[key][0]) for key in keys}}
+    if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
+        wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)
+        problem = CaseError(folder, f"case {case} without {', '.join(missing)}", f"{wanted} (or .nii)")
+        return LeftOut(case, problem, partial=found)
+    return found
 
 
 def _msd_files(folder: Path, files: list[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
     if not text.strip():
         raise ReportError(value, "an empty file", f"{_EXPECTED}; remove the file if there is no report")
     return _check_text(text, value)
+
+
+def read_reports(cases: Iterable[Mapping]) -> list[str]:
+    """Read the reports of all cases that have one.
+
+    Args:
+        cases: as from ``find_cases`` or ``load_datalist``.
+
+    Raises:
+        ReportError: if one cannot be read.
+    """
+    return [text for case in cases if (text := read_report(case.get("report"), f"report of case {case.get('case')}"))]
 
 
 def _check_text(text: str, where: str | PathLike) -> str:

@@ -3,6 +3,7 @@
 from .brain_inferer import BrainInferer
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
+from .click_rounds import ClickRounds
 from .collate import collate_cases
 from .curves import CurveWriter, read_curves
 from .early_stop import EarlyStop
@@ -22,6 +23,7 @@ __all__ = [
     "BestModel",
     "BrainInferer",
     "CaseWriter",
+    "ClickRounds",
     "CurveWriter",
     "EarlyStop",
     "EpochCheckpoint",

@@ -19,10 +19,11 @@ class EpochSeed:
         seed: of the training; each epoch and each rank gets its own from it.
         dataset: whose random transforms are seeded for loaders without workers.
         rank: of this process.
+        annotator: ``ClickRounds``, if clicks are trained.
     """
 
-    def __init__(self, seed: int, dataset, rank: int = 0) -> None:
-        self.seed, self.dataset, self.rank = seed, dataset, rank
+    def __init__(self, seed: int, dataset, rank: int = 0, annotator=None) -> None:
+        self.seed, self.dataset, self.annotator, self.rank = seed, dataset, annotator, rank
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
@@ -33,3 +34,5 @@ class EpochSeed:
         np.random.seed(seed)
         torch.manual_seed(seed)
         set_rnd(self.dataset, seed)
+        if self.annotator is not None:
+            self.annotator.set_random_state(seed)

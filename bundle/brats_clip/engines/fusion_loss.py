@@ -8,18 +8,20 @@ from torch import Tensor, nn
 
 
 class FusionLoss(nn.Module):
-    """Dice plus cross-entropy on the full-size logits, the deep ones and the semantic attention maps.
+    """Dice plus cross-entropy on the full-size logits, the deep ones, the semantic attention maps and the
+    logits after clicks.
 
     Coarser outputs are compared with the share of each region in their voxels, so that no target is thrown away.
 
     Args:
         deep_weight: weight of the coarser logits; halved with each level.
         attention_weight: weight of the attention maps.
+        click_weight: weight of the logits after clicks, where there were any.
     """
 
-    def __init__(self, deep_weight: float = 0.5, attention_weight: float = 0.3) -> None:
+    def __init__(self, deep_weight: float = 0.5, attention_weight: float = 0.3, click_weight: float = 1.0) -> None:
         super().__init__()
-        self.deep_weight, self.attention_weight = deep_weight, attention_weight
+        self.deep_weight, self.attention_weight, self.click_weight = deep_weight, attention_weight, click_weight
         # Over the batch: a crop without ET then counts as part of a batch that has some.
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
 
@@ -27,7 +29,7 @@ class FusionLoss(nn.Module):
         """Sum the weighted losses.
 
         Args:
-            outputs: what the network returns in training mode (logits, attention, deep), or logits alone.
+            outputs: what the network returns in training mode (``Decoded``), or logits alone.
             target: regions ``(N, 3, D, H, W)`` in 0 to 1.
         """
         if isinstance(outputs, Tensor):
@@ -39,6 +41,8 @@ class FusionLoss(nn.Module):
             weight /= 2
         if outputs.attention.shape[1]:
             loss = loss + self.attention_weight * self._both(outputs.attention, target)
+        if outputs.refined is not outputs.logits:
+            loss = loss + self.click_weight * self._both(outputs.refined, target)
         return loss
 
     def _both(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -133,6 +133,7 @@ class CaseWriter:
             "shape": list(label.shape),
             "voxel_mm": [round(float(size), 4) for size in voxel_sizes(affine)],
             "read": {s: Path(str(item[s])).name for s in SEQUENCES if isinstance(item.get(s), str | os.PathLike)},
+            "sequences_missing": [s for s in str(item.get("sequences_missing") or "").split(", ") if s],
             "report": self._report(item),
             **self._software,
             "device": device,
@@ -171,9 +172,10 @@ class CaseWriter:
     def _geometry(
         self, item: Mapping[Hashable, Any], shape: tuple[int, ...], case: str
     ) -> tuple[np.ndarray, nib.Nifti1Header | None]:
-        """Affine and header of the T1ce's file, or the prediction's own affine if no file is named."""
+        """Affine and header of the T1ce's file (of the first sequence there is, without T1ce), or the prediction's own
+        affine if no file is named."""
         affine = affine_of(item, self.pred_key, case)
-        source = item.get(REFERENCE)
+        source = next((item[s] for s in (REFERENCE, *SEQUENCES) if item.get(s)), None)
         if not isinstance(source, str | os.PathLike):
             return affine, None
         path, _ = split_channel(source)

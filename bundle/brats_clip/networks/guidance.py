@@ -1,7 +1,7 @@
 """Semantic-level fusion, second part: cross-modal guidance by the report."""
 # ruff: noqa: UP006, UP035, UP045 - torch.jit.script reads the annotations
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -94,10 +94,17 @@ class ReportModulation(nn.Module):
         self.modulate = nn.Linear(semantic_dim, 2 * channels)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
+        self.register_buffer("zero", torch.zeros(channels), persistent=False)
+        self.register_buffer("one", torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
         """Re-weight features ``(N, C, D, H, W)`` by ``memory`` and its mask from ``ReportMemory``."""
         scores = self.relevance(memory).squeeze(-1).float().masked_fill(~memory_mask, float("-inf"))
         summary = (scores.softmax(dim=1).unsqueeze(-1) * memory).sum(dim=1)
-        scale, shift = self.modulate(summary)[:, :, None, None, None].to(x.dtype).chunk(2, dim=1)
-        return torch.addcmul(shift, x, 1 + scale)
+        scale, shift = self.modulate(summary).float().chunk(2, dim=1)
+        samples: List[Tensor] = []
+        for n in range(x.shape[0]):  # normalisation by 0 and 1 is a scale and a shift, and the fastest there is
+            samples.append(
+                torch.batch_norm(x[n : n + 1], 1 + scale[n], shift[n], self.zero, self.one, False, 0.0, 0.0, True)
+            )
+        return torch.cat(samples) if x.shape[0] > 1 else samples[0]

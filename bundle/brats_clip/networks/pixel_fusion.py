@@ -14,6 +14,7 @@ class PixelFusion(nn.Module):
     """Weighs the four sequences by statistics of the image itself and appends T1ce-T1 and T2-FLAIR.
 
     A sequence that is degraded or carries little contrast in this patient can be turned down. The weights start at 1.
+    A sequence that is missing is zero everywhere; no difference is taken with it, which would show the other one.
 
     Weighing and subtracting are linear, and so is the projection that follows. The module therefore returns them as
     one small matrix per sample, to be merged with the projection: the fused volume itself, 48 channels at 2 mm, would
@@ -27,6 +28,7 @@ class PixelFusion(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(4 * 3, hidden)
         self.weights = nn.Linear(hidden, 4)
+        self.differences = DIFFERENCES
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
         append = torch.eye(4, 4 + len(DIFFERENCES))
@@ -45,7 +47,12 @@ class PixelFusion(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """The matrix ``(N, 32, 48)`` that turns a voxel of the unshuffled image into eight channels for each of T1,
         T1ce, T2, FLAIR, T1ce-T1 and T2-FLAIR, all weighed."""
-        return self.sequence_weights(image).repeat_interleave(8, dim=1).unsqueeze(2) * self.append
+        weights = self.sequence_weights(image)
+        there = (image[:, :, ::2, ::2, ::2] != 0).flatten(2).any(dim=2)
+        both = [there[:, plus] & there[:, minus] for plus, minus in self.differences]
+        columns = torch.cat([torch.ones_like(there), torch.stack(both, dim=1)], dim=1).to(weights.dtype)
+        mix = weights.repeat_interleave(8, dim=1).unsqueeze(2) * self.append
+        return mix * columns.repeat_interleave(8, dim=1).unsqueeze(1)
 
 
 class PixelProjection(nn.Module):

@@ -16,7 +16,20 @@ def unshuffle(image: Tensor) -> Tensor:
 
 def shuffle(x: Tensor) -> Tensor:
     """The inverse of ``unshuffle``."""
+    if not torch.jit.is_scripting():
+        if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or x.requires_grad):
+            return _shuffle_pairs(x)
     n, c, d, h, w = x.shape
     # The layout is changed first and on its own: doing both in one copy takes four times as long on a CPU.
     blocks = x.contiguous(memory_format=torch.contiguous_format).reshape(n, c // 8, 2, 2, 2, d, h, w)
     return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // 8, 2 * d, 2 * h, 2 * w)
+
+
+def _shuffle_pairs(x: Tensor) -> Tensor:
+    """The same five times faster, where neither a gradient nor an export is wanted: neighbours along the last axis stay together, so
+    they are moved as one number of twice the width."""
+    n, c, d, h, w = x.shape
+    wide = {2: torch.int32, 4: torch.int64, 8: torch.complex128}[x.element_size()]
+    pairs = x.permute(0, 2, 3, 4, 1).contiguous().view(wide).reshape(n, d, h, w, c // 8, 2, 2)
+    moved = pairs.permute(0, 4, 1, 5, 2, 6, 3).contiguous()
+    return moved.view(x.dtype).reshape(n, c // 8, 2 * d, 2 * h, 2 * w)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .blocks import DecoderLevel, EncoderLevel, ResidualBlock, SampleNorm
 from .bridge import SliceBridge, in_whole_volume
+from .clicks import ClickRefinement
 from .cross_attention import to_tokens, to_volume
 from .guidance import ReportGuidance, ReportMemory, ReportModulation
 from .head import RegionHead, logits_layer
@@ -32,11 +33,15 @@ class Decoded(NamedTuple):
         logits: ``(N, 3, D, H, W)`` for the regions WT, TC, ET.
         attention: the regions' attention maps as logits, ``(N, 3, D/2, H/2, W/2)``; no channels without them.
         deep: logits at 1/4 and 1/8 of the resolution; in training mode and with deep supervision only, else empty.
+        features: what ``refine`` needs of the decoder.
+        refined: logits after the clicks; the same as ``logits`` without any.
     """
 
     logits: Tensor
     attention: Tensor
     deep: List[Tensor]
+    features: List[Tensor]
+    refined: Tensor
 
 
 class ReportGuidedUNet(nn.Module):
@@ -46,8 +51,9 @@ class ReportGuidedUNet(nn.Module):
     plain residual 3D U-Net is left. The image comes at 1 mm; the trunk runs at 2, 4, 8 and 16 mm, with each 2x2x2
     block of voxels as channels, so nothing of the 1 mm detail is lost.
 
-    ``encode`` does all that needs no report, ``decode`` the rest, at a fraction of the time: encode a case once,
-    decode it as often as its report changes.
+    ``encode`` does all that needs no report, ``decode`` listens to the report, ``refine`` to clicks, each at a fraction
+    of the time of the one before: encode a case once, decode it as often as its report changes, refine what was decoded
+    as often as somebody clicks.
 
     Args:
         sequences: number of sequences; pixel fusion needs the four T1, T1ce, T2, FLAIR.
@@ -67,6 +73,11 @@ class ReportGuidedUNet(nn.Module):
         bridge: 3D-2D bridging at the coarsest level.
         guidance: cross-modal guidance by the report on every decoder level.
         semantic_attention: region maps that refine the prediction.
+        clicks: ``refine``.
+
+    Attributes:
+        annotator: clicks in place of a person while the network trains: ``(network, decoded, truth)`` to clicks and
+            targets as ``refine`` takes them. See ``forward``.
 
     Raises:
         InputError: if the arguments do not fit together.
@@ -89,6 +100,7 @@ class ReportGuidedUNet(nn.Module):
         bridge: bool = True,
         guidance: bool = True,
         semantic_attention: bool = True,
+        clicks: bool = True,
     ):
         super().__init__()
         if pixel_fusion and sequences != 4:
@@ -130,6 +142,9 @@ class ReportGuidedUNet(nn.Module):
             self.deep.extend([logits_layer(widths[1], regions), logits_layer(widths[2], regions)])
 
         self.head = RegionHead(fused, widths[0], head_width, regions, region_embeddings if semantic_attention else None)
+
+        self.clicks = ClickRefinement([widths[0], widths[1]], regions) if clicks else None
+        self.annotator: Any = None
 
         self.register_buffer("clip_fingerprint", fingerprint_to_bytes(clip_fingerprint))
         self.register_state_dict_post_hook(drop_frozen)
@@ -265,7 +280,37 @@ class ReportGuidedUNet(nn.Module):
         if self.training:
             for i, head in enumerate(self.deep):
                 deep.append(head(decoded[len(decoded) - 2 - i]).float())
-        return Decoded(logits, attention, deep)
+        return Decoded(logits, attention, deep, [decoded[-1], decoded[-2]], logits)
+
+    @torch.jit.export
+    def refine(self, decoded: Decoded, clicks: Tensor, click_targets: Tensor) -> Decoded:
+        """Correct what ``decode`` answered where a person clicked; farther than 40 mm away it stays as it was.
+
+        Args:
+            decoded: from ``decode``, on which all clicks build: give every click of the case, not the new one alone.
+            clicks: ``(N, K, 3)``, positions in voxels of the image (0 is the centre of the first); K may be 0.
+            click_targets: ``(N, K, regions)``: 1 where the voxel is in the region, -1 where it is not, 0 where the
+                click says nothing; all 0 for padding.
+
+        Raises:
+            InputError: for other shapes, or if the network was built without clicks.
+        """
+        if not torch.jit.is_scripting():
+            clicks, click_targets = plain(clicks, click_targets)
+            self._check_clicks(clicks, click_targets, decoded.logits)
+        if self.clicks is None or clicks.shape[1] == 0:
+            return decoded
+        features = [x.detach() for x in decoded.features]  # clicks learn from the trunk, and must not unlearn it
+        refined = self.clicks(decoded.logits.detach(), features, clicks, click_targets)
+        return Decoded(decoded.logits, decoded.attention, decoded.deep, decoded.features, refined)
+
+    def _check_clicks(self, clicks: Tensor, targets: Tensor, logits: Tensor) -> None:
+        if self.clicks is None:
+            raise InputError("clicks", "clicks", "none, as the network was built without them")
+        for name, value, last in (("clicks", clicks, 3), ("click_targets", targets, logits.shape[1])):
+            expected = (logits.shape[0], clicks.shape[1] if clicks.dim() == 3 else 0, last)
+            if tuple(value.shape) != expected:
+                raise InputError(name, f"shape {list(value.shape)}", f"{expected[0]} x number of clicks x {last}")
 
     def forward(
         self,
@@ -275,14 +320,24 @@ class ReportGuidedUNet(nn.Module):
         report_tokens: Optional[Tensor] = None,
         report_mask: Optional[Tensor] = None,
         extent: Optional[Tensor] = None,
+        clicks: Optional[Tensor] = None,
+        click_targets: Optional[Tensor] = None,
+        truth: Optional[Tensor] = None,
     ) -> Tensor:
-        """Encode and decode; see there for the arguments.
+        """Encode, decode and refine; see there for the arguments.
+
+        Args:
+            truth: ``(N, 3, D, H, W)``, for ``annotator``, in training mode only.
 
         Returns:
             Logits ``(N, 3, D, H, W)`` for WT, TC, ET. In training mode, unless scripted, all of ``Decoded``, so that
             every parameter takes part in the forward pass of ``DistributedDataParallel``.
         """
         decoded = self.decode(self.encode(image, slice_tokens, slice_positions, extent), report_tokens, report_mask)
+        if not torch.jit.is_scripting() and self.training and truth is not None and self.annotator is not None:
+            clicks, click_targets = self.annotator(self, decoded, truth)
+        if clicks is not None and click_targets is not None:
+            decoded = self.refine(decoded, clicks, click_targets)
         if torch.jit.is_scripting():
-            return decoded.logits
-        return decoded if self.training else with_metadata_of(decoded.logits, image)
+            return decoded.refined
+        return decoded if self.training else with_metadata_of(decoded.refined, image)

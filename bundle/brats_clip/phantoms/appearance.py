@@ -8,7 +8,7 @@ from ..labels import ED, ET, NCR
 from . import confounders
 from .acquisition import acquire, draw_acquisition
 from .anatomy import GM, SULCAL, WM, Anatomy
-from .contrast import SEQUENCES, draw_healthy, draw_lesion
+from .contrast import SEQUENCES, draw_healthy, draw_lesion, draw_mimic
 from .fields import Randomness, fractal_noise, smooth_noise
 from .tumour import Tumour, blur_mask
 
@@ -89,6 +89,13 @@ def _paint_tumour(
     depth_of_enhancement = random.uniform(0.25, 0.85)
     et_share = (1 - depth_of_enhancement + depth_of_enhancement * (1.4 * ridge).clamp(0, 1)) * enhancing
     et_share = et_share * (1 + 0.25 * coarse[1]).clamp(0.3, 1.3)
+    mimic = torch.zeros(shape)
+    if kind in ("non_enhancing", "diffuse"):
+        rise = draw_mimic(random)
+        patches = (smooth_noise(random, shape, random.uniform(3, 8))[0] - random.uniform(0.4, 1.4)).clamp(0, 1)
+        if random.chance(0.5):  # along the border, as a rim would be
+            patches = patches * torch.exp(-(tumour.inside_mm.clamp(min=0) / 3))
+        mimic = rise * blur_mask(patches * (core | oedema))
     gradient = random.normal(0, 0.35) * (tumour.inside_mm / 15).clamp(0, 1)
     for i in range(len(SEQUENCES)):
 
@@ -107,4 +114,6 @@ def _paint_tumour(
         base = torch.where(solid, level("non_enhancing") + texture, channel)
         lit = base + (level("enhancing") + 0.6 * texture - base) * et_share
         channel = torch.where(enhancing, lit, channel)
+        if SEQUENCES[i] == "t1ce":
+            channel = channel + sd[i] * mimic
         image[i] = channel.clamp(min=0.02)

@@ -32,6 +32,10 @@ LESION = {
 }
 
 
+FAINT = 0.25  # share of patients whose enhancement is hardly brighter than what lies around it
+MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places
+
+
 def draw_healthy(random: Randomness) -> np.ndarray:
     """Draw mean intensities, ``(4 sequences, 4 tissues)``."""
     return np.array([[max(0.05, random.normal(m, s)) for m, s in HEALTHY[q]] for q in SEQUENCES], np.float32)
@@ -48,4 +52,16 @@ def draw_lesion(random: Randomness) -> dict[str, np.ndarray]:
     drawn["enhancing"][1] = max(drawn["enhancing"][1], drawn["enhancing"][0] + 0.8, 1.1)
     for tissue in ("oedema", "necrosis", "non_enhancing"):
         drawn[tissue][1] = 0.6 * drawn[tissue][1] + 0.4 * (drawn[tissue][0] - 0.25)
+    # Contrast given late or in small dose: where the report says more than the image.
+    if random.chance(FAINT):
+        drawn["enhancing"][1] = max(drawn["enhancing"][0], drawn["non_enhancing"][1]) + random.uniform(0.35, 1.0)
     return {k: v.astype(np.float32) for k, v in drawn.items()}
+
+
+def draw_mimic(random: Randomness) -> float:
+    """Draw how many z-scores T1ce rises in patches of a core that does not enhance; 0 for none.
+
+    Blood, leaking or crowded vessels and a T1ce that is not quite aligned with T1 do it; no annotator calls it
+    enhancement, and a report says so.
+    """
+    return random.uniform(0.4, 1.4) if random.chance(MIMIC) else 0.0

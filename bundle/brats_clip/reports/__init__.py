@@ -1,5 +1,6 @@
 """Reports: findings to text and back, and reports that are wrong on purpose."""
 
+from .consistency import Consistency, FindingCheck, check_consistency
 from .describe import describe_mask
 from .findings import Findings
 from .negate import negate_enhancement
@@ -19,9 +20,12 @@ from .write import caption, write_report
 
 __all__ = [
     "PERTURBATIONS",
+    "Consistency",
+    "FindingCheck",
     "Findings",
     "another_patients",
     "caption",
+    "check_consistency",
     "describe_mask",
     "drop_sentences",
     "flip_side",

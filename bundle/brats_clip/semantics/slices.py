@@ -47,9 +47,12 @@ class SliceSelector(nn.Module):
         coarse = image[:, :, :: self.stride, :: self.stride, :: self.stride].float()
         coarse = F.avg_pool3d(coarse, self.block, ceil_mode=True)
         t1, t1ce, t2, flair = coarse[:, 0:1], coarse[:, 1:2], coarse[:, 2:3], coarse[:, 3:4]
-        brain = (flair != 0).float()
-        oedema = (flair - 0.8).clamp(0.0, 2.5) * (t2 > 0).float()
-        enhancing = (t1ce - t1 - 0.8).clamp(0.0, 2.5)
+        brain = (coarse != 0).any(dim=1, keepdim=True).float()
+        # A sequence that is missing is zero everywhere; the others then speak for it as far as they can.
+        there = (coarse != 0).flatten(2).any(dim=2)[:, :, None, None, None]
+        bright = torch.where(there[:, 3:4], flair, t2)
+        oedema = (bright - 0.8).clamp(0.0, 2.5) * ((t2 > 0) | ~there[:, 2:3]).float()
+        enhancing = (t1ce - t1 - 0.8).clamp(0.0, 2.5) * there[:, 1:2].float()
         score = oedema + enhancing
         # Averaging over 12 mm and its square favour one lesion over scattered specks; what the other hemisphere shows
         # too (ventricular caps, sinuses, choroid plexus) is likely anatomy. Cropped to the brain, mirroring about the

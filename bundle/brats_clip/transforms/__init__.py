@@ -1,11 +1,13 @@
 """Dictionary transforms from a case's files to the network's input and back."""
 
-from .drop_report import RandDropReportd
+from .clicks import ObeyClicksd, PlaceClicksd, click_tensors, obey_clicks
+from .drop_sequences import RandDropSequencesd
 from .encode_semantics import EncodeSemanticsd
 from .extent import Extentd, MarkWholed
 from .load_case import LoadCased
-from .regions import LabelToRegionsd, LogitsToLabeld
+from .regions import LabelToRegionsd, LogitsToLabeld, clean_label
 from .split_attention import SplitAttentiond
+from .vary_report import RandVaryReportd
 
 __all__ = [
     "EncodeSemanticsd",
@@ -14,6 +16,12 @@ __all__ = [
     "LoadCased",
     "LogitsToLabeld",
     "MarkWholed",
-    "RandDropReportd",
+    "ObeyClicksd",
+    "PlaceClicksd",
+    "RandDropSequencesd",
+    "RandVaryReportd",
     "SplitAttentiond",
+    "clean_label",
+    "click_tensors",
+    "obey_clicks",
 ]

@@ -14,6 +14,7 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 from ..cases import REFERENCE, SEQUENCES, Volume, read_case
 from ..cases.report import is_report_path
 from ..errors import LabelError
+from ..switches import read_switch
 
 
 class LoadCased(Transform):
@@ -22,7 +23,9 @@ class LoadCased(Transform):
     Adds to the dictionary:
 
     - ``image``: MetaTensor (4, X, Y, Z), float32, sequences in the order of ``cases.SEQUENCES``, with affine and file
-      name of the T1ce, whose grid everything is on: what ``Invertd`` and ``SaveImaged`` write has its geometry.
+      name of the T1ce, whose grid everything is on: what ``Invertd`` and ``SaveImaged`` write has its geometry. A
+      missing sequence is zero; without T1ce, the first sequence there is takes its place.
+    - ``sequences_missing``: their names with commas, "" if all are there.
     - ``label``: MetaTensor (1, X, Y, Z), uint8, with 0 background, 1 NCR, 2 ED, 4 ET, in place of the label's path; no
       such key if there is no label.
     - ``convention``: what the stored values meant (a key of ``labels.CONVENTIONS``), "" without a label.
@@ -31,28 +34,33 @@ class LoadCased(Transform):
 
     Args:
         allow_missing_label: accept cases without a label.
+        allow_missing_sequences: accept cases with one to three sequences; "true" and "false" are read as such.
 
     Raises:
-        CaseError: if a sequence is missing or unreadable, not 3D, on another grid, not finite or constant.
+        CaseError: if a sequence is missing (unless allowed) or unreadable, not 3D, on another grid, not finite or
+            constant.
         LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
 
-    def __init__(self, allow_missing_label: bool = True) -> None:
+    def __init__(self, allow_missing_label: bool = True, allow_missing_sequences: bool | str = False) -> None:
         self.allow_missing_label = allow_missing_label
+        self.allow_missing_sequences = read_switch("allow_missing_sequences", allow_missing_sequences)
 
     def __call__(self, data: Mapping) -> dict:
         if not self.allow_missing_label and not data.get("label"):
             raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
-        content = read_case(dict(data))
-        reference = content.volumes[REFERENCE]
-        image = np.empty((len(SEQUENCES), *reference.array.shape), np.float32)
+        content = read_case(dict(data), allow_missing_sequences=self.allow_missing_sequences)
+        reference = content.volumes.get(REFERENCE) or next(iter(content.volumes.values()))
+        image = np.zeros((len(SEQUENCES), *reference.array.shape), np.float32)
         for channel, sequence in zip(image, SEQUENCES, strict=True):
-            channel[...] = content.volumes[sequence].array
+            if sequence in content.volumes:
+                channel[...] = content.volumes[sequence].array
         result = {key: value for key, value in data.items() if key != "label"}
         result["image"] = _with_geometry(image, reference, reference.path)
         if content.label is not None:
             result["label"] = _with_geometry(np.ascontiguousarray(content.label)[None], reference, data["label"])
+        result["sequences_missing"] = ", ".join(s for s in SEQUENCES if s not in content.volumes)
         result["convention"] = content.label_convention
         result["report"] = content.report
         result["report_source"] = str(data["report"]) if is_report_path(data.get("report") or "") else ""

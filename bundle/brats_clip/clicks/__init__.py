@@ -1,0 +1,7 @@
+"""Clicks: what kinds there are, where they lie in a case, and a robot that clicks like a person."""
+
+from .annotator import Click, RobotAnnotator
+from .kinds import KINDS, click_targets, kind_of_label
+from .place import place_clicks
+
+__all__ = ["KINDS", "Click", "RobotAnnotator", "click_targets", "kind_of_label", "place_clicks"]

@@ -1,0 +1,100 @@
+"""A robot that clicks where an answer is wrong, roughly as a person would."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cc3d
+import numpy as np
+from scipy import ndimage
+
+from ..labels import REGIONS
+from .kinds import kind_of_label
+
+
+class Click(NamedTuple):
+    """A voxel and what the click says of it (a key of ``KINDS``)."""
+
+    voxel: tuple[int, int, int]
+    kind: str
+
+
+class RobotAnnotator:
+    """Clicks into one of the worst errors, near its middle.
+
+    The worst error is the connected piece, missing from a region or added to it, that costs this region most Dice: a
+    person who corrects a small enhancing tumour does not start with a sliver of oedema that is larger. A person
+    neither finds the worst error every time nor hits its middle; a robot that does both overestimates what clicks
+    achieve.
+
+    Args:
+        second: probability of taking the second-worst error instead of the worst.
+        jitter: by how much a click misses the middle: standard deviation per axis, in voxels.
+        smallest: errors with fewer voxels are overlooked.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(self, second: float = 0.25, jitter: float = 2.0, smallest: int = 8, seed: int = 0) -> None:
+        self.second, self.jitter, self.smallest = second, jitter, smallest
+        self.random = np.random.default_rng(seed)
+
+    def click(self, answer: np.ndarray, truth: np.ndarray) -> Click | None:
+        """Click once.
+
+        Args:
+            answer: label map ``(X, Y, Z)`` with 0, 1 NCR, 2 ED, 4 ET.
+            truth: the same, as it should be.
+
+        Returns:
+            A voxel that is wrong with the label that it should have, or None if nothing worth a click is wrong.
+        """
+        if (box := _bounds(answer != truth)) is None:
+            return None
+        errors = self._errors(answer, truth, box)
+        if not errors:
+            return None
+        errors.sort(key=lambda error: -error[0])
+        # One error may belong to two regions; the second-worst must be another one.
+        others = [error for error in errors[1:] if not (error[1] & errors[0][1]).any()]
+        part = others[0][1] if others and self.random.random() < self.second else errors[0][1]
+        voxel = tuple(int(v) + s.start for v, s in zip(self._aim(part), box, strict=True))
+        return Click(voxel, kind_of_label(truth[voxel]))
+
+    def confirm(self, truth: np.ndarray) -> Click:
+        """Click anywhere, on what is right."""
+        value = self.random.choice(np.unique(truth))
+        places = np.flatnonzero(truth == value)
+        voxel = np.unravel_index(places[self.random.integers(len(places))], truth.shape)
+        return Click(tuple(int(v) for v in voxel), kind_of_label(value))
+
+    def _errors(self, answer: np.ndarray, truth: np.ndarray, box: tuple) -> list[tuple[float, np.ndarray]]:
+        """The worst two pieces per region with the Dice each costs, within ``box``."""
+        found = []
+        for values in REGIONS.values():
+            said, true = np.isin(answer, values), np.isin(truth, values)
+            total = int(said.sum()) + int(true.sum())
+            said, true = said[box], true[box]
+            wrong = np.where(said != true, 1 + true, 0).astype(np.uint8)
+            pieces = cc3d.connected_components(wrong, connectivity=6)
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            order = np.argsort(sizes)[::-1][:2]
+            found += [(sizes[i] / total, pieces == i) for i in order if sizes[i] >= self.smallest]
+        return found
+
+    def _aim(self, part: np.ndarray) -> np.ndarray:
+        """A voxel of ``part`` near its middle."""
+        box = _bounds(part)
+        part = part[box]
+        depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
+        # Several voxels are about equally deep in a large error; a person takes any of them.
+        middle = np.argwhere(depth >= 0.8 * depth.max())
+        aim = middle[self.random.integers(len(middle))] + self.random.normal(0, self.jitter, 3)
+        inside = np.argwhere(part)
+        return inside[np.argmin(((inside - aim) ** 2).sum(axis=1))] + [s.start for s in box]
+
+
+def _bounds(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The box around a mask; None if it is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return found[0] if found else None

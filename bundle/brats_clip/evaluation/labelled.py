@@ -1,0 +1,83 @@
+"""Labelled cases with a report each, for measurements that prompt the network again and again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from os import PathLike
+from typing import NamedTuple
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from ..cases import REFERENCE, SEQUENCES, find_cases, load_datalist, read_case, read_report
+from ..errors import InputError, LabelError
+from ..reports import describe_mask, write_report
+
+OWN, WRITTEN = "own", "written from the label"
+
+
+class Truth(NamedTuple):
+    """What is known of a case.
+
+    ``label`` is ``(X, Y, Z)``, uint8, with 0, 1, 2, 4 and voxels of ``voxel_mm``; ``source`` of the report is ``OWN``
+    or ``WRITTEN``.
+    """
+
+    label: np.ndarray
+    voxel_mm: tuple[float, float, float]
+    report: str
+    source: str
+
+
+def labelled_cases(
+    folder: str | PathLike | None = None,
+    dataset_dir: str | PathLike | None = None,
+    datalist: str | PathLike | None = None,
+    section: str | Sequence[str] = "testing",
+) -> list[dict]:
+    """The cases with a label, below ``folder`` or in a section of a datalist.
+
+    Raises:
+        InputError: unless either ``folder`` or both ``dataset_dir`` and ``datalist`` are given, and as ``find_cases``
+            and ``load_datalist`` do; if no case has a label.
+    """
+    if (folder is None) == (datalist is None) or (datalist is None) != (dataset_dir is None):
+        raise InputError("cases", "not one source of cases", "a folder (--cases), or --dataset_dir with --datalist")
+    found = find_cases(folder) if folder is not None else load_datalist(datalist, dataset_dir, section)
+    labelled = [case for case in found if case.get("label")]
+    if not labelled:
+        raise LabelError(folder or datalist, f"{len(found)} cases, none with a label", "cases with a label")
+    return labelled
+
+
+def read_truth(case: dict, seed: int = 0) -> Truth:
+    """Read the label and the report of a case; where it has no report, write one that is true of the label.
+
+    Args:
+        case: as from ``labelled_cases``.
+        seed: of the wording of a report that is written; the same for a case whichever others there are.
+
+    Raises:
+        InputError: for files that cannot be used, see ``cases.read_case``.
+    """
+    # One image is enough: it says on which grid the label has to be, and where the brain is.
+    image = REFERENCE if case.get(REFERENCE) else next(s for s in SEQUENCES if case.get(s))
+    less = {key: value for key, value in case.items() if key == image or key not in SEQUENCES}
+    content = read_case(less, allow_missing_sequences=True)
+    volume = content.volumes[image]
+    voxel_mm = tuple(float(size) for size in voxel_sizes(volume.affine))
+    if content.report:
+        return Truth(content.label, voxel_mm, content.report, OWN)
+    findings = describe_mask(content.label, volume.affine, brain=volume.array != 0)
+    return Truth(content.label, voxel_mm, write_report(findings, draws(seed, case["case"], "report")), WRITTEN)
+
+
+def report_of(case: dict, seed: int = 0) -> str:
+    """The report alone, as ``read_truth`` has it, without opening an image where that is not needed."""
+    return read_report(case.get("report"), f"report of case {case['case']}") or read_truth(case, seed).report
+
+
+def draws(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that belong to ``names`` (a case, a kind, ...): what else is drawn does not move them."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

@@ -1,0 +1,71 @@
+"""A case that was read and encoded, and what was decoded from it so far."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from ..networks import Decoded
+from .grid import Placement
+
+KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
+
+
+@dataclass
+class EncodedCase:
+    """Everything a prompt needs, without the image itself.
+
+    Attributes:
+        name: for people.
+        sources: what the sequences were given as, to encode the case again.
+        features: of ``ReportGuidedUNet.encode``.
+        stub: a MetaTensor ``(4, 1, 1, 1)`` with the geometry of the working image and what was done to it.
+        brain: ``(D, H, W)`` bool, on the working grid.
+        native_shape, native_affine: of the case.
+        placement: where the working grid lies in the native one; None if resampling lies between them.
+        seconds: of reading and encoding.
+    """
+
+    name: str
+    sources: dict
+    features: list[torch.Tensor]
+    stub: MetaTensor
+    brain: torch.Tensor
+    native_shape: tuple[int, int, int]
+    native_affine: np.ndarray
+    placement: Placement | None
+    sequences_used: tuple[str, ...]
+    sequences_missing: tuple[str, ...]
+    seconds: dict[str, float]
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
+
+    @property
+    def working_affine(self) -> np.ndarray:
+        """``(4, 4)``, from the voxels of the working grid to RAS mm."""
+        return torch.as_tensor(self.stub.affine).double().numpy()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the features and of what was decoded, in bytes."""
+        held = [*self.features, self.brain]
+        for decoded in list(self.decoded.values()):
+            held += [decoded.logits, decoded.attention, *decoded.features]
+        return sum(tensor.nbytes for tensor in held)
+
+    def decode(self, report: str, compute: Callable[[], Decoded]) -> Decoded:
+        """What was decoded with ``report``, from memory or by ``compute``; one thread at a time."""
+        with self.lock:
+            if report not in self.decoded:
+                self.decoded[report] = compute()
+            self.decoded.move_to_end(report)
+            others = [text for text in self.decoded if text]
+            for text in others[:-KEPT_REPORTS]:
+                del self.decoded[text]
+            return self.decoded[report]

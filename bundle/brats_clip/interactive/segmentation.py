@@ -1,0 +1,71 @@
+"""What ``Segmenter.segment`` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from ..evaluation.case_metrics import region_volumes_ml
+from ..labels import REGIONS
+from ..reports import Consistency
+
+
+class Segmentation:
+    """A segmentation in the geometry of its case, that of the T1ce (or of the first sequence there is).
+
+    What takes time and is not always wanted is computed when it is first asked for.
+
+    Attributes:
+        case: the case's name.
+        label: ``(X, Y, Z)`` uint8: 0 background, 1 NCR, 2 ED, 4 ET.
+        affine: ``(4, 4)``, voxel to RAS mm.
+        voxel_mm: voxel sizes, mm.
+        sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
+        seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
+            "report" (CLIP on text), "decode", "clicks" and "finish"; what was there already took 0.
+    """
+
+    def __init__(
+        self,
+        case: str,
+        label: np.ndarray,
+        affine: np.ndarray,
+        sequences_used: tuple[str, ...],
+        sequences_missing: tuple[str, ...],
+        seconds: dict[str, float],
+        probabilities: Callable[[], np.ndarray],
+        attention: Callable[[], np.ndarray],
+        consistency: Callable[[], Consistency | None],
+    ) -> None:
+        self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
+        self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
+        self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+        self._probabilities, self._attention, self._consistency = probabilities, attention, consistency
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """WT, TC, ET as bool ``(X, Y, Z)``, each inside the one before."""
+        return {region: np.isin(self.label, values) for region, values in REGIONS.items()}
+
+    @cached_property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each region in ml."""
+        return region_volumes_ml(self.label, self.voxel_mm)
+
+    @cached_property
+    def probabilities(self) -> dict[str, np.ndarray]:
+        """Probability of each region, float32 ``(X, Y, Z)``; small pieces that ``label`` leaves out are in it."""
+        return dict(zip(REGIONS, self._probabilities(), strict=True))
+
+    @cached_property
+    def attention(self) -> dict[str, np.ndarray]:
+        """Semantic attention map of each region in 0 to 1, float32 ``(X, Y, Z)``; empty without semantic attention."""
+        maps = self._attention()
+        return dict(zip(REGIONS, maps, strict=True)) if len(maps) else {}
+
+    @cached_property
+    def consistency(self) -> Consistency | None:
+        """How well the report agrees with what the image shows without it; None without a report."""
+        return self._consistency()

@@ -1,0 +1,301 @@
+"""Set a case once, prompt it with words and clicks as often as you like."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.utils import MetaKeys
+
+from ..cases import SEQUENCES, read_report
+from ..engines import BrainInferer, load_weights
+from ..errors import CaseError, InputError, WeightsError
+from ..labels import nest
+from ..networks import Decoded
+from ..reports import Consistency, check_consistency
+from ..semantics import encode_report
+from ..transforms import clean_label, click_tensors, obey_clicks
+from .cache import CaseCache
+from .encoded_case import EncodedCase
+from .grid import find_placement, place
+from .segmentation import Segmentation
+from .sources import as_source, identity_of
+
+_BUNDLE = Path(__file__).resolve().parents[2]
+
+
+class Segmenter:
+    """Segments a case, listens to a report, obeys clicks.
+
+    ``set_case`` reads and encodes, which takes most of the time and happens once; ``segment`` decodes, and a click
+    only refines. Preprocessing, network and postprocessing are those of the bundle's ``inference.json``, so the answers
+    are the same. One ``Segmenter`` serves several threads: each has its own current case.
+
+    ::
+
+        segmenter = Segmenter()
+        segmenter.set_case(t1="t1.nii.gz", t1ce="t1ce.nii.gz", t2="t2.nii.gz", flair="flair.nii.gz")
+        answer = segmenter.segment()
+        answer = segmenter.segment(report="Ring-enhancing mass in the left frontal lobe.")
+        answer = segmenter.segment(clicks={"ET": [(120, 80, 60)], "background": [(60, 90, 40)]})
+
+    Args:
+        bundle: folder with ``configs/inference.json``; None takes the bundle that this package is part of.
+        checkpoint: weights; None takes the bundle's.
+        device: where the network runs; None takes the GPU if there is one.
+        cache_bytes: memory for encoded cases; what does not fit is encoded again when it is asked for.
+
+    Raises:
+        InputError: if there is no bundle there.
+        WeightsError: if the weights are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        cache_bytes: int = 2 * 2**30,
+    ) -> None:
+        root = Path(bundle) if bundle is not None else _BUNDLE
+        config = ConfigParser()
+        if not (root / "configs" / "inference.json").is_file():
+            raise InputError(root, "no configs/inference.json", "the folder of a bundle")
+        config.read_config(root / "configs" / "inference.json")
+        config["bundle_root"] = str(root)
+        config["allow_missing_sequences"] = True
+        if device is not None:
+            config["device"] = torch.device(device)
+        self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
+        self.device: torch.device = config.get_parsed_content("device")
+        self._amp: bool = config.get_parsed_content("amp")
+        self._clip = config.get_parsed_content("clip")
+        self._network = config.get_parsed_content("network").eval()
+        try:
+            self._network.load_state_dict(load_weights(self.checkpoint))
+        except WeightsError as error:
+            raise WeightsError(self.checkpoint, error.found, error.expected) from None
+        self._preprocess = config.get_parsed_content("preprocessing")
+        self._postprocess = config.get_parsed_content("postprocessing")
+        self._min_lesion_ml = config.get_parsed_content("min_lesion_ml")
+        self._min_et_ml = config.get_parsed_content("min_et_ml")
+        self._inferer = BrainInferer()
+        self._cache = CaseCache(cache_bytes)
+        self._sources: dict[str, tuple[str, dict]] = {}
+        self._current = threading.local()
+
+    def set_case(self, t1=None, t1ce=None, t2=None, flair=None, case: str | None = None) -> str:
+        """Read, check and encode a case, and make it the current one of this thread.
+
+        A case that is in memory already, from the same unchanged files, is ready at once.
+
+        Args:
+            t1, t1ce, t2, flair: the sequences, on one grid, each a path, a nibabel image, a MetaTensor or ``(array,
+                affine)``. One to three may be missing.
+            case: a name for people.
+
+        Returns:
+            A key for ``segment(case=...)``.
+
+        Raises:
+            CaseError: if no sequence is given, or one is unreadable, not 3D, on another grid, not finite or constant.
+        """
+        given = {s: v for s, v in zip(SEQUENCES, (t1, t1ce, t2, flair), strict=True) if v is not None}
+        if not given:
+            raise CaseError(f"case {case or '(no name)'}", "no sequence", f"one or more of {', '.join(SEQUENCES)}")
+        sources = {sequence: as_source(sequence, value) for sequence, value in given.items()}
+        identity = repr([(sequence, identity_of(source)) for sequence, source in sources.items()])
+        key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        encoded = self._cache.get(key)
+        if encoded is None:
+            encoded = self._encode(sources, case or key)
+            self._cache.put(key, encoded)
+        self._sources[key] = (case or key, sources)
+        self._current.key = key
+        return key
+
+    def forget(self, case: str) -> None:
+        """Drop a case by its key, with the arrays it was given as."""
+        self._cache.drop(case)
+        self._sources.pop(case, None)
+
+    def segment(
+        self,
+        report: str | os.PathLike | None = None,
+        clicks: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        case: str | None = None,
+        space: str = "voxel",
+    ) -> Segmentation:
+        """Segment a case as it was prompted; prompts of earlier calls are not remembered.
+
+        Args:
+            report: text, or path to a .txt file; None or "" for none.
+            clicks: positions by kind: "WT", "TC", "ET" put a voxel into a region, "NCR", "ED" and "background" say
+                exactly what it is. Where clicks disagree, the later one counts.
+            case: key from ``set_case``; None takes the current case of this thread.
+            space: "voxel" (of the case; 0 is the centre of the first) or "world" (RAS mm), for the clicks.
+
+        Raises:
+            InputError: if no case is set, or for clicks of an unknown kind, outside the volume, or more than 1000.
+            ReportError: if the report is a file that cannot be read, or no text.
+        """
+        encoded, fresh = self._find(case)
+        text = read_report(report)
+        grid = (encoded.native_shape, encoded.native_affine, encoded.working_affine)
+        made = click_tensors(clicks, *grid, space, encoded.name)
+        seconds = dict(encoded.seconds) if fresh else dict.fromkeys(encoded.seconds, 0.0)
+        with torch.inference_mode():
+            decoded = self._decode(encoded, text, seconds)
+            started = time.perf_counter()
+            logits = decoded.logits
+            if len(made["clicks"]):
+                with self._precision():
+                    points = [made[name].unsqueeze(0).to(self.device) for name in ("clicks", "click_targets")]
+                    logits = self._network.refine(decoded, *points).refined
+            seconds["clicks"] = time.perf_counter() - started
+            label = self._finish(encoded, logits, made)
+            seconds["finish"] = time.perf_counter() - started - seconds["clicks"]
+        self._cache.trim()
+        return Segmentation(
+            case=encoded.name,
+            label=label,
+            affine=encoded.native_affine.copy(),
+            sequences_used=encoded.sequences_used,
+            sequences_missing=encoded.sequences_missing,
+            seconds={name: round(value, 4) for name, value in seconds.items()},
+            probabilities=lambda: self._to_native(encoded, torch.sigmoid(nest(logits[0].float(), dim=0))),
+            attention=lambda: self._attention(encoded, decoded),
+            consistency=lambda: self._consistency(encoded, text),
+        )
+
+    def _find(self, case: str | None) -> tuple[EncodedCase, bool]:
+        """The encoded case, and whether nobody has segmented it yet."""
+        key = case if case is not None else getattr(self._current, "key", None)
+        if key is None:
+            raise InputError("Segmenter", "no case", "set_case before segment, in the same thread, or case=KEY")
+        encoded = self._cache.get(key)
+        if encoded is None:
+            if key not in self._sources:
+                raise InputError("case", repr(key), "a key from set_case")
+            name, sources = self._sources[key]
+            encoded = self._encode(sources, name)
+            self._cache.put(key, encoded)
+        return encoded, not encoded.decoded
+
+    def _precision(self) -> AbstractContextManager:
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", enabled=self._amp)
+        return self._inferer.precision(self.device)
+
+    @torch.inference_mode()
+    def _encode(self, sources: dict, name: str) -> EncodedCase:
+        started = time.perf_counter()
+        data = self._preprocess({"case": name, **sources})
+        image = data["image"]
+        batch = image.as_subclass(torch.Tensor).unsqueeze(0)
+        brain = (batch[0] != 0).any(dim=0)
+        batch = batch.to(self.device)
+        read = time.perf_counter()
+        with self._precision():
+            tokens, positions = None, None
+            if self._network.slice_encoder is not None:
+                tokens, positions = self._network.slice_encoder(batch)
+            sliced = time.perf_counter()
+            features = self._network.encode(batch, tokens, positions)
+        self._synchronise()
+        done = time.perf_counter()
+        stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
+        shape = tuple(int(n) for n in image.meta[MetaKeys.SPATIAL_SHAPE])
+        affine = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=float)
+        working = torch.as_tensor(image.affine).double().numpy()
+        missing = tuple(s for s in SEQUENCES if s not in sources)
+        return EncodedCase(
+            name=name,
+            sources=sources,
+            features=features,
+            stub=stub,
+            brain=brain,
+            native_shape=shape,
+            native_affine=affine,
+            placement=find_placement(working, tuple(image.shape[1:]), affine, shape),
+            sequences_used=tuple(s for s in SEQUENCES if s in sources),
+            sequences_missing=missing,
+            seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
+        )
+
+    def _decode(self, encoded: EncodedCase, text: str, seconds: dict[str, float] | None = None) -> Decoded:
+        spent = {"report": 0.0, "decode": 0.0}
+
+        def compute() -> Decoded:
+            started = time.perf_counter()
+            tokens = None
+            if text:
+                tokens = encode_report(text, self._clip).unsqueeze(0).to(self.device)
+            spent["report"] = time.perf_counter() - started
+            with self._precision():
+                decoded = self._network.decode(encoded.features, tokens)
+            self._synchronise()
+            spent["decode"] = time.perf_counter() - started - spent["report"]
+            return decoded
+
+        decoded = encoded.decode(text, compute)
+        if seconds is not None:
+            seconds.update(spent)
+        return decoded
+
+    def _finish(self, encoded: EncodedCase, logits: torch.Tensor, made: dict) -> np.ndarray:
+        """From logits on the working grid to the label map of the case: what ``postprocessing`` does, and fast where
+        nothing has to be resampled."""
+        logits = logits[0].float().cpu()
+        if logits.isnan().any():
+            raise InputError(f"case {encoded.name}", "NaN in the prediction", "numbers: are the weights sound?")
+        if encoded.placement is None:
+            pred = MetaTensor(logits).copy_meta_from(encoded.stub, copy_attr=True)
+            done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
+            return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
+        inside = encoded.placement.working
+        regions = nest(logits[(slice(None), *inside)] > 0, dim=0)
+        voxel_ml = float(abs(np.linalg.det(encoded.native_affine[:3, :3]))) / 1000
+        corner = torch.tensor([s.start for s in inside])
+        positive = made["clicks"][made["click_targets"][:, 0] > 0].round().long() - corner
+        label = clean_label(regions, voxel_ml, self._min_lesion_ml, self._min_et_ml, positive.tolist())
+        native = place(label, encoded.placement._replace(working=(slice(None),) * 3), encoded.native_shape)
+        obey_clicks(native, made["native_clicks"], made["click_targets"])
+        return native[0].numpy()
+
+    def _to_native(self, encoded: EncodedCase, volumes: torch.Tensor) -> np.ndarray:
+        volumes = volumes.float().cpu()
+        if encoded.placement is not None:
+            return place(volumes, encoded.placement, encoded.native_shape).numpy()
+        pred = MetaTensor(volumes).copy_meta_from(encoded.stub, copy_attr=True)
+        done = self._postprocess.transforms[0]({"pred": pred, "image": encoded.stub})
+        return torch.as_tensor(done["pred"]).cpu().numpy()
+
+    def _attention(self, encoded: EncodedCase, decoded: Decoded) -> np.ndarray:
+        maps = decoded.attention.float().sigmoid()
+        if not maps.shape[1]:
+            return np.zeros((0, *encoded.native_shape), np.float32)
+        size = decoded.logits.shape[2:]
+        return self._to_native(encoded, F.interpolate(maps, size=size, mode="trilinear", align_corners=False)[0])
+
+    @torch.inference_mode()
+    def _consistency(self, encoded: EncodedCase, text: str) -> Consistency | None:
+        if not text:
+            return None
+        unprompted = self._decode(encoded, "").logits[0].float()
+        seen = torch.sigmoid(nest(unprompted, dim=0)).cpu().numpy()
+        return check_consistency(text, seen, encoded.working_affine, encoded.brain.numpy())
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,66 @@
+"""Whatever a sequence is given as, as a volume."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from ..cases import Volume, split_channel
+from ..errors import CaseError
+
+_EXPECTED = "a path, a nibabel image, a MetaTensor, or an array with its affine: (array, affine)"
+_numbers = itertools.count(1)
+
+
+def as_source(sequence: str, given: Any) -> str | Volume:
+    """Return a path as text, and anything else as a ``Volume`` (3D, float32, voxel to RAS mm).
+
+    Args:
+        sequence: named in errors.
+        given: path, nibabel image, MetaTensor ``(X, Y, Z)`` or ``(1, X, Y, Z)``, or ``(array, affine)``.
+
+    Raises:
+        CaseError: for anything else, or an affine that is none.
+    """
+    if isinstance(given, str | os.PathLike):
+        return str(given)
+    name = f"{sequence} (in memory, {next(_numbers)})"
+    if isinstance(given, nib.spatialimages.SpatialImage):
+        array, affine = given.get_fdata(dtype=np.float32), given.affine
+    elif isinstance(given, MetaTensor):
+        array, affine = given.detach().cpu().as_subclass(torch.Tensor).float().numpy(), given.affine.cpu().numpy()
+        array = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
+    elif isinstance(given, tuple | list) and len(given) == 2:
+        array, affine = np.asarray(given[0]), np.asarray(given[1])
+    else:
+        raise CaseError(sequence, f"a {type(given).__name__}", _EXPECTED)
+    try:
+        array, affine = np.asarray(array, dtype=np.float32), np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise CaseError(name, "no numbers", _EXPECTED) from None
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or min(array.shape) < 2:
+        raise CaseError(name, f"an image of shape {' x '.join(map(str, array.shape))}", "a 3D image")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise CaseError(name, f"the affine {np.round(affine, 3).tolist()}", "4 x 4, from voxel to mm")
+    return Volume(array, affine, name)
+
+
+def identity_of(source: str | Volume) -> tuple:
+    """What tells whether a source is the one that was read before: a file by its path, date and size."""
+    if isinstance(source, Volume):
+        return (source.path,)
+    path, channel = split_channel(source)
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return (path,)
+    return (str(Path(path).resolve()), channel, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,271 @@
+"""How well a report and an image agree, finding by finding, and what to tell an annotator where they do not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ..errors import InputError
+from ..labels import ET, NCR
+from .describe import MIN_LOBE_SHARE, _enhancement
+from .findings import LOBES
+from .lobes import BrainFrame, lobe_of
+from .places import LOBAR, listing
+from .read import read_findings
+
+# Findings are judged on a grid of about this, which keeps a whole brain cheap.
+_GRID_MM = 2.0
+# Lower probabilities of WT count as none: over a whole brain they would add up to more than a small lesion.
+_FLOOR = 0.25
+# Less than this is no lesion.
+_EMPTY_ML = 0.1
+# The midline is good to about 3 mm and a mass moves it: this far from it the side is certain.
+_MIDLINE_MM = 8.0
+# Lobes are good to about a centimetre (see ``lobes.lobe_of``): a point that near to a lobe counts this much for it.
+_NEAR_MM, _NEAR_CREDIT = 10.0, 0.6
+_STEPS = _NEAR_MM * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
+_MAX_POINTS = 2000
+# How far a disagreement in a finding can pull the score down. Images show the side plainly, enhancement less so (a
+# faint one is missed, a vessel taken for one), and what is oedema or necrosis is a matter of words, too.
+_WEIGHTS = {"lesion": 0.95, "side": 0.95, "lobes": 0.8, "enhancement": 0.7, "oedema": 0.5, "necrosis": 0.3}
+# Below this agreement an annotator is warned.
+_WARN = 0.25
+# Only asked of reports that name no lesion.
+_NO_LESION = re.compile(
+    r"\bno\b(?! (?:other|further|additional|second|new)\b)[^.;,]{0,40}"
+    r"\b(?:mass(?:es)?(?! effect)|tumou?rs?(?! core)|lesions?|neoplasms?)\b"
+    r"|\bbrain\b[^.;,]{0,20}\b(?<!not )(?:normal|unremarkable)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class FindingCheck:
+    """One finding, as the report states it and as the image shows it.
+
+    Args:
+        finding: "lesion", "side", "lobes", "enhancement", "oedema" or "necrosis".
+        said: what the report states.
+        seen: what the segmentation shows.
+        agreement: 0 (they contradict each other) to 1.
+        warning: a sentence for the annotator; ``None`` while they agree well enough.
+    """
+
+    finding: str
+    said: str
+    seen: str
+    agreement: float
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How well a report and an image agree.
+
+    Args:
+        score: 0 (they contradict each other) to 1; ``None`` when the report states nothing that can be checked.
+        checks: the findings that were compared.
+    """
+
+    score: float | None
+    checks: tuple[FindingCheck, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell an annotator, worst first."""
+        return tuple(check.warning for check in sorted(self.checks, key=_factor) if check.warning)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        checks = [asdict(check) for check in self.checks]
+        return {"score": self.score, "warnings": list(self.warnings), "checks": checks}
+
+
+def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> Consistency:
+    """Compare what a report states with a segmentation that has not seen the report.
+
+    Sides and lobes come from the same rules as in ``describe_mask``, with their imprecision allowed for: tissue near
+    the midline has no side, and tissue near a border counts for both lobes. Everything is weighted by probability. The
+    score is the product of the agreements, each weighed by how plainly an image shows the finding; one clear
+    contradiction makes it low. Sizes and mass effect are not checked. "lesion" is only checked where one of the two
+    has none.
+
+    Args:
+        report: the text.
+        probabilities: ``(3, X, Y, Z)``, 0 to 1, of WT, TC and ET.
+        affine: ``(4, 4)``, voxel to RAS world, mm; its origin is ignored.
+        brain: boolean ``(X, Y, Z)``, True inside the brain.
+
+    Raises:
+        InputError: if a shape does not fit, a probability is no number from 0 to 1, there is no brain, or the affine
+            has no inverse.
+    """
+    probabilities, brain, affine = np.asarray(probabilities), np.asarray(brain, bool), np.asarray(affine, float)
+    if probabilities.ndim != 4 or len(probabilities) != 3:
+        raise InputError("probabilities", f"shape {probabilities.shape}", "(3, X, Y, Z)")
+    if brain.shape != probabilities.shape[1:]:
+        raise InputError("brain", f"shape {brain.shape}", f"that of the probabilities, {probabilities.shape[1:]}")
+    if affine.shape != (4, 4) or not abs(np.linalg.det(affine)) > 0:
+        raise InputError("affine", str(affine.tolist()), "a (4, 4) matrix with an inverse")
+    said = read_findings(report)
+    image = _Image(probabilities, affine, brain)
+
+    named = said["enhancement"] == "present" or any(said[name] for name in ("side", "lobes", "oedema", "necrosis"))
+    checks = []
+    if (named and image.empty) or (not named and _NO_LESION.search(report)):
+        checks.append(_check_lesion(named, image))
+    if not image.empty:
+        checks += [check(said[name], image) for name, check in _CHECKS.items() if said[name] is not None]
+    score = round(float(np.prod([_factor(check) for check in checks])), 4) if checks else None
+    return Consistency(score, tuple(checks))
+
+
+class _Image:
+    """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass."""
+
+    def __init__(self, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray):
+        spacing = nib.affines.voxel_sizes(affine)
+        steps = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
+        grid = tuple(slice(None, None, step) for step in steps)
+        orientation = nib.orientations.io_orientation(affine)
+        self.spacing = (spacing * steps)[np.argsort(orientation[:, 0])]
+        self.voxel_ml = float(np.prod(self.spacing)) / 1000
+        brain = nib.orientations.apply_orientation(brain[grid], orientation)
+        p = nib.orientations.apply_orientation(np.moveaxis(probabilities[(slice(None), *grid)], 0, -1), orientation)
+        if not brain.any():
+            raise InputError("brain", "no voxel", "the voxels inside the brain")
+        if not (p.min() > -0.01 and p.max() < 1.01):
+            raise InputError("probabilities", f"values from {p.min()} to {p.max()}", "numbers from 0 to 1")
+
+        self.shape, self.voxels = brain.shape, np.argwhere(brain & (p[..., 0] >= _FLOOR))
+        self.wt, self.tc, self.et = p[tuple(self.voxels.T)].astype(np.float64).T
+        self.wt_ml = float(self.wt.sum()) * self.voxel_ml
+        self.empty = self.wt_ml < _EMPTY_ML
+        if self.empty:
+            return
+        mni = BrainFrame(brain.shape, self.spacing, brain).to_mni(self.voxels)
+        share = self.wt / self.wt.sum()
+        self.right = float(share @ np.clip(0.5 + mni[:, 0] / (2 * _MIDLINE_MM), 0, 1))
+        self.central = float(share @ (np.abs(mni[:, 0]) < 20))
+
+        some = slice(None, None, 1 + len(mni) // _MAX_POINTS)
+        lobe = lobe_of((mni[some, None] + _STEPS).reshape(-1, 3)).reshape(-1, len(_STEPS), 1) == np.arange(len(LOBES))
+        self.share = share[some] / share[some].sum()
+        self.in_lobe = np.maximum(lobe[:, 0], _NEAR_CREDIT * lobe.any(axis=1))  # (points, lobes), 0 to 1
+        self.lobes = dict(zip(LOBES, (self.share @ lobe[:, 0]).tolist(), strict=True))
+
+    def ml(self, part: np.ndarray, floor: float) -> float:
+        """Volume of a part of the tumour, from probabilities of at least ``floor``."""
+        return float(part[part >= floor].sum()) * self.voxel_ml
+
+    def necrotic(self) -> bool:
+        """Whether core without enhancement is enclosed by enhancement, as ``describe_mask`` decides it."""
+        core = np.zeros(self.shape, np.uint8)
+        core[tuple(self.voxels.T)] = np.select([self.et >= 0.5, self.tc >= 0.5], [ET, NCR], 0)
+        return _enhancement(core, self.spacing, self.voxel_ml)[1]
+
+
+def _check_lesion(named: bool, image: _Image) -> FindingCheck:
+    seen = "nothing" if image.empty else f"{image.wt_ml:.1f} ml"
+    if named:
+        return _checked("lesion", "present", seen, 0.0, "The report names a lesion; none is segmented.")
+    warning = f"The report says there is no lesion; {seen} of tumour are segmented."
+    return _checked("lesion", "absent", seen, 1 - _presence(image.wt_ml, 1.0), warning)
+
+
+def _check_side(said: str, image: _Image) -> FindingCheck:
+    minor = min(image.right, 1 - image.right)
+    side = "right" if image.right > 0.5 else "left"
+    if said in ("left", "right"):
+        # Up to 20 % across the midline is still one-sided (see ``describe.MAX_CROSSING``).
+        agreement = 1 - _ramp(1 - image.right if said == "right" else image.right, 0.25, 0.9)
+    else:
+        # The second lesion may be small or missed, so this never contradicts altogether.
+        agreement = _ramp(minor, -0.02, 0.1)
+        if said == "midline":
+            agreement = max(agreement, image.central)
+    words = {"bilateral": "both sides", "midline": "the midline"}.get(said, said)
+    warning = f"The report says {words}; the tumour is on the {side}."
+    return _checked("side", said, f"{side} ({1 - minor:.0%})", agreement, warning)
+
+
+def _check_lobes(said: tuple[str, ...], image: _Image) -> FindingCheck:
+    in_lobe = image.in_lobe[:, [LOBES.index(name) for name in said]]
+    # Each lobe that is named should hold something, and together they should hold much of the tumour.
+    held = np.mean([_ramp(share, 0.0, 0.1) for share in image.share @ in_lobe])
+    agreement = float(held) * _ramp(float(image.share @ in_lobe.max(axis=1)), 0.1, 0.5)
+    order = sorted(image.lobes, key=image.lobes.get, reverse=True)
+    main = [name for name in order if image.lobes[name] >= MIN_LOBE_SHARE] or order[:1]
+    seen = ", ".join(f"{name} {image.lobes[name]:.0%}" for name in main)
+    warning = f"The report names {_place(said)}; the tumour lies in {_place(main)}."
+    return _checked("lobes", ", ".join(said), seen, agreement, warning)
+
+
+def _check_enhancement(said: str, image: _Image) -> FindingCheck:
+    return _check_part("enhancement", said == "present", image, image.et, "enhancing tumour", 0.1, 1.0)
+
+
+def _check_oedema(said: bool, image: _Image) -> FindingCheck:
+    return _check_part("oedema", said, image, image.wt - image.tc, "oedema", 0.3, 10.0)
+
+
+def _check_necrosis(said: bool, image: _Image) -> FindingCheck:
+    # Labels do not tell necrosis from solid core that does not enhance: a denial is never contradicted altogether.
+    least = 0.0 if said else 0.4 if image.necrotic() else 1.0
+    return _check_part("necrosis", said, image, image.tc - image.et, "core without enhancement", 0.1, 2.0, least)
+
+
+def _check_part(
+    finding: str,
+    said: bool,
+    image: _Image,
+    part: np.ndarray,
+    tissue: str,
+    confirms_ml: float,
+    contradicts_ml: float,
+    least: float = 0.0,
+) -> FindingCheck:
+    """Check a tissue. A little that is faint confirms it; it takes more, and surely seen, to contradict a denial."""
+    sure_ml = image.ml(part, 0.35)
+    agreement = _presence(image.ml(part, 0.1), confirms_ml) if said else 1 - _presence(sure_ml, contradicts_ml)
+    seen = f"{sure_ml:.1f} ml of {tissue}"
+    warning = f"hardly any {tissue} is segmented." if said else f"{seen} are segmented."
+    warning = f"The report says {'' if said else 'no '}{finding}; {warning}"
+    return _checked(finding, "present" if said else "absent", seen, max(agreement, least), warning)
+
+
+_CHECKS = {
+    "side": _check_side,
+    "lobes": _check_lobes,
+    "enhancement": _check_enhancement,
+    "oedema": _check_oedema,
+    "necrosis": _check_necrosis,
+}
+
+
+def _checked(finding: str, said: str, seen: str, agreement: float, warning: str) -> FindingCheck:
+    return FindingCheck(finding, said, seen, round(agreement, 4), warning if agreement < _WARN else None)
+
+
+def _factor(check: FindingCheck) -> float:
+    return 1 - _WEIGHTS[check.finding] * (1 - check.agreement)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    """0 up to ``low``, 1 from ``high`` on."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def _presence(ml: float, half_ml: float) -> float:
+    """Evidence for a tissue, 0 to 1, by its volume; one half at ``half_ml``."""
+    return ml**2 / (ml**2 + half_ml**2)
+
+
+def _place(lobes: Iterable[str]) -> str:
+    names = {"insular": "insula", "deep": "deep grey matter"}
+    return listing([f"the {name} lobe" if name in LOBAR else f"the {names.get(name, name)}" for name in lobes])

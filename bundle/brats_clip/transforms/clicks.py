@@ -1,0 +1,82 @@
+"""Clicks on their way to the network and back into the label map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+from monai.utils import MetaKeys
+
+from ..clicks import click_targets, place_clicks
+from ..labels import label_to_regions, regions_to_label
+
+
+class PlaceClicksd(Transform):
+    """Bring the clicks of a case onto the working grid; belongs after all that changes the grid of ``image``.
+
+    Reads ``image`` and ``clicks`` (positions by kind, in voxels of the case; missing or None: no clicks). Writes
+
+    - ``clicks`` ``(K, 3)``: voxels of ``image``, as the network takes them, and ``click_targets`` ``(K, 3)``;
+    - ``native_clicks`` ``(K, 3)``: whole voxels of the case.
+
+    Args:
+        space: "voxel" or "world" (RAS mm), what the positions are given in.
+
+    Raises:
+        InputError: for what ``place_clicks`` refuses.
+    """
+
+    def __init__(self, space: str = "voxel") -> None:
+        self.space = space
+
+    def __call__(self, data: Mapping) -> dict:
+        image = data["image"]
+        shape = [int(n) for n in image.meta[MetaKeys.SPATIAL_SHAPE]]
+        native = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=float)
+        working = torch.as_tensor(image.affine).double().numpy()
+        case = str(data.get("case", ""))
+        return {**data, **click_tensors(data.get("clicks"), shape, native, working, self.space, case)}
+
+
+def click_tensors(
+    clicks: Mapping | None,
+    shape: Sequence[int],
+    native: np.ndarray,
+    working: np.ndarray,
+    space: str = "voxel",
+    case: str = "",
+) -> dict[str, torch.Tensor]:
+    """What ``PlaceClicksd`` writes, for a case of ``shape`` and affine ``native`` on a grid with affine ``working``."""
+    kinds, voxels = place_clicks(clicks, shape, native, space, case)
+    to_working = np.linalg.solve(working, native)
+    placed = voxels @ to_working[:3, :3].T + to_working[:3, 3]
+    return {
+        "clicks": torch.as_tensor(placed, dtype=torch.float32),
+        "click_targets": click_targets(kinds),
+        "native_clicks": torch.as_tensor(voxels),
+    }
+
+
+class ObeyClicksd(Transform):
+    """Set the clicked voxels of a label map ``(1, X, Y, Z)`` to what was clicked, whatever resampling did to them.
+
+    Reads ``native_clicks`` and ``click_targets`` of ``PlaceClicksd``. Where clicks disagree, the last one counts.
+    """
+
+    def __init__(self, key: str = "pred") -> None:
+        self.key = key
+
+    def __call__(self, data: Mapping) -> dict:
+        obey_clicks(data[self.key], data["native_clicks"], data["click_targets"])
+        return dict(data)
+
+
+def obey_clicks(label: torch.Tensor, voxels: torch.Tensor, targets: torch.Tensor) -> None:
+    """Set ``voxels`` ``(K, 3)`` of ``label`` ``(1, X, Y, Z)`` in place to what ``targets`` ``(K, 3)`` say."""
+    for voxel, target in zip(voxels.tolist(), targets, strict=True):
+        at = (slice(None), *(slice(v, v + 1) for v in voxel))
+        regions = label_to_regions(torch.as_tensor(label[at])) > 0
+        said = target.to(regions.device)[:, None, None, None]
+        label[at] = regions_to_label((regions | (said > 0)) & (said >= 0))

@@ -1,0 +1,259 @@
+import json
+import os
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats_clip.errors import InputError
+from brats_clip.reports import (
+    PERTURBATIONS,
+    Findings,
+    check_consistency,
+    describe_mask,
+    flip_side,
+    generic_report,
+    write_report,
+)
+
+SHAPE = (70, 88, 70)  # a brain's box at 2 mm, RAS
+AFFINE = np.diag([2, 2, 2, 1.0])
+BRAIN = np.ones(SHAPE, bool)
+RIGHT_FRONTAL, LEFT_FRONTAL, RIGHT_OCCIPITAL = (50, 72, 42), (20, 72, 42), (46, 7, 34)
+
+
+def ball(centre, radius):
+    grid = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
+    return sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True)) <= radius**2
+
+
+def tumour(centre, whole=9, core=6, necrotic=4, enhancing=0.9):
+    """Probabilities of WT, TC, ET: an onion (radii in voxels) whose rim enhances with probability ``enhancing``."""
+    probabilities = np.zeros((3, *SHAPE), np.float32)
+    probabilities[0][ball(centre, whole)] = 0.9
+    probabilities[1][ball(centre, core)] = 0.9
+    probabilities[2][ball(centre, core) & ~ball(centre, necrotic)] = enhancing
+    return probabilities
+
+
+def check(report, probabilities):
+    return check_consistency(report, probabilities, AFFINE, BRAIN)
+
+
+def only(result, finding):
+    return next(check for check in result.checks if check.finding == finding)
+
+
+TRUE = "Mass in the right frontal lobe with rim enhancement and central necrosis. There is marked oedema."
+
+
+def test_a_true_report_agrees_and_warns_of_nothing():
+    result = check(TRUE, tumour(RIGHT_FRONTAL))
+    assert result.score > 0.95 and result.warnings == ()
+    assert [found.finding for found in result.checks] == ["side", "lobes", "enhancement", "oedema", "necrosis"]
+
+
+def test_a_flipped_side_is_said_in_words():
+    result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
+    assert result.score < 0.1
+    assert result.warnings == ("The report says left; the tumour is on the right.",)
+    assert (only(result, "side").said, only(result, "side").seen) == ("left", "right (100%)")
+
+
+@pytest.mark.parametrize("codes", ["LPS", "PIR"])
+def test_storage_order_does_not_change_the_answer(codes):
+    ornt = nib.orientations.axcodes2ornt(tuple(codes))
+    affine = AFFINE @ nib.orientations.inv_ornt_aff(ornt, SHAPE)
+    probabilities = tumour(RIGHT_FRONTAL)
+    turned = np.stack([nib.orientations.apply_orientation(channel, ornt) for channel in probabilities])
+    brain = np.ones(turned.shape[1:], bool)
+    assert check_consistency(flip_side(TRUE), turned, affine, brain) == check(flip_side(TRUE), probabilities)
+
+
+def test_a_lesion_near_the_midline_contradicts_no_side():
+    near = tumour((36, 72, 42), whole=4, core=2, necrotic=0)
+    for side in ("left", "right"):
+        result = check(f"A {side} frontal lesion.", near)
+        assert result.score > 0.3 and result.warnings == ()
+
+
+def test_a_one_sided_report_forgives_a_part_beyond_the_midline():
+    crossing = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL, whole=5, core=0, necrotic=0))
+    assert check("A right frontal lesion.", crossing).score > 0.9
+    assert check("A left frontal lesion.", crossing).warnings
+
+
+def test_bilateral_agrees_with_what_crosses_and_not_with_one_side():
+    both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL, whole=5, core=0, necrotic=0))
+    assert check("Bilateral frontal lesions.", both).score > 0.9
+    assert check("Bilateral frontal lesions.", tumour((34, 72, 42))).score > 0.9
+    one_sided = check("Bilateral frontal lesions.", tumour(RIGHT_FRONTAL))
+    assert one_sided.warnings == ("The report says both sides; the tumour is on the right.",)
+
+
+def test_midline_agrees_with_central_lesions_only():
+    assert check("A midline frontal lesion.", tumour((38, 72, 42), whole=5)).score > 0.9
+    assert check("A midline frontal lesion.", tumour((54, 68, 42))).warnings
+
+
+def test_a_lobe_next_door_costs_little_and_a_far_one_is_said_in_words():
+    true = check("A right frontal lesion.", tumour(RIGHT_FRONTAL)).score
+    neighbour = check("A right parietal lesion.", tumour((50, 45, 60), whole=6))
+    far = check("A right cerebellar and occipital lesion.", tumour(RIGHT_FRONTAL))
+    assert true > 0.95 and neighbour.score > 0.5 and neighbour.warnings == ()
+    assert far.score < 0.3
+    assert far.warnings == (
+        "The report names the cerebellum and the occipital lobe; the tumour lies in the frontal lobe.",
+    )
+
+
+def test_naming_the_main_lobe_alone_is_enough():
+    assert check("A right frontal lesion.", tumour((50, 58, 50), whole=12)).score > 0.8
+
+
+@pytest.mark.parametrize(
+    ("report", "enhancing", "warned"),
+    [
+        ("No enhancement.", 0.9, "The report says no enhancement; 5.0 ml of enhancing tumour are segmented."),
+        ("Marked enhancement.", 0.0, "The report says enhancement; hardly any enhancing tumour is segmented."),
+        ("Marked enhancement.", 0.9, None),
+        ("No enhancement.", 0.0, None),
+        # What is faint confirms a report, and contradicts none.
+        ("Marked enhancement.", 0.3, None),
+        ("No enhancement.", 0.3, None),
+    ],
+)
+def test_enhancement_is_compared_softly(report, enhancing, warned):
+    result = check(report, tumour(RIGHT_FRONTAL, enhancing=enhancing))
+    assert [w and w.split(";")[0] for w in result.warnings] == ([warned.split(";")[0]] if warned else [])
+    assert (result.score < 0.5) == bool(warned)
+
+
+def test_a_speck_of_enhancement_contradicts_no_denial():
+    speck = tumour(RIGHT_FRONTAL, enhancing=0.0)
+    speck[2][ball(RIGHT_FRONTAL, 2)] = 0.9  # 0.2 ml
+    assert check("No enhancement.", speck).score > 0.9
+
+
+def test_a_wrong_side_weighs_more_than_wrong_enhancement():
+    probabilities = tumour(RIGHT_FRONTAL)
+    side = check("Left frontal lesion with enhancement.", probabilities).score
+    enhancement = check("Right frontal lesion without enhancement.", probabilities).score
+    assert side < enhancement < 0.5
+
+
+def test_denied_oedema_and_stated_necrosis_are_compared():
+    assert "oedema" in check("There is no oedema.", tumour(RIGHT_FRONTAL, whole=14)).warnings[0]
+    no_necrosis = tumour(RIGHT_FRONTAL, necrotic=0)
+    no_necrosis[2] = no_necrosis[1]
+    assert "necrosis" in check("Central necrosis.", no_necrosis).warnings[0]
+    denied = check("There is no necrosis.", tumour(RIGHT_FRONTAL, whole=14, core=10, necrotic=8))
+    assert denied.score < 0.9 and denied.warnings == ()  # labels do not tell necrosis for sure
+
+
+@pytest.mark.parametrize("text", [TRUE, "Cystic necrosis.", "The left insula is infiltrated."])
+def test_a_lesion_that_is_not_segmented_is_a_disagreement(text):
+    result = check(text, np.zeros((3, *SHAPE)))
+    assert result.score < 0.1 and result.warnings == ("The report names a lesion; none is segmented.",)
+
+
+def test_a_report_of_no_lesion_agrees_with_nothing_segmented_only():
+    for i in range(10):
+        report = write_report(Findings(), np.random.default_rng(i))
+        nothing, something = check(report, np.zeros((3, *SHAPE))), check(report, tumour(RIGHT_FRONTAL))
+        assert nothing.score == 1 and nothing.warnings == ()
+        assert something.score < 0.1 and something.warnings[0].startswith("The report says there is no lesion;")
+
+
+def test_a_report_that_states_nothing_has_no_score():
+    for report in ("", "...", *(generic_report(np.random.default_rng(i)) for i in range(20))):
+        for probabilities in (tumour(RIGHT_FRONTAL), np.zeros((3, *SHAPE))):
+            result = check(report, probabilities)
+            assert (result.score, result.checks, result.warnings) == (None, (), ())
+
+
+def test_faint_probabilities_over_the_whole_brain_change_nothing():
+    clear, hazy = tumour(RIGHT_FRONTAL), tumour(RIGHT_FRONTAL)
+    hazy[:, : SHAPE[0] // 2] = np.maximum(hazy[:, : SHAPE[0] // 2], 0.2)
+    assert check(TRUE, hazy) == check(TRUE, clear)
+    assert check(TRUE, np.full((3, *SHAPE), 0.2)).warnings == ("The report names a lesion; none is segmented.",)
+
+
+def test_what_lies_outside_the_brain_does_not_count():
+    both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL))
+    brain = BRAIN & ~ball(LEFT_FRONTAL, 12)
+    assert check_consistency("Right frontal mass.", both, AFFINE, brain).score > 0.9
+
+
+def test_written_reports_agree_and_their_perturbations_do_not():
+    true, perturbed, warned = [], {"flip_side": [], "negate_enhancement": [], "swap_region": []}, 0
+    rng = np.random.default_rng(0)
+    for x in (18, 52):
+        for y, z in ((70, 40), (14, 34), (40, 20), (36, 56), (22, 14)):
+            probabilities = tumour((x, y, z), whole=8, enhancing=float(rng.choice([0.0, 0.9])))
+            wt, tc, et = probabilities > 0.5
+            label = np.select([et, tc, wt], [4, 1, 2], 0)
+            report = write_report(describe_mask(label, AFFINE, brain=BRAIN), rng)
+            result = check(report, probabilities)
+            true.append(result.score)
+            warned += bool(result.warnings)
+            for name, scores in perturbed.items():
+                scores.append(check(PERTURBATIONS[name](report, rng, []), probabilities).score)
+    assert warned == 0 and min(true) > 0.9
+    assert max(perturbed["flip_side"]) < 0.2
+    assert max(perturbed["negate_enhancement"]) < 0.6
+    assert np.mean(np.array(perturbed["swap_region"]) < true) > 0.8
+
+
+def test_the_answer_is_plain_json():
+    result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
+    values = json.loads(json.dumps(result.to_dict()))
+    assert values["score"] == result.score and values["warnings"] == list(result.warnings)
+    assert values["checks"][0] == {
+        "finding": "side",
+        "said": "left",
+        "seen": "right (100%)",
+        "agreement": 0.0,
+        "warning": "The report says left; the tumour is on the right.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "where"),
+    [
+        ({"probabilities": np.zeros((2, *SHAPE))}, "probabilities"),
+        ({"probabilities": np.full((3, *SHAPE), np.nan)}, "probabilities"),
+        ({"probabilities": np.full((3, *SHAPE), 5.0)}, "probabilities"),
+        ({"brain": BRAIN[1:]}, "brain"),
+        ({"brain": ~BRAIN}, "brain"),
+        ({"affine": np.zeros((4, 4))}, "affine"),
+        ({"affine": np.eye(3)}, "affine"),
+    ],
+)
+def test_unusable_arrays_are_named(changed, where):
+    arguments = {"probabilities": tumour(RIGHT_FRONTAL), "affine": AFFINE, "brain": BRAIN} | changed
+    with pytest.raises(InputError) as error:
+        check_consistency(TRUE, **arguments)
+    assert error.value.where == where
+
+
+def test_a_whole_brain_is_cheap():
+    probabilities = np.stack([np.kron(channel, np.ones((2, 2, 2), np.float32)) for channel in tumour(RIGHT_FRONTAL)])
+    brain = np.ones(probabilities.shape[1:], bool)
+    seconds = []
+    for _ in range(3):
+        start = time.thread_time()
+        check_consistency(TRUE, probabilities, np.eye(4), brain)
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.3  # 0.05 on one core of 2020
+
+
+@pytest.mark.skipif("REPORTS_DIR" not in os.environ, reason="REPORTS_DIR does not point to real reports")
+def test_real_reports_are_compared_without_error():
+    probabilities = tumour(RIGHT_FRONTAL)
+    for path in Path(os.environ["REPORTS_DIR"]).glob("*.json"):
+        for text in json.loads(path.read_text()).values():
+            result = check(text, probabilities)
+            assert result.score is not None and 0 <= result.score <= 1
