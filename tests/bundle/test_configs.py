@@ -13,6 +13,7 @@ from brats_clip.networks import ReportGuidedUNet
 SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
 WORKFLOWS = {
     "train": ["train"],
+    "train_clicks": ["train", "train_clicks"],
     "evaluate": ["train", "evaluate"],
     "inference": ["inference"],
     "pretrain_clip": ["pretrain_clip"],

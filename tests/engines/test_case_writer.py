@@ -15,6 +15,7 @@ from brats_clip.engines import inference_handler
 from brats_clip.engines.inference_handler import CaseWriter
 from brats_clip.errors import InputError, LabelError, WeightsError
 from brats_clip.labels import BRATS_2023
+from brats_clip.reports import Consistency, FindingCheck
 
 SHAPE = (12, 14, 10)
 OBLIQUE = nib.affines.from_matvec(
@@ -65,7 +66,7 @@ def test_the_json_says_what_was_found_and_from_what(tmp_path, item):
     facts = json.loads((tmp_path / "out" / "p1" / "p1.json").read_text())
     assert facts["volumes_ml"] == {"WT": 0.768, "TC": 0.2, "ET": 0.016}
     assert facts["read"]["t1ce"] == "p1_t1ce.nii.gz" and len(facts["read"]) == 4
-    assert facts["report"] == {"given": True, "source": "p1_report.txt"}
+    assert facts["report"] == {"given": True, "source": "p1_report.txt", "used": True}
     assert facts["files"]["p1_seg.nii.gz"]["values"]["4"].startswith("enhancing")
     assert facts["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert (facts["clip_fingerprint"], facts["device"], facts["seconds"]) == ("feed", "cuda:0", 1.23)
@@ -74,7 +75,8 @@ def test_the_json_says_what_was_found_and_from_what(tmp_path, item):
 
 def test_a_case_without_report_says_so(tmp_path, item):
     CaseWriter(tmp_path).write({**item, "report": ""})
-    assert json.loads((tmp_path / "p1" / "p1.json").read_text())["report"] == {"given": False, "source": None}
+    report = json.loads((tmp_path / "p1" / "p1.json").read_text())["report"]
+    assert report == {"given": False, "source": None, "used": False}
 
 
 def test_writes_nested_regions_on_request(tmp_path, item):
@@ -160,3 +162,11 @@ def test_attached_to_an_evaluator_it_writes_every_case_and_logs_a_line(tmp_path,
     assert len(lines) == 3 and "WT 0.8 ml" in lines[0] and "p1" in lines[0]
     facts = json.loads((tmp_path / "out" / "p3" / "p3.json").read_text())
     assert facts["device"] == "cpu" and facts["seconds"] >= 0
+
+
+def test_a_report_that_was_not_listened_to_says_why(tmp_path, item):
+    check = FindingCheck("side", "left", "right (98%)", 0.02, "The report says left; the tumour is on the right.")
+    folder = CaseWriter(tmp_path).write({**item, "report": "On the left.", "consistency": Consistency(0.1, (check,))})
+    report = json.loads((folder / f"{folder.name}.json").read_text())["report"]
+    assert report["given"] and not report["used"]
+    assert report["consistency"]["warnings"] == ["The report says left; the tumour is on the right."]

@@ -1,4 +1,4 @@
-"""Report dropout: seen whole, in part or not at all, in the shares asked for."""
+"""The report as training shows it: whole, in part, not at all, generic or wrong, in the shares asked for."""
 
 from __future__ import annotations
 
@@ -7,55 +7,138 @@ import torch
 from monai.transforms import Compose
 
 from brats_clip.errors import InputError
-from brats_clip.transforms import RandDropReportd
+from brats_clip.reports import flip_side, split_sentences
+from brats_clip.transforms import RandVaryReportd, vary_report
 
 MASK = torch.tensor([True] * 12 + [False] * 3)
+REPORT = "Ring-enhancing mass in the left frontal lobe. The core enhances after contrast. No midline shift."
+OTHER = "Lesion in the right cerebellar hemisphere. No enhancement after contrast."
 
 
-def draw(times: int, seed: int = 0, **probabilities) -> torch.Tensor:
-    drop = RandDropReportd(**probabilities)
+class Clip:
+    """Encodes each sentence as its letters, so that a test can read what was encoded."""
+
+    embed_dim = 200
+
+    def fits(self, text: str) -> bool:
+        return True
+
+    def encode_texts(self, texts) -> torch.Tensor:
+        rows = [[ord(c) for c in text[:200]] + [0] * (200 - len(text)) for text in texts]
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, 200)
+
+
+def case(report: str = REPORT) -> dict:
+    tokens = Clip().encode_texts(split_sentences(report))
+    return {"report": report, "report_tokens": tokens, "report_mask": torch.ones(len(tokens), dtype=torch.bool)}
+
+
+def read(data: dict) -> str:
+    """The sentences that the network would be shown."""
+    kept = data["report_tokens"][data["report_mask"]]
+    return " ".join("".join(chr(int(c)) for c in row if c) for row in kept)
+
+
+def vary(times: int, data: dict | None = None, seed: int = 0, **shares) -> list[str]:
+    pool = shares.pop("pool", (OTHER,))
+    change = RandVaryReportd(Clip(), **(dict.fromkeys(("none", "partial", "generic", "wrong"), 0.0) | shares), pool=pool)
+    change.set_random_state(seed)
+    return [read(change(data or case())) for _ in range(times)]
+
+
+def masks(times: int, seed: int = 0, **shares) -> torch.Tensor:
+    drop = RandVaryReportd(None, generic=0.0, wrong=0.0, **shares)
     drop.set_random_state(seed)
-    return torch.stack([drop({"report_mask": MASK})["report_mask"] for _ in range(times)])
+    return torch.stack([drop({"report_mask": MASK, "report": REPORT})["report_mask"] for _ in range(times)])
 
 
-def test_shares_are_those_asked_for():
-    kept = draw(4000, none=0.4, partial=0.3).sum(dim=1)  # a part of 12 sentences is all or none once in 2000
+def test_shares_of_whole_partial_and_no_reports_are_those_asked_for():
+    kept = masks(4000, none=0.4, partial=0.3).sum(dim=1)  # a part of 12 sentences is all or none once in 2000
     assert (kept == 0).float().mean() == pytest.approx(0.4, abs=0.03)
     assert (kept == 12).float().mean() == pytest.approx(0.3, abs=0.03)
     some = kept[(kept > 0) & (kept < 12)]
     assert some.float().mean() == pytest.approx(6, abs=0.3)
 
 
+def test_shares_of_generic_and_wrong_reports_are_those_asked_for():
+    shown = vary(300, none=0.1, generic=0.3, wrong=0.4)
+    true, nothing = shown.count(REPORT) / 300, shown.count("") / 300
+    wrong = {OTHER, flip_side(REPORT)} | set(vary(60, wrong=1.0))
+    assert nothing == pytest.approx(0.1, abs=0.06) and true == pytest.approx(0.2, abs=0.08)
+    assert sum(text in wrong for text in shown) / 300 == pytest.approx(0.4, abs=0.09)
+
+
 def test_padding_never_becomes_a_sentence():
-    assert not draw(200, none=0.1, partial=0.8)[:, 12:].any()
+    assert not masks(200, none=0.1, partial=0.8)[:, 12:].any()
 
 
 def test_the_extremes_are_certain():
-    assert torch.equal(draw(50, none=0, partial=0), MASK.expand(50, -1))
-    assert not draw(50, none=1, partial=0).any()
+    assert torch.equal(masks(50, none=0, partial=0), MASK.expand(50, -1))
+    assert not masks(50, none=1, partial=0).any()
+    assert set(vary(20)) == {REPORT}
 
 
-def test_equal_seeds_hide_the_same_sentences():
-    assert torch.equal(draw(50, seed=7), draw(50, seed=7))
-    assert not torch.equal(draw(50, seed=7), draw(50, seed=8))
+def test_a_generic_report_says_nothing_of_this_patient():
+    shown = vary(20, generic=1.0)
+    assert len(set(shown)) > 5
+    assert not any("left frontal" in text or "Ring" in text for text in shown) and all(shown)
+
+
+def test_wrong_reports_are_another_patient_s_or_contradict_this_one_s():
+    shown = set(vary(80, wrong=1.0))
+    assert OTHER in shown and flip_side(REPORT) in shown and REPORT not in shown
+    assert any("occipital" in text for text in shown)
+    assert any("left frontal" in text and "not" in text.lower() or "no " in text.lower() for text in shown - {OTHER})
+    assert {"another_patient", "flip_side", "negate_enhancement", "swap_region"} == set(vary_report.WRONG)
+
+
+@pytest.mark.parametrize("pool", [(), (REPORT,), (REPORT, REPORT)])
+def test_without_another_patient_the_other_ways_of_being_wrong_remain(pool):
+    shown = set(vary(60, wrong=1.0, pool=pool))
+    assert flip_side(REPORT) in shown and REPORT not in shown and len(shown) >= 3
+
+
+@pytest.mark.parametrize("shares", [{"generic": 1.0}, {"wrong": 1.0}, {"partial": 1.0}, {"none": 1.0}])
+def test_a_case_without_a_report_stays_without_one(shares):
+    empty = {"report": "", "report_tokens": torch.zeros(1, 200), "report_mask": torch.zeros(1, dtype=torch.bool)}
+    assert set(vary(20, empty, **shares)) == {""}
+
+
+def test_tokens_and_mask_always_fit_together():
+    change = RandVaryReportd(Clip(), 0.1, 0.2, 0.3, 0.4, [OTHER]).set_random_state(1)
+    for _ in range(100):
+        data = change(case())
+        assert data["report_tokens"].shape == (len(data["report_mask"]), 200) and len(data["report_mask"])
+        assert data["report_mask"].dtype == torch.bool and data["report_tokens"].dtype == torch.float32
+
+
+def test_equal_seeds_show_the_same_and_others_do_not():
+    shares = {"none": 0.2, "partial": 0.2, "generic": 0.2, "wrong": 0.2}
+    assert vary(30, seed=7, **shares) == vary(30, seed=7, **shares)
+    assert vary(30, seed=7, **shares) != vary(30, seed=8, **shares)
 
 
 def test_a_composed_transform_seeds_it():
-    def masks(seed: int) -> torch.Tensor:
-        chain = Compose([RandDropReportd(0.2, 0.6)]).set_random_state(seed)
-        return torch.stack([chain({"report_mask": MASK})["report_mask"] for _ in range(20)])
+    def shown(seed: int) -> list[str]:
+        chain = Compose([RandVaryReportd(Clip(), 0.2, 0.2, 0.2, 0.2, [OTHER])]).set_random_state(seed)
+        return [read(chain(case())) for _ in range(20)]
 
-    assert torch.equal(masks(1), masks(1)) and not torch.equal(masks(1), masks(2))
-
-
-def test_the_case_it_was_given_keeps_its_mask():
-    given = {"report_mask": MASK.clone(), "case": "p1"}
-    result = RandDropReportd(none=1, partial=0)(given)
-    assert torch.equal(given["report_mask"], MASK)
-    assert result["case"] == "p1" and result["report_mask"].dtype == torch.bool
+    assert shown(1) == shown(1) and shown(1) != shown(2)
 
 
-@pytest.mark.parametrize(("none", "partial"), [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5), (float("nan"), 0.1)])
-def test_probabilities_that_are_none_are_rejected(none, partial):
-    with pytest.raises(InputError, match="none, partial"):
-        RandDropReportd(none, partial)
+@pytest.mark.parametrize("share", ["none", "partial", "generic", "wrong"])
+def test_the_case_it_was_given_keeps_its_report(share):
+    given = case() | {"case": "p1"}
+    before = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+    shares = dict.fromkeys(("none", "partial", "generic", "wrong"), 0.0) | {share: 1.0}
+    result = RandVaryReportd(Clip(), **shares, pool=[OTHER]).set_random_state(0)(given)
+    assert torch.equal(given["report_tokens"], before["report_tokens"])
+    assert torch.equal(given["report_mask"], before["report_mask"]) and given["report"] == REPORT
+    assert result["case"] == "p1"
+
+
+@pytest.mark.parametrize("share", ["none", "partial", "generic", "wrong"])
+@pytest.mark.parametrize("value", [-0.1, 0.9, float("nan")])
+def test_probabilities_that_are_none_are_rejected(share, value):
+    with pytest.raises(InputError, match="none, partial, generic, wrong"):
+        RandVaryReportd(None, **({"none": 0.1, "partial": 0.1, "generic": 0.1, "wrong": 0.1} | {share: value}))

@@ -1,6 +1,6 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
-from .brain_inferer import BrainInferer
+from .brain_inferer import BrainInferer, image_evidence
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
@@ -38,6 +38,7 @@ __all__ = [
     "collate_cases",
     "hash_case",
     "hash_transforms",
+    "image_evidence",
     "load_weights",
     "plain_message",
     "read_curves",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
@@ -12,7 +13,9 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..labels import nest
 from ..precision import cpu_has_bf16
+from ..reports import Consistency, ImageEvidence, compare_with_image
 
 
 class BrainInferer(Inferer):
@@ -25,7 +28,12 @@ class BrainInferer(Inferer):
         attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
             that what is filled in with 0 around the brain later is no attention.
         annotator: clicks while the network trains, see ``ReportGuidedUNet.annotator``.
+        screen_reports: segment without the report first, and do not listen to one that puts the tumour elsewhere. Needs
+            the reports' texts among the keywords, as ``report``.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
+
+    Attributes:
+        consistencies: of the last batch, per case; None for a case without a report, or where none was screened.
 
     Raises:
         InputError: for attention together with windows, which are not stitched.
@@ -38,21 +46,26 @@ class BrainInferer(Inferer):
         attention: bool = False,
         cpu_bf16: bool | None = None,
         annotator: Callable | None = None,
+        screen_reports: bool = False,
     ) -> None:
         super().__init__()
         if attention and window is not None:
             raise InputError("attention", "attention maps asked for with windows", "one of the two")
-        self.attention, self.annotator = attention, annotator
+        self.attention, self.annotator, self.screen_reports = attention, annotator, screen_reports
+        self.consistencies: list[Consistency | None] = []
         self.window = tuple(window) if window is not None else None
         self.overlap = overlap
         self.cpu_bf16 = cpu_has_bf16() if cpu_bf16 is None else cpu_bf16
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs):
-        """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are the network's (tokens, mask, extent)."""
+        """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are the network's (tokens, mask, extent),
+        and ``report``, a text per case."""
         plain = inputs.as_subclass(Tensor)
+        texts = kwargs.pop("report", None)
+        texts = list(texts) if self.screen_reports and texts is not None else [""] * inputs.shape[0]
         kwargs = {k: v.as_subclass(Tensor) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
         with self.precision(plain.device):
-            result = self._run(plain, network, kwargs)
+            result = self._run(plain, network, kwargs, texts, _affines(inputs))
         if isinstance(inputs, MetaTensor) and isinstance(result, Tensor):
             # What was done to the image is what Invertd has to undo on the prediction.
             result = MetaTensor(result.as_subclass(Tensor)).copy_meta_from(inputs, copy_attr=True)
@@ -63,34 +76,60 @@ class BrainInferer(Inferer):
         on_cpu = torch.device(device).type == "cpu"
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.cpu_bf16) if on_cpu else nullcontext()
 
-    def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict):
+    def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict, texts: list[str], affines: list[np.ndarray]):
         if network.training:
             getattr(network, "module", network).annotator = self.annotator
-        if self.attention and not network.training:
-            return self._with_attention(inputs, network, **kwargs)
-        if self.window is None or network.training:
             return network(inputs, **kwargs)
-        return self._by_windows(inputs, network, kwargs)
+        self.consistencies = [None] * len(texts)
+        if self.window is not None:
+            if any(texts):
+                unprompted = {k: v for k, v in kwargs.items() if not k.startswith(("report_", "click"))}
+                logits = self._by_windows(inputs, network, unprompted)
+                kwargs = {**kwargs, "report_mask": self._screen(inputs, logits, texts, affines, kwargs["report_mask"])}
+            return self._by_windows(inputs, network, kwargs)
+        if self.attention or any(texts):
+            return self._whole(inputs, network, texts, affines, **kwargs)
+        return network(inputs, **kwargs)
 
-    def _with_attention(
+    def _whole(
         self,
         inputs: Tensor,
         network: nn.Module,
-        report_tokens=None,
-        report_mask=None,
-        clicks=None,
-        click_targets=None,
+        texts: list[str],
+        affines: list[np.ndarray],
+        report_tokens: Tensor | None = None,
+        report_mask: Tensor | None = None,
+        clicks: Tensor | None = None,
+        click_targets: Tensor | None = None,
         **kwargs,
     ) -> Tensor:
-        decoded = network.decode(network.encode(inputs, **kwargs), report_tokens, report_mask)
+        network = getattr(network, "module", network)
+        features = network.encode(inputs, **kwargs)
+        if any(texts):
+            report_mask = self._screen(inputs, network.decode(features).logits, texts, affines, report_mask)
+        decoded = network.decode(features, report_tokens, report_mask)
         if clicks is not None:
             decoded = network.refine(decoded, clicks, click_targets)
+        if not self.attention:
+            return decoded.refined
         maps = decoded.attention.float().sigmoid()
         if maps.shape[1]:
             maps = F.interpolate(maps, size=decoded.logits.shape[2:], mode="trilinear", align_corners=False)
         else:
             maps = decoded.logits[:, :0]
         return torch.cat([decoded.refined, maps], dim=1)
+
+    def _screen(
+        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], mask: Tensor
+    ) -> Tensor:
+        """The reports' mask without those that contradict ``logits``, which have not seen them."""
+        mask = mask.clone()
+        for n, text in enumerate(texts):
+            if text:
+                evidence = image_evidence(logits[n], affines[n], (inputs[n] != 0).any(dim=0))
+                self.consistencies[n] = compare_with_image(text, evidence)
+                mask[n] &= self.consistencies[n].same_place
+        return mask
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
         if inputs.shape[0] != 1:
@@ -127,3 +166,16 @@ class BrainInferer(Inferer):
             padding_mode="constant",
         )
         return sliding(inputs, predict)
+
+
+def image_evidence(logits: Tensor, affine: np.ndarray, brain: Tensor) -> ImageEvidence:
+    """What logits ``(3, D, H, W)`` show, to compare a report with; ``brain`` is ``(D, H, W)``, bool."""
+    probabilities = torch.sigmoid(nest(logits.float(), dim=0))
+    return ImageEvidence(probabilities.cpu().numpy(), affine, brain.cpu().numpy())
+
+
+def _affines(inputs: Tensor) -> list[np.ndarray]:
+    if not isinstance(inputs, MetaTensor):
+        return [np.eye(4)] * inputs.shape[0]
+    affine = torch.as_tensor(inputs.affine).double().cpu().numpy()
+    return list(affine) if affine.ndim == 3 else [affine] * inputs.shape[0]

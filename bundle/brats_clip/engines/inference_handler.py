@@ -106,7 +106,9 @@ class CaseWriter:
     def __call__(self, engine: Engine) -> None:
         items = finished_items(engine)
         seconds = (time.perf_counter() - self._started) / len(items)
-        for item in items:
+        screened = getattr(getattr(engine, "inferer", None), "consistencies", None) or [None] * len(items)
+        for item, consistency in zip(items, screened, strict=True):
+            item["consistency"] = consistency
             self.write(item, device=str(getattr(engine.state, "device", "")) or None, seconds=seconds)
 
     def write(self, item: Mapping[Hashable, Any], device: str | None = None, seconds: float | None = None) -> Path:
@@ -189,4 +191,8 @@ class CaseWriter:
     def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         given = bool(str(item.get(self.report_key) or "").strip())
         source = item.get(self.report_source_key)
-        return {"given": given, "source": Path(str(source)).name if given and source else None}
+        facts = {"given": given, "source": Path(str(source)).name if given and source else None}
+        consistency = item.get("consistency")
+        if consistency is None:
+            return {**facts, "used": given}
+        return {**facts, "used": consistency.same_place, "consistency": consistency.to_dict()}

@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from ..networks import Decoded
+from ..reports import ImageEvidence
 from .grid import Placement
 
 KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
@@ -30,6 +31,7 @@ class EncodedCase:
         native_shape, native_affine: of the case.
         placement: where the working grid lies in the native one; None if resampling lies between them.
         seconds: of reading and encoding.
+        evidence: what the image shows without a report, once it was asked for.
     """
 
     name: str
@@ -45,6 +47,7 @@ class EncodedCase:
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
+    evidence: ImageEvidence | None = None
 
     @property
     def working_affine(self) -> np.ndarray:

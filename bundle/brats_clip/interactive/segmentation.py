@@ -23,8 +23,12 @@ class Segmentation:
         affine: ``(4, 4)``, voxel to RAS mm.
         voxel_mm: voxel sizes, mm.
         sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
+        report_used: whether the report was listened to: False without one, and for one that puts the tumour where the
+            image does not show it.
+        consistency: how well the report agrees with what the image shows without it; None without a report.
         seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
-            "report" (CLIP on text), "decode", "clicks" and "finish"; what was there already took 0.
+            "report" (CLIP on text), "decode", "screen" (comparing the report with the image, for which a case is
+            decoded without it once), "clicks" and "finish"; what was there already took 0.
     """
 
     def __init__(
@@ -34,15 +38,17 @@ class Segmentation:
         affine: np.ndarray,
         sequences_used: tuple[str, ...],
         sequences_missing: tuple[str, ...],
+        report_used: bool,
+        consistency: Consistency | None,
         seconds: dict[str, float],
         probabilities: Callable[[], np.ndarray],
         attention: Callable[[], np.ndarray],
-        consistency: Callable[[], Consistency | None],
     ) -> None:
         self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
         self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
-        self._probabilities, self._attention, self._consistency = probabilities, attention, consistency
+        self.report_used, self.consistency = report_used, consistency
+        self._probabilities, self._attention = probabilities, attention
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
@@ -64,8 +70,3 @@ class Segmentation:
         """Semantic attention map of each region in 0 to 1, float32 ``(X, Y, Z)``; empty without semantic attention."""
         maps = self._attention()
         return dict(zip(REGIONS, maps, strict=True)) if len(maps) else {}
-
-    @cached_property
-    def consistency(self) -> Consistency | None:
-        """How well the report agrees with what the image shows without it; None without a report."""
-        return self._consistency()

@@ -18,11 +18,11 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from ..cases import SEQUENCES, read_report
-from ..engines import BrainInferer, load_weights
+from ..engines import BrainInferer, image_evidence, load_weights
 from ..errors import CaseError, InputError, WeightsError
 from ..labels import nest
 from ..networks import Decoded
-from ..reports import Consistency, check_consistency
+from ..reports import Consistency, compare_with_image
 from ..semantics import encode_report
 from ..transforms import clean_label, click_tensors, obey_clicks
 from .cache import CaseCache
@@ -89,6 +89,7 @@ class Segmenter:
         self._postprocess = config.get_parsed_content("postprocessing")
         self._min_lesion_ml = config.get_parsed_content("min_lesion_ml")
         self._min_et_ml = config.get_parsed_content("min_et_ml")
+        self._screen_reports = config.get_parsed_content("screen_reports")
         self._inferer = BrainInferer()
         self._cache = CaseCache(cache_bytes)
         self._sources: dict[str, tuple[str, dict]] = {}
@@ -155,7 +156,9 @@ class Segmenter:
         made = click_tensors(clicks, *grid, space, encoded.name)
         seconds = dict(encoded.seconds) if fresh else dict.fromkeys(encoded.seconds, 0.0)
         with torch.inference_mode():
-            decoded = self._decode(encoded, text, seconds)
+            consistency = self._screen(encoded, text, seconds)
+            used = bool(text) and (not self._screen_reports or consistency.same_place)
+            decoded = self._decode(encoded, text if used else "", seconds)
             started = time.perf_counter()
             logits = decoded.logits
             if len(made["clicks"]):
@@ -172,10 +175,11 @@ class Segmenter:
             affine=encoded.native_affine.copy(),
             sequences_used=encoded.sequences_used,
             sequences_missing=encoded.sequences_missing,
+            report_used=used,
+            consistency=consistency,
             seconds={name: round(value, 4) for name, value in seconds.items()},
             probabilities=lambda: self._to_native(encoded, torch.sigmoid(nest(logits[0].float(), dim=0))),
             attention=lambda: self._attention(encoded, decoded),
-            consistency=lambda: self._consistency(encoded, text),
         )
 
     def _find(self, case: str | None) -> tuple[EncodedCase, bool]:
@@ -233,6 +237,18 @@ class Segmenter:
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
         )
 
+    def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
+        """Compare the report with what the image shows without it; None if there is nothing to compare."""
+        started = time.perf_counter()
+        consistency = None
+        if text:
+            if encoded.evidence is None:
+                unprompted = self._decode(encoded, "").logits[0]
+                encoded.evidence = image_evidence(unprompted, encoded.working_affine, encoded.brain)
+            consistency = compare_with_image(text, encoded.evidence)
+        seconds["screen"] = time.perf_counter() - started
+        return consistency
+
     def _decode(self, encoded: EncodedCase, text: str, seconds: dict[str, float] | None = None) -> Decoded:
         spent = {"report": 0.0, "decode": 0.0}
 
@@ -287,14 +303,6 @@ class Segmenter:
             return np.zeros((0, *encoded.native_shape), np.float32)
         size = decoded.logits.shape[2:]
         return self._to_native(encoded, F.interpolate(maps, size=size, mode="trilinear", align_corners=False)[0])
-
-    @torch.inference_mode()
-    def _consistency(self, encoded: EncodedCase, text: str) -> Consistency | None:
-        if not text:
-            return None
-        unprompted = self._decode(encoded, "").logits[0].float()
-        seen = torch.sigmoid(nest(unprompted, dim=0)).cpu().numpy()
-        return check_consistency(text, seen, encoded.working_affine, encoded.brain.numpy())
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -16,7 +16,7 @@ def unshuffle(image: Tensor) -> Tensor:
 
 def shuffle(x: Tensor) -> Tensor:
     """The inverse of ``unshuffle``."""
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # noqa: SIM102 - the compiler skips this block only as it stands
         if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or x.requires_grad):
             return _shuffle_pairs(x)
     n, c, d, h, w = x.shape
@@ -26,8 +26,10 @@ def shuffle(x: Tensor) -> Tensor:
 
 
 def _shuffle_pairs(x: Tensor) -> Tensor:
-    """The same five times faster, where neither a gradient nor an export is wanted: neighbours along the last axis stay together, so
-    they are moved as one number of twice the width."""
+    """The same five times faster, where neither a gradient nor an export is wanted.
+
+    Neighbours along the last axis stay together, so they are moved as one number of twice the width.
+    """
     n, c, d, h, w = x.shape
     wide = {2: torch.int32, 4: torch.int64, 8: torch.complex128}[x.element_size()]
     pairs = x.permute(0, 2, 3, 4, 1).contiguous().view(wide).reshape(n, d, h, w, c // 8, 2, 2)

@@ -1,6 +1,6 @@
 """Reports: findings to text and back, and reports that are wrong on purpose."""
 
-from .consistency import Consistency, FindingCheck, check_consistency
+from .consistency import Consistency, FindingCheck, ImageEvidence, check_consistency, compare_with_image
 from .describe import describe_mask
 from .findings import Findings
 from .negate import negate_enhancement
@@ -23,9 +23,11 @@ __all__ = [
     "Consistency",
     "FindingCheck",
     "Findings",
+    "ImageEvidence",
     "another_patients",
     "caption",
     "check_consistency",
+    "compare_with_image",
     "describe_mask",
     "drop_sentences",
     "flip_side",

@@ -80,6 +80,14 @@ class Consistency:
         """What to tell an annotator, worst first."""
         return tuple(check.warning for check in sorted(self.checks, key=_factor) if check.warning)
 
+    @property
+    def same_place(self) -> bool:
+        """Whether the report puts the tumour where the image shows it, as far as it says: side and lobes.
+
+        What contradicts that is another patient's report, or one with a slip in it, and nothing to be guided by.
+        """
+        return all(check.agreement >= _WARN for check in self.checks if check.finding in ("side", "lobes"))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         checks = [asdict(check) for check in self.checks]
@@ -105,16 +113,12 @@ def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray
         InputError: if a shape does not fit, a probability is no number from 0 to 1, there is no brain, or the affine
             has no inverse.
     """
-    probabilities, brain, affine = np.asarray(probabilities), np.asarray(brain, bool), np.asarray(affine, float)
-    if probabilities.ndim != 4 or len(probabilities) != 3:
-        raise InputError("probabilities", f"shape {probabilities.shape}", "(3, X, Y, Z)")
-    if brain.shape != probabilities.shape[1:]:
-        raise InputError("brain", f"shape {brain.shape}", f"that of the probabilities, {probabilities.shape[1:]}")
-    if affine.shape != (4, 4) or not abs(np.linalg.det(affine)) > 0:
-        raise InputError("affine", str(affine.tolist()), "a (4, 4) matrix with an inverse")
-    said = read_findings(report)
-    image = _Image(probabilities, affine, brain)
+    return compare_with_image(report, ImageEvidence(probabilities, affine, brain))
 
+
+def compare_with_image(report: str, image: ImageEvidence) -> Consistency:
+    """What ``check_consistency`` does, for reports of one image after another: its evidence is gathered once."""
+    said = read_findings(report)
     named = said["enhancement"] == "present" or any(said[name] for name in ("side", "lobes", "oedema", "necrosis"))
     checks = []
     if (named and image.empty) or (not named and _NO_LESION.search(report)):
@@ -125,10 +129,20 @@ def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray
     return Consistency(score, tuple(checks))
 
 
-class _Image:
-    """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass."""
+class ImageEvidence:
+    """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass.
+
+    Arguments and errors are those of ``check_consistency``.
+    """
 
     def __init__(self, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray):
+        probabilities, brain, affine = np.asarray(probabilities), np.asarray(brain, bool), np.asarray(affine, float)
+        if probabilities.ndim != 4 or len(probabilities) != 3:
+            raise InputError("probabilities", f"shape {probabilities.shape}", "(3, X, Y, Z)")
+        if brain.shape != probabilities.shape[1:]:
+            raise InputError("brain", f"shape {brain.shape}", f"that of the probabilities, {probabilities.shape[1:]}")
+        if affine.shape != (4, 4) or not abs(np.linalg.det(affine)) > 0:
+            raise InputError("affine", str(affine.tolist()), "a (4, 4) matrix with an inverse")
         spacing = nib.affines.voxel_sizes(affine)
         steps = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
         grid = tuple(slice(None, None, step) for step in steps)
@@ -170,7 +184,7 @@ class _Image:
         return _enhancement(core, self.spacing, self.voxel_ml)[1]
 
 
-def _check_lesion(named: bool, image: _Image) -> FindingCheck:
+def _check_lesion(named: bool, image: ImageEvidence) -> FindingCheck:
     seen = "nothing" if image.empty else f"{image.wt_ml:.1f} ml"
     if named:
         return _checked("lesion", "present", seen, 0.0, "The report names a lesion; none is segmented.")
@@ -178,7 +192,7 @@ def _check_lesion(named: bool, image: _Image) -> FindingCheck:
     return _checked("lesion", "absent", seen, 1 - _presence(image.wt_ml, 1.0), warning)
 
 
-def _check_side(said: str, image: _Image) -> FindingCheck:
+def _check_side(said: str, image: ImageEvidence) -> FindingCheck:
     minor = min(image.right, 1 - image.right)
     side = "right" if image.right > 0.5 else "left"
     if said in ("left", "right"):
@@ -194,7 +208,7 @@ def _check_side(said: str, image: _Image) -> FindingCheck:
     return _checked("side", said, f"{side} ({1 - minor:.0%})", agreement, warning)
 
 
-def _check_lobes(said: tuple[str, ...], image: _Image) -> FindingCheck:
+def _check_lobes(said: tuple[str, ...], image: ImageEvidence) -> FindingCheck:
     in_lobe = image.in_lobe[:, [LOBES.index(name) for name in said]]
     # Each lobe that is named should hold something, and together they should hold much of the tumour.
     held = np.mean([_ramp(share, 0.0, 0.1) for share in image.share @ in_lobe])
@@ -206,15 +220,15 @@ def _check_lobes(said: tuple[str, ...], image: _Image) -> FindingCheck:
     return _checked("lobes", ", ".join(said), seen, agreement, warning)
 
 
-def _check_enhancement(said: str, image: _Image) -> FindingCheck:
+def _check_enhancement(said: str, image: ImageEvidence) -> FindingCheck:
     return _check_part("enhancement", said == "present", image, image.et, "enhancing tumour", 0.1, 1.0)
 
 
-def _check_oedema(said: bool, image: _Image) -> FindingCheck:
+def _check_oedema(said: bool, image: ImageEvidence) -> FindingCheck:
     return _check_part("oedema", said, image, image.wt - image.tc, "oedema", 0.3, 10.0)
 
 
-def _check_necrosis(said: bool, image: _Image) -> FindingCheck:
+def _check_necrosis(said: bool, image: ImageEvidence) -> FindingCheck:
     # Labels do not tell necrosis from solid core that does not enhance: a denial is never contradicted altogether.
     least = 0.0 if said else 0.4 if image.necrotic() else 1.0
     return _check_part("necrosis", said, image, image.tc - image.et, "core without enhancement", 0.1, 2.0, least)
@@ -223,7 +237,7 @@ def _check_necrosis(said: bool, image: _Image) -> FindingCheck:
 def _check_part(
     finding: str,
     said: bool,
-    image: _Image,
+    image: ImageEvidence,
     part: np.ndarray,
     tissue: str,
     confirms_ml: float,

@@ -1,0 +1,137 @@
+"""Clicks as a person gives them, checked and turned into voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from brats_clip.clicks import KINDS, click_targets, kind_of_label, place_clicks
+from brats_clip.errors import InputError
+from brats_clip.labels import REGIONS, regions_to_label
+
+SHAPE = (20, 30, 10)
+# Turned, mirrored and anisotropic: world and voxel have nothing in common.
+AFFINE = np.array([[0.0, 0, 2.5, -40], [-1.0, 0, 0, 90], [0, 0.5, 0, 7], [0, 0, 0, 1]])
+
+
+def to_world(voxel) -> list[float]:
+    return (AFFINE @ [*voxel, 1])[:3].tolist()
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 4])
+def test_the_kind_of_a_label_says_exactly_that_label(value):
+    said = torch.tensor(KINDS[kind_of_label(value)])
+    assert (said != 0).all()
+    assert int(regions_to_label((said > 0).float()[:, None, None, None])) == value
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_puts_the_voxel_into_it_and_those_around_and_leaves_the_rest_open(region):
+    depth = list(REGIONS).index(region)
+    assert list(KINDS[region]) == [1] * (depth + 1) + [0] * (2 - depth)
+
+
+def test_targets_are_a_row_per_kind_in_order():
+    targets = click_targets(["ED", "ET", "WT", "ED"])
+    assert targets.tolist() == [list(KINDS[kind]) for kind in ("ED", "ET", "WT", "ED")]
+    assert targets.dtype == torch.float32 and click_targets([]).shape == (0, 3)
+
+
+def test_targets_of_an_unknown_kind_are_refused():
+    with pytest.raises(InputError, match="'oedema'.*one of WT, TC, ET, NCR, ED, background"):
+        click_targets(["oedema"])
+
+
+def test_voxels_come_in_the_order_given_with_their_kinds():
+    kinds, voxels = place_clicks({"ET": [(1, 2, 3), [4, 5, 6]], "background": [(19, 29, 9)]}, SHAPE, AFFINE)
+    assert kinds == ["ET", "ET", "background"]
+    assert voxels.tolist() == [[1, 2, 3], [4, 5, 6], [19, 29, 9]] and voxels.dtype.kind == "i"
+
+
+def test_positions_between_voxels_go_to_the_nearest():
+    _, voxels = place_clicks({"WT": [(1.4, 2.6, -0.4), (19.4, 29.4, 9.4)]}, SHAPE, AFFINE)
+    assert voxels.tolist() == [[1, 3, 0], [19, 29, 9]]
+
+
+def test_world_positions_are_the_voxels_they_lie_in():
+    clicks = {"NCR": [(3, 20, 8), (0, 0, 0)], "TC": [(19, 29, 9)]}
+    world = {kind: [to_world(voxel) for voxel in voxels] for kind, voxels in clicks.items()}
+    for kind in ("voxel", "world"):
+        kinds, voxels = place_clicks(clicks if kind == "voxel" else world, SHAPE, AFFINE, kind)
+        assert kinds == ["NCR", "NCR", "TC"] and voxels.tolist() == [[3, 20, 8], [0, 0, 0], [19, 29, 9]]
+
+
+@pytest.mark.parametrize("clicks", [None, {}, {"ET": []}, {"ET": [], "ED": np.zeros((0, 3))}])
+def test_no_clicks_are_no_voxels(clicks):
+    kinds, voxels = place_clicks(clicks, SHAPE, AFFINE)
+    assert kinds == [] and voxels.shape == (0, 3)
+
+
+def test_arrays_and_tensors_are_positions_too():
+    points = [[1, 2, 3], [4, 5, 6]]
+    for given in (np.array(points), torch.tensor(points), tuple(map(tuple, points))):
+        assert place_clicks({"ET": given}, SHAPE, AFFINE)[1].tolist() == points
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("beyond", ["before", "behind"])
+@pytest.mark.parametrize("space", ["voxel", "world"])
+def test_a_position_outside_is_named(axis, beyond, space):
+    voxel = [5.0, 5.0, 5.0]
+    voxel[axis] = -0.6 if beyond == "before" else SHAPE[axis] - 0.4
+    position = voxel if space == "voxel" else to_world(voxel)
+    inside = [5, 5, 5] if space == "voxel" else to_world([5, 5, 5])
+    with pytest.raises(InputError, match=r"clicks of case p1: found ED at \[.*outside the volume.*20 x 30 x 10") as e:
+        place_clicks({"ED": [inside, position]}, SHAPE, AFFINE, space, case="p1")
+    assert str(position[0]) in str(e.value)
+
+
+@pytest.mark.parametrize("kind", ["et", "oedema", "", 4, None])
+def test_an_unknown_kind_is_named_with_those_there_are(kind):
+    with pytest.raises(InputError, match="one of WT, TC, ET, NCR, ED, background"):
+        place_clicks({kind: [[1, 1, 1]]}, SHAPE, AFFINE)
+
+
+def test_an_unknown_space_is_named():
+    with pytest.raises(InputError, match="space: found 'mm'; expected 'voxel' or 'world'"):
+        place_clicks({"ET": [[1, 1, 1]]}, SHAPE, AFFINE, space="mm")
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [1, 2, 3],
+        [[1, 2]],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3], [1, 2]],
+        [[1, 2, float("nan")]],
+        [[1, 2, float("inf")]],
+        [["a", "b", "c"]],
+        [[1, 2, None]],
+        [[1j, 0, 0]],
+        {"x": 1},
+        "here",
+        None,
+        5,
+    ],
+    ids=str,
+)
+def test_positions_that_are_none_are_refused(positions):
+    with pytest.raises(InputError, match="three finite numbers") as error:
+        place_clicks({"ET": positions}, SHAPE, AFFINE)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("clicks", [[("ET", [1, 1, 1])], "ET", 7])
+def test_clicks_that_are_no_mapping_are_refused(clicks):
+    with pytest.raises(InputError, match="positions by kind"):
+        place_clicks(clicks, SHAPE, AFFINE)
+
+
+def test_a_thousand_clicks_are_taken_and_one_more_is_not():
+    some = [[1, 1, 1]] * 600
+    kinds, voxels = place_clicks({"ET": some, "ED": some[:400]}, SHAPE, AFFINE)
+    assert len(kinds) == len(voxels) == 1000
+    with pytest.raises(InputError, match="1001 clicks; expected at most 1000"):
+        place_clicks({"ET": some, "ED": some[:401]}, SHAPE, AFFINE)
