@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -13,24 +12,39 @@ import torch
 from monai.bundle import ConfigParser
 
 from brats_clip import Segmenter
-from brats_clip.cases import SEQUENCES
+from brats_clip.cases import SEQUENCES, Volume
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
-SHAPE = (44, 52, 40)
+NAME = "BraTS2021_00000"
+ALIGNED_SHAPE, TILTED_SHAPE = (44, 52, 40), (48, 34, 40)
 # As BraTS has it, with voxels of 4 mm: x and y run to the left and to the back, and the origin is far off.
 ALIGNED = np.array([[-4.0, 0, 0, 90], [0, -4.0, 0, 107], [0, 0, 4.0, -61], [0, 0, 0, 1]])
-CENTRE_MM = ALIGNED[:3, :3] @ ((np.array(SHAPE) - 1) / 2) + ALIGNED[:3, 3]
+CENTRE_MM = ALIGNED[:3, :3] @ ((np.array(ALIGNED_SHAPE) - 1) / 2) + ALIGNED[:3, 3]
 
 
-def draw(affine: np.ndarray, shape: tuple, seed: int = 0) -> dict[str, np.ndarray]:
-    """Four sequences of a head in world space: an ellipsoid of noise with a lesion in it, sampled where ``affine`` says."""
+def tilted() -> np.ndarray:
+    """Slices of 5 mm across a head that was turned by 15 degrees; axes run to the front, up and to the left."""
+    turn = np.radians(15)
+    axes = np.array([[0, 0, -1.0], [1, 0, 0], [0, 1, 0]]) @ np.diag([4.0, 5.0, 3.7])
+    rotate = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = rotate @ axes
+    affine[:3, 3] = CENTRE_MM - affine[:3, :3] @ ((np.array(TILTED_SHAPE) - 1) / 2)
+    return affine
+
+
+GRIDS = {"aligned": (ALIGNED, ALIGNED_SHAPE), "tilted": (tilted(), TILTED_SHAPE)}
+
+
+def draw(grid: str = "aligned", seed: int = 0) -> dict[str, np.ndarray]:
+    """Four sequences of a head in the world, sampled on a grid: an ellipsoid of noise with a lesion in it."""
+    affine, shape = GRIDS[grid]
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     mm = voxels @ affine[:3, :3].T + affine[:3, 3] - CENTRE_MM
     random = np.random.default_rng(seed)
-    waves = sum(np.sin(mm @ (random.normal(0, 0.06, 3)) + random.uniform(0, 6)) for _ in range(6))
+    waves = sum(np.sin(mm @ random.normal(0, 0.06, 3) + random.uniform(0, 6)) for _ in range(6))
     brain = ((mm / [66, 80, 58]) ** 2).sum(axis=-1) < 1
-    middle = random.uniform(-25, 25, 3)
-    distance = np.linalg.norm(mm - middle, axis=-1)
+    distance = np.linalg.norm(mm - random.uniform(-25, 25, 3), axis=-1)
     lesion, rim, core = distance < 28, (distance < 17) & (distance > 9), distance <= 9
     images = {}
     for i, sequence in enumerate(SEQUENCES):
@@ -40,55 +54,69 @@ def draw(affine: np.ndarray, shape: tuple, seed: int = 0) -> dict[str, np.ndarra
     return images
 
 
-def write(folder: Path, images: dict[str, np.ndarray], affine: np.ndarray, name: str = "BraTS2021_00000") -> dict:
+def arrays(grid: str = "aligned", seed: int = 0) -> dict[str, tuple]:
+    """The same with their affine, as ``set_case`` takes them."""
+    return {sequence: (image, GRIDS[grid][0]) for sequence, image in draw(grid, seed).items()}
+
+
+def write(folder: Path, grid: str = "aligned", seed: int = 0, only: tuple = SEQUENCES, name: str = NAME) -> dict:
     """Write the sequences as BraTS names them; returns their paths by sequence."""
     (folder / name).mkdir(parents=True)
-    paths = {s: folder / name / f"{name}_{s}.nii.gz" for s in images}
-    for sequence, path in paths.items():
-        nib.save(nib.Nifti1Image(images[sequence], affine), path)
-    return {sequence: str(path) for sequence, path in paths.items()}
+    paths = {s: str(folder / name / f"{name}_{s}.nii.gz") for s in only}
+    for sequence, image in draw(grid, seed).items():
+        if sequence in only:
+            nib.save(nib.Nifti1Image(image, GRIDS[grid][0]), paths[sequence])
+    return paths
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory) -> Path:
-    """A bundle folder: the real inference.json with a tiny network at 4 mm, random weights that see tumour in places."""
+    """A bundle folder: the real inference.json with a tiny network, at 4 mm."""
     root = tmp_path_factory.mktemp("bundle")
     (root / "configs").mkdir()
     (root / "models").mkdir()
     (root / "models" / "clip").symlink_to(BUNDLE / "models" / "clip")
     config = json.loads((BUNDLE / "configs" / "inference.json").read_text())
-    config["network_def"] |= {"widths": [4, 8, 8, 8], "head_width": 8, "bottleneck_blocks": 1}
+    config["network_def"] |= {"widths": [4, 8, 8, 8], "head_width": 24, "bottleneck_blocks": 1}
     config |= {"spacing": [4.0, 4.0, 4.0], "slices_per_plane": 1, "progress_bar": False}
     (root / "configs" / "inference.json").write_text(json.dumps(config))
     torch.save(_weights(root), root / "models" / "model.pt")
     return root
 
 
+@torch.no_grad()
 def _weights(root: Path) -> dict:
+    """Weights that see what is bright as tumour, and listen to reports and clicks in some arbitrary way."""
     parser = ConfigParser()
     parser.read_config(root / "configs" / "inference.json")
     parser["bundle_root"] = str(root)
     torch.manual_seed(0)
     network = parser.get_parsed_content("network_def").eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.copy_(torch.randn_like(parameter) * 0.5)
-        # Where the regions' borders lie: so that a third, a sixth and a tenth of the brain are in them.
-        case = {"case": "p", **draw_volumes()}
-        image = parser.get_parsed_content("preprocessing")(case)["image"].as_tensor()[None]
-        logits = network(image)[0]
-        inside = (image[0] != 0).any(dim=0)
-        for region, share in enumerate((0.3, 0.15, 0.1)):
-            border = logits[region][inside].quantile(1 - share)
-            network.head.logits.bias[8 * region : 8 * region + 8] -= border
+    for parameter in network.parameters():
+        if not parameter.any():
+            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    network.pixel_fusion.weights.weight.zero_()
+    network.pixel_fusion.weights.bias.zero_()
+    head = network.head
+    head.features.weight.mul_(0.1)
+    head.features.bias.zero_()
+    head.semantic_attention.refine.weight.mul_(0.1)
+    network.clicks.change.weight.mul_(0.1)
+    head.detail.linear.weight.zero_()
+    head.logits.weight.copy_(torch.eye(24)[..., None, None, None])
+    for corner in range(8):  # of the voxels of 2 mm; WT where T2 and FLAIR are bright, TC and ET where T1ce rises
+        head.detail.linear.weight[corner, [2 * 8 + corner, 3 * 8 + corner]] = 1.0
+        head.detail.linear.weight[[8 + corner, 16 + corner], 4 * 8 + corner] = 1.0
+    # Where the borders lie: so that as much of the brain is tumour as in truth.
+    preprocess, logits = parser.get_parsed_content("preprocessing"), []
+    for seed in range(2):
+        volumes = {s: Volume(image, ALIGNED, s) for s, image in draw(seed=seed).items()}
+        image = preprocess({"case": "p", **volumes})["image"].as_tensor()[None]
+        logits.append(network(image)[0, :, (image[0] != 0).any(dim=0)])
+    for region, share in enumerate((0.07, 0.02, 0.012)):
+        border = torch.cat(logits, dim=1)[region].quantile(1 - share)
+        head.logits.bias[8 * region : 8 * region + 8] -= border
     return network.state_dict()
-
-
-def draw_volumes() -> dict:
-    from brats_clip.cases import Volume
-
-    return {s: Volume(image, ALIGNED, s) for s, image in draw(ALIGNED, SHAPE).items()}
 
 
 @pytest.fixture(scope="session")

@@ -267,7 +267,7 @@ def test_a_click_can_be_learned(build):
     where, said = torch.tensor([[[8.0, 8.0, 7.0]]]), click_targets(["ET"])[None]
     optimizer = torch.optim.Adam(net.clicks.parameters(), lr=0.03)
     losses = []
-    for _ in range(8):
+    for _ in range(20):
         loss = FusionLoss()(net.refine(fresh, where, said).refined, target)
         optimizer.zero_grad()
         loss.backward()

@@ -56,13 +56,12 @@ def rows(script) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("segresnet", 4.70), ("swinunetr", 62.19), ("dynunet", 31.2)],
+    [("segresnet", 4.702), ("swinunetr", 62.192), ("dynunet", 31.192)],
     ids=str,
 )
 def test_networks_have_the_size_their_papers_and_bundles_say(script, name, millions):
-    with torch.device("meta"):  # sizes alone, no memory
-        network = script.build_network(name)
-    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.02)
+    network = script.build_network(name)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.001)
     assert not network.training
 
 

@@ -42,7 +42,7 @@ class StandIn:
     checkpoint, device = str(SCRIPT), "cpu"
 
     def __init__(self, **options):
-        self.cases, self.reports, self.forgotten = [], [], []
+        self.cases, self.reports, self.forgotten, self.options = [], [], [], {}
 
     def set_case(self, case, **sequences):
         self.cases.append((case, sequences))
@@ -58,9 +58,9 @@ class StandIn:
         wrong = (FindingCheck("side", "right", "left", 0.0, "warned"),) if "right" in report else ()
         consistency = SimpleNamespace(score=0.1 if wrong else 0.9, checks=wrong) if report else None
         missing = tuple(s for s in SEQUENCES if s not in self.cases[-1][1])
-        return SimpleNamespace(
-            label=label, voxel_mm=(1.0, 1.0, 2.0), consistency=consistency, sequences_missing=missing
-        )
+        answer = SimpleNamespace(label=label, voxel_mm=(1.0, 1.0, 2.0), consistency=consistency)
+        answer.report_used, answer.sequences_missing = bool(report) and not wrong, missing
+        return answer
 
     def forget(self, case):
         self.forgotten.append(case)
@@ -96,7 +96,7 @@ def measured(robustness, tmp_path, monkeypatch):
 
     def run(*arguments: str):
         made = StandIn()
-        monkeypatch.setattr(robustness, "Segmenter", lambda **options: made)
+        monkeypatch.setattr(robustness, "Segmenter", lambda **options: made.options.update(options) or made)
         monkeypatch.setattr(robustness, "draw", lambda *parts: None)
         code = robustness.main([*arguments, "--output", str(tmp_path / "out")])
         path = tmp_path / "out" / "report_robustness.csv"
@@ -117,6 +117,7 @@ def row(case: str, kind: str, dice: float, et=1.0, false=0.0, changed=True, scor
         "volume_ml_ET_truth": et,
         "consistency": score,
         "warnings": warnings,
+        "used": kind != "none" and warnings == 0,
         "enhancement_stated": "present" if et else "absent",
         "report": "own",
         "sequences_missing": "",
@@ -135,7 +136,7 @@ def test_differences_are_to_no_report_on_the_same_case(robustness):
     # +0.2 and -0.1
     assert (true["difference_ET"], true["difference_ET_sd"]) == pytest.approx((0.05, 0.212132), abs=1e-6)
     assert (true["difference_ET_low"], true["difference_ET_high"]) == pytest.approx((-0.1, 0.2))
-    assert (true["consistency"], true["warned"]) == pytest.approx((0.9, 0.5))
+    assert (true["consistency"], true["warned"], true["used"]) == pytest.approx((0.9, 0.5, 0.5))
 
 
 def test_a_report_that_a_kind_leaves_as_it_is_does_not_count(robustness):
@@ -202,6 +203,7 @@ def test_every_kind_of_report_is_tried_on_every_case(robustness, measured, data)
     # Three false voxels of 2 mm3 where the text says that something enhances.
     assert float(found["A", "true"]["volume_ml_ET"]) == pytest.approx(float(found["A", "none"]["volume_ml_ET"]) + 0.006)
     assert found["A", "flip_side"]["warned_of"] == "side" and found["A", "flip_side"]["warnings"] == "1"
+    assert (found["A", "none"]["used"], found["A", "flip_side"]["used"]) == ("", "False")
     assert found["A", "none"]["consistency"] == "" and found["A", "true"]["consistency"] == "0.9"
     assert "| side flipped | 1 |" in text and "side flipped (1)" in text
     assert "above that of the one with its side flipped: 100.0% of 1 cases; AUC 1.000." in text
@@ -247,6 +249,12 @@ def test_a_written_report_is_true_of_the_label_and_the_same_each_time(data, tmp_
     assert read_findings(truth.report)["enhancement"] == "absent"
     assert report_of(case, 5) == truth.report != report_of(case, 6)
     assert report_of({"case": "A", "report": SIDED}) == SIDED  # no image is opened for it
+
+
+def test_reports_are_screened_unless_told_otherwise(measured, data):
+    options = [*data({"A": SIDED}), "--kinds", "true"]
+    assert "screen_reports" not in measured(*options)[2].options
+    assert measured(*options, "--unscreened")[2].options["screen_reports"] is False
 
 
 def test_sequences_that_are_left_away_are_not_given_and_named(measured, data):
@@ -303,7 +311,8 @@ def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, 
     data = ["--dataset_dir", str(tiny_data_set.folder), "--datalist", str(tiny_data_set.datalist)]
     kinds = ["--kinds", "true", "flip_side", "another_patient"]
     output = tmp_path / "out"
-    assert robustness.main([*data, *kinds, "--limit", "2", "--output", str(output), "--without", "t2"]) == 0
+    more = ["--limit", "2", "--without", "t2", "--unscreened", "--output", str(output)]
+    assert robustness.main([*data, *kinds, *more]) == 0
     rows = list(csv.DictReader((output / "report_robustness.csv").open()))
     assert len(rows) == 2 * 4
     assert all(0 <= float(r[f"dice_{name}"]) <= 1 for r in rows for name in ("WT", "TC", "ET", "mean"))

@@ -348,7 +348,7 @@ def test_a_killed_ablation_goes_on_and_ends_with_a_table(tiny_data_set, tmp_path
     while process.poll() is None and not list((first / "training" / "checkpoints").glob("checkpoint_*")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     with (first / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the training has ended, too

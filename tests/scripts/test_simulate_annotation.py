@@ -47,7 +47,7 @@ class Listener:
     checkpoint, device = str(SCRIPT), "cpu"
 
     def __init__(self, obedient: bool = True, radius: float = 4.0):
-        self.obedient, self.radius, self.asked = obedient, radius, []
+        self.obedient, self.radius, self.hears, self.asked = obedient, radius, True, []
 
     def set_case(self, case, **sequences):
         self.truth = np.asarray(nib.load(Path(sequences["t1"]).with_name("seg.nii.gz")).dataobj).astype(np.uint8)
@@ -62,7 +62,7 @@ class Listener:
                 near = distance <= self.radius
                 label[near] = self.truth[near]
                 label[voxel] = LABEL_OF[kind] if self.obedient else (LABEL_OF[kind] == 0)
-        return SimpleNamespace(label=label, affine=np.eye(4), voxel_mm=(1.0, 1.0, 1.0))
+        return SimpleNamespace(label=label, affine=np.eye(4), report_used=bool(report) and self.hears)
 
     def forget(self, case):
         pass
@@ -95,8 +95,9 @@ def data(tmp_path) -> list[str]:
 def simulated(simulation, data, tmp_path, monkeypatch):
     """Run the command with a stand-in for the network; returns exit code, rows, the stand-in and the Markdown."""
 
-    def run(*arguments: str, obedient: bool = True):
+    def run(*arguments: str, obedient: bool = True, hears: bool = True):
         made = Listener(obedient)
+        made.hears = hears
         monkeypatch.setattr(simulation, "Segmenter", lambda **options: made)
         monkeypatch.setattr(simulation, "draw", lambda *parts: None)
         code = simulation.main([*data, *arguments, "--output", str(tmp_path / "out")])
@@ -257,7 +258,7 @@ def test_both_ways_are_simulated_with_the_same_luck(simulated):
     assert simulated("--clicks", "3", "--seed", "1")[1][1]["voxel"] != voxels["A", "without", "0"]
     starts = {(r["case"], r["report"]): float(r["dice_mean"]) for r in rows if r["clicks"] == "0"}
     assert starts["A", "with"] > starts["A", "without"]
-    assert "1 of the cases' own, 1 written from the label" in text
+    assert "1 of the cases' own, 1 written from the label (a case without one); 0 not used" in text
 
 
 def test_one_way_alone_is_enough(simulated):
@@ -267,6 +268,10 @@ def test_one_way_alone_is_enough(simulated):
     _, rows, made, _ = simulated("--clicks", "2", "--report", "with", "--limit", "1")
     assert {r["report"] for r in rows} == {"with"} and {report for report, _ in made.asked} == {REPORT}
     assert {r["case"] for r in rows} == {"A"}
+
+
+def test_reports_that_were_not_used_are_told(simulated):
+    assert "; 2 not used, since they put the tumour where" in simulated("--clicks", "1", hears=False)[3]
 
 
 def test_a_click_that_is_not_obeyed_is_told(simulated):

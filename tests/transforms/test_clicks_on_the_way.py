@@ -123,8 +123,8 @@ def specks() -> torch.Tensor:
     return regions
 
 
-def clean(regions: torch.Tensor, *voxels: tuple, **limits) -> torch.Tensor:
-    return clean_label(regions, 0.001, clicked=voxels, **limits)[0]
+def clean(regions: torch.Tensor, *voxels: tuple, kind: str = "ET", **limits) -> torch.Tensor:
+    return clean_label(regions, 0.001, clicks=voxels, targets=[KINDS[kind]] * len(voxels), **limits)[0]
 
 
 def test_a_small_piece_stays_if_somebody_clicked_on_it():
@@ -132,6 +132,19 @@ def test_a_small_piece_stays_if_somebody_clicked_on_it():
     assert int((clean(specks(), (16, 15, 15), min_lesion_ml=0.05) > 0).sum()) == 520
     assert int((clean(specks(), (5, 5, 5), min_lesion_ml=0.05) > 0).sum()) == 512
     assert int((clean(specks(), (12, 12, 12), min_lesion_ml=0.05) > 0).sum()) == 512  # where nothing is
+
+
+def test_a_speck_of_enhancement_becomes_core_unless_somebody_clicked_on_it():
+    def regions():
+        core = specks()
+        core[2] = False
+        core[2, 3, 3, 3:5], core[2, 6:9, 6:9, 6:9] = True, True
+        return core
+
+    assert int((clean(regions(), min_part_ml=0.02) == 4).sum()) == 27
+    assert int((clean(regions(), min_part_ml=0.02) == 1).sum()) == 512 - 27  # and the speck of core far away goes
+    assert int((clean(regions(), (3, 3, 4), min_part_ml=0.02) == 4).sum()) == 29
+    assert int((clean(regions(), (3, 3, 4), kind="TC", min_part_ml=0.02) == 4).sum()) == 27
 
 
 def test_a_click_keeps_its_own_piece_alone():
@@ -150,7 +163,7 @@ def test_a_little_enhancement_stays_if_somebody_clicked_on_it():
 
     assert not (clean(regions(), min_et_ml=0.01) == 4).any()
     assert int((clean(regions(), (5, 5, 6), min_et_ml=0.01) == 4).sum()) == 3
-    assert not (clean(regions(), (2, 2, 2), min_et_ml=0.01) == 4).any()
+    assert not (clean(regions(), (5, 5, 6), kind="TC", min_et_ml=0.01) == 4).any()
 
 
 @pytest.mark.parametrize("voxel", [(-3, 5, 5), (25, 5, 5), (5, 5, 20)])

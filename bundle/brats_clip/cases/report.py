@@ -32,6 +32,8 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return ""
+    if not isinstance(value, str | PathLike):
+        raise ReportError(where, f"a {type(value).__name__}", _EXPECTED)
     if not is_report_path(value):
         return _check_text(value, where)
     try:

@@ -54,6 +54,8 @@ class Segmenter:
         checkpoint: weights; None takes the bundle's.
         device: where the network runs; None takes the GPU if there is one.
         cache_bytes: memory for encoded cases; what does not fit is encoded again when it is asked for.
+        screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
+            does as the bundle's ``inference.json`` says.
 
     Raises:
         InputError: if there is no bundle there.
@@ -66,6 +68,7 @@ class Segmenter:
         checkpoint: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
         cache_bytes: int = 2 * 2**30,
+        screen_reports: bool | None = None,
     ) -> None:
         root = Path(bundle) if bundle is not None else _BUNDLE
         config = ConfigParser()
@@ -74,6 +77,8 @@ class Segmenter:
         config.read_config(root / "configs" / "inference.json")
         config["bundle_root"] = str(root)
         config["allow_missing_sequences"] = True
+        if screen_reports is not None:
+            config["screen_reports"] = screen_reports
         if device is not None:
             config["device"] = torch.device(device)
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
@@ -87,8 +92,7 @@ class Segmenter:
             raise WeightsError(self.checkpoint, error.found, error.expected) from None
         self._preprocess = config.get_parsed_content("preprocessing")
         self._postprocess = config.get_parsed_content("postprocessing")
-        self._min_lesion_ml = config.get_parsed_content("min_lesion_ml")
-        self._min_et_ml = config.get_parsed_content("min_et_ml")
+        self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._screen_reports = config.get_parsed_content("screen_reports")
         self._inferer = BrainInferer()
         self._cache = CaseCache(cache_bytes)
@@ -283,8 +287,8 @@ class Segmenter:
         regions = nest(logits[(slice(None), *inside)] > 0, dim=0)
         voxel_ml = float(abs(np.linalg.det(encoded.native_affine[:3, :3]))) / 1000
         corner = torch.tensor([s.start for s in inside])
-        positive = made["clicks"][made["click_targets"][:, 0] > 0].round().long() - corner
-        label = clean_label(regions, voxel_ml, self._min_lesion_ml, self._min_et_ml, positive.tolist())
+        clicked = (made["clicks"].round().long() - corner).tolist()
+        label = clean_label(regions, voxel_ml, *self._least, clicked, made["click_targets"].tolist())
         native = place(label, encoded.placement._replace(working=(slice(None),) * 3), encoded.native_shape)
         obey_clicks(native, made["native_clicks"], made["click_targets"])
         return native[0].numpy()

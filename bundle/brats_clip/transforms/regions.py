@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
+from scipy import ndimage
 
 from ..errors import InputError
 from ..labels import label_to_regions, nest, regions_to_label
@@ -30,10 +31,14 @@ class LabelToRegionsd(Transform):
 class LogitsToLabeld(Transform):
     """Replace logits ``(3, D, H, W)`` of WT, TC, ET by a label map ``(1, D, H, W)`` with values 0, 1, 2, 4.
 
+    What is too small to be kept costs little Dice, but each piece would count as a false lesion. A piece that somebody
+    clicked into its region (``native_clicks``) stays.
+
     Args:
         key: where the logits are; the label map takes their place.
-        min_lesion_ml: separate pieces of tumour smaller than this are dropped; 0 keeps every voxel. Specks cost little
-            Dice, but each counts as a false lesion. A piece that somebody clicked on (``native_clicks``) stays.
+        min_lesion_ml: separate pieces of tumour smaller than this are dropped; 0 keeps every voxel.
+        min_part_ml: separate pieces of core and of enhancing tumour smaller than this become what lies around them.
+            BraTS does not count lesions below 50 voxels, which is 0.05 ml, either.
         min_et_ml: a smaller enhancing tumour in the whole case becomes core. BraTS scores one false voxel of ET in a
             case without any as 0, which is why many entries to the challenge do so; 0 keeps every voxel.
 
@@ -41,16 +46,18 @@ class LogitsToLabeld(Transform):
         InputError: if a logit is NaN, which would otherwise count as "no tumour".
     """
 
-    def __init__(self, key: str = "pred", min_lesion_ml: float = 0.0, min_et_ml: float = 0.0) -> None:
-        self.key, self.min_lesion_ml, self.min_et_ml = key, min_lesion_ml, min_et_ml
+    def __init__(
+        self, key: str = "pred", min_lesion_ml: float = 0.0, min_part_ml: float = 0.0, min_et_ml: float = 0.0
+    ) -> None:
+        self.key, self.least = key, (min_lesion_ml, min_part_ml, min_et_ml)
 
     def __call__(self, data: Mapping) -> dict:
         logits = data[self.key]
         if logits.isnan().any():
             raise InputError(f"{self.key} of case {data.get('case', '')}", "NaN", "logits: are the weights sound?")
-        regions = nest(logits, dim=0) > 0
+        regions = torch.as_tensor(nest(logits, dim=0) > 0)
         voxel_ml = float(torch.as_tensor(logits.affine)[:3, :3].det().abs()) / 1000 if _has_affine(logits) else 0.001
-        label = clean_label(torch.as_tensor(regions), voxel_ml, self.min_lesion_ml, self.min_et_ml, _clicked(data))
+        label = clean_label(regions, voxel_ml, *self.least, *_clicked(data))
         return {**data, self.key: _like(label, logits)}
 
 
@@ -58,35 +65,49 @@ def clean_label(
     regions: torch.Tensor,
     voxel_ml: float,
     min_lesion_ml: float = 0.0,
+    min_part_ml: float = 0.0,
     min_et_ml: float = 0.0,
-    clicked: Sequence[Sequence[int]] = (),
+    clicks: Sequence[Sequence[int]] = (),
+    targets: Sequence[Sequence[float]] = (),
 ) -> torch.Tensor:
     """Turn nested regions ``(3, D, H, W)``, bool, into a label map ``(1, D, H, W)``; see ``LogitsToLabeld``.
 
     Args:
         regions: changed in place.
         voxel_ml: volume of a voxel in ml.
-        min_lesion_ml, min_et_ml: as in ``LogitsToLabeld``.
-        clicked: voxels inside the tumour by somebody's word; their pieces stay, and so does their ET.
+        min_lesion_ml, min_part_ml, min_et_ml: as in ``LogitsToLabeld``.
+        clicks: clicked voxels.
+        targets: what they say of each region, 1, 0 or -1; a piece that is said to be there stays.
     """
-    kept = [tuple(int(v) for v in voxel) for voxel in clicked]
-    if min_lesion_ml > 0:
-        tumour = regions[0].cpu().numpy()
-        whole = cc3d.dust(tumour, threshold=math.ceil(min_lesion_ml / voxel_ml), connectivity=26).astype(bool)
-        if any(tumour[voxel] and not whole[voxel] for voxel in kept):
-            pieces = cc3d.connected_components(tumour, connectivity=26)
-            whole |= np.isin(pieces, [pieces[voxel] for voxel in kept if tumour[voxel]])
-        regions &= torch.from_numpy(whole).to(regions.device)
-    if regions[2].sum() * voxel_ml < min_et_ml and not any(regions[(2, *voxel)] for voxel in kept):
+    inside = ndimage.find_objects(regions[0].cpu().numpy().view(np.uint8))
+    if not inside:
+        return regions_to_label(regions)
+    box = inside[0]
+    for region, least in enumerate((min_lesion_ml, min_part_ml, min_part_ml)):
+        if least > 0:
+            here = [voxel for voxel, said in zip(clicks, targets, strict=True) if said[region] > 0]
+            kept = [tuple(int(v) - s.start for v, s in zip(voxel, box, strict=True)) for voxel in here]
+            mask = np.ascontiguousarray(regions[region][box].cpu().numpy())
+            large = _without_small_pieces(mask, math.ceil(least / voxel_ml), kept)
+            regions[(region, *box)] = torch.from_numpy(large).to(regions.device)
+    if regions[2].sum() * voxel_ml < min_et_ml and not any(said[2] > 0 for said in targets):
         regions[2] = False
     return regions_to_label(regions)
 
 
-def _clicked(data: Mapping) -> list[list[int]]:
+def _without_small_pieces(mask: np.ndarray, smallest: int, kept: list[tuple[int, ...]]) -> np.ndarray:
+    large = cc3d.dust(mask, threshold=smallest, connectivity=26).astype(bool)
+    kept = [v for v in kept if all(0 <= a < n for a, n in zip(v, mask.shape, strict=True)) and mask[v] and not large[v]]
+    if kept:
+        pieces = cc3d.connected_components(mask, connectivity=26)
+        large |= np.isin(pieces, [pieces[voxel] for voxel in kept])
+    return large
+
+
+def _clicked(data: Mapping) -> tuple[list, list]:
     if "native_clicks" not in data:
-        return []
-    inside = data["click_targets"][:, 0] > 0
-    return data["native_clicks"][inside.cpu()].tolist()
+        return [], []
+    return data["native_clicks"].tolist(), data["click_targets"].tolist()
 
 
 def _has_affine(image: torch.Tensor) -> bool:

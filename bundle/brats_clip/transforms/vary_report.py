@@ -43,7 +43,7 @@ class RandVaryReportd(Randomizable, Transform):
         pool: Sequence[str] = (),
     ) -> None:
         shares = (none, partial, generic, wrong)
-        if min(shares) < 0 or sum(shares) > 1:
+        if not (min(shares) >= 0 and sum(shares) <= 1):  # NaN is neither
             raise InputError("none, partial, generic, wrong", str(shares), "probabilities that sum to at most 1")
         self.clip, self.pool = clip, tuple(pool)
         self.none, self.partial, self.generic, self.wrong = shares

@@ -1,0 +1,139 @@
+#!/usr/bin/env python
+"""Measure what the CLIP knows by itself: the side from the text of reports, and which report belongs to which slices.
+
+    python scripts/clip_zero_shot.py --reports reports.json --cases data/phantoms --output runs/zero_shot
+
+--reports is a JSON object of texts by id (TextBraTS has this form): of those that name one side only, how many are
+nearer to prompts of that side. --cases is a folder of cases with reports: in random groups of 16, how often the slices
+of a case are nearest to its own report. Leaves clip_zero_shot.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from tqdm import tqdm
+
+from brats_clip.cases import find_cases, read_report
+from brats_clip.errors import BratsClipError, InputError
+from brats_clip.evaluation import atomic_write
+from brats_clip.reports import read_findings
+from brats_clip.semantics import EMBEDDED_CLIP, SliceEncoder, encode_report, load_clip
+from brats_clip.semantics.zero_shot import match_reports, side_of_report
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
+DRAWS = 20
+
+
+def one_sided(reports: dict[str, str]) -> dict[str, str]:
+    """The side of each report that names one side only, by id."""
+    sides = {name: read_findings(text)["sides"] for name, text in reports.items()}
+    return {name: found[0] for name, found in sides.items() if found in (("left",), ("right",))}
+
+
+def read_reports(path: Path) -> dict[str, str]:
+    """Texts by id.
+
+    Raises:
+        InputError: if the file is no JSON object of texts.
+    """
+    expected = "a JSON object of report texts by id"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        raise InputError(path, f"a file that cannot be read ({reason})", expected) from reason
+    if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
+        raise InputError(path, "something else", expected)
+    return content
+
+
+def working_image() -> Compose:
+    """From the files of a case to the image that the network sees, as ``inference.json`` says."""
+    config = ConfigParser()
+    config.read_config(BUNDLE / "configs" / "inference.json")
+    config["bundle_root"] = str(BUNDLE)
+    return config.get_parsed_content("preprocessing")
+
+
+def match_rates(slices: torch.Tensor, reports: list[torch.Tensor], group: int, seed: int) -> list[float]:
+    """Share of cases matched with their own report, in each of many random groups.
+
+    Raises:
+        InputError: if there are fewer cases than a group has.
+    """
+    if len(reports) < group:
+        raise InputError("--cases", f"{len(reports)} cases with a report", f"at least {group}")
+    random = np.random.default_rng(seed)
+    rates = []
+    for _ in range(DRAWS):
+        order = random.permutation(len(reports))
+        for start in range(0, len(order) - group + 1, group):
+            chosen = order[start : start + group]
+            found = match_reports(slices[torch.as_tensor(chosen)], [reports[i] for i in chosen])
+            rates.append(float((found == torch.arange(group)).float().mean()))
+    return rates
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, help="JSON of texts by id")
+    parser.add_argument("--cases", type=Path, help="folder of cases with reports")
+    parser.add_argument("--clip", default=EMBEDDED_CLIP, help="any source of load_clip (default: the bundle's)")
+    parser.add_argument("--group", type=int, default=16, help="reports to choose from (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the groups (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("runs/zero_shot"), help="folder (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.reports is None and args.cases is None:
+        parser.error("--reports, --cases or both")
+    try:
+        measure(args)
+    except BratsClipError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Measure what was asked for, write it and print it."""
+    rows = []
+    clip = load_clip(args.clip)
+    if args.reports is not None:
+        reports = read_reports(args.reports)
+        sides = one_sided(reports)
+        if not sides:
+            raise InputError(args.reports, f"{len(reports)} reports, none that names one side only", "some that do")
+        right = [side_of_report(reports[name], clip) == side for name, side in tqdm(sides.items(), desc="sides")]
+        rows.append({"measure": "side from the text", "value": np.mean(right), "n": len(right), "chance": 0.5})
+    if args.cases is not None:
+        cases = [case for case in find_cases(args.cases) if case.get("report")]
+        prepare, encode = working_image(), SliceEncoder(clip)
+        slices, texts = [], []
+        for case in tqdm(cases, desc="slices"):
+            image = prepare({**case, "report": ""})["image"].as_subclass(torch.Tensor)
+            slices.append(encode(image.unsqueeze(0))[0][0])
+            texts.append(encode_report(read_report(case["report"]), clip))
+        rates = match_rates(torch.stack(slices), texts, args.group, args.seed)
+        row = {"measure": f"own report among {args.group}, from slices", "value": np.mean(rates)}
+        rows.append(row | {"n": len(texts), "chance": 1 / args.group, "sd": np.std(rates), "groups": len(rates)})
+    with atomic_write(args.output / "clip_zero_shot.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["measure", "value", "sd", "n", "groups", "chance"])
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        spread = f" ± {row['sd']:.3f} over {row['groups']} groups" if "sd" in row else ""
+        print(f"{row['measure']}: {row['value']:.3f}{spread} (chance {row['chance']:.3f}, {row['n']} reports)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

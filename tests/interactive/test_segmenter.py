@@ -1,0 +1,322 @@
+"""Set a case once, prompt it as often as you like: the same answers as inference.json, whatever came before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+import brats_clip
+from brats_clip import Segmenter
+from brats_clip.cases import SEQUENCES
+from brats_clip.errors import CaseError, InputError, WeightsError
+from brats_clip.interactive import Segmentation
+from brats_clip.labels import REGIONS
+from tests.interactive.conftest import ALIGNED, GRIDS, arrays, draw, write
+
+REPORT = "Ring-enhancing mass in the right hemisphere. No oedema."
+STEPS = {"read", "slices", "encode", "report", "decode", "screen", "clicks", "finish"}
+
+
+def same(a: Segmentation, b: Segmentation) -> bool:
+    return np.array_equal(a.label, b.label) and np.array_equal(a.probabilities["WT"], b.probabilities["WT"])
+
+
+def differ(a: Segmentation, b: Segmentation) -> bool:
+    return not np.array_equal(a.label, b.label)
+
+
+def middle(grid: str) -> list[int]:
+    return [side // 2 for side in GRIDS[grid][1]]
+
+
+def test_the_package_offers_it_by_name():
+    assert brats_clip.Segmenter is Segmenter
+    with pytest.raises(AttributeError, match="Segmentor"):
+        brats_clip.Segmentor  # noqa: B018
+
+
+def as_meta(image: np.ndarray, affine: np.ndarray, channel: bool) -> MetaTensor:
+    tensor = torch.from_numpy(image.copy())
+    return MetaTensor(tensor[None] if channel else tensor, affine=torch.from_numpy(affine))
+
+
+KINDS_OF_INPUT = {
+    "paths": lambda s, image, affine, path: Path(path),
+    "images": lambda s, image, affine, path: nib.Nifti1Image(image, affine),
+    "images from files": lambda s, image, affine, path: nib.load(path),
+    "MetaTensors": lambda s, image, affine, path: as_meta(image, affine, channel=s == "t1"),
+    "arrays": lambda s, image, affine, path: (image, affine),
+    "a mixture": lambda s, image, affine, path: {"t1": path, "t2": (image, affine)}.get(
+        s, nib.Nifti1Image(image, affine)
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict:
+    return write(tmp_path_factory.mktemp("files"))
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_INPUT)
+def test_every_way_to_give_the_sequences_gives_the_same_answer(segmenter, files, kind):
+    segmenter.set_case(**files)
+    expected = segmenter.segment(REPORT)
+    images = draw()
+    segmenter.set_case(**{s: KINDS_OF_INPUT[kind](s, images[s], ALIGNED, files[s]) for s in SEQUENCES})
+    assert same(segmenter.segment(REPORT), expected) and set(np.unique(expected.label)) == {0, 1, 2, 4}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_answer_lies_on_the_grid_of_the_case(segmenter, grid):
+    affine, shape = GRIDS[grid]
+    segmenter.set_case(**arrays(grid), case="p1")
+    answer = segmenter.segment(REPORT, {"ET": [middle(grid)]})
+    assert answer.case == "p1" and answer.label.shape == shape and answer.label.dtype == np.uint8
+    np.testing.assert_allclose(answer.affine, affine)
+    assert set(np.unique(answer.label)) <= {0, 1, 2, 4}
+    for volumes in (answer.probabilities, answer.attention):
+        assert list(volumes) == list(REGIONS)
+        for volume in volumes.values():
+            assert volume.shape == shape and volume.dtype == np.float32
+            assert volume.min() >= 0 and volume.max() <= 1 and volume.max() > volume.min()
+    brain = draw(grid)["t1"] > 0
+    assert (answer.label[brain] > 0).sum() > 0.8 * (answer.label > 0).sum()
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_masks_are_nested_and_measured(segmenter, grid):
+    segmenter.set_case(**arrays(grid))
+    answer = segmenter.segment()
+    wt, tc, et = (answer.masks[region] for region in REGIONS)
+    assert wt.dtype == bool and wt.any() and not (tc & ~wt).any() and not (et & ~tc).any()
+    assert np.array_equal(wt, answer.label > 0) and np.array_equal(et, answer.label == 4)
+    assert np.array_equal(tc, (answer.label == 1) | (answer.label == 4))
+    voxel_ml = abs(np.linalg.det(GRIDS[grid][0])) / 1000
+    for region, mask in answer.masks.items():
+        assert answer.volumes_ml[region] == pytest.approx(mask.sum() * voxel_ml, rel=1e-6)
+    assert 40 < answer.volumes_ml["WT"] < 200  # a ball of 92 ml
+    np.testing.assert_allclose(answer.voxel_mm, np.linalg.norm(GRIDS[grid][0][:3, :3], axis=0))
+
+
+def test_probabilities_are_nested_and_say_what_the_label_does(segmenter):
+    segmenter.set_case(**arrays())
+    answer = segmenter.segment()
+    wt, tc, et = (answer.probabilities[region] for region in REGIONS)
+    assert (tc <= wt).all() and (et <= tc).all()
+    for region, mask in answer.masks.items():
+        assert (answer.probabilities[region][mask] >= 0.5).all()
+    # Small pieces are in the probabilities alone.
+    assert ((wt > 0.5) & ~answer.masks["WT"]).sum() < 0.1 * answer.masks["WT"].sum()
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
+def test_an_image_that_was_turned_gives_the_answer_turned(segmenter, axes, flips):
+    turn = nib.orientations.axcodes2ornt  # noqa: F841
+    orientation = np.array(list(zip(axes, flips, strict=True)))
+    images = {s: nib.Nifti1Image(image, ALIGNED) for s, image in draw().items()}
+    segmenter.set_case(**images)
+    expected = segmenter.segment(REPORT)
+    segmenter.set_case(**{s: image.as_reoriented(orientation) for s, image in images.items()})
+    turned = segmenter.segment(REPORT)
+    wanted = nib.Nifti1Image(expected.label, ALIGNED).as_reoriented(orientation)
+    assert np.array_equal(turned.label, np.asarray(wanted.dataobj))
+    np.testing.assert_allclose(turned.affine, wanted.affine)
+
+
+def test_prompts_have_an_effect_and_are_not_remembered(segmenter):
+    segmenter.set_case(**arrays())
+    clicks = {"ET": [middle("aligned")]}
+    plain, told, clicked = segmenter.segment(), segmenter.segment(REPORT), segmenter.segment(clicks=clicks)
+    both = segmenter.segment(REPORT, clicks)
+    assert differ(plain, told) and differ(plain, clicked) and differ(told, both) and differ(clicked, both)
+    assert same(segmenter.segment(), plain) and same(segmenter.segment(REPORT), told)
+    assert same(segmenter.segment(REPORT, clicks), both)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " \n"])
+def test_an_empty_report_is_none(segmenter, nothing):
+    segmenter.set_case(**arrays())
+    answer = segmenter.segment(nothing, {})
+    assert same(answer, segmenter.segment()) and answer.consistency is None and not answer.report_used
+
+
+def test_a_report_from_a_file_is_its_text(segmenter, tmp_path):
+    (tmp_path / "report.txt").write_text(f"\ufeff{REPORT}\n")
+    segmenter.set_case(**arrays())
+    assert same(segmenter.segment(str(tmp_path / "report.txt")), segmenter.segment(REPORT))
+    assert same(segmenter.segment(tmp_path / "report.txt"), segmenter.segment(REPORT))
+
+
+def test_a_report_is_compared_with_what_the_image_shows_without_prompts(segmenter):
+    segmenter.set_case(**arrays(seed=1))  # a tumour on the right
+    right = segmenter.segment("Mass in the right hemisphere.")
+    left = segmenter.segment("Mass in the left hemisphere.", {"ET": [middle("aligned")]})
+    assert right.consistency.score > 0.9 and not right.consistency.warnings and right.report_used
+    assert left.consistency.score < 0.1 and "right" in left.consistency.warnings[0] and not left.report_used
+    assert segmenter.segment("Mass in the left hemisphere.").consistency == left.consistency
+
+
+def test_a_report_that_puts_the_tumour_elsewhere_is_heard_only_if_asked_for(segmenter, bundle):
+    wrong = "Mass in the left hemisphere."
+    segmenter.set_case(**arrays(seed=1))
+    assert same(segmenter.segment(wrong), segmenter.segment())
+    trusting = Segmenter(bundle, device="cpu", screen_reports=False)
+    trusting.set_case(**arrays(seed=1))
+    heard = trusting.segment(wrong)
+    assert heard.report_used and differ(heard, trusting.segment()) and heard.consistency.score < 0.1
+
+
+def test_only_what_is_new_takes_time(segmenter, tmp_path):
+    paths = write(tmp_path, seed=4)
+    segmenter.set_case(**paths)
+    first = segmenter.segment().seconds
+    assert set(first) == STEPS and all(value >= 0 for value in first.values())
+    assert first["read"] > 0 and first["encode"] > 0 and first["decode"] > 0 and first["clicks"] < 0.01
+    segmenter.set_case(**paths)
+    again = segmenter.segment(clicks={"ET": [middle("aligned")]}).seconds
+    assert again["read"] == again["slices"] == again["encode"] == again["decode"] == 0 < again["clicks"]
+    told = segmenter.segment(REPORT).seconds
+    assert told["encode"] == 0 < told["decode"] and told["report"] > 0
+    assert segmenter.segment(REPORT).seconds["decode"] == 0
+
+
+def test_files_that_are_known_are_not_read_again_until_they_change(segmenter, tmp_path):
+    paths = write(tmp_path, seed=5)
+    key = segmenter.set_case(**paths)
+    before = segmenter.segment()
+    assert segmenter.set_case(**{s: Path(path) for s, path in paths.items()}) == key
+    assert segmenter.segment().seconds["encode"] == 0
+    for sequence, image in draw(seed=6).items():
+        nib.save(nib.Nifti1Image(image, ALIGNED), paths[sequence])
+    assert segmenter.set_case(**paths) != key
+    after = segmenter.segment()
+    assert after.seconds["encode"] > 0 and differ(after, before)
+    segmenter.set_case(**arrays(seed=6))
+    assert same(segmenter.segment(), after)
+
+
+def test_other_sequences_of_the_same_case_are_another_case(segmenter, files):
+    everything = segmenter.set_case(**files)
+    less = segmenter.set_case(**{s: files[s] for s in ("t1ce", "flair")})
+    swapped = segmenter.set_case(**{**files, "t1": files["t2"], "t2": files["t1"]})
+    assert len({everything, less, swapped}) == 3
+
+
+def test_the_name_is_the_one_given_last(segmenter, files):
+    segmenter.set_case(**files, case="first")
+    assert segmenter.segment().case == "first"
+    segmenter.set_case(**files, case="second")
+    assert segmenter.segment().case == "second"
+
+
+def test_earlier_cases_can_be_asked_for_by_key(segmenter):
+    keys = [segmenter.set_case(**arrays(seed=seed)) for seed in range(3)]
+    assert len(set(keys)) == 3
+    last = segmenter.segment()
+    assert same(segmenter.segment(case=keys[2]), last)
+    assert differ(segmenter.segment(case=keys[0]), last)
+    assert same(segmenter.segment(), last)  # asking for one does not make it the current one
+
+
+def test_a_case_that_was_forgotten_is_unknown(segmenter):
+    key = segmenter.set_case(**arrays(seed=7))
+    segmenter.forget(key)
+    for ask in ({"case": key}, {}):
+        with pytest.raises(InputError, match="expected a key from set_case"):
+            segmenter.segment(**ask)
+    segmenter.forget("nonsense")
+
+
+def test_what_does_not_fit_is_encoded_again_and_answers_the_same(bundle, tmp_path):
+    roomy = Segmenter(bundle, device="cpu")
+    paths = write(tmp_path, seed=1)
+    first = roomy.set_case(**paths)
+    answers = [roomy.segment(), roomy.segment(REPORT)]
+    one_case = roomy._cache.nbytes
+    tight = Segmenter(bundle, device="cpu", cache_bytes=one_case)
+    assert tight.set_case(**paths) == first
+    assert same(tight.segment(), answers[0])
+    others = [tight.set_case(**arrays(seed=seed)) for seed in (2, 3)]
+    again = tight.segment(case=first)
+    assert again.seconds["encode"] > 0 and same(again, answers[0])
+    assert same(tight.segment(REPORT, case=first), answers[1])
+    assert tight._cache.nbytes <= one_case
+    for seed, key in zip((2, 3), others, strict=True):
+        roomy.set_case(**arrays(seed=seed))
+        assert same(tight.segment(case=key), roomy.segment())
+    assert len(roomy._cache) == 3 and len(tight._cache) == 1
+
+
+def test_an_older_answer_is_still_complete_when_its_case_is_gone(bundle):
+    segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
+    segmenter.set_case(**arrays(seed=1))
+    old = segmenter.segment(REPORT, {"ET": [middle("aligned")]})
+    segmenter.set_case(**arrays(seed=1))
+    new = segmenter.segment(REPORT, {"ET": [middle("aligned")]})
+    assert same(old, new)
+    for region in REGIONS:
+        assert np.array_equal(old.attention[region], new.attention[region])
+
+
+def test_arrays_are_left_alone_and_may_be_used_for_something_else(bundle):
+    segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
+    given = arrays(seed=1)
+    before = {s: image.copy() for s, (image, _) in given.items()}
+    key = segmenter.set_case(**given)
+    expected = segmenter.segment()
+    assert all(np.array_equal(before[s], given[s][0]) for s in SEQUENCES)
+    for image, _ in given.values():
+        image[:] = image[::-1].copy()
+    segmenter.set_case(**arrays(seed=2))  # which drives the first one out of memory
+    assert same(segmenter.segment(case=key), expected)
+
+
+@pytest.mark.parametrize("given", [("flair",), ("t1",), ("t1", "t2", "flair"), ("t1ce", "flair")])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_some_sequences_are_enough_and_the_answer_says_so(segmenter, grid, given):
+    case = {s: value for s, value in arrays(grid).items() if s in given}
+    segmenter.set_case(**case)
+    answer = segmenter.segment(REPORT)
+    assert answer.sequences_used == given
+    assert answer.sequences_missing == tuple(s for s in SEQUENCES if s not in given)
+    assert answer.label.shape == GRIDS[grid][1] and np.allclose(answer.affine, GRIDS[grid][0])
+    segmenter.set_case(**arrays(grid))
+    whole = segmenter.segment(REPORT)
+    assert whole.sequences_used == SEQUENCES and whole.sequences_missing == ()
+    assert not np.array_equal(answer.probabilities["WT"], whole.probabilities["WT"])
+
+
+def test_a_missing_sequence_is_no_black_image(segmenter):
+    """Which would be refused, as any image without contrast is."""
+    case = arrays()
+    with pytest.raises(CaseError, match="t2"):
+        segmenter.set_case(**{**case, "t2": (np.zeros_like(case["t2"][0]), ALIGNED)})
+
+
+def test_where_it_cannot_start_it_says_why(bundle, tmp_path):
+    with pytest.raises(InputError, match=r"no configs/inference\.json"):
+        Segmenter(tmp_path)
+    with pytest.raises(WeightsError, match="none.pt: found no file"):
+        Segmenter(bundle, checkpoint=tmp_path / "none.pt", device="cpu")
+    with pytest.raises(InputError, match="cache_bytes"):
+        Segmenter(bundle, device="cpu", cache_bytes=-1)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt"):
+        Segmenter(bundle, checkpoint=tmp_path / "other.pt", device="cpu")
+
+
+def test_other_weights_give_other_answers(segmenter, bundle, tmp_path):
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    state["head.logits.bias"] = state["head.logits.bias"] + 0.5
+    torch.save(state, tmp_path / "other.pt")
+    other = Segmenter(bundle, checkpoint=tmp_path / "other.pt", device="cpu")
+    for one in (segmenter, other):
+        one.set_case(**arrays())
+    assert other.segment().volumes_ml["WT"] > segmenter.segment().volumes_ml["WT"]
+    assert other.checkpoint == str(tmp_path / "other.pt")
