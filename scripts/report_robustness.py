@@ -176,7 +176,7 @@ def in_short(summary: Sequence[dict], rows: Sequence[dict]) -> list[str]:
             says_so = sum(r["enhancement_stated"] == "absent" for r in cases.values())
             none = lines[NONE]
             said.append(
-                f"False ET in the {len(cases)} cases without ET ({says_so} true reports say so): "
+                f"False ET, cases without ET (n={len(cases)}, of which {says_so} true reports say so): "
                 f"{none['false_ET_ml_sum']:.2f} ml without a report ({none['false_ET_ml_mean']:.3f} ml per case), "
                 f"{true['false_ET_ml_sum']:.2f} ml with the true one ({true['false_ET_ml_mean']:.3f} ml per case)."
             )
@@ -249,7 +249,7 @@ def to_markdown(summary: Sequence[dict], rows: Sequence[dict], run: dict, failur
             "## Difference to no report on the same case\n",
             *markdown_table(["report", *heads], changes),
             "\nMean ± standard deviation over cases [95 % bootstrap interval of the mean].\n",
-            f"## False ET in the {without_et} cases without ET; consistency of report and image\n",
+            f"## False ET in cases without ET (n={without_et}); consistency of report and image\n",
             *markdown_table(head, scores),
             "\nUsed: share of reports that the segmenter listened to. Consistency: mean score, 0 to 1. Warned: share "
             "of cases with a warning. True above, AUC: how often the true report of a case has the higher score, and "

@@ -39,7 +39,7 @@ def test_targets_are_a_row_per_kind_in_order():
 
 
 def test_targets_of_an_unknown_kind_are_refused():
-    with pytest.raises(InputError, match="'oedema'.*one of WT, TC, ET, NCR, ED, background"):
+    with pytest.raises(InputError, match=r"'oedema'.*one of WT, TC, ET, NCR, ED, background"):
         click_targets(["oedema"])
 
 

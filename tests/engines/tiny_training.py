@@ -116,7 +116,12 @@ def build(folder: Path, epochs: int = 4, workers: int = 0, patience: int = 99, p
         key_val_metric={"val_mean_dice": metric()},
         val_handlers=[curves, best, stop_early],
     )
-    random = Compose([RandGaussianNoised("image", prob=0.7, std=0.3), RandVaryReportd(None, none=0.3, partial=0.5, generic=0.0, wrong=0.0)])
+    random = Compose(
+        [
+            RandGaussianNoised("image", prob=0.7, std=0.3),
+            RandVaryReportd(None, none=0.3, partial=0.5, generic=0.0, wrong=0.0),
+        ]
+    )
     dataset = Dataset(cases(), random)
     trainer = SupervisedTrainer(
         torch.device("cpu"),

@@ -52,8 +52,15 @@ def test_every_orientation_is_found_and_every_voxel_goes_where_it_lies(axes, fli
 
 @pytest.mark.parametrize(
     ("shape", "start"),
-    [((2, 2, 2), (0, 0, 0)), ((2, 3, 4), (5, 6, 7)), ((7, 9, 11), (3, 2, 1)), ((9, 9, 9), (-4, -6, -8))]
-    + [((7, 9, 11), (0, 0, 0)), ((14, 15, 16), (-4, 2, -3)), ((5, 4, 3), (-1, 7, -1))],
+    [
+        ((2, 2, 2), (0, 0, 0)),
+        ((2, 3, 4), (5, 6, 7)),
+        ((7, 9, 11), (3, 2, 1)),
+        ((9, 9, 9), (-4, -6, -8)),
+        ((7, 9, 11), (0, 0, 0)),
+        ((14, 15, 16), (-4, 2, -3)),
+        ((5, 4, 3), (-1, 7, -1)),
+    ],
 )
 def test_crops_and_padding_on_any_side(shape, start):
     working = working_grid((0, 1, 2), (1, 1, 1), start)

@@ -302,7 +302,7 @@ def test_a_missing_sequence_is_no_black_image(segmenter):
 def test_where_it_cannot_start_it_says_why(bundle, tmp_path):
     with pytest.raises(InputError, match=r"no configs/inference\.json"):
         Segmenter(tmp_path)
-    with pytest.raises(WeightsError, match="none.pt: found no file"):
+    with pytest.raises(WeightsError, match=r"none\.pt: found no file"):
         Segmenter(bundle, checkpoint=tmp_path / "none.pt", device="cpu")
     with pytest.raises(InputError, match="cache_bytes"):
         Segmenter(bundle, device="cpu", cache_bytes=-1)

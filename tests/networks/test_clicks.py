@@ -251,7 +251,9 @@ def test_scripted_equals_eager(net, decoded):
 def test_clicks_teach_the_refinement_and_leave_the_trunk_alone(awake, image):
     net = awake()
     decoded = net.decode(net.encode(image))
-    net.refine(decoded, torch.tensor([[[16.0, 16.0, 15.0]]]), click_targets(["TC"])[None]).refined.square().sum().backward()
+    net.refine(
+        decoded, torch.tensor([[[16.0, 16.0, 15.0]]]), click_targets(["TC"])[None]
+    ).refined.square().sum().backward()
     for name, parameter in net.named_parameters():
         if name.startswith("clicks."):
             assert parameter.grad is not None and parameter.grad.any(), name

@@ -157,7 +157,10 @@ def test_false_enhancement_is_summed_over_the_cases_without_any(robustness):
     # Of the cases with ET there is one; its Dice is not mixed with the others'.
     assert summary["none"]["dice_ET_present"] == 1.0 and summary["none"]["dice_ET"] == pytest.approx(1 / 3)
     said = " ".join(robustness.in_short(list(summary.values()), rows))
-    assert "2 cases without ET (2 true reports say so): 4.00 ml without a report (2.000 ml per case), 0.50 ml" in said
+    assert (
+        "cases without ET (n=2, of which 2 true reports say so): 4.00 ml without a report (2.000 ml per case), 0.50 ml"
+        in said
+    )
 
 
 def test_a_score_tells_a_wrong_report_apart_only_when_it_is_lower(robustness):

@@ -65,7 +65,7 @@ def test_without_clicks_there_are_lists_of_none(tmp_path, clicks):
 
 def test_a_click_outside_names_the_case(tmp_path):
     loaded = LoadCased()(write_case(tmp_path, label=False))
-    with pytest.raises(InputError, match="clicks of case BraTS2021_00000.*outside"):
+    with pytest.raises(InputError, match=r"clicks of case BraTS2021_00000.*outside"):
         PlaceClicksd()({**loaded, "clicks": {"ET": [(SHAPE[0], 0, 0)]}})
 
 

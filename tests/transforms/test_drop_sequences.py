@@ -91,7 +91,9 @@ def test_equal_seeds_drop_the_same(quick):
 
 def test_tokens_are_those_of_the_slice_encoder_of_inference():
     clip = load_clip()
-    image = torch.randn(4, 32, 32, 32, generator=torch.Generator().manual_seed(0)) * F.pad(torch.ones(24, 24, 24), [4] * 6)
+    image = torch.randn(4, 32, 32, 32, generator=torch.Generator().manual_seed(0)) * F.pad(
+        torch.ones(24, 24, 24), [4] * 6
+    )
     drop = RandDropSequencesd(clip, slices_per_plane=2, probability=1.0).set_random_state(0)
     result = drop({"image": MetaTensor(image)})
     tokens, positions = SliceEncoder(clip, 2)(result["image"].as_tensor()[None])

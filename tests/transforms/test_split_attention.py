@@ -32,7 +32,11 @@ class Everywhere(torch.nn.Module):
     def decode(self, features, report_tokens=None, report_mask=None):
         image = features[0]
         ones = torch.ones(image.shape[0], 3, *image.shape[2:])
-        return type("Decoded", (), {"logits": 5 * ones, "refined": 5 * ones, "attention": 5 * ones[..., ::2, ::2, ::2], "deep": []})
+        return type(
+            "Decoded",
+            (),
+            {"logits": 5 * ones, "refined": 5 * ones, "attention": 5 * ones[..., ::2, ::2, ::2], "deep": []},
+        )
 
 
 def test_nothing_is_seen_outside_the_brain_once_a_case_is_back_on_its_own_grid():

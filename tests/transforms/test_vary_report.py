@@ -41,7 +41,9 @@ def read(data: dict) -> str:
 
 def vary(times: int, data: dict | None = None, seed: int = 0, **shares) -> list[str]:
     pool = shares.pop("pool", (OTHER,))
-    change = RandVaryReportd(Clip(), **(dict.fromkeys(("none", "partial", "generic", "wrong"), 0.0) | shares), pool=pool)
+    change = RandVaryReportd(
+        Clip(), **(dict.fromkeys(("none", "partial", "generic", "wrong"), 0.0) | shares), pool=pool
+    )
     change.set_random_state(seed)
     return [read(change(data or case())) for _ in range(times)]
 
@@ -88,7 +90,7 @@ def test_wrong_reports_are_another_patient_s_or_contradict_this_one_s():
     shown = set(vary(80, wrong=1.0))
     assert OTHER in shown and flip_side(REPORT) in shown and REPORT not in shown
     assert any("occipital" in text for text in shown)
-    assert any("left frontal" in text and "not" in text.lower() or "no " in text.lower() for text in shown - {OTHER})
+    assert any(("left frontal" in text and "not" in text.lower()) or "no " in text.lower() for text in shown - {OTHER})
     assert {"another_patient", "flip_side", "negate_enhancement", "swap_region"} == set(vary_report.WRONG)
 
 

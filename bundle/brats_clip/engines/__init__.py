@@ -1,6 +1,6 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
-from .brain_inferer import BrainInferer, image_evidence
+from .brain_inferer import BrainInferer, image_evidence, unseen_without
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
@@ -45,4 +45,5 @@ __all__ = [
     "region_output",
     "shared_handler",
     "speak_plainly",
+    "unseen_without",
 ]

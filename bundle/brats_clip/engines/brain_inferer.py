@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 
+from ..cases import SEQUENCES
 from ..errors import InputError
 from ..labels import nest
 from ..precision import cpu_has_bf16
@@ -127,7 +128,7 @@ class BrainInferer(Inferer):
         for n, text in enumerate(texts):
             if text:
                 evidence = image_evidence(logits[n], affines[n], (inputs[n] != 0).any(dim=0))
-                self.consistencies[n] = compare_with_image(text, evidence)
+                self.consistencies[n] = compare_with_image(text, evidence, unseen_without(inputs[n]))
                 mask[n] &= self.consistencies[n].same_place
         return mask
 
@@ -172,6 +173,11 @@ def image_evidence(logits: Tensor, affine: np.ndarray, brain: Tensor) -> ImageEv
     """What logits ``(3, D, H, W)`` show, to compare a report with; ``brain`` is ``(D, H, W)``, bool."""
     probabilities = torch.sigmoid(nest(logits.float(), dim=0))
     return ImageEvidence(probabilities.cpu().numpy(), affine, brain.cpu().numpy())
+
+
+def unseen_without(image: Tensor) -> tuple[str, ...]:
+    """Findings that an image ``(4, D, H, W)`` cannot show, since T1ce is missing, which is zero everywhere then."""
+    return () if bool((image[SEQUENCES.index("t1ce")] != 0).any()) else ("enhancement", "necrosis")
 
 
 def _affines(inputs: Tensor) -> list[np.ndarray]:

@@ -30,6 +30,7 @@ class EncodedCase:
         brain: ``(D, H, W)`` bool, on the working grid.
         native_shape, native_affine: of the case.
         placement: where the working grid lies in the native one; None if resampling lies between them.
+        unseen: findings that the sequences cannot show.
         seconds: of reading and encoding.
         evidence: what the image shows without a report, once it was asked for.
     """
@@ -44,6 +45,7 @@ class EncodedCase:
     placement: Placement | None
     sequences_used: tuple[str, ...]
     sequences_missing: tuple[str, ...]
+    unseen: tuple[str, ...]
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)

@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from ..cases import SEQUENCES, read_report
-from ..engines import BrainInferer, image_evidence, load_weights
+from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
 from ..errors import CaseError, InputError, WeightsError
 from ..labels import nest
 from ..networks import Decoded
@@ -154,10 +154,10 @@ class Segmenter:
             InputError: if no case is set, or for clicks of an unknown kind, outside the volume, or more than 1000.
             ReportError: if the report is a file that cannot be read, or no text.
         """
-        encoded, fresh = self._find(case)
+        encoded, name, fresh = self._find(case)
         text = read_report(report)
         grid = (encoded.native_shape, encoded.native_affine, encoded.working_affine)
-        made = click_tensors(clicks, *grid, space, encoded.name)
+        made = click_tensors(clicks, *grid, space, name)
         seconds = dict(encoded.seconds) if fresh else dict.fromkeys(encoded.seconds, 0.0)
         with torch.inference_mode():
             consistency = self._screen(encoded, text, seconds)
@@ -174,7 +174,7 @@ class Segmenter:
             seconds["finish"] = time.perf_counter() - started - seconds["clicks"]
         self._cache.trim()
         return Segmentation(
-            case=encoded.name,
+            case=name,
             label=label,
             affine=encoded.native_affine.copy(),
             sequences_used=encoded.sequences_used,
@@ -186,19 +186,19 @@ class Segmenter:
             attention=lambda: self._attention(encoded, decoded),
         )
 
-    def _find(self, case: str | None) -> tuple[EncodedCase, bool]:
-        """The encoded case, and whether nobody has segmented it yet."""
+    def _find(self, case: str | None) -> tuple[EncodedCase, str, bool]:
+        """The encoded case, the name it was last given, and whether nobody has segmented it yet."""
         key = case if case is not None else getattr(self._current, "key", None)
         if key is None:
             raise InputError("Segmenter", "no case", "set_case before segment, in the same thread, or case=KEY")
+        if key not in self._sources:
+            raise InputError("case", repr(key), "a key from set_case")
+        name, sources = self._sources[key]
         encoded = self._cache.get(key)
         if encoded is None:
-            if key not in self._sources:
-                raise InputError("case", repr(key), "a key from set_case")
-            name, sources = self._sources[key]
             encoded = self._encode(sources, name)
             self._cache.put(key, encoded)
-        return encoded, not encoded.decoded
+        return encoded, name, not encoded.decoded
 
     def _precision(self) -> AbstractContextManager:
         if self.device.type == "cuda":
@@ -208,7 +208,14 @@ class Segmenter:
     @torch.inference_mode()
     def _encode(self, sources: dict, name: str) -> EncodedCase:
         started = time.perf_counter()
-        data = self._preprocess({"case": name, **sources})
+        try:
+            data = self._preprocess({"case": name, **sources})
+        except RuntimeError as error:
+            # MONAI wraps what a transform raises; the sentence that helps is underneath.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__
+            raise (cause or error) from None
         image = data["image"]
         batch = image.as_subclass(torch.Tensor).unsqueeze(0)
         brain = (batch[0] != 0).any(dim=0)
@@ -238,6 +245,7 @@ class Segmenter:
             placement=find_placement(working, tuple(image.shape[1:]), affine, shape),
             sequences_used=tuple(s for s in SEQUENCES if s in sources),
             sequences_missing=missing,
+            unseen=unseen_without(image),
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
         )
 
@@ -249,7 +257,7 @@ class Segmenter:
             if encoded.evidence is None:
                 unprompted = self._decode(encoded, "").logits[0]
                 encoded.evidence = image_evidence(unprompted, encoded.working_affine, encoded.brain)
-            consistency = compare_with_image(text, encoded.evidence)
+            consistency = compare_with_image(text, encoded.evidence, encoded.unseen)
         seconds["screen"] = time.perf_counter() - started
         return consistency
 

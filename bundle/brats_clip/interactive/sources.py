@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,20 @@ def as_source(sequence: str, given: Any) -> str | Volume:
         return str(given)
     name = f"{sequence} (in memory, {next(_numbers)})"
     if isinstance(given, nib.spatialimages.SpatialImage):
-        array, affine = given.get_fdata(dtype=np.float32), given.affine
+        array, affine = given.dataobj, given.affine
     elif isinstance(given, MetaTensor):
-        array, affine = given.detach().cpu().as_subclass(torch.Tensor).float().numpy(), given.affine.cpu().numpy()
-        array = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
+        array, affine = given, given.affine
     elif isinstance(given, tuple | list) and len(given) == 2:
-        array, affine = np.asarray(given[0]), np.asarray(given[1])
+        array, affine = given
     else:
         raise CaseError(sequence, f"a {type(given).__name__}", _EXPECTED)
     try:
-        array, affine = np.asarray(array, dtype=np.float32), np.asarray(affine, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise CaseError(name, "no numbers", _EXPECTED) from None
+        # A copy: the case may have to be encoded again when the caller has long used the array for something else.
+        array, affine = _numbers_of(array, np.float32), _numbers_of(affine, np.float64)
+    except (TypeError, ValueError, OSError, EOFError, zlib.error) as reason:
+        raise CaseError(name, f"no readable numbers ({' '.join(str(reason).split())[:100]})", _EXPECTED) from reason
+    if isinstance(given, MetaTensor) and array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or min(array.shape) < 2:
@@ -52,6 +55,15 @@ def as_source(sequence: str, given: Any) -> str | Volume:
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise CaseError(name, f"the affine {np.round(affine, 3).tolist()}", "4 x 4, from voxel to mm")
     return Volume(array, affine, name)
+
+
+def _numbers_of(value: Any, dtype: type) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().as_subclass(torch.Tensor).numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"values of type {array.dtype}")
+    return array.astype(dtype)  # always a copy
 
 
 def identity_of(source: str | Volume) -> tuple:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -116,9 +116,15 @@ def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray
     return compare_with_image(report, ImageEvidence(probabilities, affine, brain))
 
 
-def compare_with_image(report: str, image: ImageEvidence) -> Consistency:
-    """What ``check_consistency`` does, for reports of one image after another: its evidence is gathered once."""
-    said = read_findings(report)
+def compare_with_image(report: str, image: ImageEvidence, unseen: Collection[str] = ()) -> Consistency:
+    """What ``check_consistency`` does, for reports of one image after another: its evidence is gathered once.
+
+    Args:
+        report: the text.
+        image: the evidence.
+        unseen: findings that the image cannot show, such as enhancement without T1ce; they are not compared.
+    """
+    said = {name: None if name in unseen else value for name, value in read_findings(report).items()}
     named = said["enhancement"] == "present" or any(said[name] for name in ("side", "lobes", "oedema", "necrosis"))
     checks = []
     if (named and image.empty) or (not named and _NO_LESION.search(report)):
