@@ -294,7 +294,9 @@ def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path) -> None:
     plain(panels[0], "Dice, mean ± sd over cases", "x")
     plain(panels[1], "difference to no report, 95 % interval", "x")
     plain(panels[2], "consistency score", "x")
-    panels[0].set_xlim(right=1.005)
+    panels[0].set_xlim(max(panels[0].get_xlim()[0], -0.005), 1.005)
+    for panel in panels:
+        panel.xaxis.get_major_locator().set_params(nbins=6)
     panels[1].axvline(0, color=SOFT, lw=1)
     panels[2].set_xlim(-0.03, 1.03)
     panels[0].set_yticks(range(len(summary)), [f"{_title(s['kind'])} (n={s['cases']})" for s in summary])

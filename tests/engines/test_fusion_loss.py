@@ -97,3 +97,17 @@ def test_half_precision_logits_and_metatensors_are_welcome(target):
     loss = FusionLoss()(logits, MetaTensor(target))
     assert type(loss) is Tensor and loss.dtype == torch.float32
     assert torch.equal(loss, FusionLoss()(logits.float(), target))
+
+
+def test_logits_after_clicks_count_with_their_weight_where_there_were_any(target):
+    logits, refined = torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 8, 8, 8)
+    alone, after = (float(FusionLoss()(part, target)) for part in (logits, refined))
+    loss = FusionLoss(click_weight=0.4)
+    assert float(loss(Outputs(logits, nothing(), refined=refined), target)) == pytest.approx(alone + 0.4 * after)
+    assert float(loss(Outputs(logits, nothing()), target)) == pytest.approx(alone)
+
+
+def test_logits_after_clicks_get_a_gradient_of_their_own(target):
+    logits, refined = (torch.randn(2, 3, 8, 8, 8, requires_grad=True) for _ in range(2))
+    FusionLoss()(Outputs(logits, nothing(), refined=refined), target).backward()
+    assert logits.grad.any() and refined.grad.any()

@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
+from brats_clip.reports import read_findings
 from tests.cases.case_files import write_case
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,10 @@ def row(network: str, answer: str, seconds: float, peak: float, **more: float) -
 def rows(script) -> list[dict]:
     """Two networks; the first answer of this one was measured three times."""
     ours = [row("brats_clip", script.FIRST, s, 1.5, clip_share=c) for s, c in ((4, 0.05), (9, 0.01), (5, 0.06))]
-    prompts = [row("brats_clip", a, 0.5, 1.4) for a in (script.ADDED, script.CHANGED, script.CLICK)]
+    prompts = [
+        row("brats_clip", a, 0.5, 1.4, report_used=a != script.CLICK)
+        for a in (script.ADDED, script.CHANGED, script.CLICK)
+    ]
     return [row("segresnet", script.FIRST, 50, 4.5), *ours, *prompts]
 
 
@@ -105,8 +109,11 @@ def test_repeats_go_round_and_the_slow_ones_stop_early(script, tmp_path):
     assert order == [(0, ours, False), (0, ours, True), (0, "dynunet", None), (1, ours, False), (1, ours, True)]
 
 
-def test_reports_are_as_long_as_real_ones(script):
+def test_reports_are_as_long_as_real_ones_and_name_no_place(script):
     assert [len(report.split()) for report in script.REPORTS] == [pytest.approx(97, abs=12)] * 2
+    for report in script.REPORTS:
+        found = read_findings(report)
+        assert not found.get("side") and not found.get("lobes")
 
 
 # What it counts
@@ -177,6 +184,13 @@ def test_page_says_what_its_figures_mean_nothing_without(script, rows):
         assert said in text
     assert "GPU memory" not in text and "weights: None" not in text and "these figures say nothing" not in text
     assert "these figures say nothing" in script.to_markdown(script.summarise(rows), {}, run, trial=True)
+
+
+def test_report_that_was_set_aside_is_told(script, rows):
+    assert "aside" not in script.to_markdown(script.summarise(rows), {}, {}, trial=False)
+    aside = [r | {"report_used": False} if r["answer"] == script.CHANGED else r for r in rows]
+    text = script.to_markdown(script.summarise(aside), {}, {}, trial=False)
+    assert text.count("aside") == 1 and "- Re-prompt: report changed: set the report aside" in text
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
@@ -301,7 +315,10 @@ def test_measures_small_phantom_from_end_to_end(tmp_path, weights):
     ]
     for measured in rows.values():
         assert float(measured["seconds"]) > 0 and float(measured["peak_gib"]) > float(measured["above_imports_gib"])
-    share = {a: float(rows["brats_clip", a]["clip_share"]) for a in (ours[0], "first answer with a report")}
-    assert 0 < share["first answer"] < share["first answer with a report"] < 1
+    for answer in (ours[0], "first answer with a report"):
+        assert 0 < float(rows["brats_clip", answer]["clip_share"]) < 1
+    for answer in ours[1:3]:  # else the seconds would be those of an answer it had already
+        assert rows["brats_clip", answer]["report_used"] == "True"
+        assert float(rows["brats_clip", answer]["decode_seconds"]) > 0
     text = (tmp_path / "out" / "benchmark.md").read_text()
     assert "these figures say nothing" in text and "times the seconds of this network's first answer" in text

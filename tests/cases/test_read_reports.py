@@ -1,0 +1,31 @@
+"""The reports of a whole data set, for those who need other patients' reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from brats_clip.cases import find_cases, read_reports
+from brats_clip.errors import ReportError
+from tests.cases.case_files import write_case
+
+
+def test_reports_come_in_order_and_cases_without_one_are_passed_over(tmp_path):
+    for i, report in enumerate(("A lesion.\n", None, "\ufeffNo lesion.")):
+        write_case(tmp_path, f"BraTS2021_0000{i}", report=report)
+    assert read_reports(find_cases(tmp_path)) == ["A lesion.", "No lesion."]
+
+
+def test_typed_reports_count_and_no_cases_have_none():
+    assert read_reports([{"case": "a", "report": "Typed."}, {"case": "b", "report": ""}, {"case": "c"}]) == ["Typed."]
+    assert read_reports([]) == []
+
+
+def test_a_report_that_cannot_be_read_is_named(tmp_path):
+    case = write_case(tmp_path, report="A lesion.")
+    Path(case["report"]).write_bytes(b"\x00\x01")
+    with pytest.raises(ReportError, match=r"_report\.txt"):
+        read_reports(find_cases(tmp_path))
+    with pytest.raises(ReportError, match="report of case p7"):
+        read_reports([{"case": "p7", "report": "a \x00 b"}])

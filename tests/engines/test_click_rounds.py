@@ -1,0 +1,210 @@
+"""A simulated person while the network trains: where it is wrong, in the right words, round after round."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset, MetaTensor
+
+from brats_clip.clicks import KINDS
+from brats_clip.engines import BrainInferer, ClickRounds, EpochSeed, FusionLoss
+from brats_clip.errors import InputError
+from brats_clip.networks import Decoded, ReportGuidedUNet
+
+SIZE = (32, 32, 32)
+CORE, TUMOUR = (slice(12, 20),) * 3, (slice(6, 26),) * 3
+
+
+def truth_of(batch: int = 1) -> torch.Tensor:
+    """Regions of oedema around NCR around ET, in blocks of four."""
+    truth = torch.zeros(batch, 3, *SIZE)
+    truth[(slice(None), 0, *TUMOUR)] = 1
+    truth[(slice(None), 1, *CORE)] = 1
+    truth[:, 2, 14:18, 14:18, 14:18] = 1
+    return truth
+
+
+def decoded_as(regions: torch.Tensor) -> Decoded:
+    logits = 8 * regions - 4
+    return Decoded(logits, logits[:, :0], [], [], logits)
+
+
+class Obedient:
+    """In place of the network: remembers what it was asked, and corrects the clicked voxels' blocks."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.gradients = False
+
+    def refine(self, decoded: Decoded, clicks: torch.Tensor, targets: torch.Tensor) -> Decoded:
+        self.asked.append((clicks.clone(), targets.clone()))
+        self.gradients |= torch.is_grad_enabled()
+        refined = decoded.logits.clone()
+        for n in range(len(clicks)):
+            for (x, y, z), said in zip(clicks[n].long().tolist(), targets[n], strict=True):
+                block = refined[n, :, max(x - 6, 0) : x + 6, max(y - 6, 0) : y + 6, max(z - 6, 0) : z + 6]
+                block[said > 0], block[said < 0] = 4, -4
+        return decoded._replace(refined=refined)
+
+
+def run(rounds: int = 4, answer: torch.Tensor | None = None, seed: int = 0, batch: int = 1, **options):
+    truth = truth_of(batch)
+    network = Obedient()
+    annotate = ClickRounds(rounds, seed=seed, **options)
+    clicks, targets = annotate(network, decoded_as(torch.zeros_like(truth) if answer is None else answer), truth)
+    return clicks, targets, network
+
+
+def kind_of(target: torch.Tensor) -> str:
+    return next(kind for kind, said in KINDS.items() if list(said) == target.int().tolist())
+
+
+def test_from_one_to_so_many_clicks_are_made_each_about_as_often():
+    annotate, truth = ClickRounds(3), truth_of()
+    counts = Counter(annotate(Obedient(), decoded_as(1 - truth), truth)[0].shape[1] for _ in range(90))
+    assert set(counts) == {1, 2, 3} and min(counts.values()) > 15
+
+
+def test_shapes_are_those_that_refine_takes():
+    clicks, targets, _ = run(rounds=4, batch=2)
+    assert clicks.shape == targets.shape == (2, clicks.shape[1], 3)
+    assert clicks.dtype == targets.dtype == torch.float32
+
+
+def test_every_click_says_the_truth_of_its_voxel():
+    for seed in range(12):
+        clicks, targets, _ = run(seed=seed, batch=2)
+        truth = truth_of(2)
+        for n in range(2):
+            for voxel, said in zip(clicks[n].long().tolist(), targets[n], strict=True):
+                regions = 2 * truth[(n, slice(None), *voxel)] - 1
+                assert (said == regions)[said != 0].all() and said.any()
+
+
+def test_the_first_click_is_on_a_voxel_that_is_wrong():
+    for seed in range(12):
+        clicks, _, _ = run(seed=seed)
+        assert truth_of()[(0, 0, *clicks[0, 0].long().tolist())] == 1
+
+
+def test_each_round_builds_on_the_ones_before_and_clicks_what_is_still_wrong():
+    answer = torch.zeros(1, 3, *SIZE)
+    clicks, targets, network = next(r for r in (run(4, answer, seed) for seed in range(20)) if r[0].shape[1] == 4)
+    assert [asked[0].shape[1] for asked in network.asked] == [1, 2, 3]
+    for i, (asked, said) in enumerate(network.asked):
+        assert torch.equal(asked, clicks[:, : i + 1]) and torch.equal(said, targets[:, : i + 1])
+        after = Obedient().refine(decoded_as(answer), asked, said).refined > 0
+        at = (0, slice(None), *clicks[0, i + 1].long().tolist())
+        assert not torch.equal(after[at], truth_of()[at] > 0)
+
+
+def test_refining_between_the_rounds_needs_no_gradient():
+    with torch.enable_grad():
+        *_, network = next(r for r in (run(seed=seed) for seed in range(20)) if r[0].shape[1] > 1)
+        assert torch.is_grad_enabled()
+    assert not network.gradients
+
+
+def test_where_nothing_is_wrong_a_click_confirms():
+    kinds = Counter()
+    for seed in range(20):
+        clicks, targets, _ = run(answer=truth_of(), seed=seed)
+        for voxel, said in zip(clicks[0].long().tolist(), targets[0], strict=True):
+            regions = 2 * truth_of()[(0, slice(None), *voxel)] - 1
+            assert (said == regions)[said != 0].all()
+            kinds[kind_of(said)] += 1
+    assert len(kinds) >= 3
+
+
+@pytest.mark.parametrize(("share", "seen"), [(0.0, {"NCR", "ED", "ET"}), (1.0, {"TC", "WT", "ET"})])
+def test_some_clicks_name_a_region_instead_of_a_label(share, seen):
+    kinds = set()
+    for seed in range(25):
+        kinds |= {kind_of(said) for said in run(seed=seed, region_share=share)[1][0]}
+    assert kinds - {"background"} == seen
+
+
+def test_equal_seeds_click_alike_and_can_be_set_again():
+    def several(annotate: ClickRounds) -> list[list]:
+        truth = truth_of()
+        return [annotate(Obedient(), decoded_as(1 - truth), truth)[0].tolist() for _ in range(5)]
+
+    annotate = ClickRounds(4, seed=3)
+    first = several(annotate)
+    assert several(ClickRounds(4, seed=3)) == first and several(ClickRounds(4, seed=4)) != first
+    assert several(annotate) != first
+    annotate.set_random_state(3)
+    assert several(annotate) == first
+
+
+def test_an_epoch_s_seed_seeds_the_clicks():
+    annotate, truth = ClickRounds(4), truth_of()
+
+    def epochs(seed: int, rank: int = 0) -> list:
+        trainer, found = Engine(lambda engine, batch: None), []
+        EpochSeed(seed, Dataset([0]), annotator=annotate, rank=rank).attach(trainer)
+        trainer.add_event_handler(
+            Events.EPOCH_COMPLETED,
+            lambda: found.append(annotate(Obedient(), decoded_as(1 - truth), truth)[0].tolist()),
+        )
+        trainer.run([0], max_epochs=3)
+        return found
+
+    drawn = epochs(1)
+    assert epochs(1) == drawn and drawn[0] != drawn[1]
+    assert epochs(2) != drawn and epochs(1, rank=1) != drawn
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_round_at_all_is_an_error(rounds):
+    with pytest.raises(InputError, match="rounds"):
+        ClickRounds(rounds)
+
+
+@pytest.fixture
+def network() -> ReportGuidedUNet:
+    torch.manual_seed(0)
+    return ReportGuidedUNet(
+        widths=(4, 8, 8, 8),
+        semantic_dim=8,
+        region_embeddings=torch.randn(3, 8),
+        bottleneck_blocks=1,
+        head_width=8,
+        bridge=False,
+    )
+
+
+def test_a_training_step_learns_from_clicks(network):
+    image = torch.randn(2, 4, *SIZE)
+    inferer = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)
+    outputs = inferer(image, network.train(), truth=MetaTensor(truth_of(2)))
+    assert not torch.equal(outputs.refined, outputs.logits)
+    FusionLoss()(outputs, truth_of(2)).backward()
+    assert [name for name, p in network.named_parameters() if name.startswith("clicks.") and p.grad is None] == []
+    assert network.clicks.change.weight.grad.any()
+
+
+def test_without_truth_or_in_evaluation_nobody_clicks(network):
+    image = torch.randn(1, 4, *SIZE)
+    inferer = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)
+    outputs = inferer(image, network.train())
+    assert outputs.refined is outputs.logits
+    with torch.no_grad():
+        network.eval()
+        assert torch.equal(inferer(image, network, truth=truth_of()), network(image))
+
+
+def test_a_network_without_clicks_trains_beside_an_annotator():
+    """As the ablation no_clicks does: train.json makes the annotator for every network."""
+    torch.manual_seed(0)
+    network = ReportGuidedUNet(
+        widths=(4, 8, 8, 8), semantic_dim=8, bottleneck_blocks=1, head_width=8,
+        bridge=False, semantic_attention=False, clicks=False,
+    )  # fmt: skip
+    inferer = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)
+    outputs = inferer(torch.randn(1, 4, *SIZE), network.train(), truth=truth_of())
+    assert outputs.refined is outputs.logits
+    FusionLoss()(outputs, truth_of()).backward()
