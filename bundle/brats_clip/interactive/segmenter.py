@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 import time
@@ -285,7 +286,7 @@ class Segmenter:
         """From logits on the working grid to the label map of the case: what ``postprocessing`` does, and fast where
         nothing has to be resampled."""
         logits = logits[0].float().cpu()
-        if logits.isnan().any():
+        if math.isnan(float(logits.sum())):  # a NaN anywhere makes the sum one, at a fifth of the time
             raise InputError(f"case {encoded.name}", "NaN in the prediction", "numbers: are the weights sound?")
         if encoded.placement is None:
             pred = MetaTensor(logits).copy_meta_from(encoded.stub, copy_attr=True)
