@@ -1,6 +1,6 @@
 """Report-guided brain-tumour segmentation: the Python package of the bundle."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):

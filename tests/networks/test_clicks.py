@@ -275,7 +275,7 @@ def test_a_click_can_be_learned(build):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_bf16_obeys_too(net):
