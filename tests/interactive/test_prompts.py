@@ -11,7 +11,7 @@ import pytest
 from brats_clip import Segmenter
 from brats_clip.clicks import KINDS
 from brats_clip.errors import CaseError, InputError, ReportError
-from tests.interactive.conftest import ALIGNED, GRIDS, arrays
+from tests.interactive.conftest import ALIGNED, GRIDS, arrays, write
 
 LABELS = {"WT": {1, 2, 4}, "TC": {1, 4}, "ET": {4}, "NCR": {1}, "ED": {2}, "background": {0}}
 
@@ -63,7 +63,7 @@ def test_where_clicks_disagree_the_later_one_counts(segmenter, grid, first, seco
     assert int(label[tuple(voxel)]) in LABELS[second]
 
 
-def test_a_clicked_piece_of_tumour_stays_however_small(segmenter, bundle):
+def test_a_clicked_piece_of_tumour_stays_however_small(segmenter):
     """At 4 mm the smallest piece that is left is four voxels; what the network makes of a click may be fewer."""
     segmenter.set_case(**arrays())
     plain = segmenter.segment().label
@@ -181,8 +181,6 @@ def test_a_case_that_cannot_be_used_is_an_error_that_names_the_sequence(segmente
 
 
 def test_one_file_for_two_sequences_is_refused(segmenter, tmp_path):
-    from tests.interactive.conftest import write
-
     paths = write(tmp_path)
     with pytest.raises(CaseError, match="one file for t1 and t2"):
         segmenter.set_case(**{**paths, "t2": paths["t1"]})

@@ -117,7 +117,6 @@ def test_probabilities_are_nested_and_say_what_the_label_does(segmenter):
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
 def test_an_image_that_was_turned_gives_the_answer_turned(segmenter, axes, flips):
-    turn = nib.orientations.axcodes2ornt  # noqa: F841
     orientation = np.array(list(zip(axes, flips, strict=True)))
     images = {s: nib.Nifti1Image(image, ALIGNED) for s, image in draw().items()}
     segmenter.set_case(**images)
