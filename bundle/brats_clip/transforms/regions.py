@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
-from scipy import ndimage
 
 from ..errors import InputError
 from ..labels import label_to_regions, nest, regions_to_label
@@ -79,20 +78,33 @@ def clean_label(
         clicks: clicked voxels.
         targets: what they say of each region, 1, 0 or -1; a piece that is said to be there stays.
     """
-    inside = ndimage.find_objects(regions[0].cpu().numpy().view(np.uint8))
-    if not inside:
-        return regions_to_label(regions)
-    box = inside[0]
+    whole = torch.zeros((1, *regions.shape[1:]), dtype=torch.uint8, device=regions.device)
+    box = _bounds(regions[0])
+    if box is None:
+        return whole
+    regions = regions[(slice(None), *box)]
     for region, least in enumerate((min_lesion_ml, min_part_ml, min_part_ml)):
         if least > 0:
             here = [voxel for voxel, said in zip(clicks, targets, strict=True) if said[region] > 0]
             kept = [tuple(int(v) - s.start for v, s in zip(voxel, box, strict=True)) for voxel in here]
-            mask = np.ascontiguousarray(regions[region][box].cpu().numpy())
+            mask = np.ascontiguousarray(regions[region].cpu().numpy())
             large = _without_small_pieces(mask, math.ceil(least / voxel_ml), kept)
-            regions[(region, *box)] = torch.from_numpy(large).to(regions.device)
+            regions[region] = torch.from_numpy(large).to(regions.device)
     if regions[2].sum() * voxel_ml < min_et_ml and not any(said[2] > 0 for said in targets):
         regions[2] = False
-    return regions_to_label(regions)
+    whole[(slice(None), *box)] = regions_to_label(regions)
+    return whole
+
+
+def _bounds(mask: torch.Tensor) -> tuple[slice, ...] | None:
+    """The box around a mask ``(D, H, W)``; None if it is empty."""
+    box = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        places = mask.any(dim=others[1]).any(dim=others[0]).nonzero()
+        if len(places) == 0:
+            return None
+        box.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(box)
 
 
 def _without_small_pieces(mask: np.ndarray, smallest: int, kept: list[tuple[int, ...]]) -> np.ndarray:
