@@ -242,9 +242,13 @@ def test_clicks_to_reach_a_dice_count_those_who_never_do(simulation):
     assert ninety["clicks_sd"] is None and ninety["runs"] == 3
 
 
-def test_both_ways_are_simulated_with_the_same_luck(simulated):
+def test_both_ways_are_simulated_with_the_same_luck(simulation, simulated, monkeypatch):
+    seeds, make = [], simulation.make_robot
+    monkeypatch.setattr(simulation, "make_robot", lambda *given: seeds.append(given[-1]) or make(*given))
     code, rows, _, text = simulated("--clicks", "3", "--repeats", "2")
     assert code == 0
+    # Per case two robots without a report, and the same two with one.
+    assert seeds[0:2] == seeds[2:4] and seeds[4:6] == seeds[6:8] and len(set(seeds)) == 4
     assert [(r["case"], r["report"], r["repeat"], r["clicks"]) for r in rows] == [
         (case, report, repeat, clicks)
         for case in "AB"
