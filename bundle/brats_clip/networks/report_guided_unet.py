@@ -334,8 +334,9 @@ class ReportGuidedUNet(nn.Module):
             every parameter takes part in the forward pass of ``DistributedDataParallel``.
         """
         decoded = self.decode(self.encode(image, slice_tokens, slice_positions, extent), report_tokens, report_mask)
-        if not torch.jit.is_scripting() and self.training and truth is not None and self.annotator is not None:
-            clicks, click_targets = self.annotator(self, decoded, truth)
+        if not torch.jit.is_scripting():  # noqa: SIM102 - the compiler skips this block only as it stands
+            if self.training and truth is not None and self.annotator is not None and self.clicks is not None:
+                clicks, click_targets = self.annotator(self, decoded, truth)
         if clicks is not None and click_targets is not None:
             decoded = self.refine(decoded, clicks, click_targets)
         if torch.jit.is_scripting():
