@@ -305,7 +305,7 @@ class ReportGuidedUNet(nn.Module):
         return Decoded(decoded.logits, decoded.attention, decoded.deep, decoded.features, refined)
 
     def _check_clicks(self, clicks: Tensor, targets: Tensor, logits: Tensor) -> None:
-        if self.clicks is None:
+        if self.clicks is None and clicks.dim() == 3 and clicks.shape[1] > 0:
             raise InputError("clicks", "clicks", "none, as the network was built without them")
         for name, value, last in (("clicks", clicks, 3), ("click_targets", targets, logits.shape[1])):
             expected = (logits.shape[0], clicks.shape[1] if clicks.dim() == 3 else 0, last)
