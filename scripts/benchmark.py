@@ -74,6 +74,14 @@ REPORTS = (
     "extensive on FLAIR and reaches far beyond the enhancing part. Mass effect is moderate. There are no further "
     "lesions. The appearance is that of a glioma of high grade.",
 )
+
+
+def changed_reports() -> list[str]:
+    """Another report, then this one as a person edits it: each time with another sentence left out."""
+    sentences = REPORTS[1].split(". ")
+    return [REPORTS[1]] + [". ".join(sentences[:n] + sentences[n + 1 :]) for n in (1, 3, 5)]
+
+
 NOTES = (
     "A first answer counts from four NIfTI files to the label map on disk. A re-prompt counts to the label map in "
     "memory, since a server sends it; what writing it would add is in the column beside it.",
@@ -218,8 +226,8 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
     results = []
 
     def prompt(**prompts: object) -> tuple[np.ndarray, np.ndarray]:
-        results.append(segmenter.segment(**prompts))
-        return results[-1].label, results[-1].affine
+        results[:] = [segmenter.segment(**prompts)]  # one answer at a time, as a viewer keeps it
+        return results[0].label, results[0].affine
 
     def first() -> tuple[np.ndarray, np.ndarray]:
         segmenter.set_case(**files)
@@ -227,8 +235,8 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
 
     def take(name: str, answer: Answer) -> dict:
         row = meter.take(name, answer)
-        stages = {f"{stage}_seconds": seconds for stage, seconds in results[-1].seconds.items()}
-        return row | {"report_used": results[-1].report_used, **stages}
+        stages = {f"{stage}_seconds": seconds for stage, seconds in results[0].seconds.items()}
+        return row | {"report_used": results[0].report_used, **stages}
 
     if task["warm_up"]:
         segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
@@ -237,9 +245,10 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
     rows = [take(WITH_REPORT if report else FIRST, first)]
     rows[0]["clip_share"] = (rows[0]["slices_seconds"] + rows[0]["report_seconds"]) / rows[0]["seconds"]
     if not report:
-        clicks = {"WT": [_voxel_to_click(results[-1].label, files["t1ce"])]}
+        clicks = {"WT": [_voxel_to_click(results[0].label, files["t1ce"])]}
         rows.append(take(ADDED, lambda: prompt(report=REPORTS[0])))
-        rows.append(take(CHANGED, lambda: prompt(report=REPORTS[1])))
+        for report in changed_reports():
+            rows.append(take(CHANGED, lambda report=report: prompt(report=report)))
         rows.append(take(CLICK, lambda: prompt(clicks=clicks)))
     return rows
 

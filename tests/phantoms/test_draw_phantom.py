@@ -127,3 +127,16 @@ def test_a_cohort_has_the_sizes_and_kinds_of_brats():
         side = read_findings(phantom.report)["side"]
         assert side in (None, phantom.findings.side), (side, phantom.findings.side, phantom.report)
     assert len({p.report for p in cohort}) == len(cohort)
+
+
+def test_the_number_of_threads_does_not_change_a_patient():
+    threads = torch.get_num_threads()
+    drawn = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            drawn.append(draw_phantom((4, 2)))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(drawn[0].image, drawn[1].image)

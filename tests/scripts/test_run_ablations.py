@@ -294,7 +294,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(ablate, capsys, tmp_path
     folder = tmp_path / "out" / "full" / "seed0"
     (folder / "report_true" / "metrics.csv").unlink()
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # the weakest lock: only an exclusive one clashes with it
         assert ablate("--only", "full", "--seeds", "0") == (1, [])
     assert "full, seed 0: another process is at it" in capsys.readouterr().err
 

@@ -65,3 +65,20 @@ def test_regions_have_three_different_unit_embeddings(tiny_clip):
     assert regions.shape == (3, tiny_clip.embed_dim)
     torch.testing.assert_close(regions.norm(dim=1), torch.ones(3))
     assert torch.pdist(regions).min() > 1e-3
+
+
+def test_a_sentence_that_is_known_is_not_encoded_again(tiny_clip, monkeypatch):
+    encoded, encode = [], tiny_clip.encode_texts
+    monkeypatch.setattr(tiny_clip, "encode_texts", lambda texts: encoded.extend(texts) or encode(texts))
+    known = {}
+    encode_report("A lesion on the left. No necrosis.", tiny_clip, known)
+    changed = encode_report("No necrosis. A lesion on the right.", tiny_clip, known)
+    assert encoded == ["A lesion on the left.", "No necrosis.", "A lesion on the right."]
+    torch.testing.assert_close(changed, encode_report("No necrosis. A lesion on the right.", tiny_clip))
+
+
+def test_what_is_known_stays_bounded_and_the_oldest_goes(tiny_clip, monkeypatch):
+    monkeypatch.setattr("brats_clip.semantics.report_encoder.KNOWN_SENTENCES", 2)
+    known = {}
+    tokens = encode_report("One. Two. Three.", tiny_clip, known)
+    assert len(tokens) == 3 and list(known) == ["Two.", "Three."]

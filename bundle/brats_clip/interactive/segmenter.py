@@ -26,6 +26,7 @@ from ..networks import Decoded
 from ..reports import Consistency, compare_with_image
 from ..semantics import encode_report
 from ..transforms import clean_label, click_tensors, obey_clicks
+from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .encoded_case import EncodedCase
 from .grid import find_placement, place
@@ -84,6 +85,8 @@ class Segmenter:
             config["device"] = torch.device(device)
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
         self.device: torch.device = config.get_parsed_content("device")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._amp: bool = config.get_parsed_content("amp")
         self._clip = config.get_parsed_content("clip")
         self._network = config.get_parsed_content("network").eval()
@@ -97,6 +100,7 @@ class Segmenter:
         self._screen_reports = config.get_parsed_content("screen_reports")
         self._inferer = BrainInferer()
         self._cache = CaseCache(cache_bytes)
+        self._sentences: dict[str, torch.Tensor] = {}
         self._sources: dict[str, tuple[str, dict]] = {}
         self._current = threading.local()
 
@@ -269,7 +273,7 @@ class Segmenter:
             started = time.perf_counter()
             tokens = None
             if text:
-                tokens = encode_report(text, self._clip).unsqueeze(0).to(self.device)
+                tokens = encode_report(text, self._clip, self._sentences).unsqueeze(0).to(self.device)
             spent["report"] = time.perf_counter() - started
             with self._precision():
                 decoded = self._network.decode(encoded.features, tokens)

@@ -54,11 +54,11 @@ class ResidualBlock(nn.Module):
         self.attention = ChannelSpatialAttention(channels) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)))
+        y = F.leaky_relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
         if self.attention is not None:
             y = self.attention(y)
-        return F.leaky_relu(y + x)
+        return F.leaky_relu(y.add_(x), inplace=True)
 
 
 class EncoderLevel(nn.Module):
@@ -71,7 +71,7 @@ class EncoderLevel(nn.Module):
         self.blocks = nn.Sequential(*[ResidualBlock(out_channels, attention) for _ in range(blocks)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(F.leaky_relu(self.norm(self.down(x))))
+        return self.blocks(F.leaky_relu(self.norm(self.down(x)), inplace=True))
 
 
 class DecoderLevel(nn.Module):
@@ -103,7 +103,7 @@ class DecoderLevel(nn.Module):
         """Decode ``x`` ``(N, C, D, H, W)`` and ``skip`` ``(N, C', 2D, 2H, 2W)`` into ``(N, C', 2D, 2H, 2W)``."""
         if self.gate is not None:
             skip = self.gate(skip, x)
-        x = self.block(skip + self.up(x))
+        x = self.block(self.up(x).add_(skip))
         if self.guidance is not None:
             x = self.guidance(x, memory, memory_mask, extent)
         return x

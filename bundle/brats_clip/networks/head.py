@@ -53,9 +53,9 @@ class RegionHead(nn.Module):
             logits ``(N, regions, D, H, W)`` and attention maps as logits ``(N, regions, D/2, H/2, W/2)``, the latter
             without channels if there is no semantic attention. Both ``float32``.
         """
-        hidden = self.features(x) + detail
+        hidden = self.features(x).add_(detail)
         attention = torch.zeros([x.shape[0], 0, x.shape[2], x.shape[3], x.shape[4]], device=x.device)
         if self.semantic_attention is not None:
             attention, refinement = self.semantic_attention(x)
-            hidden = hidden + refinement
-        return shuffle(self.logits(F.leaky_relu(hidden))).float(), attention
+            hidden = hidden.add_(refinement)
+        return shuffle(self.logits(F.leaky_relu(hidden, inplace=True))).float(), attention

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 Shape = tuple[int, int, int]
+
+
+def on_one_thread(function: Callable) -> Callable:
+    """Run ``function`` on one torch thread: how work is shared out decides the last bits of a sum or an exponential."""
+
+    @wraps(function)
+    def run(*args, **kwargs):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
 
 
 class Randomness:

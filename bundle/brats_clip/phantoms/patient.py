@@ -11,7 +11,7 @@ import torch
 from ..reports import Findings, describe_mask, write_report
 from .anatomy import draw_warp, sample_anatomy
 from .appearance import paint
-from .fields import Randomness
+from .fields import Randomness, on_one_thread
 from .tumour import TumourPlan, draw_tumour, plan_tumour, push
 
 # RAS, 1 mm, the canvas' corner at the origin: real positions are not known for BraTS cases either.
@@ -40,6 +40,7 @@ class Phantom:
     affine: np.ndarray
 
 
+@on_one_thread
 def draw_phantom(seed: int | Sequence[int]) -> Phantom:
     """Draw the patient that belongs to ``seed``; equal seeds give equal patients, whatever was drawn before."""
     random = Randomness(seed)

@@ -34,6 +34,8 @@ REGION_PROMPTS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+KNOWN_SENTENCES = 4096
+
 # A long sentence is divided after a clause, else after a word, else anywhere.
 _BOUNDARIES = (r"(?<=[;:,])\s+", r"\s+")
 
@@ -68,13 +70,27 @@ def _pack(text: str, fits: Callable[[str], bool], boundaries: list[str]) -> list
     return [*pieces, open_piece]
 
 
-def encode_report(text: str, clip: ClipEncoder) -> torch.Tensor:
+def encode_report(text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
     """Encode a report as ``(R, E)`` of unit norm: a token per sentence, in order.
 
     A sentence beyond the CLIP's context becomes several tokens; nothing is truncated. ``""`` gives ``(0, E)``.
+
+    Args:
+        text: the report.
+        clip: whose text encoder reads it.
+        known: sentences that were encoded before, so that a changed word costs one sentence; new ones are added, and
+            beyond ``KNOWN_SENTENCES`` the oldest are dropped. For one CLIP; several threads may share it.
     """
-    sentences = split_sentences(text)
-    return clip.encode_texts([piece for sentence in sentences for piece in split_to_fit(sentence, clip.fits)])
+    pieces = [piece for sentence in split_sentences(text) for piece in split_to_fit(sentence, clip.fits)]
+    if known is None or not pieces:
+        return clip.encode_texts(pieces)
+    tokens = {piece: known.get(piece) for piece in pieces}
+    new = [piece for piece, token in tokens.items() if token is None]
+    tokens.update(zip(new, clip.encode_texts(new), strict=True))
+    known.update((piece, tokens[piece]) for piece in new)
+    for piece in list(known)[: max(len(known) - KNOWN_SENTENCES, 0)]:
+        known.pop(piece, None)
+    return torch.stack([tokens[piece] for piece in pieces])
 
 
 def pad_reports(reports: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
