@@ -1,0 +1,86 @@
+"""A process of its own that measures cases: ``python -m lib.active.worker '{"checkpoint": ..., ...}'``.
+
+Reads a case per line from standard input and answers with a line each, JSON both ways. It is nice, computes in one
+thread, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+NICENESS = 10
+
+
+def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> int:
+    """Measure what is asked for until there is nothing more; returns the exit code.
+
+    Args:
+        setup: ``bundle``, ``checkpoint`` and ``device`` of the segmenter, None for its defaults, and ``version``.
+        requests: ``{"case_id", "files", "report"}`` as JSON.
+        answers: gets ``{"ready": true}`` first, then ``{"scores": ...}`` or ``{"error": ...}`` for each request; only
+            ``{"fatal": ...}`` if there is no segmenter to be had. No sentence holds a path or a report.
+    """
+    import torch
+
+    from brats_clip import Segmenter
+    from lib.active.measure import measure
+
+    def answer(content: dict) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    torch.set_num_threads(1)
+    try:
+        segmenter = Segmenter(setup["bundle"], setup["checkpoint"], setup["device"], cache_bytes=0)
+    except Exception as reason:
+        answer({"fatal": sentence(reason)})
+        return 2
+    answer({"ready": True})
+    for line in requests:
+        case = json.loads(line)
+        try:
+            scores = measure(segmenter, case["case_id"], case["files"], case["report"], setup["version"])
+            answer({"scores": scores.to_dict()})
+        except Exception as reason:  # whatever is wrong with this case, the next may be sound
+            answer({"error": sentence(reason)})
+    return 0
+
+
+def sentence(reason: Exception) -> str:
+    """What went wrong, without the name of a file: folders can be named after patients."""
+    if isinstance(getattr(reason, "sentence", None), str):  # a ClientError's
+        return reason.sentence
+    found, expected = getattr(reason, "found", None), getattr(reason, "expected", None)
+    if found and "/" not in f"{found}{expected}":
+        return f"found {found}; expected {expected}"
+    return type(reason).__name__
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have Linux kill this process when the parent dies, even while it is stopped; elsewhere the pipe tells."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            sys.exit(1)
+
+
+def main() -> int:
+    """Run the worker."""
+    setup = json.loads(sys.argv[1])
+    _end_with_parent(setup["parent"])
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return serve(setup, sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

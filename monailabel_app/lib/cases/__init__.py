@@ -1,0 +1,1 @@
+"""Cases: where they come from, and how their sequences come to lie on one grid."""

@@ -1,0 +1,277 @@
+"""MONAI Label's view of the cases and their labels: one image per patient."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monailabel.interfaces.datastore import Datastore
+
+from brats_clip.errors import BratsClipError
+
+from .cases.case import Case, CaseSource
+from .dataset_archive import write_archive
+from .datastore_notes import DatastoreNotes
+from .durable import durable_write
+from .errors import ClientError, NotFound, Refused
+from .image_upload import add_case
+from .labels.drawing import Drawing
+from .labels.grid import Grid
+from .labels.store import LabelStore
+from .labels.submission import Library, StoredLabel, Submissions
+from .labels.validation import MAX_BYTES
+from .labels.version import ENDING, FINAL, TAGS, Version
+from .settings import Workspace
+
+logger = logging.getLogger(__name__)
+_IMAGES, _LABELS, _ITSELF = "images", "labels", "datastore"
+
+
+class CaseDatastore(Datastore):
+    """Cases of a source with their labels.
+
+    The id of an image is the case's id, or that of any of its sequences; lists hold case ids, so that a patient comes
+    once. The id of a label is that of its case; asked for by the id of a sequence, it comes on that sequence's grid.
+    Safe to use from several threads.
+
+    Args:
+        source: where cases come from.
+        labels: where labels are kept.
+        workspace: for notes and caches.
+        library: where images are found, on one grid.
+        studies: folder that takes uploaded cases; None takes none.
+        max_upload_bytes: largest label file.
+        read_dicom_seg: as in ``validate``.
+        on_stored: as in ``Submissions``; may be set later.
+    """
+
+    def __init__(
+        self,
+        source: CaseSource,
+        labels: LabelStore,
+        workspace: Workspace,
+        library: Library,
+        studies: Path | None = None,
+        max_upload_bytes: int = MAX_BYTES,
+        read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
+        on_stored: Callable[[Case, nib.Nifti1Image, Version], object] | None = None,
+    ) -> None:
+        self.source, self.labels, self.workspace, self.library = source, labels, workspace, library
+        self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, on_stored)
+        self._studies = studies
+        self._notes = DatastoreNotes(workspace.state / "info.json")
+        self._taking = threading.Lock()
+        if labels.found():  # it may take a while to check them; meanwhile they are not used
+            threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
+
+    def name(self) -> str:
+        """What people call the datastore."""
+        return self._notes.get(_ITSELF, _ITSELF).get("name", "BraTS cases")
+
+    def set_name(self, name: str) -> None:
+        """Call it so."""
+        self._notes.update(_ITSELF, _ITSELF, {"name": str(name)[:100]})
+
+    def description(self) -> str:
+        """What it holds."""
+        return self._notes.get(_ITSELF, _ITSELF).get("description", "One image per patient, of up to four sequences")
+
+    def set_description(self, description: str) -> None:
+        """Describe it so."""
+        self._notes.update(_ITSELF, _ITSELF, {"description": str(description)[:1000]})
+
+    def list_images(self) -> list[str]:
+        """Ids of all cases."""
+        return sorted(self.source.cases())
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of the native file of the sequence that ``image_id`` shows."""
+        return str(self.library.image_file(image_id))
+
+    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
+        """Content of that file."""
+        return io.BytesIO(self.library.image_file(image_id).read_bytes())
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
+        case, sequence = self.source.resolve(image_id)
+        shown = case.images[sequence]
+        return {
+            **case.info,
+            "name": f"{shown.image_id}{ENDING}",
+            "case": case.case_id,
+            "patient": case.patient,
+            "image": shown.image_id,
+            "sequence": sequence,
+            "reference": case.reference,
+            "sequences": {
+                s: {"image": image.image_id, "name": image.name, "reason": image.reason}
+                for s, image in case.images.items()
+            },
+            "missing": list(case.missing),
+            "left_out": [{"image": i.image_id, "name": i.name, "reason": i.reason} for i in case.left_out],
+            "labels": {tag: v.number for tag in TAGS if (v := self.labels.current(case.case_id, tag))},
+            **self._notes.get(_IMAGES, case.case_id),
+        }
+
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Note something about a case."""
+        self._notes.update(_IMAGES, self._case(image_id).case_id, info)
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Cases that have a label with this tag (``final`` if none is given), whatever ``labels`` it holds."""
+        return sorted(set(self.source.cases()) & set(self.labels.labelled(_tag(label_tag))))
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """The other cases."""
+        return sorted(set(self.source.cases()) - set(self.labels.labelled(_tag(label_tag))))
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Label id by tag."""
+        case_id = self._case(image_id).case_id
+        return {tag: case_id for tag in TAGS if self.labels.current(case_id, tag)}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """Label id; "" if there is none."""
+        return self.get_labels_by_image_id(image_id).get(_tag(tag), "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of the label, on the grid of the sequence that ``label_id`` shows."""
+        case, sequence = self.source.resolve(label_id)
+        version = self._version(case, label_tag)
+        if sequence == case.reference:
+            return str(self.labels.current_path(case.case_id, version.tag))
+        path = self.workspace.cache / "labels" / f"{case.case_id}-{version.number:04d}-{sequence}{ENDING}"
+        if not path.exists():
+            label = np.asarray(nib.load(version.path).dataobj)
+            with durable_write(path) as draft:
+                nib.save(self.library.aligned(case).label_on(sequence, label), draft)
+        return str(path)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
+        """Content of that file."""
+        return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """Who saved it and when, with which model, its volumes, and what was noted."""
+        case = self._case(label_id)
+        version = self._version(case, label_tag)
+        notes = self._notes.get(_LABELS, f"{case.case_id}/{version.number}")
+        return {"name": f"{case.case_id}{ENDING}", "version": version.number, **version.record, **notes}
+
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
+        """Note something about the label as it is now; a later one starts without."""
+        case = self._case(label_id)
+        self._notes.update(_LABELS, f"{case.case_id}/{self._version(case, label_tag).number}", info)
+
+    def store_label(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any] | None) -> StoredLabel:
+        """Check and store a label; ``save_label`` with all that there is to tell about it.
+
+        Raises:
+            NotFound: for an unknown id.
+            Refused, TooLarge: for a label that cannot be used; the one before stays.
+        """
+        return self.submissions.submit(image_id, Path(path), _tag(tag), params or {})
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Check and store a label; returns the id of its case."""
+        return self.store_label(image_id, Path(label_filename), label_tag, label_info).case.case_id
+
+    def remove_label(self, label_id: str, label_tag: str, user: str = "") -> None:
+        """Take a label out of use and note who did; its versions stay."""
+        self.labels.remove(self._case(label_id).case_id, _tag(label_tag), {"who": user[:100] or "unknown"})
+
+    def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
+        """Put an uploaded 4D file among the studies; returns the id of its case."""
+        case_id = add_case(self.source, self._studies, image_id, Path(image_filename))
+        if image_info:
+            self.update_image_info(case_id, image_info)
+        return case_id
+
+    def remove_image(self, image_id: str) -> None:
+        """Refused: images are not deleted through the web."""
+        self._case(image_id)
+        raise Refused(
+            "Images are not removed through the web. Take the case out of the studies folder, or delete the study on "
+            "the DICOM server; its labels are kept."
+        )
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """An entry for each case with a final label: files on the reference grid, label, report, patient.
+
+        Labels are named by their version, which no later save changes. A case that cannot be read is left out, and
+        the log says so.
+        """
+        entries = []
+        for case_id in self.get_labeled_images():
+            try:
+                case = self._case(case_id)
+                files = {sequence: str(path) for sequence, path in self.library.aligned(case).files.items()}
+                label, report = str(self._version(case, FINAL).path), self.source.report(case)
+            except (ClientError, BratsClipError) as error:
+                logger.warning("case %s is left out of the datalist: %s", case_id, error)
+                continue
+            entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
+            entries.append({**entry, "image": files[case.reference]})
+        return entries
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """ZIP file of the labelled cases."""
+        entries = self.datalist()[: limit_cases if limit_cases and limit_cases > 0 else None]
+        if not entries:
+            raise NotFound("No case has a final label yet, so there is nothing to download.")
+        records = {entry["case"]: self.get_label_info(entry["case"], FINAL) for entry in entries}
+        return str(write_archive(self.workspace.cache / "archives", entries, records))
+
+    def refresh(self) -> None:
+        """Look for cases again, and for labels that people put on the disk by hand."""
+        self.source.refresh()
+        self._take_found()
+
+    def status(self) -> dict[str, Any]:
+        """How many cases there are, how many have labels, and which label files are not used."""
+        tags = {tag: len(self.get_labeled_images(tag)) for tag in TAGS}
+        return {
+            "total": len(self.source.cases()),
+            "completed": tags[FINAL],
+            "label_tags": {tag: count for tag, count in tags.items() if count},
+            "problems": self.labels.problems(),
+        }
+
+    def json(self) -> dict[str, Any]:
+        """All cases with what is known about them and their labels."""
+        objects = {}
+        for case_id in self.list_images():
+            labels = {tag: self.get_label_info(case_id, tag) for tag in self.get_labels_by_image_id(case_id)}
+            objects[case_id] = {
+                "image": {"ext": ENDING, "info": self.get_image_info(case_id)},
+                "labels": {tag: {"ext": ENDING, "info": info} for tag, info in labels.items()},
+            }
+        return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _take_found(self) -> None:
+        with self._taking:
+            for version in self.labels.take_found(self.submissions.check_found):
+                logger.info("label of case %s found on disk, stored as %s", version.case_id, version.number)
+
+    def _case(self, image_id: str) -> Case:
+        return self.source.resolve(image_id)[0]
+
+    def _version(self, case: Case, tag: str) -> Version:
+        version = self.labels.current(case.case_id, _tag(tag))
+        if version is None:
+            raise NotFound(f"Case {case.case_id} has no label with the tag {_tag(tag)!r}.")
+        return version
+
+
+def _tag(tag: str | None) -> str:
+    tag = str(getattr(tag, "value", tag) or FINAL)
+    if tag not in TAGS:
+        raise Refused(f"The tag of a label is {' or '.join(TAGS)}; found {tag[:64]!r}.")
+    return tag

@@ -1,0 +1,1 @@
+"""Studies on a DICOMweb server: their series told apart, fetched, converted; segmentations written and read."""

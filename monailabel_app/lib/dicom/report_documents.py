@@ -1,0 +1,119 @@
+"""Radiology reports as DICOM documents: structured reports and encapsulated text."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+STRUCTURED_REPORTS = (
+    BASIC_TEXT_SR,
+    "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
+    "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
+    "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
+)
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
+TEXT_TYPES = ("text/plain", "text/xml", "application/xml", "text/html")
+
+_REPORT, _FINDINGS, _FINDING = ("18748-4", "LN", "Diagnostic imaging report"), ("121070", "DCM"), ("121071", "DCM")
+
+
+def read_text(document: Dataset) -> str:
+    """The text of a structured report, item after item, or of an encapsulated text; "" if it is neither."""
+    if document.get("SOPClassUID") in STRUCTURED_REPORTS:
+        return "\n".join(_texts(document.get("ContentSequence") or ()))
+    if str(document.get("MIMETypeOfEncapsulatedDocument", "")).strip().lower() in TEXT_TYPES:
+        return _plain(document)
+    return ""
+
+
+def newest(documents: Iterable[Dataset]) -> str:
+    """The text of the document that was verified, completed and written last; "" if there is none."""
+
+    def order(document: Dataset) -> tuple[bool, bool, str, str]:
+        verified = document.get("VerificationFlag") == "VERIFIED"
+        complete = document.get("CompletionFlag", "COMPLETE") == "COMPLETE"
+        return verified, complete, str(document.get("ContentDate", "")), str(document.get("ContentTime", ""))
+
+    texts = (read_text(document) for document in sorted(documents, key=order, reverse=True))
+    return next((text for text in texts if text.strip()), "")
+
+
+def basic_text_sr(text: str, common: Dataset, sop_uid: str) -> Dataset:
+    """Make a Basic Text SR with one TEXT item per line.
+
+    Args:
+        text: the report.
+        common: patient, study and series attributes.
+        sop_uid: of the new instance.
+    """
+    ds = Dataset()
+    ds.update(common)
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = BASIC_TEXT_SR, sop_uid, "SR"
+    ds.SeriesDescription, ds.InstanceNumber = "Report", 1
+    ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
+    ds.PerformedProcedureCodeSequence, ds.ReferencedPerformedProcedureStepSequence = Items(), Items()
+    ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    ds.ConceptNameCodeSequence = Items([_code(*_REPORT)])
+    section = Dataset()
+    section.RelationshipType, section.ValueType, section.ContinuityOfContent = "CONTAINS", "CONTAINER", "SEPARATE"
+    section.ConceptNameCodeSequence = Items([_code(*_FINDINGS, "Findings")])
+    items = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        item = Dataset()
+        item.RelationshipType, item.ValueType, item.TextValue = "CONTAINS", "TEXT", line
+        item.ConceptNameCodeSequence = Items([_code(*_FINDING, "Finding")])
+        items.append(item)
+    section.ContentSequence = Items(items)
+    ds.ContentSequence = Items([section])
+    return ds
+
+
+def encapsulated_text(text: str, common: Dataset, sop_uid: str) -> Dataset:
+    """Wrap plain text the way some report systems do: an encapsulated document of type text/plain.
+
+    Args:
+        text: the report.
+        common: patient, study and series attributes.
+        sop_uid: of the new instance.
+    """
+    ds = Dataset()
+    ds.update(common)
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = ENCAPSULATED_PDF, sop_uid, "DOC"
+    ds.SeriesDescription, ds.InstanceNumber = "Report", 1
+    ds.ConversionType, ds.BurnedInAnnotation, ds.DocumentTitle = "WSD", "NO", "Report"
+    ds.ConceptNameCodeSequence = Items([_code(*_REPORT)])
+    ds.MIMETypeOfEncapsulatedDocument = "text/plain"
+    data = text.encode("utf-8")
+    ds.EncapsulatedDocumentLength = len(data)
+    ds.EncapsulatedDocument = data + b"\n" * (len(data) % 2)
+    return ds
+
+
+def _texts(items: Iterable[Dataset]) -> Iterable[str]:
+    for item in items:
+        if item.get("ValueType") == "TEXT" and str(item.get("TextValue", "")).strip():
+            yield str(item.TextValue).strip()
+        yield from _texts(item.get("ContentSequence") or ())
+
+
+def _plain(document: Dataset) -> str:
+    data = bytes(document.get("EncapsulatedDocument") or b"")
+    data = data[: int(document.get("EncapsulatedDocumentLength") or len(data))]
+    text = data.rstrip(b"\0").decode("utf-8-sig", errors="replace")
+    if document.MIMETypeOfEncapsulatedDocument.strip().lower() != "text/plain":
+        text = re.sub(r"(?s)<(style|script)\b.*?</\1>|<!--.*?-->|<\?.*?\?>", " ", text)
+        text = re.sub(r"<[^>]+>", "\n", text)
+        text = html.unescape(text)
+    return "\n".join(filter(None, map(str.strip, text.splitlines())))
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return code

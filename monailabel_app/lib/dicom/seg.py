@@ -1,0 +1,207 @@
+"""Segmentations as DICOM SEG: written beside the series they belong to, and read back voxel by voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from ..errors import Refused
+from .client import Client, reaching
+from .geometry import SliceStack, stack_slices
+from .seg_labels import SEGMENTS, Segment, segment_for
+
+__all__ = ["SEGMENTS", "Segment", "find_segs", "read_seg", "store", "write_seg"]
+
+SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+SERIES_NUMBER = 300
+MANUFACTURER, MODEL = "brats-clip", "MONAI Label app"
+OFF_GRID = 0.1  # voxels
+
+
+def write_seg(
+    label: np.ndarray,
+    affine: np.ndarray,
+    source_files: Iterable[Path],
+    segments: Sequence[Segment] = SEGMENTS,
+    algorithm: str = "brats_clip",
+    version: str = "1",
+    algorithm_type: str = "SEMIAUTOMATIC",
+    series_description: str = "Brain tumour segmentation",
+) -> Dataset:
+    """Write a label map as a DICOM SEG with one binary segment per label that occurs.
+
+    The standard wants segments numbered 1, 2, 3 and so on, so an absent label leaves no gap in the numbers: names,
+    codes and descriptions say what a segment is, not its number.
+
+    Args:
+        label: integers ``(X, Y, Z)``; 0 is background, the others are values of ``segments``.
+        affine: voxel to RAS mm; the grid of the series, as its NIfTI file has it. Axes may be flipped or swapped.
+        source_files: the instances of that series.
+        segments: what the values mean.
+        algorithm: name of what made the label map.
+        version: of the algorithm or its weights.
+        algorithm_type: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
+        series_description: shown in lists of series.
+
+    Raises:
+        Refused: if the label map is empty, has unknown values, or lies on another grid.
+    """
+    label = np.asarray(label)
+    known = {segment.value: segment for segment in segments}
+    values = [int(value) for value in np.unique(label) if value != 0]
+    if not values:
+        raise Refused("Label: found no labelled voxel; expected at least one, since a DICOM SEG cannot be empty.")
+    if unknown := [value for value in values if value not in known]:
+        raise Refused(f"Label: found the values {unknown}; expected {sorted(known)}.")
+    stack = stack_slices(source_files)
+    planes = _to_slices(label, affine, stack).transpose(2, 1, 0)
+    identification = highdicom.AlgorithmIdentificationSequence(
+        name=algorithm[:64],
+        version=version[:64],
+        family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+    )
+    present = [known[value] for value in values]
+    by = None if algorithm_type == "MANUAL" else identification
+    descriptions = [segment.describe(number, algorithm_type, by) for number, segment in enumerate(present, 1)]
+    seg = highdicom.seg.Segmentation(
+        source_images=[dcmread(path, stop_before_pixels=True) for path in stack.files],
+        pixel_array=np.stack([planes == segment.value for segment in present], axis=-1).astype(np.uint8),
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=generate_uid(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL,
+        software_versions=version[:64],
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description=series_description[:64],
+        series_description=series_description[:64],
+    )
+    return seg
+
+
+def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, dict[str, int]]:
+    """Read a DICOM SEG onto a grid.
+
+    Args:
+        dataset: binary segments whose frames lie on slices of the grid.
+        affine: of the grid, voxel to RAS mm.
+        shape: of the grid.
+
+    Returns:
+        The label map, uint8, and the value of each name that occurs.
+
+    Raises:
+        Refused: if it is no binary SEG, a segment's meaning is not known, or a frame lies off the grid.
+    """
+    if dataset.get("SOPClassUID") != SEG_STORAGE or dataset.get("SegmentationType") != "BINARY":
+        raise Refused("DICOM SEG: found another object or fractional segments; expected binary segments.")
+    segments: dict[int, Segment] = {}
+    for item in dataset.SegmentSequence:
+        segment = segment_for(item)
+        if segment is None:
+            names = ", ".join(s.name for s in SEGMENTS)
+            raise Refused(f"DICOM SEG: found a segment {str(item.SegmentLabel)[:64]!r}; expected {names}.")
+        segments[int(item.SegmentNumber)] = segment
+    frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    label = np.zeros(shape, np.uint8)
+    to_voxel = np.linalg.inv(affine)
+    order = {segment.value: rank for rank, segment in enumerate(SEGMENTS)}
+    groups = [(segments[_number(group)], group, frame) for group, frame in _frames(dataset, frames)]
+    for segment, group, frame in sorted(groups, key=lambda item: order[item[0].value]):
+        rows, columns = np.nonzero(frame)
+        if not len(rows):
+            continue
+        points = np.stack([columns, rows, np.zeros_like(rows), np.ones_like(rows)])
+        voxels = (to_voxel @ _frame_affine(dataset, group) @ points)[:3]
+        index = np.rint(voxels).astype(int)
+        inside = (index >= 0).all() and (index < np.reshape(shape, (3, 1))).all()
+        if not inside or np.abs(voxels - index).max() > OFF_GRID:
+            raise Refused("DICOM SEG: found a frame off the image's grid; expected frames on its slices.")
+        label[tuple(index)] = segment.value
+    return label, {segment.name: segment.value for segment in segments.values()}
+
+
+def store(client: Client, dataset: Dataset) -> None:
+    """Store by STOW-RS.
+
+    Raises:
+        Unreachable: if the server does not answer.
+        Refused: if it does not take the instance.
+    """
+    with reaching(client.base_url):
+        answer = client.store_instances([dataset])
+    if failed := answer.get("FailedSOPSequence"):
+        raise Refused(
+            f"The DICOMweb server did not store it: failure reason {failed[0].get('FailureReason', 'unknown')}."
+        )
+
+
+def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
+    """All SEGs of a study, the newest last.
+
+    Args:
+        study: StudyInstanceUID.
+        series: only those that refer to this series; "" for all.
+
+    Raises:
+        Unreachable: if the server does not answer.
+    """
+    with reaching(client.base_url):
+        listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
+        found = [ds for item in listed for ds in client.retrieve_series(study, item["0020000E"]["Value"][0])]
+    if series:
+        found = [ds for ds in found if series in _referenced(ds)]
+    return sorted(found, key=lambda ds: (str(ds.get("ContentDate", "")), str(ds.get("ContentTime", ""))))
+
+
+def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.ndarray:
+    """``label`` with the axes of the series: column, row, slice."""
+    turn = np.linalg.inv(affine) @ stack.affine  # column, row, slice -> label voxel
+    whole = np.rint(turn)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in stack.shape], (1,), indexing="ij")).reshape(4, -1)
+    axes = np.abs(whole[:3, :3]).argmax(axis=0)
+    fits = sorted(axes) == [0, 1, 2] and (np.abs(whole[:3, :3]).sum(axis=0) == 1).all()
+    fits = fits and np.abs((turn - whole) @ corners).max() <= OFF_GRID
+    if fits:
+        ends = (whole @ corners)[:3]
+        fits = (ends.min(axis=1) == 0).all() and (ends.max(axis=1) == np.subtract(label.shape, 1)).all()
+    if not fits:
+        size = " x ".join(map(str, label.shape))
+        raise Refused(f"Label: found a grid of {size} voxels that is not the series' own; expected the series' grid.")
+    turned = label.transpose(axes)
+    return turned[tuple(slice(None, None, int(whole[axes[a], a])) for a in range(3))]
+
+
+def _frames(dataset: Dataset, frames: np.ndarray):
+    return zip(dataset.PerFrameFunctionalGroupsSequence, frames, strict=True)
+
+
+def _number(group: Dataset) -> int:
+    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _frame_affine(dataset: Dataset, group: Dataset) -> np.ndarray:
+    """(column, row, 0) of a frame to RAS mm."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    across = (shared if "PlaneOrientationSequence" in shared else group).PlaneOrientationSequence[0]
+    measures = (shared if "PixelMeasuresSequence" in shared else group).PixelMeasuresSequence[0]
+    cosines = np.asarray(across.ImageOrientationPatient, float)
+    affine = np.eye(4)
+    affine[:3, 0] = cosines[:3] * float(measures.PixelSpacing[1])
+    affine[:3, 1] = cosines[3:] * float(measures.PixelSpacing[0])
+    affine[:3, 3] = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _referenced(dataset: Dataset) -> set[str]:
+    return {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}

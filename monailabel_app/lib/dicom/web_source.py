@@ -1,0 +1,273 @@
+"""Cases from a DICOMweb server: a study is a case, its series are told apart by their headers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from ..cases.case import Case
+from ..cases.disk_cache import touch, whole_folder
+from ..cases.keyed_locks import KeyedLocks
+from ..durable import durable_write
+from ..errors import NotFound, Refused, Unreachable
+from ..settings import Settings
+from .client import Client, connect, pages, reaching
+from .convert import to_nifti
+from .image_choice import tell_by_image
+from .report_documents import newest
+from .small_grid import on_small_grid
+from .study_index import STUDY_FIELDS, StudyRecord, is_uid, look_up, signature_of
+
+__all__ = ["DicomWebSource"]
+
+log = logging.getLogger(__name__)
+ASK_AT_ONCE = 4  # studies that are asked about at a time
+LOOK_AGAIN_S = 5.0  # for an id that is not known, the server is asked at most this often
+
+
+class DicomWebSource:
+    """Cases on a DICOMweb server. Safe to use from several threads. Implements ``CaseSource``.
+
+    Args:
+        url: of the DICOMweb service, such as http://127.0.0.1:8042/dicom-web.
+        settings: ``reference`` is used.
+        cache: folder for downloaded and converted series.
+        username, password: for basic authentication, if any.
+        expiry_s: age at which the listing is refreshed, in the background.
+
+    Raises:
+        ClientError: if ``url`` is no address. Nothing is asked of the server yet.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        cache: Path,
+        username: str = "",
+        password: str = "",
+        expiry_s: float = 30.0,
+    ) -> None:
+        self.url, self._settings, self._cache, self._expiry_s = url, settings, Path(cache), expiry_s
+        self._login = (username, password)
+        connect(url, username, password)
+        self._local = threading.local()
+        self._busy, self._refreshing = threading.Lock(), threading.Lock()
+        self._fetching = KeyedLocks()
+        self._records: dict[str, StudyRecord] | None = None
+        self._cases: dict[str, Case] = {}
+        self._looked = self._tried = float("-inf")
+        self._reports: dict[tuple, str] = {}
+
+    @property
+    def client(self) -> Client:
+        """This thread's client."""
+        if not hasattr(self._local, "client"):
+            self._local.client = connect(self.url, *self._login)
+        return self._local.client
+
+    def cases(self) -> dict[str, Case]:
+        """All cases by the SeriesInstanceUID of their reference sequence; waits for the server the first time only.
+
+        Raises:
+            Unreachable: if the server has never answered.
+        """
+        if self._records is None:
+            with self._refreshing:
+                if self._records is None:
+                    self._look()
+        elif time.monotonic() - max(self._looked, self._tried) > self._expiry_s:
+            self._look_in_background()
+        return dict(self._cases)
+
+    def refresh(self) -> None:
+        """Ask the server again; studies that have not changed are not asked for their series.
+
+        Raises:
+            Unreachable: if it does not answer; what was known stays.
+        """
+        with self._refreshing:
+            self._look()
+
+    def resolve(self, image_id: str) -> tuple[Case, str]:
+        """The case and the sequence that a SeriesInstanceUID shows; a StudyInstanceUID shows the reference sequence.
+
+        Raises:
+            NotFound: with the reason if the series was left out.
+            Unreachable: if the server has never answered.
+        """
+        found = self._find(image_id)
+        if found is None and is_uid(str(image_id)) and time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self.refresh()  # it may have arrived since
+            found = self._find(image_id)
+        if found is None:
+            shown = "".join(c if c.isprintable() else "?" for c in str(image_id)[:80])
+            raise NotFound(f"There is no series or study {shown!r} with MR images among {len(self._cases)} studies.")
+        return found
+
+    def native_files(self, case: Case) -> dict[str, Path]:
+        """A NIfTI file per sequence; only the chosen series are fetched, once.
+
+        Raises:
+            NotFound: if the case has gone.
+            Refused: if a series makes no volume.
+            Unreachable: if the server does not answer.
+        """
+        record = self._record(case)
+        with self._fetching(record.uid):
+            return {s: self._nifti(record, image.image_id, image.name) for s, image in case.images.items()}
+
+    def dicom_folder(self, case: Case, sequence: str = "") -> Path:
+        """Folder with the instances of one sequence, the reference if not told otherwise; a SEG refers to them.
+
+        Raises:
+            As ``native_files``.
+        """
+        record, image = self._record(case), case.images[sequence or case.reference]
+        with self._fetching(record.uid):
+            return self._dicom(record, image.image_id, image.name)
+
+    def report(self, case: Case) -> str:
+        """The text of the study's newest structured report or encapsulated text; "" without one.
+
+        Raises:
+            Unreachable: if the server does not answer.
+        """
+        record = self._record(case)
+        if not record.reports:
+            return ""
+        key = (record.uid, *((uid, record.counts[uid]) for uid in record.reports))
+        if key not in self._reports:
+            with reaching(self.url):
+                documents = [ds for uid in record.reports for ds in self.client.retrieve_series(record.uid, uid)]
+            self._reports[key] = newest(documents)
+        return self._reports[key]
+
+    def _find(self, image_id: str) -> tuple[Case, str] | None:
+        cases = self.cases()
+        if image_id in cases:
+            return cases[image_id], cases[image_id].reference
+        for case in cases.values():
+            if case.info["StudyInstanceUID"] == image_id:
+                return case, case.reference
+            for sequence, image in case.images.items():
+                if image.image_id == image_id:
+                    return case, sequence
+            for left in case.left_out:
+                if left.image_id == image_id:
+                    raise NotFound(f"Series {left.name} serves as no sequence: {left.reason}.")
+        return None
+
+    def _record(self, case: Case) -> StudyRecord:
+        self.cases()
+        record = (self._records or {}).get(case.info.get("StudyInstanceUID", ""))
+        if record is None:
+            raise NotFound(f"Case {case.case_id} is no longer on the DICOMweb server.")
+        return record
+
+    def _look_in_background(self) -> None:
+        if not self._refreshing.acquire(blocking=False):
+            return
+
+        def look() -> None:
+            try:
+                self._look()
+            except Exception as problem:
+                log.warning("The list of studies was not refreshed: %s", problem)
+            finally:
+                self._refreshing.release()
+
+        threading.Thread(target=look, name="dicomweb-listing", daemon=True).start()
+
+    def _look(self) -> None:
+        """Ask for all studies; the caller holds ``_refreshing``."""
+        self._tried = time.monotonic()
+        before = self._records or {}
+        with reaching(self.url):
+            items = pages(
+                self.client.search_for_studies,
+                "0020000D",
+                fields=STUDY_FIELDS,
+                search_filters={"ModalitiesInStudy": "MR"},
+            )
+        with ThreadPoolExecutor(ASK_AT_ONCE, thread_name_prefix="dicomweb-study") as pool:
+            records = list(pool.map(lambda item: self._look_at(item, before), items))
+        known = {record.uid: record for record in records if record is not None}
+        cases = (record.case(self._settings.reference) for record in known.values())
+        self._cases = {case.case_id: case for case in cases if case is not None}
+        self._records, self._looked = known, time.monotonic()
+
+    def _look_at(self, item: dict, before: dict[str, StudyRecord]) -> StudyRecord | None:
+        """One study; one that cannot be read must not hide the others."""
+        uid = str(item["0020000D"]["Value"][0])
+        old, signature = before.get(uid), signature_of(item)
+        if old is not None and signature is not None and old.signature == signature:
+            return old
+        try:
+            record = look_up(self.client, item, old)
+            return self._settle(record) if record.choice.needs_image else record
+        except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
+            log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)
+            return old
+        except (requests.RequestException, KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
+            log.warning("Study %s was left out: its listing cannot be read (%s)", uid, type(problem).__name__)
+            return None
+
+    def _settle(self, record: StudyRecord) -> StudyRecord:
+        """Look at the images of series that headers do not tell apart; the answers are kept."""
+        answers: dict[str, str] = {}
+        for question in record.choice.questions:
+            kept = self._cache / record.uid / f"answer-{'-'.join(question.sequences)}.json"
+            asked = {uid: record.counts[uid] for uid in question.uids}
+            old = json.loads(kept.read_text()) if kept.is_file() else {}
+            if old.get("asked") != asked:
+                old = {"asked": asked, "answers": self._tell(record, question.uids, question.sequences)}
+                with durable_write(kept) as draft:
+                    draft.write_text(json.dumps(old, indent=2))
+            answers |= old["answers"]
+        return record.answered(answers)
+
+    def _tell(self, record: StudyRecord, uids: Iterable[str], sequences: Iterable[str]) -> dict[str, str]:
+        files, answers = {}, {}
+        with self._fetching(record.uid):
+            for uid in uids:
+                try:
+                    files[uid] = self._nifti(record, uid, record.headers[uid].name)
+                except Refused:
+                    answers[uid] = ""
+        return answers | tell_by_image(on_small_grid(files), tuple(sequences))
+
+    def _nifti(self, record: StudyRecord, uid: str, name: str) -> Path:
+        target = self._cache / record.uid / uid / f"nifti-{record.counts.get(uid, 0)}"
+        file = target / "image.nii.gz"
+        if not file.is_file():
+            source = self._dicom(record, uid, name)
+            with whole_folder(target) as draft:
+                to_nifti(source.glob("*.dcm"), draft / file.name, f"Series {name}")
+        touch([file], self._cache)
+        return file
+
+    def _dicom(self, record: StudyRecord, uid: str, name: str) -> Path:
+        expected = record.counts.get(uid, 0)
+        target = self._cache / record.uid / uid / f"dicom-{expected}"
+        if not target.is_dir():
+            with whole_folder(target) as draft:
+                count = self._download(record.uid, uid, lambda number: draft / f"{number:05d}.dcm")
+                if count < max(expected, 1):
+                    raise Refused(f"Series {name}: found {count} instances; expected {expected}, as the server lists.")
+        touch(target.glob("*.dcm"), self._cache)
+        return target
+
+    def _download(self, study: str, series: str, path: Callable[[int], Path]) -> int:
+        count = 0
+        with reaching(self.url):
+            for count, instance in enumerate(self.client.iter_series(study, series), 1):
+                instance.save_as(path(count), write_like_original=False)
+        return count

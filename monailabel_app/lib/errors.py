@@ -1,0 +1,50 @@
+"""What a client did that cannot be done, with the status and the sentence it gets back."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """A request that cannot be answered, through no fault of the server.
+
+    Args:
+        sentence: what is wrong and what would help, for the person at the client. No patient names, no report text.
+        status: HTTP status, 400 to 499.
+    """
+
+    status = 400
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        if status is not None:
+            self.status = status
+
+
+class NotFound(ClientError):
+    """No such case, image, label, model, strategy or version."""
+
+    status = 404
+
+
+class Refused(ClientError):
+    """A file or a value that was understood and cannot be accepted: a label on another grid, say."""
+
+    status = 422
+
+
+class TooLarge(ClientError):
+    """More bytes, characters or clicks than the server takes."""
+
+    status = 413
+
+
+class Busy(ClientError):
+    """As many jobs as the server takes at once are running; try again later."""
+
+    status = 429
+
+
+class Unreachable(ClientError):
+    """A DICOMweb server that does not answer: neither the client's fault nor ours, and 424 says so."""
+
+    status = 424

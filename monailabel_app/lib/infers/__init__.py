@@ -1,0 +1,1 @@
+"""The models that clients are offered: an automatic one, and one that takes clicks."""

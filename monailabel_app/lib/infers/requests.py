@@ -1,0 +1,120 @@
+"""From MONAI Label's request to its result: by image id, by session, or for a file that was sent along."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from ..cases.folder_source import FolderSource
+from ..cases.library import CaseLibrary
+from ..errors import ClientError, NotFound, Refused
+from .service import Answer, SegmentationService
+from .tasks import SegmentationTask
+
+if TYPE_CHECKING:
+    from main import BrainTumourApp
+
+logger = logging.getLogger("brats_clip.infer")
+
+
+def answer_request(app: BrainTumourApp, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer, and store the answer where that was asked for.
+
+    Returns:
+        ``file`` (the caller removes it), ``label``, ``tag`` and ``params``, as MONAI Label's ``infer`` does.
+
+    Raises:
+        ClientError: for a request that cannot be answered.
+    """
+    task = app.infer_task(str(request.get("model") or ""))
+    if request.get("uploaded"):
+        return _of_file(app, task, request)
+    if request.get("session_id"):
+        return _of_session(app, task, request)
+    if not isinstance(request.get("image"), str):
+        raise ClientError("image: found none; expected the id of an image.")
+    return _of_case(app, task, request)
+
+
+def _of_case(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+    answer = task.answer(request)
+    params = answer.params
+    if task.wants_to_submit(request) or request.get("save_label"):
+        tag = DefaultLabelTag.FINAL if task.wants_to_submit(request) else str(request.get("label_tag") or "original")
+        params["saved"] = _store(app, answer, str(tag), request)
+    if request.get("as_dicom_seg"):
+        file = _dicom_seg(app, answer)
+    else:
+        file = task.write(answer, request)
+    return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
+
+
+def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Save the answer as a label of its case: OHIF has no button for it, batch inference wants it."""
+    with tempfile.TemporaryDirectory(prefix="answer-") as folder:
+        path = Path(folder) / "label.nii.gz"
+        nib.save(answer.reference_label, path)
+        who = {
+            "user": str(request.get("user") or request.get("client_id") or ""),
+            "model": str(request["model"]),
+            "model_version": answer.params["model"]["version"],
+        }
+        stored = app.datastore().store_label(answer.case.case_id, path, tag, who | {"empty": True})
+    return {"version": stored.version.number, "tag": tag}
+
+
+def _dicom_seg(app: BrainTumourApp, answer: Answer) -> Path:
+    if app.exchange is None:
+        raise Refused("The studies are files; a DICOM SEG needs DICOM images to refer to. Ask for output=image.")
+    with tempfile.NamedTemporaryFile(prefix="label-", suffix=".dcm", delete=False) as file:
+        path = Path(file.name)
+    try:
+        app.exchange.write(answer.case, answer.reference_label, path, answer.params["model"]["version"])
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _of_file(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+    """A case that was sent along: a 4D file, or a single sequence whose name says which."""
+    path = Path(request["uploaded"])
+    with tempfile.TemporaryDirectory(prefix="case-") as folder:
+        name = Path(str(request.get("name") or path.name).replace("\\", "/")).name
+        suffix = "".join(path.suffixes)
+        target = Path(folder) / "case" / (name if name.endswith(suffix) and name != suffix else f"case{suffix}")
+        target.parent.mkdir()
+        shutil.copyfile(path, target)
+        return _of_folder(app, task, request, Path(folder))
+
+
+def _of_session(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+    session = app.sessions().get_session(str(request["session_id"])) if app.sessions() is not None else None
+    if session is None:
+        raise NotFound("No such session; it may have expired. Create one again.")
+    image = Path(session.image)
+    return _of_folder(app, task, request, image if image.is_dir() else image.parent)
+
+
+def _of_folder(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="cache-") as cache:
+        source = FolderSource(folder, app.settings, Path(cache))
+        cases = list(source.cases())
+        if len(cases) != 1:
+            why = "; ".join(source.problems()[:1]).replace(str(folder), "").strip()
+            raise Refused(
+                f"image: found {len(cases) or 'no'} cases in what was sent{f' ({why})' if why else ''}; expected a 4D "
+                "NIfTI file of four sequences, or files whose names end in _t1, _t1ce, _t2 and _flair."
+            )
+        library = CaseLibrary(source, Path(cache), app.settings.register)
+        service = SegmentationService(app.settings, source, library, app.models, app.gate, borrowed=app.service)
+        visitor = type(task)(service)
+        file, params = visitor({**request, "image": cases[0]})
+    return {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}

@@ -1,0 +1,1 @@
+"""Labels that people submit: read, checked, and kept with every earlier version."""

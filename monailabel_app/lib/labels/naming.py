@@ -1,0 +1,165 @@
+"""The names that clients give to segments, and what each means in BraTS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from brats_clip.labels import ED, ET, NCR
+
+from ..errors import Refused
+from .drawing import Segment
+
+BACKGROUND = "background"
+# Painted so that they do not overlap, regions leave what BraTS calls the tissues: WT without TC is oedema.
+TISSUES = {"NCR": NCR, "ED": ED, "ET": ET}
+PAINTED_REGIONS = {"WT": ED, "TC": NCR, "ET": ET}
+_SPELLINGS = {
+    "NCR": (
+        "ncr net|ncr|net|ncrnet|necrosis|necrotic core|necrotic tumor|necrotic tumor core|non enhancing tumor|"
+        "non enhancing tumor core|nonenhancing tumor|nonenhancing tumor core|non enhancing core|"
+        "necrotic or non enhancing core|necrotic or non enhancing tumor core|necrotic and non enhancing tumor|"
+        "necrotic and non enhancing tumor core|necrotic non enhancing tumor core"
+    ),
+    "ED": (
+        "ed|edema|peritumoral edema|peritumoral edematous tissue|invaded tissue|"
+        "edema invaded tissue|edema or invaded tissue|snfh|surrounding non enhancing flair hyperintensity"
+    ),
+    "ET": "et|enhancing|enhancing tumor|enhancing core|enhancing tumor core|gd enhancing tumor|active tumor|at",
+    "WT": "wt|whole tumor|complete tumor",
+    "TC": "tc|tumor core",
+    BACKGROUND: "background|foreground scribbles|background scribbles",
+}
+_MEANING = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split("|")}
+# As the app's own answers are numbered.
+_OWN_NUMBERS = {**TISSUES, "TC": 5, "WT": 6, BACKGROUND: 0}
+EXPECTED_NAMES = "NCR/NET, ED (or edema) and ET (or enhancing tumour), or the regions WT, TC and ET"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a request says about the values of a label.
+
+    Attributes:
+        entries: name and number; None where only the order says it.
+        exact: whether numbers are voxel values. Slicer's are not where it left out a segment: see ``name_values``.
+    """
+
+    entries: tuple[tuple[str, int | None], ...]
+    exact: bool
+
+
+def meaning(name: str) -> str:
+    """``NCR``, ``ED``, ``ET``, ``WT``, ``TC`` or ``BACKGROUND`` for a name in one of its spellings.
+
+    Raises:
+        Refused: for any other name.
+    """
+    if _plain(name) not in _MEANING:
+        raise Refused(f"The label has a segment named {name[:64]!r}; expected {EXPECTED_NAMES}. Rename or remove it.")
+    return _MEANING[_plain(name)]
+
+
+def read_names(params: Mapping[str, Any]) -> Names | None:
+    """Find the names in the parameters of a request; None without any.
+
+    Understood are ``label_info`` as Slicer sends it, ``[{"name": "ET", "idx": 3}, ...]``, a list of names in the order
+    of their values, ``{"ET": 3}``, ``{"3": "ET"}``, and ``label_names`` of an inference's result.
+
+    Raises:
+        Refused: if it is there and none of these.
+    """
+    result = params.get("params")
+    given = params.get("label_info") or (result.get("label_names") if isinstance(result, Mapping) else None)
+    if not given:
+        return None
+    try:
+        if isinstance(given, Mapping):
+            return Names(tuple(_entry_of_mapping(key, value) for key, value in given.items()), exact=True)
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            return Names(tuple(_entry_of_list(item) for item in given), exact=False)
+    except (TypeError, ValueError, KeyError):
+        pass
+    raise Refused(
+        'The request\'s "label_info" cannot be read; expected a list such as [{"name": "ET", "idx": 3}, ...], with the '
+        "name of each segment and its value in the label."
+    )
+
+
+def name_values(names: Names, values: Sequence[int]) -> tuple[Segment, ...]:
+    """Give each value of a one-layer label its name.
+
+    Slicer's ``idx`` counts all segments from 1; the voxel values count only those that it exports. Where it leaves
+    out a segment (the background, the scribbles), the two differ, so that the values and the order of the list decide
+    there. Numbers that are those of BraTS mean what they say.
+
+    Raises:
+        Refused: if a value has no name.
+    """
+    by_order = {place: name for place, (name, _) in enumerate(names.entries, start=1)}
+    by_number = {number: name for name, number in names.entries if number is not None}
+    numbers = [number for _, number in names.entries]
+    if not by_number:
+        chosen = by_order
+    elif names.exact or None in numbers or numbers != sorted(set(numbers)):
+        chosen = by_number
+    else:
+        brats = all(_OWN_NUMBERS.get(_MEANING.get(_plain(name))) == number for name, number in names.entries)
+        chosen = by_number if brats or max(values, default=0) > len(by_order) else by_order
+    unnamed = [value for value in values if value and value not in chosen]
+    if unnamed and set(values) - {0} <= set(by_number):
+        chosen, unnamed = by_number, []
+    if unnamed:
+        known = ", ".join(f"{number} {name[:64]!r}" for number, name in chosen.items())
+        raise Refused(f"The label has the values {unnamed} that label_info does not name; it names {known}.")
+    return tuple(Segment(chosen[value], 0, value) for value in values if value)
+
+
+def name_layers(names: Names, count: int) -> tuple[Segment, ...]:
+    """Give each layer its name, in the order of the list.
+
+    Raises:
+        Refused: if there are more or fewer names than layers.
+    """
+    if len(names.entries) != count:
+        raise Refused(f"The label has {count} layers and label_info {len(names.entries)} names; expected as many.")
+    return tuple(Segment(name, layer, 1) for layer, (name, _) in enumerate(names.entries))
+
+
+def values_of(layers: np.ndarray) -> list[int]:
+    """The distinct values of a uint16 array, without sorting it."""
+    return np.flatnonzero(np.bincount(layers.ravel(order="K"))).tolist()
+
+
+def _plain(name: str) -> str:
+    plain = " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower()).split())
+    return re.sub(r"\boedema", "edema", plain.replace("tumour", "tumor"))
+
+
+def _entry_of_mapping(key: str, value: Any) -> tuple[str, int]:
+    if isinstance(value, Mapping):
+        return _text(value.get("name", key)), _number(value.get("idx", value.get("value", key)))
+    return (_text(value), _number(key)) if isinstance(value, str) and key.isdecimal() else (_text(key), _number(value))
+
+
+def _entry_of_list(item: Any) -> tuple[str, int | None]:
+    if isinstance(item, str):
+        return item, None
+    number = item.get("idx", item.get("value"))
+    return _text(item["name"]), None if number is None else _number(number)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError
+    return int(value)

@@ -1,0 +1,112 @@
+"""The OHIF viewer that MONAI Label brings, with its panel mended where it keeps an answer from the person.
+
+The files of the package stay as they are; what is changed is changed on the way out. OHIF and the panel are open source
+(MIT and Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import monailabel.endpoints.ohif
+from fastapi import APIRouter, Depends
+from fastapi.responses import FileResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.utils.others.generic import get_mime_type
+
+from ..errors import NotFound
+
+logger = logging.getLogger("brats_clip.server")
+router = APIRouter(prefix="/ohif", tags=["Others"])
+
+FOLDER = Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif"
+WARNING_HEADER = "X-Warning"
+_SAID = "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } catch { return %s } })()"
+_WARNED = "%s + (response.headers['x-warning'] ? '. ' + decodeURIComponent(response.headers['x-warning']) : '')"
+
+
+class Mend(NamedTuple):
+    """One change to the viewer: what is there, what it becomes, and why."""
+
+    found: str
+    becomes: str
+    why: str
+
+
+MENDS: tuple[Mend, ...] = (
+    Mend(
+        "'http://' + window.location.host.split(':')[0] + ':8000/'",
+        "window.location.origin + '/'",
+        "the panel looks for the server at port 8000, wherever it came from",
+    ),
+    Mend(
+        "params['background'] = [];\n        for (const label in points) {\n          params[label] = points[label];\n        }",
+        "params['background'] = [];\n        for (const label in points) {\n          params[label] = points[label];\n"
+        "        }\n        label_names = info.modelLabelNames[model];",
+        "after a click only the clicked label was redrawn: a voxel that became ET stayed oedema on the screen",
+    ),
+    Mend(
+        "message: 'Failed to Run Segmentation'",
+        f"message: {_SAID % repr('Failed to Run Segmentation')}",
+        "the server's sentence did not reach the person",
+    ),
+    Mend(
+        "message: 'Failed to Run Inference for Point Prompts'",
+        f"message: {_SAID % repr('Failed to Run Inference for Point Prompts')}",
+        "the server's sentence did not reach the person",
+    ),
+    Mend(
+        "message: 'Running Segmentation - Successful'",
+        f"message: {_WARNED % repr('Running Segmentation - Successful')}",
+        "a report that contradicts the image is warned of",
+    ),
+    Mend(
+        "message: 'Running Inference for Point Prompts - Successful'",
+        f"message: {_WARNED % repr('Running Inference for Point Prompts - Successful')}",
+        "a report that contradicts the image is warned of",
+    ),
+)
+
+
+def warning_header(warning: str) -> dict[str, str]:
+    """The header in which a warning travels beside a label map; none without a warning."""
+    return {WARNING_HEADER: quote(warning)} if warning else {}
+
+
+@lru_cache(maxsize=1)
+def mended() -> dict[Path, bytes]:
+    """The files that differ from the package's, by path. A change that finds nothing to change is logged."""
+    texts: dict[Path, str] = {}
+    for mend in MENDS:
+        hits = 0
+        for path in _panel():
+            text = texts.get(path) or path.read_text(encoding="utf-8")
+            if mend.found in text:
+                texts[path], hits = text.replace(mend.found, mend.becomes), hits + 1
+        if not hits:
+            logger.warning("the viewer is another version; not mended: %s", mend.why)
+    return {path: text.encode() for path, text in texts.items()}
+
+
+@lru_cache(maxsize=1)
+def _panel() -> tuple[Path, ...]:
+    """The scripts that hold MONAI Label's panel."""
+    return tuple(path for path in FOLDER.glob("*.js") if b"MONAILABEL_SERVER_URL" in path.read_bytes())
+
+
+@router.get("/{path:path}", include_in_schema=False)
+def viewer(path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))) -> Response:
+    """A file of the viewer; every other address below /ohif/ is one of its pages."""
+    file = (FOLDER / path).resolve() if "\0" not in path else FOLDER
+    if not file.is_relative_to(FOLDER.resolve()) or not file.is_file():
+        if Path(path).suffix in (".js", ".css", ".wasm", ".map", ".json", ".png", ".svg", ".ico"):
+            raise NotFound("The viewer has no such file.")
+        file = FOLDER / "index.html"
+    if file in mended():
+        return Response(mended()[file], media_type="text/javascript")
+    return FileResponse(file, media_type=get_mime_type(str(file)))

@@ -1,0 +1,54 @@
+"""Where the studies are, and where what is made of them goes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from monailabel.config import settings as server
+
+from brats_clip.errors import InputError
+
+from .cases.case import CaseSource
+from .settings import Settings, Workspace
+
+
+def open_studies(studies: str, settings: Settings) -> tuple[CaseSource, Workspace]:
+    """Open a folder of cases, or a DICOMweb server.
+
+    The workspace is the folder itself, or for a server a folder below ``~/.cache/brats_clip`` named after its address;
+    ``--conf workspace`` overrides both.
+
+    Raises:
+        InputError: if there is no such folder, or it cannot be written to.
+    """
+    if studies.startswith(("http://", "https://")):
+        from .dicom.web_source import DicomWebSource  # needs what files do not
+
+        digest = hashlib.sha256(studies.rstrip("/").encode()).hexdigest()[:12]
+        root = Path(settings.workspace or Path.home() / ".cache" / "brats_clip" / digest)
+        workspace = _writable(root)
+        login = server.MONAI_LABEL_DICOMWEB_USERNAME, server.MONAI_LABEL_DICOMWEB_PASSWORD
+        return DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login), workspace
+
+    from .cases.folder_source import FolderSource
+
+    folder = Path(studies)
+    if not folder.is_dir():
+        raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
+    workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
+    return FolderSource(folder, settings, workspace.cache), workspace
+
+
+def _writable(root: Path) -> Workspace:
+    workspace = Workspace(root.expanduser().absolute())
+    try:
+        workspace.state.mkdir(parents=True, exist_ok=True)
+        probe = workspace.state / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            root, f"a folder that takes no files ({error.strerror})", "one for labels and scores"
+        ) from None
+    return workspace

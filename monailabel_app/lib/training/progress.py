@@ -1,0 +1,151 @@
+"""How far the training is: written by the process that trains, read by the server that answers ``/train/``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from brats_clip.evaluation.atomic import atomic_write
+from brats_clip.labels import REGIONS
+
+from ..settings import Workspace
+
+logger = logging.getLogger(__name__)
+
+FILE = "progress.json"
+IDLE = {"status": "idle", "epoch": 0, "sentence": "Nothing has been trained here yet."}
+
+
+class ProgressFile:
+    """Keeps ``progress.json`` up to date; each change replaces it whole.
+
+    Args:
+        folder: the workspace's training folder.
+        run: what to call this training; nobody else's progress has the name.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.path = folder / FILE
+        me = psutil.Process()
+        self._begun = time.time()
+        self.state: dict[str, Any] = {
+            "run": run,
+            "status": "running",
+            "stage": "preparing",
+            "pid": me.pid,
+            "process_started": me.create_time(),
+            "started": _now(),
+            "epoch": 0,
+            "loss": None,
+            "dice": None,
+            "before": None,
+            "best": None,
+            "epochs": [],
+            "published": None,
+            "sentence": "",
+        }
+
+    def update(self, **changes: Any) -> None:
+        """Set entries and write."""
+        self.state.update(changes, updated=_now(), seconds=round(time.time() - self._begun, 1))
+        with atomic_write(self.path) as draft:
+            draft.write_text(json.dumps(self.state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What ``progress.json`` holds as it stands; None if there is none or it cannot be read."""
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as reason:
+        logger.warning("%s cannot be read: %s", folder / FILE, type(reason).__name__)
+        return None
+    return content if isinstance(content, dict) and "status" in content else None
+
+
+def progress(workspace: Workspace) -> dict[str, Any]:
+    """How far the training is that runs, or how the last one ended.
+
+    Returns:
+        ``status`` is "idle", "running", "done", "refused", "failed" or "stopped" (killed; it can be resumed), and
+        ``sentence`` says it in words. While it runs: ``stage`` ("preparing", "validating", "training", "publishing"),
+        ``epoch`` (the last one that a restart would go on from), ``total_epochs``, ``iteration`` of ``iterations`` in
+        the epoch, ``loss``, ``dice`` (of the last validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the
+        weights in use), ``best`` (the same, with "epoch"), ``epochs`` (one row each), ``training_cases`` and
+        ``validation_cases`` (how many), ``seconds``. In the end ``published`` names the new version, or is None.
+    """
+    state = read(workspace.training)
+    if state is None:
+        return dict(IDLE)
+    if state["status"] == "running" and not _alive(state):
+        at = f"after epoch {state.get('epoch', 0)} of {state.get('total_epochs', '?')}"
+        state.update(status="stopped", sentence=f"Stopped {at}; start again with resume to go on from there.")
+    return state
+
+
+def is_running(workspace: Workspace) -> bool:
+    """Whether a process is training on this workspace."""
+    return progress(workspace)["status"] == "running"
+
+
+def stats(workspace: Workspace) -> dict[str, Any]:
+    """Progress in the words of MONAI Label's ``train_stats``, which its clients draw their bars from.
+
+    They take ``total_time`` as the sign that no training runs, and ``best_metric`` for the accuracy of the model.
+    """
+    state = progress(workspace)
+    if state["status"] == "idle":
+        return {}
+    scores = [part["mean"] for part in (state["before"], state["best"]) if part and part["mean"] is not None]
+    best = state["best"] or {}
+    clock = str(timedelta(seconds=int(state.get("seconds", 0))))
+    return {
+        "epoch": state["epoch"],
+        "total_epochs": state.get("total_epochs", 1),
+        "start_ts": int(datetime.fromisoformat(state["started"]).timestamp()),
+        ("current_time" if state["status"] == "running" else "total_time"): clock,
+        "best_metric": max(scores, default=0.0),
+        "train": {"metrics": {"loss": state["loss"]}},
+        "eval": {
+            "metrics": state["dice"] or {},
+            "key_metric_name": "mean",
+            "best_metric": best.get("mean"),
+            "best_metric_epoch": best.get("epoch"),
+        },
+        "progress": state,
+    }
+
+
+def dice_of(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Mean Dice and Dice per region from an evaluator's metrics; None where one is not finite."""
+    names = {"mean": "val_mean_dice", **{region: f"val_dice_{region}" for region in REGIONS}}
+    return {key: _number(metrics.get(name)) for key, name in names.items()}
+
+
+def _number(value: Any) -> float | None:
+    number = float("nan") if value is None else float(value)
+    return round(number, 5) if abs(number) < float("inf") else None
+
+
+def _alive(state: Mapping[str, Any]) -> bool:
+    """Whether the very process that wrote ``state`` is there; its number may have gone to another."""
+    try:
+        process = psutil.Process(int(state["pid"]))
+        same = abs(process.create_time() - float(state["process_started"])) < 2
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return True
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+        return False
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

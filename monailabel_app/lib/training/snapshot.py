@@ -1,0 +1,117 @@
+"""The cases and settings of one training, as they were when it began: what people save meanwhile waits for the next."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from brats_clip.cases import SEQUENCES, read_report
+from brats_clip.engines import EpochCheckpoint
+from brats_clip.errors import InputError
+
+from ..durable import sync, write_json
+from .options import TrainOptions
+from .split import SIDES
+
+logger = logging.getLogger(__name__)
+
+FILE = "run.json"
+
+
+class Snapshot:
+    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to go on.
+
+    ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
+
+    Args:
+        folder: where the training keeps its checkpoints, too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    def begin(self, cases: Mapping[str, Sequence[Mapping]], options: TrainOptions, weights: Mapping[str, Any]) -> None:
+        """Drop what was there and take down the cases by side, the options, and the weights to start from.
+
+        Raises:
+            InputError: if a label or a report cannot be read.
+        """
+        self.drop()
+        (self.folder / "labels").mkdir(parents=True)
+        sections = {side: [self._keep(case, f"{side}_{i}") for i, case in enumerate(cases[side])] for side in SIDES}
+        sync(self.folder / "labels")
+        write_json(self.folder / FILE, {"options": asdict(options), "weights": dict(weights), **sections})
+
+    def note(self, **facts: Any) -> None:
+        """Add to what ``content`` returns."""
+        write_json(self.folder / FILE, {**self.content(), **facts})
+
+    def content(self) -> dict[str, Any]:
+        """What ``begin`` took down, and what was noted since.
+
+        Raises:
+            InputError: if there is nothing, or it is damaged.
+        """
+        path = self.folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            TrainOptions(**content["options"])
+        except (OSError, ValueError, KeyError, TypeError) as reason:
+            raise InputError(path, f"no training ({type(reason).__name__})", "one that was begun") from reason
+        return content
+
+    def options(self) -> TrainOptions:
+        """How it was begun."""
+        return TrainOptions(**self.content()["options"])
+
+    def resumable(self) -> bool:
+        """Whether a training was cut off here after an epoch or more, and its images are still there."""
+        try:
+            content = self.content()
+        except InputError:
+            return False
+        paths = [case[s] for side in SIDES for case in content[side] for s in SEQUENCES if s in case]
+        return bool(content.get("before")) and self.epoch() > 0 and all(Path(path).is_file() for path in paths)
+
+    def epoch(self) -> int:
+        """The last epoch that is saved; 0 without any."""
+        path = EpochCheckpoint(str(self.checkpoints), {}).latest()
+        return int(path.stem.split("=")[1]) if path else 0
+
+    def drop(self) -> None:
+        """Remove the folder; cut off in between, it holds no training any more."""
+        (self.folder / FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self, case: Mapping[str, Any], name: str) -> dict[str, Any]:
+        source = Path(case["label"])
+        report = read_report(case.get("report"), f"report of case {case['case']}")
+        # By this name its values are read as BraTS 2018 to 2022, ET being 4, whatever the images are called.
+        copy = self.folder / "labels" / f"{name}_seg{'.nii.gz' if source.name.endswith('.gz') else '.nii'}"
+        try:
+            shutil.copy2(source, copy)  # with its time, which the cache of prepared cases goes by
+            sync(copy)
+        except OSError as reason:
+            raise InputError(source, f"a label that cannot be read ({reason.strerror})", "a label map") from reason
+        return {
+            "case": str(case["case"]),
+            **{sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)},
+            "label": str(copy),
+            "report": report and f"{report}\n",  # a text without a line's end may pass for the name of a file
+        }
+
+
+def read_cases(folder: str, section: str) -> list[dict]:
+    """The cases of one side, for ``train.json``.
+
+    Args:
+        folder: of the snapshot.
+        section: "training" or "validation".
+    """
+    return Snapshot(Path(folder)).content()[section]

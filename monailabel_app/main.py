@@ -1,0 +1,154 @@
+"""The MONAI Label app: a patient with four sequences, annotated in a browser or in Slicer, learning as you go.
+
+python -m monailabel.main start_server --app monailabel_app --studies STUDIES --host 127.0.0.1
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from monailabel.config import settings as server
+from monailabel.interfaces.app import MONAILabelApp
+
+import lib  # noqa: F401 - finds the bundle
+from brats_clip import Segmenter
+from lib.active.background import BackgroundScorer, ModelInUse
+from lib.active.cache import ScoreCache
+from lib.active.library_cases import LibraryCases
+from lib.active.strategies import make_strategies
+from lib.cases.library import CaseLibrary
+from lib.dicom.exchange import SegExchange
+from lib.dicom.web_source import DicomWebSource
+from lib.datastore import CaseDatastore
+from lib.errors import NotFound
+from lib.infers.gate import Gate
+from lib.infers.requests import answer_request
+from lib.infers.service import SegmentationService
+from lib.infers.tasks import ClickTask, SegmentationTask
+from lib.labels.store import LabelStore
+from lib.models import ModelRegistry
+from lib.server.install import install
+from lib.settings import Settings, Workspace
+from lib.studies import open_studies
+from lib.training.fine_tune import FineTune
+
+logger = logging.getLogger("brats_clip.app")
+
+
+class BrainTumourApp(MONAILabelApp):
+    """What MONAI Label starts.
+
+    Args:
+        app_dir: this folder.
+        studies: a folder, or the address of a DICOMweb server.
+        conf: see ``Settings``.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.settings = Settings.read(conf)
+        self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
+        self.source, self.workspace = open_studies(studies, self.settings)
+        checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
+        self.models = ModelRegistry(self.workspace.models, checkpoint)
+        self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
+        self.gate = Gate(self.settings.jobs, self.settings.waiting)
+        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
+        self.scores = ScoreCache(self.workspace.scores)
+        self.scorer: BackgroundScorer | None = None
+        server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="Brain tumour with report and clicks",
+            description="Segments WT, TC and ET from T1, T1ce, T2 and FLAIR; listens to the radiology report.",
+            version=self.models.current().name,
+        )
+
+    def init_datastore(self) -> CaseDatastore:
+        # A DICOMweb server gets labels as DICOM SEG, too.
+        self.exchange = SegExchange(self.source) if isinstance(self.source, DicomWebSource) else None
+        return CaseDatastore(
+            self.source,
+            LabelStore(self.workspace.labels),
+            self.workspace,
+            self.library,
+            studies=None if self.exchange else Path(self.studies),
+            max_upload_bytes=self.settings.max_upload_mb * 2**20,
+            read_dicom_seg=self.exchange.read if self.exchange else None,
+            on_stored=self.exchange.store if self.exchange else None,
+        )
+
+    def init_infers(self) -> dict[str, SegmentationTask]:
+        return {"segmentation": SegmentationTask(self.service), "deepedit": ClickTask(self.service)}
+
+    def init_trainers(self) -> dict[str, FineTune]:
+        return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
+
+    def init_strategies(self) -> dict[str, Any]:
+        return make_strategies(self.scores, lambda: self.models.current().sha256)
+
+    def on_init_complete(self) -> None:
+        """The server starts: change its routes, and begin to score."""
+        from monailabel.app import app as api  # only there once the server is
+
+        install(api, self.settings)
+        super().on_init_complete()
+        if self.settings.scoring:
+            self.scorer = BackgroundScorer(
+                self.scores,
+                LibraryCases(self.datastore(), self.source, self.library.aligned),
+                self._model_in_use,
+                lambda: self.gate.busy,
+                bundle=str(self.bundle),
+                device=self.settings.device,
+                seed=self.settings.seed,
+            )
+            self.scorer.start()
+
+    def info(self) -> dict[str, Any]:
+        return super().info() | {"scores": self.scorer.status() if self.scorer else {}}
+
+    def infer_task(self, model: str) -> SegmentationTask:
+        """The model of that name. Raises ``NotFound`` with the names there are."""
+        task = self._infers.get(model)
+        if task is None:
+            raise NotFound(f"model: found {model[:60]!r}; expected one of {', '.join(self._infers)}.")
+        return task
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        return answer_request(self, request)
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = str(request.get("strategy") or "random")
+        if name not in self._strategies:
+            raise NotFound(f"strategy: found {name[:60]!r}; expected one of {', '.join(self._strategies)}.")
+        chosen = self._strategies[name](request, self.datastore())
+        if not chosen or not chosen.get("id"):
+            return {}
+        return chosen | {"path": str(self.datastore().get_image_uri(chosen["id"]))}
+
+    def label_history(self, image_id: str) -> list[dict[str, Any]]:
+        """Versions of the label of a case, oldest first."""
+        case = self.library.case(image_id)
+        return [{"version": v.number, "tag": v.tag, **v.record} for v in self.datastore().labels.history(case.case_id)]
+
+    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
+        """Put an earlier version of a label to use."""
+        case = self.library.case(image_id)
+        stored = self.datastore().labels.restore(case.case_id, version, {"who": user})
+        return {"image": image_id, "version": stored.number}
+
+    def try_weights(self, path: Path) -> None:
+        """Raise ``WeightsError`` unless the weights fit the bundle's network."""
+        Segmenter(bundle=self.bundle, checkpoint=path, device="cpu", cache_bytes=0)
+
+    def _model_in_use(self) -> ModelInUse:
+        version = self.models.current()
+        return ModelInUse(version.sha256, str(version.path))
+
+
+os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")

@@ -1,0 +1,332 @@
+"""Cases from a real DICOMweb server: listed, fetched, converted, reported, segmented and stored back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from brats_clip.cases import SEQUENCES
+from lib.dicom import client as client_module
+from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, free_port
+from lib.dicom.phantom_study import Extras, WrittenStudy, write_study
+from lib.dicom.seg import find_segs, read_seg, store, write_seg
+from lib.dicom.web_source import DicomWebSource
+from lib.errors import ClientError, NotFound, Refused, Unreachable
+from lib.settings import Settings
+
+pytestmark = pytest.mark.e2e
+
+EXTRAS = (
+    Extras(localiser=True, duplicate_t2=True, maps=True),
+    Extras(thick_flair=True, descriptions="none", report="text"),
+    Extras(descriptions="silent", report=""),
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    try:
+        with LocalOrthanc(tmp_path_factory.mktemp("orthanc")) as running:
+            yield running
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def studies(server, tiny_data_set, tmp_path_factory) -> list[WrittenStudy]:
+    """One study per phantom, each with other extras."""
+    folder = tmp_path_factory.mktemp("dicom")
+    written = [
+        write_study(tiny_data_set.folder / case, folder, case, extras)
+        for case, extras in zip(tiny_data_set.cases, EXTRAS, strict=True)
+    ]
+    for study in written:
+        server.upload(study.files())
+    return written
+
+
+@pytest.fixture(scope="module")
+def source(server, studies, tmp_path_factory) -> DicomWebSource:
+    return DicomWebSource(server.url, Settings(), tmp_path_factory.mktemp("cache"))
+
+
+def case_of(source: DicomWebSource, study: WrittenStudy):
+    return source.resolve(study.study_uid)[0]
+
+
+def original(tiny_data_set, study: WrittenStudy, name: str) -> nib.Nifti1Image:
+    case = study.folder.name
+    return nib.load(tiny_data_set.folder / case / f"{case}_{name}.nii.gz")
+
+
+def test_each_patient_is_one_case_with_its_four_series(source, studies):
+    cases = source.cases()
+    assert len({case.patient for case in cases.values()}) == len(cases) == len(studies)
+    for study in studies[:2]:
+        case = cases[study.series["t1ce"]]
+        assert {s: image.image_id for s, image in case.images.items()} == {s: study.series[s] for s in SEQUENCES}
+        assert case.reference == "t1ce" and not case.missing
+
+
+def test_choice_is_in_the_info_without_the_patient(source, studies):
+    info = case_of(source, studies[0]).info
+    assert info["StudyInstanceUID"] == studies[0].study_uid and info["Modality"] == "MR"
+    assert info["series"]["t1ce"]["SeriesInstanceUID"] == studies[0].series["t1ce"]
+    assert "post" in info["series"]["t1ce"]["reason"]
+    left = {item["SeriesInstanceUID"]: item["reason"] for item in info["left_out"]}
+    assert set(left) == {studies[0].series[name] for name in ("localiser", "t2 thick", "adc", "subtraction")}
+    assert studies[0].patient_id not in str(info) and "Phantom^" not in str(info)
+
+
+def test_native_files_are_the_images_that_were_scanned(source, studies, tiny_data_set):
+    files = source.native_files(case_of(source, studies[0]))
+    for sequence in SEQUENCES:
+        image, expected = nib.load(files[sequence]), original(tiny_data_set, studies[0], sequence)
+        assert np.array_equal(image.dataobj, expected.dataobj)
+        np.testing.assert_allclose(image.affine, expected.affine, atol=1e-4)
+
+
+def test_thick_sagittal_flair_keeps_its_own_grid(source, studies):
+    flair = nib.load(source.native_files(case_of(source, studies[1]))["flair"])
+    assert nib.aff2axcodes(flair.affine) == ("P", "I", "R")
+    assert flair.header.get_zooms()[2] == pytest.approx(8)
+
+
+def test_only_chosen_series_are_fetched_and_only_once(server, studies, tmp_path):
+    source = DicomWebSource(server.url, Settings(), tmp_path)
+    case = case_of(source, studies[0])
+    files = source.native_files(case)
+    fetched = {path.name for path in (tmp_path / studies[0].study_uid).iterdir()}
+    assert fetched == {studies[0].series[s] for s in SEQUENCES}
+    dates = {path: path.stat().st_mtime_ns for path in files.values()}
+    assert source.native_files(case) == files
+    assert {path: path.stat().st_mtime_ns for path in files.values()} == dates
+
+
+def test_images_settle_what_headers_do_not_say_and_the_answer_is_kept(server, source, studies, tiny_data_set, tmp_path):
+    case = case_of(source, studies[2])
+    assert set(case.images) >= {"t1", "t2", "flair"}
+    assert all("image itself" in image.reason for image in case.images.values())
+    assert case.images["flair"].image_id == studies[2].series["flair"]
+    kept = list((source._cache / studies[2].study_uid).glob("answer-*.json"))
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_any_chosen_series_opens_the_case(source, studies, sequence):
+    case, shown = source.resolve(studies[0].series[sequence])
+    assert (case.case_id, shown) == (studies[0].series["t1ce"], sequence)
+
+
+def test_left_out_series_says_why(source, studies):
+    with pytest.raises(NotFound, match=r"3-plane loc.*a localiser"):
+        source.resolve(studies[0].series["localiser"])
+
+
+@pytest.mark.parametrize("image_id", ["1.2.3.4", "../../etc/passwd", "", "x" * 5000, "1.2\n3"])
+def test_unknown_id_is_not_found(source, image_id):
+    with pytest.raises(NotFound, match="no series or study") as caught:
+        source.resolve(image_id)
+    assert len(caught.value.sentence) < 250 and "\n" not in caught.value.sentence
+
+
+def test_report_comes_from_sr_or_encapsulated_text(source, studies, tiny_data_set):
+    for study in studies[:2]:
+        case = study.folder.name
+        written = (tiny_data_set.folder / case / f"{case}_report.txt").read_text(encoding="utf-8").strip()
+        assert source.report(case_of(source, study)) == written
+    assert source.report(case_of(source, studies[2])) == ""
+
+
+def test_segmentation_is_stored_and_read_back_voxel_by_voxel(source, studies, tiny_data_set):
+    case = case_of(source, studies[0])
+    label = original(tiny_data_set, studies[0], "seg")
+    array = np.asarray(label.dataobj)
+    seg = write_seg(array, label.affine, source.dicom_folder(case).glob("*.dcm"))
+    store(source.client, seg)
+    found = find_segs(source.client, case.info["StudyInstanceUID"], case.case_id)
+    assert found[-1].SOPInstanceUID == seg.SOPInstanceUID
+    back, names = read_seg(found[-1], label.affine, label.shape)
+    assert np.array_equal(back, array)
+    assert set(names.values()) == set(np.unique(array)) - {0}
+    assert find_segs(source.client, case.info["StudyInstanceUID"], studies[0].series["t1"]) == []
+    source.refresh()
+    assert len(source.cases()) == len(studies)  # the stored SEG is no image
+
+
+def test_new_study_is_found_on_asking_for_it_and_gone_ones_go(server, source, tiny_data_set, tmp_path):
+    source.cases()
+    late = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path, "LATE", seed=9)
+    server.upload(late.files())
+    source._looked = float("-inf")  # as after some seconds
+    assert source.resolve(late.series["flair"])[1] == "flair"
+    case = case_of(source, late)
+    remove(server, late)
+    source.refresh()
+    assert case.case_id not in source.cases()
+    with pytest.raises(NotFound, match="no longer"):
+        source.native_files(case)
+
+
+def remove(server: LocalOrthanc, study: WrittenStudy) -> None:
+    """By Orthanc's own interface, which DICOMweb has no word for."""
+    import requests
+
+    root = server.url.removesuffix("/dicom-web")
+    for uid in requests.post(f"{root}/tools/lookup", data=study.study_uid, timeout=10).json():
+        requests.delete(f"{root}/studies/{uid['ID']}", timeout=10)
+
+
+def test_growing_series_is_fetched_again(server, tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "GROWS", seed=10)
+    last = sorted((study.folder / "t1").glob("*.dcm"))[-1]
+    server.upload([path for path in study.files() if path != last])
+    source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
+    assert nib.load(source.native_files(case_of(source, study))["t1"]).shape[2] == 47
+    server.upload([last])
+    source.refresh()
+    assert nib.load(source.native_files(case_of(source, study))["t1"]).shape[2] == 48
+    remove(server, study)
+
+
+def test_series_with_a_gap_is_refused_and_the_other_cases_go_on(server, studies, tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "GAP", seed=11)
+    hole = sorted((study.folder / "flair").glob("*.dcm"))[20]
+    server.upload([path for path in study.files() if path != hole])
+    source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
+    with pytest.raises(Refused, match="between slices 20 and 21"):
+        source.native_files(case_of(source, study))
+    assert source.native_files(case_of(source, studies[0]))
+    remove(server, study)
+
+
+def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "NOCE", seed=12)
+    server.upload([path for path in study.files() if path.parent.name != "t1ce"])
+    source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
+    case = case_of(source, study)
+    assert (case.reference, case.missing) == ("flair", ("t1ce",))
+    other = DicomWebSource(server.url, replace(Settings(), reference="t2"), tmp_path / "cache")
+    assert case_of(other, study).case_id == study.series["t2"]
+    remove(server, study)
+
+
+def test_threads_that_want_one_case_fetch_it_once(server, studies, tmp_path):
+    source = DicomWebSource(server.url, Settings(), tmp_path)
+    found, problems = [], []
+
+    def want() -> None:
+        try:
+            found.append(source.native_files(case_of(source, studies[0])))
+        except Exception as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems and all(files == found[0] for files in found)
+
+
+def test_listing_is_served_at_once_and_refreshed_behind(server, studies, tmp_path):
+    source = DicomWebSource(server.url, Settings(), tmp_path, expiry_s=0.0)
+    before = source.cases()
+    looked = source._looked
+    started = time.perf_counter()
+    assert source.cases() == before
+    assert time.perf_counter() - started < 0.1
+    until = time.monotonic() + 20
+    while source._looked == looked and time.monotonic() < until:
+        time.sleep(0.02)
+    assert source._looked > looked
+
+
+def test_password_is_asked_for_and_used(tmp_path):
+    try:
+        guarded = LocalOrthanc(tmp_path / "orthanc", users={"anna": "secret"})
+        with guarded:
+            with pytest.raises(Unreachable, match="401; check the user name and password"):
+                DicomWebSource(guarded.url, Settings(), tmp_path).cases()
+            assert DicomWebSource(guarded.url, Settings(), tmp_path, "anna", "secret").cases() == {}
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))
+
+
+def test_known_cases_stay_when_the_server_goes(tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "P")
+    try:
+        with LocalOrthanc(tmp_path / "orthanc") as server:
+            server.upload(study.files())
+            source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
+            source.native_files(case_of(source, study))
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        source.refresh()
+    assert list(source.cases()) == [study.series["t1ce"]]
+    assert len(source.native_files(case_of(source, study))) == 4
+    with pytest.raises(Unreachable):
+        source.report(case_of(source, study))
+
+
+def test_wrong_path_is_told(server, tmp_path):
+    with pytest.raises(Unreachable, match="404; check the path"):
+        DicomWebSource(f"{server.url}-wrong", Settings(), tmp_path).cases()
+
+
+def test_nobody_there_is_told_at_once(tmp_path):
+    started = time.perf_counter()
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:\d+ cannot be reached; check that it runs"):
+        DicomWebSource(f"http://user:secret@127.0.0.1:{free_port()}/dicom-web", Settings(), tmp_path).cases()
+    assert time.perf_counter() - started < 5
+
+
+def test_server_that_never_answers_does_not_hang(tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "TIMEOUT_S", (0.5, 0.5))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        source = DicomWebSource(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", Settings(), tmp_path)
+        with pytest.raises(Unreachable, match="does not answer in time"):
+            source.cases()
+
+
+@pytest.mark.parametrize("url", ["", "ftp://host/x", "no address", "http://"])
+def test_address_that_is_none_is_refused(url, tmp_path):
+    with pytest.raises(ClientError, match="expected an address"):
+        DicomWebSource(url, Settings(), tmp_path)
+
+
+def test_page_that_is_no_dicomweb_is_told(server, tmp_path, monkeypatch):
+    """A proxy's login page: status 200 and HTML."""
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(page)
+
+        threading.Thread(target=answer, daemon=True).start()
+        source = DicomWebSource(f"http://127.0.0.1:{listener.getsockname()[1]}/x", Settings(), tmp_path)
+        with pytest.raises(Unreachable, match="not DICOMweb"):
+            source.cases()
+
+
+def test_stored_instances_are_the_files_that_were_written(server, source, studies):
+    case = case_of(source, studies[0])
+    fetched = {dcmread(path).SOPInstanceUID for path in source.dicom_folder(case).glob("*.dcm")}
+    written = {dcmread(path).SOPInstanceUID for path in Path(studies[0].folder / "t1ce").glob("*.dcm")}
+    assert fetched == written

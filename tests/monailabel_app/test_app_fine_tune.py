@@ -1,0 +1,441 @@
+"""Training from the clients: what it asks for, what it tells, what it publishes, and that stop stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from monailabel.utils.async_tasks.utils import run_background_task, stop_background_task
+
+from brats_clip.cases import SEQUENCES
+from brats_clip.errors import InputError
+from lib.errors import Busy, NotFound, Refused
+from lib.models import ModelRegistry
+from lib.settings import Settings, Workspace
+from lib.training.fine_tune import FineTune
+from lib.training.fine_tuning import FineTuning
+from lib.training.options import TrainOptions
+from lib.training.progress import ProgressFile, progress, stats
+from lib.training.snapshot import Snapshot, read_cases
+from lib.training.split import PatientSplit
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
+TINY = {"spacing": 4.0, "patch_size": 48, "max_epochs": 2}
+
+
+class Labelled:
+    """The part of a datastore that training asks: which cases have labels."""
+
+    def __init__(self, cases: list[dict]) -> None:
+        self.cases = cases
+
+    def datalist(self) -> list[dict]:
+        return self.cases
+
+
+def entry(folder: Path, case: str, patient: str | None = None) -> dict:
+    files = {sequence: str(folder / case / f"{case}_{sequence}.nii.gz") for sequence in SEQUENCES}
+    report = str(folder / case / f"{case}_report.txt")
+    label = str(folder / case / f"{case}_seg.nii.gz")
+    return {"case": case, "patient": patient or case, **files, "label": label, "report": report}
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    return Workspace(tmp_path / "studies")
+
+
+def fine_tune(workspace: Workspace, **settings) -> FineTune:
+    return FineTune(workspace, ModelRegistry(workspace.models, WEIGHTS), Settings(device="cpu", **settings))
+
+
+@pytest.fixture
+def labelled(tiny_data_set) -> Labelled:
+    return Labelled([entry(tiny_data_set.folder, case) for case in tiny_data_set.cases])
+
+
+# What it asks for.
+
+
+@pytest.mark.parametrize(
+    ("patients", "sentence"),
+    [([], "there is none. Label and submit 2 more"), (["A"], "there is one. Label and submit 1 more")],
+)
+def test_too_few_labels_are_refused_with_what_is_needed(workspace, tmp_path, patients, sentence):
+    datastore = Labelled([entry(tmp_path, case) for case in patients])
+    with pytest.raises(Refused, match=sentence):
+        fine_tune(workspace)({}, datastore)
+    state = progress(workspace)
+    assert state["status"] == "refused" and sentence in state["sentence"]
+    assert not workspace.models.exists()
+
+
+def test_two_cases_of_one_patient_are_too_few(workspace, tmp_path):
+    with pytest.raises(Refused, match="two patients"):
+        fine_tune(workspace).check({}, Labelled([entry(tmp_path, "A1", "A"), entry(tmp_path, "A2", "A")]))
+
+
+def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_path):
+    split = PatientSplit(workspace.state / "split.json", 1e-9, 0)
+    sides = split.assign(["A", "B", "C"])
+    left = [case for case, side in sides.items() if side == "training"]
+    with pytest.raises(Refused, match="All 2 labelled patients are for training"):
+        fine_tune(workspace).check({}, Labelled([entry(tmp_path, case) for case in left]))
+    assert split.sides() == sides
+
+
+def test_all_cases_of_a_patient_are_on_its_side(workspace, tmp_path):
+    cases = [entry(tmp_path, f"{patient}{i}", patient) for patient in "ABCDE" for i in range(3)]
+    sides = fine_tune(workspace, validation_share=0.5)._sides(Labelled(cases))
+    patients = {side: {case["patient"] for case in some} for side, some in sides.items()}
+    assert not patients["training"] & patients["validation"]
+    assert sum(map(len, sides.values())) == 15
+
+
+def test_paths_hold_whatever_folder_the_training_runs_in(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = [entry(Path(), case) for case in "AB"]
+    relative[1]["report"] = "Mass in the left frontal lobe."
+    sides = fine_tune(workspace)._sides(Labelled(relative))
+    one, other = sorted([*sides["training"], *sides["validation"]], key=lambda case: case["case"])
+    assert one == entry(tmp_path, "A")
+    assert other == {**entry(tmp_path, "B"), "report": relative[1]["report"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"max_epochs": "7", "learning_rate": "1e-3"}, {"max_epochs": 7, "learning_rate": 1e-3}),
+        ({"resume": "false", "start_from": ["0.2.0", "0.2.0+site.1"]}, {"resume": False, "start_from": "0.2.0"}),
+        ({"model": "segmentation", "segmentation": {"max_epochs": 3}}, {"max_epochs": 3}),
+        ({"max_epochs": " ", "patch_size": None, "unknown": 5, "gpus": "all", "start_from": True}, {}),
+    ],
+)
+def test_options_are_read_as_panels_send_them(given, found):
+    assert asdict(TrainOptions().read(given)) == {**asdict(TrainOptions()), **found}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"max_epochs": 0}, "max_epochs is '0'; a whole number from 1 to 1000"),
+        ({"max_epochs": "many"}, "max_epochs is 'many'"),
+        ({"max_epochs": 2.5}, "a whole number"),
+        ({"max_epochs": True}, "a whole number"),
+        ({"learning_rate": "nan"}, "learning_rate is 'nan'; a number from 1e-07 to 1"),
+        ({"learning_rate": [-1]}, "learning_rate is '-1'"),
+        ({"patch_size": 50}, "divisible by 16"),
+        ({"resume": "maybe"}, "true or false"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_by_name(workspace, labelled, given, sentence):
+    with pytest.raises(Refused, match=sentence):
+        fine_tune(workspace).check(given, labelled)
+
+
+def test_unknown_weights_to_start_from_are_refused(workspace, labelled):
+    with pytest.raises(NotFound, match=r"there are 0\.2\.0"):
+        fine_tune(workspace).check({"start_from": "9.9"}, labelled)
+
+
+def test_the_panel_offers_the_weights_in_use_first_whichever_they_will_be(workspace):
+    task = fine_tune(workspace)
+    assert task.info()["config"]["start_from"] == ["current", "0.2.0"]
+    task.models.publish(WEIGHTS, {}, {})
+    task.models.use(0)
+    config = task.config()
+    assert config["start_from"] == ["current", "0.2.0", "0.2.0+site.1"]
+    assert {"max_epochs", "learning_rate", "resume"} < set(config) and "spacing" not in config
+    assert json.dumps(config)
+
+
+# What it takes along.
+
+
+def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_path):
+    images = tmp_path / "A"
+    images.mkdir()
+    case = entry(tmp_path, "A")
+    Path(case["label"]).write_bytes(b"first")
+    Path(case["report"]).write_text("$__import__('os').abort()")
+    snapshot = Snapshot(workspace.training / "run")
+    snapshot.begin({"training": [case], "validation": []}, TrainOptions(max_epochs=3), {"number": 0})
+    Path(case["label"]).write_bytes(b"second")
+    [kept] = read_cases(str(snapshot.folder), "training")
+    assert Path(kept["label"]).read_bytes() == b"first"
+    assert kept["report"].strip() == "$__import__('os').abort()"
+    assert kept["flair"] == case["flair"] and "patient" not in kept
+    assert snapshot.options().max_epochs == 3
+    assert not snapshot.resumable()
+
+
+def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
+    (tmp_path / "A").mkdir()
+    Path(entry(tmp_path, "A")["report"]).write_text("Mass.")
+    snapshot = Snapshot(workspace.training / "run")
+    with pytest.raises(InputError, match=r"A_seg\.nii\.gz"):
+        snapshot.begin({"training": [entry(tmp_path, "A")], "validation": []}, TrainOptions(), {})
+    with pytest.raises(InputError, match="no training"):
+        snapshot.content()
+
+
+# What it tells.
+
+
+def test_before_any_training_there_is_nothing_to_tell(workspace):
+    assert progress(workspace)["status"] == "idle" and stats(workspace) == {}
+    assert fine_tune(workspace).stats() == {}
+
+
+def test_a_running_training_is_told_from_one_whose_process_is_gone(workspace, labelled):
+    file = ProgressFile(workspace.training, "one")
+    file.update(epoch=3, total_epochs=8, best={"epoch": 2, "mean": 0.6}, before={"mean": 0.7})
+    assert progress(workspace)["status"] == "running"
+    told = stats(workspace)
+    assert (told["epoch"], told["total_epochs"], told["best_metric"]) == (3, 8, 0.7)
+    assert "current_time" in told and "total_time" not in told  # clients take that for the end
+    with pytest.raises(Busy):
+        fine_tune(workspace)(TINY, labelled)
+    file.update(process_started=file.state["process_started"] - 60)  # the number went to another process
+    state = progress(workspace)
+    assert state["status"] == "stopped" and "after epoch 3 of 8" in state["sentence"]
+    assert stats(workspace)["total_time"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_torn_progress_file_is_as_good_as_none(workspace, content):
+    workspace.training.mkdir(parents=True)
+    (workspace.training / "progress.json").write_text(content)
+    assert progress(workspace)["status"] == "idle"
+
+
+# What it does.
+
+
+@pytest.mark.slow
+def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled, tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("raise SystemExit('somebody else's')")
+    monkeypatch.chdir(tmp_path)
+    labelled.cases[0]["report"] = "$[][0] is no program. Mass in the left frontal lobe."
+    task = fine_tune(workspace)
+    seen: list[dict] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            seen.append(progress(workspace))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    nice, threads = os.nice(0), os.environ.get("OMP_NUM_THREADS")
+    try:
+        task({**TINY, "learning_rate": 1e-3}, labelled)
+    finally:
+        done.set()
+        watcher.join()
+    assert (os.nice(0), os.environ.get("OMP_NUM_THREADS")) == (
+        nice,
+        threads,
+    )  # of this process, which may be the server
+
+    stages = {(state["status"], state.get("stage")) for state in seen}
+    assert {("running", "validating"), ("running", "training")} <= stages
+    assert {state["epoch"] for state in seen if state["status"] == "running"} >= {0, 1}
+    state = progress(workspace)
+    assert state["status"] == "done" and state["published"] == "0.2.0+site.1"
+    assert (state["training_cases"], state["validation_cases"]) == (2, 1)
+    assert [row["epoch"] for row in state["epochs"]] == [1, 2] and all(row["loss"] > 0 for row in state["epochs"])
+    assert state["best"]["mean"] == max(row["dice"]["mean"] for row in state["epochs"]) > state["before"]["mean"]
+    assert "Better: mean Dice" in state["sentence"]
+    published = task.models.current()
+    assert published.number == 1 and published.metrics["mean"] == state["best"]["mean"]
+    assert published.trained_on == {
+        side: sorted(case for case, s in task.split.sides().items() if s == side) for side in ("training", "validation")
+    }
+    assert sorted(p.name for p in workspace.training.iterdir()) == [".lock", "progress.json", "tmp"]
+
+    # The second training starts from what the first one published; such steps can only spoil it.
+    task({**TINY, "learning_rate": 1.0}, labelled)
+    after = progress(workspace)
+    assert after["before"]["mean"] == pytest.approx(state["best"]["mean"], abs=1e-4)  # the best epoch's weights
+    assert after["status"] == "done" and after["published"] is None
+    assert "Not better" in after["sentence"] and "0.2.0+site.1 stays in use" in after["sentence"]
+    assert task.models.current() == published and len(task.models.versions()) == 2
+
+
+class Finished(FineTuning):
+    """A fine-tuning whose epochs are done; its validations give what ``measured`` says."""
+
+    def __init__(self, workspace: Workspace, compared_with: int, measured: float = 0.0) -> None:
+        workspace.training.mkdir(parents=True)
+        file = ProgressFile(workspace.training, "one")
+        super().__init__({"models": workspace.models, "checkpoint": WEIGHTS}, workspace.training, file)
+        self.measured = measured
+        self.snapshot.begin({"training": [], "validation": []}, TrainOptions(), {"number": 0})
+        self.snapshot.note(before={"mean": 0.5}, compared_with=compared_with)
+        self.snapshot.checkpoints.mkdir()
+        weights(self.snapshot.checkpoints / "model.pt", 1.0)
+
+    def _measure(self, weights: Path) -> dict:
+        return {"mean": self.measured}
+
+    def end(self, mean: float | None) -> dict:
+        best = None if mean is None else {"epoch": 2, "mean": mean}
+        self._publish(self.snapshot.content(), best)
+        return self.file.state
+
+
+def weights(path: Path, value: float) -> Path:
+    torch.save({"weight": torch.full((3,), value)}, path)
+    return path
+
+
+@pytest.mark.parametrize(("mean", "published"), [(0.51, "0.2.0+site.1"), (0.5, None), (0.4, None), (None, None)])
+def test_only_a_higher_mean_dice_is_published(workspace, mean, published):
+    training = Finished(workspace, compared_with=0)
+    assert training.end(mean)["published"] == published
+    assert training.registry.current().number == int(published is not None)
+    assert not training.snapshot.folder.exists()
+
+
+@pytest.mark.parametrize(("measured", "published"), [(0.7, None), (0.55, "0.2.0+site.2")])
+def test_weights_that_were_put_to_use_meanwhile_must_be_beaten(workspace, tmp_path, measured, published):
+    training = Finished(workspace, compared_with=0, measured=measured)
+    training.registry.publish(weights(tmp_path / "other.pt", 2.0), {}, {})
+    state = training.end(0.6)
+    assert state["published"] == published and state["before"] == {"mean": measured}
+    assert training.registry.current().parent == 0
+
+
+def test_a_kill_after_publishing_and_before_saying_so_is_made_up_for(workspace):
+    training = Finished(workspace, compared_with=0, measured=0.6)
+    training.registry.publish(training.snapshot.checkpoints / "model.pt", {}, {})
+    state = training.end(0.6)
+    assert state["published"] == "0.2.0+site.1" and "0.500 before" in state["sentence"]
+    assert len(training.registry.versions()) == 2
+
+
+@pytest.mark.slow
+def test_a_label_that_cannot_be_used_fails_the_training_and_is_named(workspace, labelled, tmp_path):
+    label = tmp_path / "torn_seg.nii.gz"
+    label.write_bytes(b"<html>not found</html>")
+    labelled.cases[1]["label"] = str(label)
+    with pytest.raises(RuntimeError, match=r"The training failed: .*_seg\.nii\.gz"):
+        fine_tune(workspace)(TINY, labelled)
+    assert progress(workspace)["status"] == "failed"
+    assert not fine_tune(workspace).snapshot.resumable()
+    assert fine_tune(workspace).models.current().number == 0
+
+
+APP = """
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{app!r}, {bundle!r}]
+import lib
+from lib.models import ModelRegistry
+from lib.settings import Settings, Workspace
+from lib.training.fine_tune import FineTune
+from monailabel.interfaces.app import MONAILabelApp
+
+class Labelled:
+    def datalist(self):
+        return json.loads((Path(__file__).parent / "cases.json").read_text())
+
+class App(MONAILabelApp):
+    def init_datastore(self):
+        return Labelled()
+
+    def init_trainers(self):
+        workspace = Workspace(Path(self.studies))
+        models = ModelRegistry(workspace.models, {weights!r})
+        return {{"segmentation": FineTune(workspace, models, Settings(device="cpu"))}}
+"""
+
+SERVER = """
+import sys, json, time
+from monailabel.utils.async_tasks.utils import run_background_task
+run_background_task(json.loads(sys.argv[1]), "train")
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def app(tmp_path, workspace, labelled, monkeypatch) -> dict:
+    """An app of MONAI Label around the training task, and the environment that its server gives to tasks."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    source = APP.format(app=str(ROOT / "monailabel_app"), bundle=str(ROOT / "bundle"), weights=str(WEIGHTS))
+    (folder / "main.py").write_text(source)
+    (folder / "cases.json").write_text(json.dumps(labelled.cases))
+    workspace.root.mkdir()
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "MONAI_LABEL_APP_DIR": str(folder),
+        "MONAI_LABEL_STUDIES": str(workspace.root),
+        "MONAI_LABEL_SESSIONS": "false",
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return {"model": "segmentation", **TINY, "max_epochs": 40, "patience": 40, "learning_rate": 1e-3}
+
+
+def wait_for(workspace: Workspace, what, seconds: float = 180) -> dict:
+    end = time.monotonic() + seconds
+    while not what(state := progress(workspace)):
+        assert time.monotonic() < end and state["status"] in ("idle", "running", "stopped"), state
+        time.sleep(0.02)
+    return state
+
+
+def wait_for_end(pid: int, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_it_was(app, workspace, labelled):
+    server = subprocess.Popen([sys.executable, "-c", SERVER, json.dumps(app)], stdout=subprocess.DEVNULL)
+    try:
+        first = wait_for(workspace, lambda s: s["status"] == "running" and s["epoch"] >= 1)
+        assert psutil.Process(first["pid"]).nice() >= 10
+    finally:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    wait_for_end(first["pid"])
+    stopped = progress(workspace)
+    assert stopped["status"] == "stopped" and "resume" in stopped["sentence"]
+    saved = Snapshot(workspace.training / "run").epoch()
+    assert saved >= stopped["epoch"] >= 1
+
+    # What is saved meanwhile waits for the next training: this one goes on with the cases it began with.
+    (Path(os.environ["MONAI_LABEL_APP_DIR"]) / "cases.json").write_text("[]")
+    run_background_task({**app, "max_epochs": 60}, "train")
+    second = wait_for(workspace, lambda s: s["status"] == "running" and s["epoch"] > saved)
+    assert second["resumed_from"] == saved and second["total_epochs"] == 60
+    assert stop_background_task("train")["status"] == "STOPPED"
+    wait_for_end(second["pid"], 2)
+    saved = Snapshot(workspace.training / "run").epoch()
+    assert progress(workspace)["status"] == "stopped" and saved >= second["epoch"]
+
+    task = fine_tune(workspace)
+    assert task.models.current().number == 0 and len(task.models.versions()) == 1  # nothing half-published
+    task({"max_epochs": saved + 1}, labelled)
+    state = progress(workspace)
+    assert state["status"] == "done" and state["resumed_from"] == saved
+    assert [row["epoch"] for row in state["epochs"]] == list(range(1, saved + 2))
+    assert state["before"] == first["before"] and state["published"] == "0.2.0+site.1"

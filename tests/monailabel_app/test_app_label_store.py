@@ -1,0 +1,253 @@
+"""The label store: versions, what is current, what people put there by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lib.errors import NotFound, Refused, Unreachable
+from lib.labels import version_folders
+from lib.labels.store import LabelStore
+
+AFFINE = np.diag([2.0, 2, 2, 1])
+WHO = {"who": "reader-1", "client_id": "slicer", "model": "segmentation", "model_version": "v3", "comment": "rim"}
+
+
+def label(number: int = 1) -> nib.Nifti1Image:
+    """Different for each number."""
+    array = np.zeros((8, 9, 10), np.uint8)
+    array.ravel()[: 10 + number] = 2
+    array[4:6, 4:6, 4:6], array[4, 4, 4] = 4, 1
+    return nib.Nifti1Image(array, AFFINE)
+
+
+def voxels(path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def same(path, expected: nib.Nifti1Image) -> bool:
+    return np.array_equal(voxels(path), np.asarray(expected.dataobj))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LabelStore(tmp_path / "labels")
+
+
+def test_a_saved_label_lies_where_monai_label_keeps_them(store):
+    version = store.save("CASE", label(), "final", WHO)
+    final = store.root / "final" / "CASE.nii.gz"
+    assert store.current_path("CASE") == final
+    assert same(final, label()) and same(version.path, label())
+    assert nib.load(final).get_data_dtype() == np.uint8
+    np.testing.assert_allclose(nib.load(final).affine, AFFINE)
+
+
+def test_a_record_says_who_when_and_with_which_model(store):
+    before = datetime.now(timezone.utc) - timedelta(seconds=1)
+    version = store.save("CASE", label(), "final", WHO)
+    record = json.loads((store.root / "versions" / "CASE" / "0001.json").read_text())
+    assert record == version.record
+    assert WHO.items() <= record.items()
+    assert before < datetime.fromisoformat(record["when"]) < datetime.now(timezone.utc) + timedelta(seconds=1)
+    assert record["sha256"] == hashlib.sha256(version.path.read_bytes()).hexdigest()
+    array = np.asarray(label().dataobj)
+    assert record["volumes_ml"]["WT"] == pytest.approx((array > 0).sum() * 0.008)
+    assert record["volumes_ml"]["ET"] == pytest.approx(7 * 0.008)
+
+
+def test_earlier_versions_stay(store):
+    versions = [store.save("CASE", label(number), "final", WHO) for number in range(3)]
+    assert [v.number for v in store.history("CASE")] == [1, 2, 3]
+    assert all(same(version.path, label(number)) for number, version in enumerate(versions))
+    assert store.current("CASE").number == 3
+
+
+def test_an_automatic_answer_does_not_take_the_place_of_a_persons(store):
+    store.save("CASE", label(1), "final", WHO)
+    store.save("CASE", label(2), "original", WHO)
+    assert store.current("CASE", "final").number == 1
+    assert same(store.root / "final" / "CASE.nii.gz", label(1))
+    assert same(store.root / "original" / "CASE.nii.gz", label(2))
+    assert store.labelled("final") == store.labelled("original") == ["CASE"]
+
+
+def test_an_earlier_version_comes_back_as_a_new_one(store):
+    store.save("CASE", label(1), "final", WHO, as_drawn=label(5))
+    store.save("CASE", label(2), "final", WHO)
+    version = store.restore("CASE", 1, {"who": "reader-2"})
+    assert (version.number, version.tag, version.record["restored_from"]) == (3, "final", 1)
+    assert (version.record["who"], version.record["drawn_by"]) == ("reader-2", "reader-1")
+    assert same(store.current_path("CASE"), label(1)) and same(version.as_drawn, label(5))
+    with pytest.raises(NotFound, match="it has 1, 2, 3"):
+        store.restore("CASE", 7)
+
+
+def test_a_label_as_it_was_drawn_is_kept_beside_it(store):
+    version = store.save("CASE", label(1), "final", WHO, as_drawn=label(7))
+    assert version.as_drawn == store.root / "versions" / "CASE" / "0001_as_drawn.nii.gz"
+    assert same(version.as_drawn, label(7))
+
+
+def test_a_removed_label_is_out_of_use_and_its_versions_stay(store):
+    version = store.save("CASE", label(), "final", WHO)
+    store.remove("CASE", "final", {"who": "admin"})
+    assert store.current("CASE") is None and store.current_path("CASE") is None
+    assert store.labelled() == []
+    assert not (store.root / "final" / "CASE.nii.gz").exists()
+    assert same(version.path, label())
+    assert store.history("CASE")[-1].removed and store.history("CASE")[-1].record["who"] == "admin"
+    with pytest.raises(NotFound):
+        store.remove("CASE", "final", {})
+    assert LabelStore(store.root).labelled() == []
+    assert same(store.restore("CASE", 1).path, label())
+
+
+@pytest.mark.parametrize("case_id", ["../CASE", "a/b", ".hidden", "", "..", "a\0b", "a\nb", "x" * 300])
+def test_an_id_that_could_name_another_place_is_no_case(store, case_id):
+    with pytest.raises(NotFound):
+        store.save(case_id, label(), "final", WHO)
+    with pytest.raises(NotFound):
+        store.current(case_id)
+
+
+def test_an_unknown_tag_is_refused(store):
+    with pytest.raises(Refused, match="final or original"):
+        store.save("CASE", label(), "../../etc", WHO)
+
+
+def test_a_save_that_fails_leaves_everything_as_it_was(store, monkeypatch):
+    store.save("CASE", label(1), "final", WHO)
+    before = {path: path.read_bytes() for path in store.root.rglob("*.*") if path.is_file()}
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(version_folders, "write_json", full)
+    with pytest.raises(OSError, match="space"):
+        store.save("CASE", label(2), "final", WHO)
+    monkeypatch.undo()
+    assert same(store.current_path("CASE"), label(1))
+    again = LabelStore(store.root)
+    assert {path: path.read_bytes() for path in store.root.rglob("*.*") if path.is_file()} == before
+    assert again.save("CASE", label(2), "final", WHO).number == 2
+
+
+def test_a_new_store_puts_right_what_a_killed_one_left(store):
+    store.save("CASE", label(1), "final", WHO)
+    old = (store.root / "final" / "CASE.nii.gz").read_bytes()
+    store.save("CASE", label(2), "final", WHO)
+    store.save("OTHER", label(3), "final", WHO)
+    (store.root / "final" / "CASE.nii.gz").write_bytes(old)  # the version is there, its copy was not made
+    (store.root / "final" / "OTHER.nii.gz").unlink()
+    (store.root / "final" / ".tmp-1-CASE.nii.gz").write_bytes(b"half")
+    (store.root / "versions" / "CASE" / ".tmp-1-0003.json").write_bytes(b"{")
+    (store.root / "versions" / "CASE" / "0003.nii.gz").write_bytes(old)  # no record: never acknowledged
+    again = LabelStore(store.root)
+    assert again.labelled() == ["CASE", "OTHER"]
+    assert same(again.root / "final" / "CASE.nii.gz", label(2))
+    assert same(again.root / "final" / "OTHER.nii.gz", label(3))
+    assert [v.number for v in again.history("CASE")] == [1, 2]
+    assert not list(again.root.rglob(".tmp-*")) and not (store.root / "versions" / "CASE" / "0003.nii.gz").exists()
+
+
+def test_two_stores_on_one_folder_see_each_others_labels(store):
+    other = LabelStore(store.root)
+    assert other.labelled() == []
+    for number in range(1, 6):
+        writer, reader = (store, other) if number % 2 else (other, store)
+        assert writer.save("CASE", label(number), "final", WHO).number == number
+        assert reader.current("CASE").number == number
+        assert same(reader.current_path("CASE"), label(number))
+
+
+def test_threads_that_save_at_once_get_a_version_each(store):
+    got, lock = [], threading.Lock()
+
+    def annotate(reader):
+        for number in range(8):
+            case = f"CASE_{number % 2}"
+            version = store.save(case, label(reader * 10 + number), "final", {"who": f"reader-{reader}"})
+            with lock:
+                got.append((case, version.number, reader * 10 + number))
+
+    threads = [threading.Thread(target=annotate, args=(reader,)) for reader in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((case, number) for case, number, _ in got) == [(f"CASE_{c}", n) for c in (0, 1) for n in range(1, 17)]
+    history = {(v.case_id, v.number): v for case in ("CASE_0", "CASE_1") for v in store.history(case)}
+    for case, number, drawn in got:
+        assert same(history[case, number].path, label(drawn))
+        assert history[case, number].record["who"] == f"reader-{drawn // 10}"
+    assert all(same(store.current_path(case), nib.load(store.current(case).path)) for case in ("CASE_0", "CASE_1"))
+
+
+def by_hand(store, number, name="CASE.nii.gz", tag="final"):
+    nib.save(label(number), store.root / tag / name)
+    return store.root / tag / name
+
+
+def test_a_label_brought_by_hand_becomes_a_version_once_it_was_checked(store):
+    store.save("CASE", label(1), "final", WHO)
+    path = by_hand(store, 2)
+    content = path.read_bytes()
+    assert store.found() == [("CASE", "final")]
+    assert same(store.current_path("CASE"), label(1))  # until it was checked
+    asked = []
+    taken = store.take_found(lambda case, file: asked.append((case, file)) or (nib.load(file), None))
+    assert asked == [("CASE", path)]
+    assert [(v.number, v.record["who"]) for v in taken] == [(2, "found on disk")]
+    assert same(store.current_path("CASE"), label(2)) and store.current_path("CASE") == path
+    assert content in [p.read_bytes() for p in (store.root / "versions" / "CASE").glob("found_*")]
+    assert store.found() == [] and store.take_found(None) == []
+
+
+def refuse(case, file):
+    raise Refused("The label lies on another grid.")
+
+
+def test_a_bad_label_brought_by_hand_is_named_and_not_used(store):
+    store.save("CASE", label(1), "final", WHO)
+    path = by_hand(store, 2)
+    content = path.read_bytes()
+    assert store.take_found(refuse) == []
+    assert store.problems() == ["final/CASE.nii.gz: The label lies on another grid."]
+    assert path.read_bytes() == content
+    assert store.found() == []
+    assert same(store.current_path("CASE"), label(1))
+    assert same(LabelStore(store.root).current_path("CASE"), label(1))
+    store.save("CASE", label(3), "final", WHO)
+    assert store.problems() == []
+    assert content in [p.read_bytes() for p in (store.root / "versions" / "CASE").glob("found_*")]
+
+
+def test_a_bad_label_is_looked_at_again_when_it_has_changed(store):
+    by_hand(store, 2)
+    store.take_found(refuse)
+    by_hand(store, 3)
+    assert store.problems() == []
+    assert store.found() == [("CASE", "final")]
+
+
+def test_a_server_that_does_not_answer_makes_no_label_bad(store):
+    by_hand(store, 2)
+
+    def unreachable(case, file):
+        raise Unreachable("The DICOMweb server does not answer.")
+
+    assert store.take_found(unreachable) == [] and store.problems() == []
+    assert store.found() == [("CASE", "final")]
+
+
+def test_a_file_whose_name_is_no_id_is_a_problem(store):
+    by_hand(store, 1, "my label (2).nii.gz")
+    assert store.found() == []
+    assert "my label (2).nii.gz" in store.problems()[0]

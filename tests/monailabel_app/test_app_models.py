@@ -1,0 +1,187 @@
+"""Versions of the weights: published whole, put to use at once, never lost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from brats_clip.errors import WeightsError
+from lib import models
+from lib.errors import NotFound
+from lib.models import ModelRegistry, as_json
+
+
+def weights(path, value: float):
+    torch.save({"weight": torch.full((3,), value)}, path)
+    return path
+
+
+@pytest.fixture
+def bundled(tmp_path):
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    (tmp_path / "bundle" / "configs").mkdir()
+    facts = {"version": "0.2.0", "eval_metrics": {"dice_WT": 0.9}}
+    (tmp_path / "bundle" / "configs" / "metadata.json").write_text(json.dumps(facts))
+    return weights(tmp_path / "bundle" / "models" / "model.pt", 0.0)
+
+
+@pytest.fixture
+def registry(tmp_path, bundled) -> ModelRegistry:
+    return ModelRegistry(tmp_path / "models", bundled)
+
+
+def publish(registry, tmp_path, value: float, **more):
+    facts = {"metrics": {"mean": value}, "trained_on": {"training": ["A"]}}
+    return registry.publish(weights(tmp_path / "new.pt", value), **facts, **more)
+
+
+def test_at_first_the_bundles_weights_are_in_use(registry, bundled):
+    version = registry.current()
+    assert (version.number, version.name, version.path, version.parent) == (0, "0.2.0", bundled, None)
+    assert version.metrics == {"dice_WT": 0.9} and len(version.sha256) == 64
+    assert registry.versions() == [version]
+    assert not registry.folder.exists()
+
+
+def test_weights_without_a_bundle_are_named_by_their_content(tmp_path):
+    version = ModelRegistry(tmp_path / "models", weights(tmp_path / "mine.pt", 3.0)).current()
+    assert version.name == f"own.{version.sha256[:8]}"
+
+
+def test_a_published_version_is_a_copy_and_in_use(registry, tmp_path, bundled):
+    before = bundled.read_bytes()
+    version = publish(registry, tmp_path, 0.5)
+    (tmp_path / "new.pt").unlink()
+    assert version == registry.current() == ModelRegistry(registry.folder, bundled).current()
+    assert (version.number, version.name, version.parent) == (1, "0.2.0+site.1", 0)
+    assert version.metrics == {"mean": 0.5} and version.trained_on == {"training": ["A"]}
+    assert torch.load(version.path)["weight"].tolist() == [0.5] * 3
+    assert bundled.read_bytes() == before
+    assert "path" not in as_json(version) and json.dumps(as_json(version))
+
+
+def test_roll_back_and_forward(registry, tmp_path):
+    publish(registry, tmp_path, 0.5)
+    publish(registry, tmp_path, 0.6)
+    assert registry.use(0).number == registry.current().number == 0
+    assert registry.use(2).number == registry.current().number == 2
+    assert [v.number for v in registry.versions()] == [0, 1, 2]
+    assert registry.named("0.2.0+site.1").number == 1
+    with pytest.raises(NotFound, match="there are 0, 1, 2"):
+        registry.use(7)
+    with pytest.raises(NotFound, match=r"0\.2\.0\+site\.2"):
+        registry.named("0.9")
+    assert registry.current().number == 2
+
+
+def test_what_is_trained_from_an_older_version_says_so_and_gets_a_new_number(registry, tmp_path):
+    publish(registry, tmp_path, 0.5)
+    publish(registry, tmp_path, 0.6)
+    registry.use(1)
+    assert publish(registry, tmp_path, 0.7).parent == 1
+    version = publish(registry, tmp_path, 0.8, parent=0)
+    assert (version.number, version.parent, version.name) == (4, 0, "0.2.0+site.4")
+
+
+def test_publishing_the_same_weights_again_makes_no_second_version(registry, tmp_path):
+    first = publish(registry, tmp_path, 0.5)
+    registry.use(0)
+    assert publish(registry, tmp_path, 0.5) == first == registry.current()
+    assert len(registry.versions()) == 2
+
+
+def test_a_number_is_never_given_twice(registry, tmp_path):
+    publish(registry, tmp_path, 0.5)
+    publish(registry, tmp_path, 0.6)
+    registry.use(0)
+    shutil.rmtree(registry.folder / "0002")
+    assert publish(registry, tmp_path, 0.7).name == "0.2.0+site.3"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>no weights</html>"])
+def test_what_is_no_file_of_weights_is_not_published(registry, tmp_path, content):
+    (tmp_path / "new.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"new\.pt"):
+        registry.publish(tmp_path / "new.pt", {}, {})
+    assert registry.current().number == 0 and len(registry.versions()) == 1
+
+
+def test_weights_that_were_changed_after_publication_are_not_put_to_use(registry, tmp_path):
+    version = publish(registry, tmp_path, 0.5)
+    registry.use(0)
+    weights(version.path, 0.9)
+    with pytest.raises(WeightsError, match="another content than was published"):
+        registry.use(1)
+    assert registry.current().number == 0
+
+
+def test_a_damaged_record_of_the_one_in_use_is_named_and_mended_by_choosing(registry, tmp_path):
+    publish(registry, tmp_path, 0.5)
+    (registry.folder / "current.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"current\.json"):
+        registry.current()
+    assert registry.use(1) == registry.current()
+    assert publish(registry, tmp_path, 0.6).number == 2
+
+
+def test_a_damaged_version_hides_no_other(registry, tmp_path, caplog):
+    publish(registry, tmp_path, 0.5)
+    publish(registry, tmp_path, 0.6)
+    (registry.folder / "0001" / "version.json").write_text("")
+    assert [v.number for v in registry.versions()] == [0, 2]
+    assert "0001" in caplog.text
+
+
+def test_a_bundle_of_a_later_version_is_noticed(registry, bundled):
+    before = registry.current().sha256
+    weights(bundled, 5.0)
+    os.utime(bundled, ns=(1, 1))
+    assert registry.current().sha256 != before
+
+
+def die_while(step: str, registry, tmp_path) -> None:
+    """Publish in this process, and be killed at ``step``."""
+    real = getattr(models, step)
+
+    def killed(path, *rest):
+        if step == "sync" or path.name == models.CURRENT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(path, *rest)
+
+    setattr(models, step, killed)
+    publish(registry, tmp_path, 0.5)
+
+
+@pytest.mark.parametrize("step", ["sync", "write_json"])
+def test_a_kill_while_publishing_leaves_the_version_before_and_can_be_repeated(registry, tmp_path, step):
+    process = multiprocessing.get_context("fork").Process(target=die_while, args=(step, registry, tmp_path))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert registry.current().number == 0
+    version = publish(registry, tmp_path, 0.5)
+    assert version.number == 1 and registry.current() == version
+    assert sorted(p.name for p in registry.folder.iterdir()) == [".lock", "0001", "current.json"]
+
+
+def publish_each(registry, tmp_path, values):
+    for value in values:
+        registry.publish(weights(tmp_path / f"{value}.pt", value), {}, {})
+
+
+def test_processes_at_once_lose_no_version(registry, tmp_path):
+    context = multiprocessing.get_context("fork")
+    values = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+    processes = [context.Process(target=publish_each, args=(registry, tmp_path, some)) for some in values]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        registry.current()
+    assert [v.number for v in registry.versions()] == list(range(7))
+    assert len({v.sha256 for v in registry.versions()}) == 7

@@ -1,0 +1,163 @@
+"""Scores on disk: found again, whole or not there, and not mixed up between versions, cases and files."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib.active.cache import ScoreCache
+from lib.active.scores import CaseScores, identity_of
+
+THIRD = dict.fromkeys(("WT", "TC", "ET"), 1 / 3)
+
+
+def write_for_ever(folder: Path, begun) -> None:
+    """Write cases over and over, large enough for a kill to fall into a write."""
+    cache, number = ScoreCache(folder), 0
+    while True:
+        for case in "abc":
+            cache.put(CaseScores(case, "v1", str(number), THIRD, THIRD, (number / 1e3,) * 20000))
+        number += 1
+        begun.set()
+
+
+def scores(case_id: str = "case", version: str = "v1", identity: str = "files", **more) -> CaseScores:
+    return CaseScores(case_id, version, identity, THIRD, THIRD, (0.6, 0.8), **more)
+
+
+@pytest.fixture
+def cache(tmp_path) -> ScoreCache:
+    return ScoreCache(tmp_path / "scores")
+
+
+def again(cache: ScoreCache) -> ScoreCache:
+    """As another process would find it."""
+    return ScoreCache(cache.folder)
+
+
+def test_what_was_put_is_found_again_in_another_process(cache):
+    kept = scores(disagreement=0.25, consistency=None, has_report=True, seconds=1.5)
+    cache.put(kept)
+    cache.put(scores("other", consistency=0.5))
+    assert again(cache).get("v1", "case") == kept
+    assert set(again(cache).scores("v1")) == {"case", "other"}
+
+
+def test_versions_and_cases_are_kept_apart(cache):
+    cache.put(scores(version="v1", disagreement=0.1))
+    cache.put(scores(version="v2", disagreement=0.2))
+    assert again(cache).get("v1", "case").disagreement == 0.1
+    assert again(cache).get("v2", "case").disagreement == 0.2
+    assert cache.get("v3", "case") is None and cache.get("v1", "nobody") is None
+
+
+def test_scores_of_other_files_are_not_taken_for_these(cache):
+    cache.put(scores(identity="before"))
+    assert cache.get("v1", "case", "before") is not None
+    assert cache.get("v1", "case", "after") is None
+    cache.drop("v1", "case")
+    assert cache.get("v1", "case") is None and again(cache).get("v1", "case") is None
+
+
+@pytest.mark.parametrize("name", ["..", "../../outside", ".hidden", "a/b", "ä ö", "x" * 300, "a.b", "A%2Fb", ""])
+def test_any_name_is_a_file_of_its_own_inside_the_folder(cache, name):
+    cache.put(scores(name, version="v1"))
+    cache.put(scores("case", version=name))
+    cache.put(scores(name + "x", version="v1"))
+    assert set(again(cache).scores("v1")) == {name, name + "x"}
+    assert set(again(cache).scores(name)) == {"case"}
+    assert {path.name for path in cache.folder.parent.iterdir()} == {"scores"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 0}', '{"format": 1, "case_id": "case"}', "\x00" * 50])
+def test_a_spoilt_file_counts_as_not_there(cache, content, caplog):
+    cache.put(scores())
+    cache.put(scores("sound"))
+    (path,) = cache.folder.glob("*/case.json")
+    path.write_text(content)
+    assert set(again(cache).scores("v1")) == {"sound"}
+    assert "case.json" in caplog.text
+    again(cache).put(scores())
+    assert set(again(cache).scores("v1")) == {"case", "sound"}
+
+
+def test_numbers_that_are_none_are_not_taken(cache):
+    content = scores().to_dict()
+    for bad in ({"entropy": {"WT": float("nan"), "TC": 0, "ET": 0}}, {"volumes_ml": {"WT": 1}}, {"consistency": 1e999}):
+        with pytest.raises(ValueError):
+            CaseScores.from_dict(json.loads(json.dumps(content | bad)))
+    assert CaseScores.from_dict(json.loads(json.dumps(content))) == scores()
+
+
+def test_the_latest_scores_stand_in_for_missing_ones(cache):
+    cache.put(scores("a", "v1"))
+    cache.put(scores("b", "v1"))
+    time.sleep(0.02)
+    cache.put(scores("a", "v2"))
+    time.sleep(0.02)
+    cache.put(scores("c", "v3"))
+    found = again(cache).latest({"a", "b", "c", "d"}, "v3")
+    assert {case: s.version for case, s in found.items()} == {"a": "v2", "b": "v1", "c": "v3"}
+
+
+def test_old_versions_are_removed_and_the_one_in_use_stays(cache):
+    for number in range(5):
+        cache.put(scores(version=f"v{number}"))
+        time.sleep(0.02)
+    cache.prune(2, "v0")
+    assert set(again(cache).versions()) == {"v0", "v3", "v4"}
+    assert cache.get("v1", "case") is None
+
+
+def test_identity_changes_with_a_file_and_with_the_report(tmp_path):
+    files = {"t1": tmp_path / "t1.nii.gz", "flair": tmp_path / "flair.nii.gz"}
+    for path in files.values():
+        path.write_bytes(b"image")
+    first = identity_of(files, "a report")
+    assert identity_of(dict(reversed(files.items())), "a report") == first
+    assert identity_of(files) != first
+    os.utime(files["t1"], ns=(1, 1))
+    assert identity_of(files, "a report") != first
+    files["t1"].unlink()
+    with pytest.raises(OSError):
+        identity_of(files)
+
+
+def test_a_kill_while_writing_leaves_nothing_half_written(tmp_path):
+    fork = multiprocessing.get_context("fork")  # at once there; it touches no torch
+    for delay in (0.0, 0.013, 0.029, 0.05):
+        begun = fork.Event()
+        writer = fork.Process(target=write_for_ever, args=(tmp_path / "scores", begun), daemon=True)
+        writer.start()
+        assert begun.wait(30)
+        time.sleep(delay)
+        writer.kill()
+        writer.join()
+        assert writer.exitcode == -signal.SIGKILL
+        found = ScoreCache(tmp_path / "scores").scores("v1")
+        assert set(found) == set("abc")
+        assert all(s.descriptor == (int(s.identity) / 1e3,) * 20000 for s in found.values())
+
+
+def test_what_a_killed_writer_left_is_swept_up_in_time(cache):
+    cache.put(scores())
+    folder = next(cache.folder.glob("*/case.json")).parent
+    old, fresh = folder / ".tmp-1-case.json", folder / ".tmp-2-case.json"
+    for path in (old, fresh):
+        path.write_text("{")
+    os.utime(old, (1, 1))
+    assert set(again(cache).scores("v1")) == {"case"}
+    assert not old.exists() and fresh.exists()
+
+
+def test_replacing_scores_keeps_the_newer(cache):
+    cache.put(scores())
+    cache.put(replace(scores(), disagreement=0.75))
+    assert again(cache).get("v1", "case").disagreement == 0.75

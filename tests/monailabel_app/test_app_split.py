@@ -1,0 +1,96 @@
+"""The side of a patient is decided once, for ever."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+
+import pytest
+
+from brats_clip.errors import InputError
+from lib.training.split import TRAINING, VALIDATION, PatientSplit
+
+PATIENTS = [f"P{i:03d}" for i in range(40)]
+
+
+def split(folder, share=0.2, seed=0) -> PatientSplit:
+    return PatientSplit(folder / "split.json", share, seed)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(PATIENTS[:4]))[::5])
+def test_patients_that_come_one_by_one_never_move(tmp_path, order):
+    seen: dict[str, str] = {}
+    for count in range(1, len(order) + 1):
+        sides = split(tmp_path).assign(order[:count])
+        assert {p: sides[p] for p in seen} == seen
+        seen = sides
+        if count >= 2:
+            assert set(sides) == set(order[:count]) and set(sides.values()) == {TRAINING, VALIDATION}
+    assert split(tmp_path).sides() == seen
+
+
+def test_another_share_or_seed_moves_nobody(tmp_path):
+    before = split(tmp_path).assign(PATIENTS[:10])
+    after = split(tmp_path, share=0.9, seed=7).assign(PATIENTS)
+    assert {p: after[p] for p in before} == before
+    assert list(after.values()).count(VALIDATION) > 20  # the new ones go by the new share
+
+
+def test_the_hash_and_the_share_decide_whatever_the_order(tmp_path):
+    one = split(tmp_path / "a").assign(PATIENTS)
+    assert split(tmp_path / "b").assign(reversed(PATIENTS)) == one
+    assert split(tmp_path / "c", seed=1).assign(PATIENTS) != one
+    assert 3 <= list(one.values()).count(VALIDATION) <= 13
+
+
+def test_a_single_patient_waits_for_a_second(tmp_path):
+    assert split(tmp_path).assign(PATIENTS[:1]) == {}
+    assert split(tmp_path).assign(PATIENTS[:1] * 3) == {}
+    assert set(split(tmp_path).assign(PATIENTS[:2]).values()) == {TRAINING, VALIDATION}
+
+
+@pytest.mark.parametrize(("share", "lonely"), [(1e-9, VALIDATION), (1 - 1e-9, TRAINING)])
+def test_no_side_is_empty_with_two_patients_or_more(tmp_path, share, lonely):
+    sides = split(tmp_path, share).assign(PATIENTS)
+    assert list(sides.values()).count(lonely) == 1
+
+
+def test_a_patient_whose_labels_are_gone_keeps_its_side_and_the_next_one_takes_its_place(tmp_path):
+    first = split(tmp_path, 1e-9).assign(PATIENTS[:3])
+    gone = next(p for p, side in first.items() if side == VALIDATION)
+    left = [p for p in first if p != gone]
+    assert set(split(tmp_path, 1e-9).assign(left).values()) == {TRAINING}  # those are decided
+    assert split(tmp_path, 1e-9).assign([*left, "P999"])["P999"] == VALIDATION
+    assert split(tmp_path).sides()[gone] == VALIDATION
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"P1": {"side": "testing"}}', '{"P1": "training"}'])
+def test_a_damaged_file_is_an_error_and_stays(tmp_path, content):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=r"split\.json.*backup"):
+        split(tmp_path).assign(PATIENTS)
+    assert (tmp_path / "split.json").read_text() == content
+
+
+def test_the_file_is_written_only_when_someone_is_new(tmp_path):
+    split(tmp_path).assign(PATIENTS[:5])
+    before = (tmp_path / "split.json").stat().st_mtime_ns
+    split(tmp_path).assign(PATIENTS[:5])
+    assert (tmp_path / "split.json").stat().st_mtime_ns == before
+    assert set(json.loads((tmp_path / "split.json").read_text())) == set(PATIENTS[:5])
+
+
+def assign_each(folder, patients):
+    for count in range(1, len(patients) + 1):
+        split(folder).assign(patients[:count])
+
+
+def test_processes_at_once_lose_nobody(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=assign_each, args=(tmp_path, PATIENTS[i::3])) for i in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert set(split(tmp_path).sides()) == set(PATIENTS)
