@@ -6,7 +6,6 @@ python -m monailabel.main start_server --app monailabel_app --studies STUDIES --
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from lib.active.cache import ScoreCache
 from lib.active.library_cases import LibraryCases
 from lib.active.strategies import make_strategies
 from lib.cases.library import CaseLibrary
+from lib.datastore import CaseDatastore
 from lib.dicom.exchange import SegExchange
 from lib.dicom.web_source import DicomWebSource
-from lib.datastore import CaseDatastore
 from lib.errors import NotFound
 from lib.infers.gate import Gate
 from lib.infers.requests import answer_request
@@ -31,7 +30,7 @@ from lib.infers.tasks import ClickTask, SegmentationTask
 from lib.labels.store import LabelStore
 from lib.models import ModelRegistry
 from lib.server.install import install
-from lib.settings import Settings, Workspace
+from lib.settings import Settings
 from lib.studies import open_studies
 from lib.training.fine_tune import FineTune
 
@@ -151,4 +150,6 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
-os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
+# They log every address they ask for.
+for chatty in ("dicomweb_client", "httpx", "httpcore"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)

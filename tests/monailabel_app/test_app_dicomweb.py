@@ -116,7 +116,7 @@ def test_images_settle_what_headers_do_not_say_and_the_answer_is_kept(server, so
     assert set(case.images) >= {"t1", "t2", "flair"}
     assert all("image itself" in image.reason for image in case.images.values())
     assert case.images["flair"].image_id == studies[2].series["flair"]
-    kept = list((source._cache / studies[2].study_uid).glob("answer-*.json"))
+    kept = list((source._cache / studies[2].study_uid).glob("answers/*.json"))
     assert len(kept) == 1
 
 

@@ -224,7 +224,8 @@ class DicomWebSource:
         """Look at the images of series that headers do not tell apart; the answers are kept."""
         answers: dict[str, str] = {}
         for question in record.choice.questions:
-            kept = self._cache / record.uid / f"answer-{'-'.join(question.sequences)}.json"
+            # In a folder of its own: what trims the cache takes a folder with files, and all below it, as one.
+            kept = self._cache / record.uid / "answers" / f"{'-'.join(question.sequences)}.json"
             asked = {uid: record.counts[uid] for uid in question.uids}
             old = json.loads(kept.read_text()) if kept.is_file() else {}
             if old.get("asked") != asked:

@@ -49,10 +49,7 @@ def _of_case(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, 
     if task.wants_to_submit(request) or request.get("save_label"):
         tag = DefaultLabelTag.FINAL if task.wants_to_submit(request) else str(request.get("label_tag") or "original")
         params["saved"] = _store(app, answer, str(tag), request)
-    if request.get("as_dicom_seg"):
-        file = _dicom_seg(app, answer)
-    else:
-        file = task.write(answer, request)
+    file = _dicom_seg(app, answer) if request.get("as_dicom_seg") else task.write(answer, request)
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
 
 

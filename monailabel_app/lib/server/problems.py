@@ -6,7 +6,6 @@ import json
 import logging
 from http import HTTPStatus
 
-from brats_clip.errors import InputError, WeightsError
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +17,8 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from brats_clip.errors import InputError, WeightsError
 
 from ..errors import Busy, ClientError
 

@@ -26,8 +26,19 @@ router = APIRouter(prefix="/ohif", tags=["Others"])
 
 FOLDER = Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif"
 WARNING_HEADER = "X-Warning"
-_SAID = "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } catch { return %s } })()"
+_SAID = (
+    "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } "
+    "catch { return %s } })()"
+)
+_POINTS = (
+    "params['background'] = [];\n        for (const label in points) {\n"
+    "          params[label] = points[label];\n        }"
+)
 _WARNED = "%s + (response.headers['x-warning'] ? '. ' + decodeURIComponent(response.headers['x-warning']) : '')"
+
+
+# As in a DICOM SEG; the panel knows organs alone, and compares in lower case.
+COLOURS = {"ncr/net": "#d8463c", "ed": "#6ebe50", "et": "#5096e6", "tc": "#d65aa0", "wt": "#ffd700"}
 
 
 class Mend(NamedTuple):
@@ -45,9 +56,15 @@ MENDS: tuple[Mend, ...] = (
         "the panel looks for the server at port 8000, wherever it came from",
     ),
     Mend(
-        "params['background'] = [];\n        for (const label in points) {\n          params[label] = points[label];\n        }",
-        "params['background'] = [];\n        for (const label in points) {\n          params[label] = points[label];\n"
-        "        }\n        label_names = info.modelLabelNames[model];",
+        "const GenericAnatomyColors = [{",
+        "const GenericAnatomyColors = ["
+        + "".join(f"{{label: '{name}', value: '{value}'}}, " for name, value in COLOURS.items())
+        + "{",
+        "TC and ET had nearly the same colour",
+    ),
+    Mend(
+        _POINTS,
+        f"{_POINTS}\n        label_names = info.modelLabelNames[model];",
         "after a click only the clicked label was redrawn: a voxel that became ET stayed oedema on the screen",
     ),
     Mend(

@@ -1,0 +1,91 @@
+"""A server in a process of its own, started as a person starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+from lib.dicom.orthanc import free_port
+
+ROOT = Path(__file__).parents[2]
+START_S = 120
+
+
+class RunningServer:
+    """``with RunningServer(studies, folder) as server:``, then ``server.url``; its log is in ``server.log``.
+
+    Args:
+        studies: a folder, or the address of a DICOMweb server.
+        folder: for log, sessions and workspace.
+        conf: as ``--conf`` gives it.
+        environment: on top of this process's.
+    """
+
+    def __init__(self, studies: Path | str, folder: Path, conf: dict | None = None, environment: dict | None = None):
+        self.studies, self.folder, self.port = studies, Path(folder), free_port()
+        self.conf = {"scoring": "false", **(conf or {})}
+        self.environment = environment or {}
+        self.url, self.log = f"http://127.0.0.1:{self.port}", self.folder / "server.log"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> RunningServer:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(ROOT / "monailabel_app")]
+        command += ["--studies", str(self.studies), "--host", "127.0.0.1", "--port", str(self.port)]
+        for name, value in self.conf.items():
+            command += ["--conf", name, str(value)]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("MONAI_LABEL")}
+        environment |= {"MONAI_LABEL_SESSION_PATH": str(self.folder / "sessions"), **self.environment}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Until it answers."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < START_S:
+            if self.process.poll() is not None:
+                break
+            try:
+                if requests.get(f"{self.url}/info/", timeout=5).status_code in (200, 401):
+                    return
+            except requests.RequestException:
+                time.sleep(0.2)
+        raise RuntimeError(f"the server did not start:\n{self.text()[-3000:]}")
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """SIGKILL, to it and all that it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self) -> None:
+        """As Ctrl-C does, and SIGKILL for what is left."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def __enter__(self) -> RunningServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,17 @@
+"""What tests of the app share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory) -> Path:
+    """Where pictures go that people should look at: ``ARTEFACTS``, or a temporary folder."""
+    given = os.environ.get("ARTEFACTS")
+    folder = Path(given) if given else tmp_path_factory.mktemp("artefacts")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

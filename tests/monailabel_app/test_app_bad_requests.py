@@ -1,0 +1,182 @@
+"""Every mistake that a client can make gets a 4xx with a sentence that helps, and the server goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from app_server import RunningServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+CASE = "PHANTOM_0"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_data_set, tmp_path_factory):
+    """Three cases, one of them without its FLAIR; small limits."""
+    studies = tmp_path_factory.mktemp("studies")
+    for case in tiny_data_set.cases:
+        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
+    (studies / "secret.txt").write_text("not for clients")
+    conf = {"max_upload_mb": 2, "max_report_chars": 20_000}
+    with RunningServer(studies, tmp_path_factory.mktemp("server"), conf) as server:
+        yield server
+
+
+class Bad(NamedTuple):
+    """A request, the status it must get, and words that the sentence must have."""
+
+    name: str
+    method: str
+    path: str
+    status: int
+    says: tuple[str, ...]
+    params: dict | str | None = None
+    files: Callable[[Path], dict] | None = None
+    body: bytes | None = None
+
+
+def file(name: str, content: bytes, field: str = "label") -> Callable[[Path], dict]:
+    return lambda _: {field: (name, content)}
+
+
+def label(shape=(48, 60, 48), shift=0.0, values=(1,), dtype=np.uint8, name="label.nii.gz") -> Callable[[Path], dict]:
+    """A label on the grid of the phantoms, but for what is wrong with it."""
+
+    def build(image: Path) -> dict:
+        affine = nib.load(image).affine.copy()
+        affine[0, 3] += shift
+        array = np.zeros(shape, dtype)
+        for number, value in enumerate(values):
+            array[20 + number, 20, 20] = value
+        return {"label": (name, gzip.compress(nib.Nifti1Image(array, affine).to_bytes()))}
+
+    return build
+
+
+HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
+INFER, DEEP, SAVE = "/infer/segmentation", "/infer/deepedit", "/datastore/label"
+BAD: tuple[Bad, ...] = (
+    # what is asked for
+    Bad("no image", "POST", INFER, 400, ("image",)),
+    Bad("unknown image", "POST", f"{INFER}?image=PHANTOM_9", 404, ("PHANTOM_9", CASE)),
+    Bad("unknown sequence", "POST", f"{INFER}?image={CASE}@t3", 404, ("t3",)),
+    Bad("unknown model", "POST", f"/infer/liver?image={CASE}", 404, ("liver", "segmentation")),
+    Bad("unknown strategy", "POST", "/activelearning/cleverest", 404, ("cleverest", "region_entropy")),
+    Bad("unknown trainer", "POST", "/train/liver", 404, ("liver",), body=b"{}"),
+    Bad("unknown address", "GET", "/nothing/here", 404, ("/nothing/here",)),
+    Bad("wrong method", "PATCH", "/info/", 405, ("PATCH",)),
+    Bad("unknown output", "POST", f"{INFER}?image={CASE}&output=video", 422, ("output",)),
+    Bad("unknown version of the weights", "POST", "/model/versions/99/use", 404, ("99",)),
+    Bad("version that is no number", "POST", "/model/versions/best/use", 422, ("number",)),
+    Bad("deleting the weights", "DELETE", "/model/segmentation", 405, ("use",)),
+    Bad("status of a training there is none of", "GET", "/train/?check_if_running=true", 404, ("running",)),
+    # paths
+    Bad("path traversal in an id", "POST", f"{INFER}?image=../../etc/passwd", 404, ("case",)),
+    Bad("path as an id", "GET", "/datastore/image?image=/etc/passwd", 404, ("case",)),
+    Bad("encoded traversal", "GET", "/datastore/image?image=..%2Fsecret.txt", 404, ("case",)),
+    Bad("NUL in an id", "GET", "/datastore/image?image=a%00b", 404, ("case",)),
+    Bad("traversal in a label's id", "GET", "/datastore/label?label=../secret&tag=final", 404, ("case",)),
+    Bad("traversal in a tag", "GET", f"/datastore/label?label={CASE}&tag=../..", 422, ("tag",)),
+    Bad("traversal in a session", "DELETE", "/session/..%2F..%2Fstudies", 404, ("session",)),
+    Bad("session that is none", "GET", "/session/0", 404, ("session",)),
+    Bad("inference in no session", "POST", f"{INFER}?session_id=0", 404, ("session",)),
+    Bad("a DICOMweb server that is none", "GET", "/proxy/dicom/studies", 404, ("DICOMweb",)),
+    Bad("DICOM SEG of files", "POST", f"{INFER}?image={CASE}&output=dicom_seg", 422, ("DICOM",)),
+    # parameters
+    Bad("malformed JSON", "POST", f"{INFER}?image={CASE}", 400, ("JSON",), params="{'report': 1"),
+    Bad("JSON that is no object", "POST", f"{INFER}?image={CASE}", 400, ("object",), params="[1, 2]"),
+    Bad("malformed body", "POST", "/activelearning/random", 422, ("JSON",), body=b"{strategy"),
+    Bad("report that is no text", "POST", f"{INFER}?image={CASE}", 400, ("report",), {"report": 5}),
+    Bad("oversized report", "POST", f"{INFER}?image={CASE}", 413, ("report", "20000"), {"report": "glioma " * 5000}),
+    Bad("switch that is none", "POST", f"{INFER}?image={CASE}", 400, ("use_report",), {"use_report": "perhaps"}),
+    Bad("unknown output region", "POST", f"{INFER}?image={CASE}", 400, ("output", "WT"), {"output": "liver"}),
+    Bad("unknown extension", "POST", f"{INFER}?image={CASE}", 400, (".nrrd",), {"result_extension": ".exe"}),
+    Bad("no sequence to use", "POST", f"{INFER}?image={CASE}", 422, ("t1",), {f"use_{s}": False for s in ("t1", "t1ce", "t2", "flair")}),
+    Bad("missing sequence", "POST", f"{INFER}?image=PHANTOM_2", 422, ("flair", "allow_missing")),
+    Bad("click that is no point", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), {"ET": [[1, 2]]}),
+    Bad("click that is no list", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), {"ET": 3}),
+    Bad("click that is no number", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), {"ET": [["a", 1, 2]]}),
+    Bad("click outside", "POST", f"{DEEP}?image={CASE}", 422, ("outside",), {"ET": [[1, 2, 4000]]}),
+    Bad("too many clicks", "POST", f"{DEEP}?image={CASE}", 413, ("1000",), {"ET": [[1, 2, 3]] * 1001}),
+    # labels
+    Bad("label without a file", "PUT", f"{SAVE}?image={CASE}", 422, ("label",)),
+    Bad("label of no case", "PUT", f"{SAVE}?image=PHANTOM_9", 404, ("PHANTOM_9",), files=label()),
+    Bad("HTML as a label", "PUT", f"{SAVE}?image={CASE}", 422, ("HTML",), files=file("label.nii.gz", HTML)),
+    Bad("zero-byte label", "PUT", f"{SAVE}?image={CASE}", 422, ("empty",), files=file("label.nii.gz", b"")),
+    Bad("truncated label", "PUT", f"{SAVE}?image={CASE}", 422, ("truncated",), files=lambda p: {"label": ("label.nii.gz", label()(p)["label"][1][:200])}),
+    Bad("label of another shape", "PUT", f"{SAVE}?image={CASE}", 422, ("48 x 60 x 48",), files=label(shape=(24, 60, 48))),
+    Bad("label elsewhere", "PUT", f"{SAVE}?image={CASE}", 422, ("mm",), files=label(shift=37.0)),
+    Bad("unknown label value", "PUT", f"{SAVE}?image={CASE}", 422, ("7",), files=label(values=(1, 7))),
+    Bad("fractional label", "PUT", f"{SAVE}?image={CASE}", 422, ("whole",), files=label(values=(0.5,), dtype=np.float32)),
+    Bad("empty label", "PUT", f"{SAVE}?image={CASE}", 422, ("empty",), files=label(values=())),
+    Bad("unknown name", "PUT", f"{SAVE}?image={CASE}", 422, ("spleen",), {"label_info": [{"name": "spleen", "idx": 1}]}, label()),
+    Bad("unknown tag", "PUT", f"{SAVE}?image={CASE}&tag=../x", 400, ("tag",), files=label()),
+    Bad("oversized upload", "PUT", f"{SAVE}?image={CASE}", 413, ("2 MiB",), files=file("label.nii.gz", bytes(3 * 2**20))),
+    # images and weights
+    Bad("image that is none", "PUT", "/datastore/image?image=NEW", 422, ("NIfTI",), files=file("x.nii.gz", HTML, "file")),
+    Bad("image with a path as its name", "PUT", "/datastore/image?image=../../x", 422, ("name",), files=file("x.nii.gz", HTML, "file")),
+    Bad("removing an image", "DELETE", f"/datastore/image?id={CASE}", 422, ("removed",)),
+    Bad("weights that are none", "PUT", "/model/segmentation", 422, ("weights",), files=file("model.pt", HTML, "file")),
+    Bad("restoring no version", "POST", f"/datastore/label/restore?image={CASE}&version=9", 404, ("9",)),
+)  # fmt: skip
+
+
+def send(server, bad: Bad) -> requests.Response:
+    image = Path(server.studies) / CASE / f"{CASE}_t1ce.nii.gz"
+    url = server.url + bad.path
+    if bad.body is not None:
+        return requests.request(bad.method, url, data=bad.body, headers={"content-type": "application/json"}, timeout=60)
+    params = bad.params if isinstance(bad.params, str) else json.dumps(bad.params or {})
+    form = {"params": params} if bad.method in ("POST", "PUT") else None
+    # A prepared address, since requests tidies ".." away.
+    request = requests.Request(bad.method, server.url, data=form, files=bad.files(image) if bad.files else None)
+    prepared = request.prepare()
+    prepared.url = url
+    with requests.Session() as session:
+        return session.send(prepared, timeout=60)
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_gets_its_status_and_its_sentence(server, bad):
+    response = send(server, bad)
+    assert response.status_code == bad.status, response.text
+    told = response.json()
+    assert all(word.lower() in told["detail"].lower() for word in bad.says), told["detail"]
+    assert told["request_id"] == response.headers["x-request-id"]
+    assert "/tmp" not in told["detail"] and "Traceback" not in told["detail"]
+
+
+def test_all_of_them_leave_the_server_as_it_was(server):
+    for bad in BAD:
+        assert send(server, bad).status_code < 500, bad.name
+    info = requests.get(f"{server.url}/info/", timeout=10).json()
+    assert info["datastore"]["total"] == 3 and info["datastore"]["completed"] == 0
+    answer = requests.post(f"{server.url}{INFER}", params={"image": CASE, "output": "json"}, timeout=60)
+    assert answer.status_code == 200 and answer.json()["volumes_ml"]["WT"] > 0
+    log = server.text()
+    assert " 5" not in [line for line in log.splitlines() if '"status": 5' in line]
+    assert "glioma glioma" not in log  # no report's text
+
+
+def test_a_connection_that_breaks_off_is_no_fault(server):
+    with socket.create_connection(("127.0.0.1", server.port)) as broken:
+        broken.sendall(b"PUT /datastore/label?image=PHANTOM_0 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    assert requests.get(f"{server.url}/info/", timeout=10).status_code == 200
+
+
+def test_an_unreachable_dicomweb_server_is_said_to_be(tmp_path):
+    with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, {"workspace": tmp_path / "workspace"}) as server:
+        for path in ("/datastore/", "/proxy/dicom/studies", "/datastore/image?image=1.2.3"):
+            response = requests.get(server.url + path, timeout=60)
+            assert response.status_code == 424 and "127.0.0.1" in response.json()["detail"], (path, response.text)

@@ -1,0 +1,209 @@
+"""OHIF for real: the viewer that MONAI Label brings, in headless Chromium, on a phantom's DICOM study in Orthanc."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import shutil
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from app_server import RunningServer
+
+from brats_clip.phantoms import draw_phantom
+from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.phantom_study import Extras, write_study
+from lib.dicom.seg import find_segs, read_seg
+from lib.dicom.web_source import DicomWebSource
+from lib.infers.labels import LABELS
+from lib.settings import Settings
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--no-first-run",
+]
+PATIENT_S = 120_000  # ms
+REPORT = "Ring-enhancing mass with necrosis, surrounded by oedema."
+LABELMAP = """() => {
+    const volume = services.segmentationService.getLabelmapVolume('1');
+    const segments = services.segmentationService.getSegmentation('1').segments;
+    const data = volume.voxelManager.getCompleteScalarDataArray();
+    let bytes = '';
+    for (let i = 0; i < data.length; i += 32768) {
+        bytes += String.fromCharCode.apply(null, Array.from(data.slice(i, i + 32768)));
+    }
+    return {
+        voxels: btoa(bytes),
+        shape: volume.dimensions, origin: volume.origin,
+        direction: Array.from(volume.direction), spacing: volume.spacing,
+        names: Object.fromEntries(Object.values(segments).map(s => [s.label, s.segmentIndex])),
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A patient with a localiser and a FLAIR of thick sagittal slices, on a server."""
+    try:
+        find_orthanc()
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))
+    folder = tmp_path_factory.mktemp("ohif")
+    extras = Extras(localiser=True, thick_flair=True)
+    written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", extras, 0, (120, 120, 78), (2, 2, 2))
+    with LocalOrthanc(folder / "orthanc") as orthanc:
+        orthanc.upload(written.files())
+        with RunningServer(orthanc.url, folder / "server", {"workspace": folder / "workspace"}) as server:
+            yield SimpleNamespace(series=written.series, study_uid=written.study_uid, server=server, orthanc=orthanc)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed; sudo apt install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, study):
+    return opened(browser, study, "AX T1 MPRAGE POST GD")
+
+
+def opened(browser, study, description: str):
+    """The study in the viewer, with one series shown and the panel connected."""
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page.goto(f"{study.server.url}/ohif/monai-label?StudyInstanceUIDs={study.study_uid}")
+    page.wait_for_selector("#monailabelServerURL", timeout=PATIENT_S)
+    page.click("text=Confirm and Hide")
+    show(page, description)
+    page.click(".settingsTable button")
+    page.wait_for_selector("text=Auto-Segmentation", timeout=PATIENT_S)
+    page.wait_for_function("() => services.segmentationService.getLabelmapVolume('1')", timeout=PATIENT_S)
+    return page
+
+
+def show(page, description: str) -> None:
+    page.dblclick(f"text='{description}'")
+    page.wait_for_function(
+        "() => [...services.viewportGridService.getState().viewports.values()].every(v => v.isReady !== false)",
+        timeout=PATIENT_S,
+    )
+    page.wait_for_timeout(3000)
+
+
+def run(page, tab: str):
+    """Press Run of a tab; returns the server's response once the viewer has drawn it."""
+    with page.expect_response(lambda response: "/infer/" in response.url, timeout=PATIENT_S) as waiting:
+        page.locator(f'.tab:has(label:text-is("{tab}")) button:text-is("Run")').click()
+    page.wait_for_timeout(2500)
+    return waiting.value
+
+
+def labelmap(page) -> tuple[np.ndarray, np.ndarray]:
+    """What the viewer shows: numbers of ``LABELS`` by the names of its segments, and the affine (RAS)."""
+    shown = page.evaluate(LABELMAP)
+    voxels = np.frombuffer(base64.b64decode(shown["voxels"]), np.uint8).reshape(shown["shape"], order="F")
+    lookup = np.zeros(256, np.uint8)
+    for name, index in shown["names"].items():
+        lookup[index] = LABELS[name]
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(shown["direction"], (3, 3)).T * shown["spacing"]
+    affine[:3, 3] = shown["origin"]
+    return lookup[voxels], np.diag([-1, -1, 1, 1]) @ affine
+
+
+def ask(study, model: str, series: str, params: str = "{}") -> nib.Nifti1Image:
+    url = f"{study.server.url}/infer/{model}"
+    query = {"image": study.series[series], "output": "image"}
+    response = requests.post(url, params=query, data={"params": params}, timeout=120)
+    assert response.status_code == 200, response.text
+    return nib.Nifti1Image.from_bytes(gzip.decompress(response.content))
+
+
+def set_report(page, report: str) -> None:
+    page.click("text=Options / Configurations")
+    page.fill("#infersegmentationreport", report)
+    page.click('button:text-is("Confirm")')
+    page.wait_for_timeout(500)
+
+
+def test_a_typed_report_a_click_and_a_saved_segmentation(study, page, artefacts):
+    set_report(page, REPORT)
+    assert run(page, "Auto-Segmentation").status == 200
+    first, affine = labelmap(page)
+    page.screenshot(path=artefacts / "ohif_segmentation.png")
+    answer = ask(
+        study, "segmentation", "t1ce", '{"report": "Ring-enhancing mass with necrosis, surrounded by oedema."}'
+    )
+    np.testing.assert_allclose(affine, answer.affine, atol=1e-3)
+    np.testing.assert_array_equal(first, np.asarray(answer.dataobj))
+    assert {1, 2, 4} == set(np.unique(first)) - {0}
+
+    page.click('label:text-is("Point Prompts")')
+    page.click('tr.clickable-row:has(td:text-is("ET"))')
+    canvas = page.locator(".cornerstone-canvas").first.bounding_box()
+    page.mouse.click(canvas["x"] + 0.38 * canvas["width"], canvas["y"] + 0.5 * canvas["height"])
+    page.wait_for_timeout(1000)
+    response = run(page, "Point Prompts")
+    assert response.status == 200
+    clicked = posted_points(response.request.post_data, "ET")
+    second, _ = labelmap(page)
+    page.screenshot(path=artefacts / "ohif_click.png")
+    assert (second != first).sum() > 10
+    assert all(second[tuple(point)] == LABELS["ET"] for point in clicked)
+
+    nib.save(nib.Nifti1Image(second, affine), artefacts / "submitted.nii.gz")
+    url = f"{study.server.url}/datastore/label"
+    with (artefacts / "submitted.nii.gz").open("rb") as file:
+        saved = requests.put(url, params={"image": study.series["t1ce"]}, files={"label": file}, timeout=120)
+    assert saved.status_code == 200, saved.text
+    client = DicomWebSource(study.orthanc.url, Settings(), artefacts / "cache").client
+    (seg,) = find_segs(client, study.study_uid)
+    stored, names = read_seg(seg, affine, second.shape)
+    np.testing.assert_array_equal(stored, second)
+    assert {name: LABELS[name] for name in names} == names and set(names) == {"NCR/NET", "ED", "ET"}
+    (artefacts / "submitted.nii.gz").unlink()
+
+
+def posted_points(posted: str, name: str) -> list[list[int]]:
+    params = json.loads(posted[posted.index("{") : posted.rindex("}") + 1])
+    assert params[name]
+    return params[name]
+
+
+def test_a_report_that_contradicts_the_image_is_warned_of_on_the_screen(study, page, artefacts):
+    page.click('label:text-is("Auto-Segmentation")')
+    set_report(page, "Mass in the right frontal lobe.")
+    response = run(page, "Auto-Segmentation")
+    warning = "The report says right; the tumour is on the left."
+    assert unquote(response.headers["x-warning"]) == warning
+    assert page.locator(f"text={warning}").count() == 1
+    page.screenshot(path=artefacts / "ohif_warning.png")
+    set_report(page, "")
+
+
+def test_a_sequence_of_thick_sagittal_slices_gets_the_answer_on_its_own_slices(study, browser, artefacts):
+    page = opened(browser, study, "SAG FLAIR")
+    assert run(page, "Auto-Segmentation").status == 200
+    page.screenshot(path=artefacts / "ohif_flair.png")
+    shown, affine = labelmap(page)
+    answer = ask(study, "segmentation", "flair")
+    np.testing.assert_allclose(affine, answer.affine, atol=1e-3)
+    np.testing.assert_array_equal(shown, np.asarray(answer.dataobj))
+    assert shown.shape != ask(study, "segmentation", "t1ce").shape and shown.any()
