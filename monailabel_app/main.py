@@ -33,6 +33,7 @@ from lib.server.install import install
 from lib.settings import Settings
 from lib.studies import open_studies
 from lib.training.fine_tune import FineTune
+from lib.training.progress import progress
 
 logger = logging.getLogger("brats_clip.app")
 
@@ -110,6 +111,15 @@ class BrainTumourApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         return super().info() | {"scores": self.scorer.status() if self.scorer else {}}
+
+    @property
+    def trainers(self) -> dict[str, FineTune]:
+        """Trainers by the model that they train."""
+        return self._trainers
+
+    def train_progress(self) -> dict[str, Any]:
+        """Figures of the training that runs, or ran last; empty if there was none."""
+        return progress(self.workspace)
 
     def infer_task(self, model: str) -> SegmentationTask:
         """The model of that name. Raises ``NotFound`` with the names there are."""

@@ -52,8 +52,9 @@ def main() -> int:
     args = parser.parse_args()
     if args.count < 1 or args.seed < 0 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
         parser.error("--count must be at least 1, --seed at least 0, --size at least 16 voxels, --spacing above 0 mm")
-    # Stopped by a service manager is stopped by Ctrl-C: both servers end.
-    signal.signal(signal.SIGTERM, lambda *_: signal.default_int_handler(signal.SIGINT, None))
+    # However it is stopped, both servers end. A shell that starts us in the background has Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         find_orthanc()
         if is_taken(args.port):

@@ -19,7 +19,7 @@ from .cases.case import Case, CaseSource
 from .dataset_archive import write_archive
 from .datastore_notes import DatastoreNotes
 from .durable import durable_write
-from .errors import ClientError, NotFound, Refused
+from .errors import ClientError, NotFound, Refused, Unreachable
 from .image_upload import add_case
 from .labels.drawing import Drawing
 from .labels.grid import Grid
@@ -236,7 +236,10 @@ class CaseDatastore(Datastore):
 
     def status(self) -> dict[str, Any]:
         """How many cases there are, how many have labels, and which label files are not used."""
-        tags = {tag: len(self.get_labeled_images(tag)) for tag in TAGS}
+        try:
+            tags = {tag: len(self.get_labeled_images(tag)) for tag in TAGS}
+        except Unreachable as error:  # clients ask for this first, and must be told
+            return {"total": 0, "completed": 0, "label_tags": {}, "problems": [error.sentence]}
         return {
             "total": len(self.source.cases()),
             "completed": tags[FINAL],

@@ -72,7 +72,8 @@ BAD: tuple[Bad, ...] = (
     Bad("unknown image", "POST", f"{INFER}?image=PHANTOM_9", 404, ("PHANTOM_9", CASE)),
     Bad("unknown sequence", "POST", f"{INFER}?image={CASE}@t3", 404, ("t3",)),
     Bad("unknown model", "POST", f"/infer/liver?image={CASE}", 404, ("liver", "segmentation")),
-    Bad("unknown strategy", "POST", "/activelearning/cleverest", 404, ("cleverest", "region_entropy")),
+    Bad("unknown strategy", "POST", "/activelearning/cleverest", 404, ("cleverest", "region_entropy"), body=b"{}"),
+    Bad("training without labels", "POST", "/train/segmentation", 422, ("label",), body=b"{}"),
     Bad("unknown trainer", "POST", "/train/liver", 404, ("liver",), body=b"{}"),
     Bad("unknown address", "GET", "/nothing/here", 404, ("/nothing/here",)),
     Bad("wrong method", "PATCH", "/info/", 405, ("PATCH",)),
@@ -125,7 +126,7 @@ BAD: tuple[Bad, ...] = (
     Bad("oversized upload", "PUT", f"{SAVE}?image={CASE}", 413, ("2 MiB",), files=file("label.nii.gz", bytes(3 * 2**20))),
     # images and weights
     Bad("image that is none", "PUT", "/datastore/image?image=NEW", 422, ("NIfTI",), files=file("x.nii.gz", HTML, "file")),
-    Bad("image with a path as its name", "PUT", "/datastore/image?image=../../x", 422, ("name",), files=file("x.nii.gz", HTML, "file")),
+    Bad("image with a path as its name", "PUT", "/datastore/image?image=../../x", 422, ("id",), files=file("x.nii.gz", HTML, "file")),
     Bad("removing an image", "DELETE", f"/datastore/image?id={CASE}", 422, ("removed",)),
     Bad("weights that are none", "PUT", "/model/segmentation", 422, ("weights",), files=file("model.pt", HTML, "file")),
     Bad("restoring no version", "POST", f"/datastore/label/restore?image={CASE}&version=9", 404, ("9",)),
@@ -177,6 +178,8 @@ def test_a_connection_that_breaks_off_is_no_fault(server):
 
 def test_an_unreachable_dicomweb_server_is_said_to_be(tmp_path):
     with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, {"workspace": tmp_path / "workspace"}) as server:
-        for path in ("/datastore/", "/proxy/dicom/studies", "/datastore/image?image=1.2.3"):
+        problems = requests.get(f"{server.url}/info/", timeout=60).json()["datastore"]["problems"]
+        assert any("127.0.0.1" in problem for problem in problems)
+        for path in ("/proxy/dicom/studies", "/datastore/image?image=1.2.3", "/datastore/image/info?image=1.2.3"):
             response = requests.get(server.url + path, timeout=60)
             assert response.status_code == 424 and "127.0.0.1" in response.json()["detail"], (path, response.text)

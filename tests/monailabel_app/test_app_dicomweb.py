@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import requests
 from pydicom import dcmread
 
 from brats_clip.cases import SEQUENCES
@@ -178,8 +179,6 @@ def test_new_study_is_found_on_asking_for_it_and_gone_ones_go(server, source, ti
 
 def remove(server: LocalOrthanc, study: WrittenStudy) -> None:
     """By Orthanc's own interface, which DICOMweb has no word for."""
-    import requests
-
     root = server.url.removesuffix("/dicom-web")
     for uid in requests.post(f"{root}/tools/lookup", data=study.study_uid, timeout=10).json():
         requests.delete(f"{root}/studies/{uid['ID']}", timeout=10)
@@ -276,6 +275,23 @@ def test_known_cases_stay_when_the_server_goes(tiny_data_set, tmp_path):
     assert len(source.native_files(case_of(source, study))) == 4
     with pytest.raises(Unreachable):
         source.report(case_of(source, study))
+
+
+def test_local_server_answers_this_machine_alone(server):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; tells the address that others would see
+        except OSError:
+            pytest.skip("this machine has no other address than 127.0.0.1")
+        own = probe.getsockname()[0]
+    if own.startswith("127."):
+        pytest.skip("this machine has no other address than 127.0.0.1")
+    port = server.url.split(":")[2].split("/")[0]
+    try:
+        answer = requests.get(f"http://{own}:{port}/dicom-web/studies", timeout=10)
+    except requests.ConnectionError:
+        return
+    assert answer.status_code in (401, 403)
 
 
 def test_wrong_path_is_told(server, tmp_path):

@@ -425,7 +425,14 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
     # What is saved meanwhile waits for the next training: this one goes on with the cases it began with.
     (Path(os.environ["MONAI_LABEL_APP_DIR"]) / "cases.json").write_text("[]")
     run_background_task({**app, "max_epochs": 60}, "train")
-    second = wait_for(workspace, lambda s: s["status"] == "running" and s["epoch"] > saved)
+    epochs: list[int] = []
+
+    def goes_on(state: dict) -> bool:
+        epochs.extend([state["epoch"]] if "resumed_from" in state and state["status"] == "running" else [])
+        return bool(epochs) and epochs[-1] > saved
+
+    second = wait_for(workspace, goes_on)
+    assert min(epochs) == saved
     assert second["resumed_from"] == saved and second["total_epochs"] == 60
     assert stop_background_task("train")["status"] == "STOPPED"
     wait_for_end(second["pid"], 2)

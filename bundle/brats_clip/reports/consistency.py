@@ -37,8 +37,8 @@ _WEIGHTS = {"lesion": 0.95, "side": 0.95, "lobes": 0.8, "enhancement": 0.7, "oed
 _WARN = 0.25
 # Only asked of reports that name no lesion.
 _NO_LESION = re.compile(
-    r"\bno\b(?! (?:other|further|additional|second|new)\b)[^.;,]{0,40}"
-    r"\b(?:mass(?:es)?(?! effect)|tumou?rs?(?! core)|lesions?|neoplasms?)\b"
+    r"\bno\b(?! (?:other|further|additional|second|new)\b)(?![^.;,]{0,60}\b(?:progression|recurrence|growth)\b)"
+    r"[^.;,]{0,40}\b(?:mass(?:es)?(?![\s-]effect)|tumou?rs?(?! core)|lesions?|neoplasms?)\b"
     r"|\bbrain\b[^.;,]{0,20}\b(?<!not )(?:normal|unremarkable)\b",
     re.IGNORECASE,
 )
@@ -84,9 +84,14 @@ class Consistency:
     def same_place(self) -> bool:
         """Whether the report puts the tumour where the image shows it, as far as it says: side and lobes.
 
-        What contradicts that is another patient's report, or one with a slip in it, and nothing to be guided by.
+        What contradicts that is another patient's report, or one with a slip in it, and nothing to be guided by. Of
+        the sides only "left" and "right" contradict: where a report says that both are affected, the image may show
+        one lesion because the network missed the other, and there the report can help.
         """
-        return all(check.agreement >= _WARN for check in self.checks if check.finding in ("side", "lobes"))
+        place = [
+            c for c in self.checks if c.finding == "lobes" or (c.finding == "side" and c.said in ("left", "right"))
+        ]
+        return all(check.agreement >= _WARN for check in place)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -205,7 +210,7 @@ def _check_side(said: str, image: ImageEvidence) -> FindingCheck:
         # Up to 20 % across the midline is still one-sided (see ``describe.MAX_CROSSING``).
         agreement = 1 - _ramp(1 - image.right if said == "right" else image.right, 0.25, 0.9)
     else:
-        # The second lesion may be small or missed, so this never contradicts altogether.
+        # The second lesion may be small or missed, so this never contradicts altogether: it warns, and see same_place.
         agreement = _ramp(minor, -0.02, 0.1)
         if said == "midline":
             agreement = max(agreement, image.central)

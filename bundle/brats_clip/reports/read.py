@@ -55,7 +55,7 @@ ENHANCEMENT = re.compile(
 NECROSIS = re.compile(r"\bnecro(?:sis|tic|ses)\b", re.IGNORECASE)
 OEDEMA = re.compile(r"\bo?edema(?:tous)?\b", re.IGNORECASE)
 MASS_EFFECT = re.compile(
-    r"\bmass effect|\bmidline (?:shift|displacement|deviation)|\bcompress(?:ion|ed|es|ive)\b"
+    r"\bmass[\s-]effect|\bmidline (?:shift|displacement|deviation)|\bcompress(?:ion|ed|es|ive)\b"
     r"|\bventric\w+[^.;,]{0,40}\b(?:narrowed|deformed|displaced|flattened|effaced)"
     r"|\b(?:deform|displac|narrow|efface|flatten)(?:s|es|ing|ation|ment)?\b[^.;,]{0,30}\bventric"
     r"|\b(?:presses|pushes)\b[^.;,]{0,20}\bventric|\b(?:uncompressed|undeformed)\b",
@@ -63,7 +63,47 @@ MASS_EFFECT = re.compile(
 )
 
 # A lesion on the left may well compress the right ventricle.
-_VENTRICLE = re.compile(r"\bventric|\bmass effect", re.IGNORECASE)
+_VENTRICLE = re.compile(r"\bventric|\bmass[\s-]effect", re.IGNORECASE)
+# A side that something is shifted to, or on which something is compressed or was operated on, is not the lesion's:
+# "shift to the right", "compression of the right", "5 mm to the right"; but "compression by a mass on the right" is.
+_LESION = r"mass(?:es)?(?![\s-]effect)|tumou?rs?|lesions?|neoplasms?|\w*gliomas?|\w*blastomas?|\w*cytomas?"
+_CAUSE = rf"by|due|because|caus\w*|account|owing|results?|resulting|and|with|in|within|{_LESION}"
+_MOVED_BEFORE = re.compile(
+    r"\b(?:(?:shift|displac|deviat|herniat|push|compress|effac|narrow|flatten|deform|craniotom|craniectom)\w*"
+    rf"|press(?:es|ing)|mass[\s-]effect(?!\sof\b))\b(?:(?!\b(?:{_CAUSE})\b)[^.;:,])*$"
+    r"|\d\s*(?:mm|cm)\sto(?:wards?)?\s(?:the\s)?$|\bventric\w*\s(?:on|at)\sthe\s$",
+    re.IGNORECASE,
+)
+# "rightward shift", "left-to-right midline shift", "right frontal craniotomy".
+_ADJECTIVE = (
+    r"midline|mild|slight|minor|moderate|marked|severe|subfalcine|uncal|\w*frontal|\w*temporal|\w*parietal|\w*occipital|"
+    r"pterional|cerebral"
+)
+_MOVED_AFTER = re.compile(
+    rf"^(?:wards?)?(?:[\s-]sided|[\s-]to[\s-](?:the[\s-])?(?:left|right))?(?:[\s-](?:{_ADJECTIVE})){{0,3}}"
+    r"\s(?:shift|displacement|deviation|compression|herniation|craniotom|craniectom|mass[\s-]effect)",
+    re.IGNORECASE,
+)
+_OF_VENTRICLE = re.compile(
+    r"^(?:[\s-]sided)?(?:\s(?:lateral|frontal|temporal|occipital))?\s(?:ventric|horns?\b)", re.IGNORECASE
+)
+_AT_VENTRICLE = re.compile(
+    r"\b(?:in|into|within|inside|near|along|around|beside|adjacent to|next to|abut\w*|lining)\s(?:the\s)?$",
+    re.IGNORECASE,
+)
+_OF_LESION = re.compile(
+    r"^(?:[\s-]sided)?(?:\s(?!(?:by|from|for|of|on|at|after|with|and|due|to|in|is|are|caus\w*|secondary)\b)[\w-]+){0,4}?"
+    rf"\s(?:{_LESION})\b",
+    re.IGNORECASE,
+)
+# "The midline is central", "midline not shifted".
+_MIDLINE_STATE = re.compile(
+    r"^(?:\s*[:=]|\s+(?:(?:is|was|appears|remains|seems)\b|not\b|central|cent(?:re|er)ed|shifted|displaced|deviated))",
+    re.IGNORECASE,
+)
+_UNCROSSED = re.compile(r"\b(?:not|no|without|never)\b[^.;,]{0,30}\bcross\w*(?:\sof)?\sthe\s$", re.IGNORECASE)
+# What denies or spares a finding stands at most this many characters away: keeps long sentences cheap.
+_NEAR = 300
 
 _CUE = re.compile(
     r"\b(?:no|not|without|absen(?:ce|t)|lack(?:s|ing)?|free of|neither|nor|never|devoid of|negative for|fails? to|"
@@ -72,6 +112,7 @@ _CUE = re.compile(
 )
 # What ends the reach of a cue that stands before a finding.
 _SCOPE_END = re.compile(r"[;:.]|\b(?:but|however|although|though|while|whereas|except|apart from)\b", re.IGNORECASE)
+_COLON = re.compile(r"\s*:")
 _COMMA = re.compile(r",(?![^,;]*\b(?:or|nor)\b)")
 _NOUN_AFTER = (
     "pattern|extent|effect|part|component|portion|zone|volume|uptake|areas?|cent(?:re|er)|core|cavity|change|lesion|"
@@ -94,26 +135,30 @@ def read_findings(text: str) -> dict[str, Any]:
 
     Rules in the manner of NegEx (Chapman 2001): a finding is denied by a cue before it in the same clause ("no",
     "without") or after it ("is absent", ": none"). A finding that is affirmed once counts as present, whatever is
-    denied elsewhere ("no enhancement of the cyst").
+    denied elsewhere ("no enhancement of the cyst"). Cues count within 300 characters.
 
     Returns:
-        ``side``: of the lesion: "left", "right", "bilateral" (both are named, or the word is) or "midline". Sentences
-        about the ventricles only count where no other names a side.
-        ``sides``: all sides named, a tuple of these.
+        ``side``: of the lesion: "left", "right", "bilateral" (both are named, or the word is) or "midline". What is
+        shifted, compressed or was operated on has no say in it, and sentences about the ventricles only where no
+        other names a side.
+        ``sides``: all sides named, of whatever, a tuple of these.
         ``lobes``: the lobes named, a tuple from ``findings.LOBES`` in order of first mention.
         ``enhancement``: "present" or "absent".
         ``necrosis``, ``oedema``, ``mass_effect``: ``True`` or ``False``.
     """
     sides: dict[str, None] = {}
     lesion_sides: set[str] = set()
+    beside_ventricle: set[str] = set()
     lobes: dict[str, None] = {}
     stated: dict[str, set[bool]] = {"enhancement": set(), "necrosis": set(), "oedema": set(), "mass_effect": set()}
     for sentence in split_sentences(text):
+        of_lesion = beside_ventricle if _VENTRICLE.search(sentence) else lesion_sides
         for name, pattern in (("left", _LEFT), ("right", _RIGHT), ("bilateral", _BOTH), ("midline", _MIDLINE)):
-            if any(not _spared(sentence, match) for match in pattern.finditer(sentence)):
-                sides[name] = None
-                if not _VENTRICLE.search(sentence):
-                    lesion_sides.add(name)
+            for match in pattern.finditer(sentence):
+                if not _spared(sentence, match):
+                    sides[name] = None
+                    if not _moved(sentence, match, name):
+                        of_lesion.add(name)
         found = [
             (m.start(), name) for name, p in _LOBES.items() for m in p.finditer(sentence) if not _spared(sentence, m)
         ]
@@ -123,7 +168,7 @@ def read_findings(text: str) -> dict[str, Any]:
             stated[name].update(not _denied(sentence, match) for match in pattern.finditer(sentence))
     states = {name: any(values) if values else None for name, values in stated.items()}
     return {
-        "side": _side(lesion_sides or set(sides)),
+        "side": _side(lesion_sides or beside_ventricle),
         "sides": tuple(sides) or None,
         "lobes": tuple(lobes) or None,
         "enhancement": {True: "present", False: "absent", None: None}[states.pop("enhancement")],
@@ -133,15 +178,18 @@ def read_findings(text: str) -> dict[str, Any]:
 
 def enhancement_mentions(sentence: str) -> Iterator[tuple[tuple[int, int], bool]]:
     """Yield where a sentence speaks of enhancement, and whether it affirms it; "non-enhancing" denies it."""
-    taken = [match.span() for match in NEUTRAL_ENHANCEMENT.finditer(sentence)]
+    taken = bytearray(len(sentence))  # 1 where a character is spoken for
+    for match in NEUTRAL_ENHANCEMENT.finditer(sentence):
+        taken[match.start() : match.end()] = b"\1" * len(match.group())
     for match in NON_ENHANCING.finditer(sentence):
-        taken.append(match.span())
+        taken[match.start() : match.end()] = b"\1" * len(match.group())
         yield match.span(), False
     matches = list(ENHANCEMENT.finditer(sentence))
+    others = 1 in taken
     for match in matches:
-        if any(start < match.end() and match.start() < end for start, end in taken):
+        if 1 in taken[match.start() : match.end()]:
             continue
-        if sentence[match.end() :].lstrip().startswith(":") and (match is not matches[-1] or taken):
+        if _COLON.match(sentence, match.end()) and (match is not matches[-1] or others):
             continue  # a heading, and what follows it says which
         yield match.span(), not _denied(sentence, match)
 
@@ -155,15 +203,36 @@ def _side(sides: set[str]) -> str | None:
     return None
 
 
+def _near(sentence: str, match: re.Match[str]) -> tuple[str, str]:
+    """What stands before and after a match, without cutting a word."""
+    start, end = match.start() - _NEAR, match.end() + _NEAR
+    before, after = sentence[max(0, start) : match.start()], sentence[match.end() : end]
+    return before.partition(" ")[2] if start > 0 else before, after.rpartition(" ")[0] if end < len(sentence) else after
+
+
 def _spared(sentence: str, match: re.Match[str]) -> bool:
-    return bool(_SPARED_AFTER.match(sentence[match.end() :]) or _SPARED_BEFORE.search(sentence[: match.start()]))
+    before, after = _near(sentence, match)
+    return bool(_SPARED_AFTER.match(after) or _SPARED_BEFORE.search(before))
+
+
+def _moved(sentence: str, match: re.Match[str], side: str) -> bool:
+    """Whether a side is that of a shift, a compression or an operation, and not of the lesion."""
+    before, after = _near(sentence, match)
+    if side == "midline" and (_MIDLINE_STATE.match(after) or _UNCROSSED.search(before)):
+        return True
+    if _OF_LESION.match(after):
+        return False
+    if _OF_VENTRICLE.match(after) and not _AT_VENTRICLE.search(before):
+        return True
+    return bool(_MOVED_AFTER.match(after) or _MOVED_BEFORE.search(before))
 
 
 def _denied(sentence: str, match: re.Match[str]) -> bool:
     if match.group().lower().startswith("un"):  # "uncompressed"
         return True
-    before = _SCOPE_END.split(sentence[: match.start()])[-1]
+    before, after = _near(sentence, match)
+    before = _SCOPE_END.split(before)[-1]
     # A comma ends the reach, too, unless a list goes on ("no necrosis, oedema or enhancement").
-    if _COMMA.search(before + match.group() + sentence[match.end() :].split(",")[0]):
+    if _COMMA.search(before + match.group() + after.split(",")[0]):
         before = before.rsplit(",", 1)[-1]
-    return bool(_CUE.search(before)) or bool(_DENIED_AFTER.match(sentence[match.end() :]))
+    return bool(_CUE.search(before)) or bool(_DENIED_AFTER.match(after))

@@ -35,7 +35,8 @@ def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]
             spans.append((begin, begin + len(stripped)))
 
     for match in (_BREAK_OR_SEMICOLON if semicolons else _BREAK).finditer(text):
-        before, after = text[start : match.end()], text[match.end() :]
+        # An abbreviation is short, and what follows a break is told by its first words.
+        before, after = text[max(start, match.end() - 40) : match.end()], text[match.end() : match.end() + 200]
         if match.group()[0] == "\n":
             if _runs_on(text[start : match.start()], match.group(), after):
                 continue
@@ -43,7 +44,7 @@ def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]
         elif (
             (_NEVER_ENDS.search(before) and after.strip())
             or (_SELDOM_ENDS.search(before) and re.match(r"\s*[a-z0-9]", after))
-            or re.fullmatch(r"\s*\(?\d{1,2}\.", before)  # the dot of an item number
+            or re.fullmatch(r"\s*\(?\d{1,2}\.", text[start : match.end()])  # the dot of an item number
         ):
             continue
         else:
@@ -55,7 +56,7 @@ def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]
 
 def _runs_on(line: str, newlines: str, after: str) -> bool:
     """Whether a line break only wraps a sentence: mid-sentence before it, lower case and no "name:" after it."""
-    if len(newlines) > 1 or not re.search(r"[\w,)]\s*$", line):
+    if len(newlines) > 1 or not re.fullmatch(r"[\w,)]", line.rstrip()[-1:]):
         return False
     return bool(re.match(r"[ \t]*[a-z]", after)) and not re.match(r"[ \t]*[\w ()/-]{1,40}:", after)
 

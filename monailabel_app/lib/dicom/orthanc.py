@@ -1,4 +1,4 @@
-"""A DICOMweb server of one's own, for the demo and for tests: Orthanc, bound to this machine."""
+"""A DICOMweb server of one's own, for the demo and for tests: Orthanc, for this machine alone."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class LocalOrthanc:
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "storage"),
             "HttpPort": self.port,
-            "RemoteAccessAllowed": False,  # which binds it to 127.0.0.1
+            # Orthanc before 1.12.10 listens on all addresses, and refuses whoever is not on this machine.
+            "HttpBindAddresses": ["127.0.0.1"],
+            "RemoteAccessAllowed": False,
             "AuthenticationEnabled": bool(self.users),
             "RegisteredUsers": self.users,
             "DicomServerEnabled": False,

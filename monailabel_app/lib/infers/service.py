@@ -177,6 +177,8 @@ class SegmentationService:
         unknown = [s for s in prompt.sequences if s not in SEQUENCES]
         if unknown:
             raise ClientError(f"sequences: found {', '.join(unknown)}; expected {', '.join(SEQUENCES)}.")
+        if not prompt.sequences:
+            raise Refused(f"Sequences: found none to use; expected one at least of {', '.join(SEQUENCES)}.")
         if not files:
             raise Refused(f"Case {case.case_id}: found none of {', '.join(prompt.sequences)}; expected one at least.")
         lacking = [s for s in SEQUENCES if s not in files]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from ..settings import Settings
-from . import infer_route, label_routes, model_routes, proxy, viewer
+from . import infer_route, label_routes, model_routes, proxy, train_routes, viewer
 from .middleware import Doorkeeper, RequestLog, SizeLimit
 from .problems import speak_plainly
 from .unblock import unblock
@@ -20,6 +20,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     label_routes.router,
     model_routes.router,
     proxy.router,
+    train_routes.router,
     viewer.router,
 )
 # For pathology slides; and one that would start the app a second time.
