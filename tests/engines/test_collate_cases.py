@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from monai.data import MetaTensor
 
 from brats_clip.engines import collate_cases
 
@@ -30,3 +32,11 @@ def test_the_items_of_the_data_set_are_left_as_they_are():
     short = case("a", 1)
     collate_cases([[short], [case("b", 4)]])
     assert len(short["report_mask"]) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_case_from_the_cache_and_one_made_anew_fit_in_one_batch(order):
+    cached = {k: MetaTensor(v) if isinstance(v, torch.Tensor) else v for k, v in case("a", 2).items()}
+    fresh = case("b", 2) | {"image": MetaTensor(torch.zeros(4, 2, 2, 2))}
+    batch = collate_cases([[cached, fresh][i] for i in order])
+    assert isinstance(batch["image"], MetaTensor) and not isinstance(batch["report_tokens"], MetaTensor)

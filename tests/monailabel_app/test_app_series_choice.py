@@ -201,6 +201,15 @@ def test_protocol_tells_only_where_the_description_does_not():
     assert judge(series("a", "AX T1", protocol="BRAIN W CONTRAST")).contrast == ""
 
 
+@pytest.mark.parametrize("description", ["AX T1 PRE-GD", "AX T1 W/O GAD", "T1 NON-CONTRAST", "T1 ohne KM", "T1 PRE"])
+def test_no_contrast_agent_is_not_taken_for_one(description):
+    assert judge(series("a", description)).contrast == "no"
+
+
+def test_words_for_both_say_nothing():
+    assert judge(series("a", "AX T1 PRE AND POST GD")).contrast == ""
+
+
 def test_words_for_no_contrast_are_believed_before_the_agent():
     assert judge(series("a", "AX T1 PRE", contrast_agent="Gadovist")).contrast == "no"
 

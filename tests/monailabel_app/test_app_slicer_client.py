@@ -122,7 +122,7 @@ def test_real_cases_are_segmented_and_corrected(tmp_path_factory):
     with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
         client = MONAILabelClient(server.url, str(tmp_path_factory.mktemp("results")))
         name = client.next_sample("random", {})["id"]
-        file, told = client.infer("segmentation", name, {})
+        file, _ = client.infer("segmentation", name, {})
         truth = np.asarray(nib.load(case["label"]).dataobj) > 0
         answer = np.asarray(nib.load(file).dataobj) > 0
         assert 2 * (truth & answer).sum() / (truth.sum() + answer.sum()) > 0.7

@@ -110,7 +110,9 @@ def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
     trained = requests.get(f"{server.url}/train/", timeout=60).json()["progress"]
     with capsys.disabled():
         saves = ", ".join(f"{a.name}: {a.saves} saves" for a in annotators)
-        print(f"\n/info/ 95th percentile {1000 * p95:.0f} ms of {len(waits)}; {saves}; {trained['epoch']} epochs trained")
+        print(
+            f"\n/info/ 95th percentile {1000 * p95:.0f} ms of {len(waits)}; {saves}; {trained['epoch']} epochs trained"
+        )
     assert p95 < INFO_P95_S
     assert trained["status"] == "running", trained
     requests.delete(f"{server.url}/train/", timeout=60)
