@@ -19,17 +19,25 @@ CORES ?= 2
 # The shipped weights: see bundle/docs/README.md.
 WORK ?= runs/weights
 
+# The MONAI Label server. CONF is passed on: make serve STUDIES=/data/BraTS2021 CONF="--conf register true"
+STUDIES ?=
+PORT ?= 8000
+CONF ?=
+
 PYTEST_ARGS ?=
 
 # One thread per process: phantoms and data loading already use the other cores.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint weights clean
+.PHONY: help venv demo serve serve-demo doctor test test-fast lint weights clean
 
 help:
 	@echo "make venv       create $(VENV) with the pinned requirements (a few minutes, once)"
 	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (6 minutes on 2 cores)"
+	@echo "make serve      serve a folder of cases or a DICOMweb server to OHIF and 3D Slicer: make serve STUDIES=/data/cases"
+	@echo "make serve-demo the same with synthetic patients in a DICOM server of its own; prints the address to open"
+	@echo "make doctor     check versions, weights, device, studies, DICOM server and disk: make doctor STUDIES=/data/cases"
 	@echo "make test       ruff and all tests; set BRATS_DIR to a folder of BraTS cases to include the tests on real ones"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make weights    make the weights in bundle/models again (80 minutes on 2 cores)"
@@ -63,12 +71,26 @@ demo: venv
 	@echo "  $(DEMO)/training/curves.csv             the training"
 	@ls $(DEMO)/segmentation/*/*_seg.nii.gz $(DEMO)/segmentation/*/*.json | sed 's/^/  /'
 
+serve: venv
+	@if [ -z "$(STUDIES)" ]; then \
+	  echo "Say what to serve: make serve STUDIES=/data/cases, or STUDIES=http://127.0.0.1:8042/dicom-web" >&2; exit 2; fi
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monailabel.main start_server --app monailabel_app --studies "$(STUDIES)" \
+	  --host 127.0.0.1 --port $(PORT) $(CONF)
+
+serve-demo: venv
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) scripts/serve_demo.py --work runs/serve_demo --port $(PORT) $(CONF)
+
+doctor: venv
+	$(PYTHON) scripts/doctor.py $(if $(STUDIES),--studies "$(STUDIES)") $(CONF)
+
 lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
+# Side by side first; then those that start servers and measure seconds, one at a time.
 test: lint
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(CORES) --dist loadfile -m "not e2e" $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -m e2e $(PYTEST_ARGS)
 
 test-fast: lint
 	$(PYTHON) -m pytest -m "not slow and not e2e and not real" $(PYTEST_ARGS)

@@ -117,11 +117,14 @@ def _read(path: Path, grid: Grid, max_bytes: int, read_dicom_seg: Callable[[Path
 
 
 def _from_numbers(label: np.ndarray) -> tuple[np.ndarray, str]:
+    values = values_of(label)
     try:
-        array, convention = to_internal(label, "label")
+        numbers, convention = to_internal(np.array(values), "label")
     except LabelError as error:
         raise Refused(f"The label has {error.found}; expected {error.expected}, or names in label_info.") from None
-    return array, f"values of {convention}"
+    lookup = np.zeros(max(values) + 1, np.uint8)
+    lookup[values] = numbers
+    return lookup[label], f"values of {convention}"
 
 
 def _from_segments(layers: np.ndarray, segments: tuple[Segment, ...], nested: bool) -> tuple[np.ndarray, str]:

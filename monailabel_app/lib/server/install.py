@@ -8,7 +8,9 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from ..settings import Settings
-from . import infer_route, label_routes, model_routes, proxy, train_routes, viewer
+from . import infer_route, label_routes, login_route, model_routes, proxy, train_routes, viewer
+from .authentication import authenticate
+from .flatten import flatten
 from .middleware import Doorkeeper, RequestLog, SizeLimit
 from .problems import speak_plainly
 from .unblock import unblock
@@ -18,6 +20,7 @@ logger = logging.getLogger("brats_clip.server")
 ROUTERS: tuple[APIRouter, ...] = (
     infer_route.router,
     label_routes.router,
+    login_route.router,
     model_routes.router,
     proxy.router,
     train_routes.router,
@@ -35,6 +38,7 @@ def install(api: FastAPI, settings: Settings) -> None:
     """
     if getattr(api.state, "brats_clip", False):
         return
+    flatten(api)
     ours = {(method, prefix_free(r.path)) for router in ROUTERS for r in router.routes for method in r.methods}
     api.router.routes[:] = [
         route
@@ -55,6 +59,7 @@ def install(api: FastAPI, settings: Settings) -> None:
     # Ours first: a pattern of MONAI Label's must not catch what is meant for them.
     api.router.routes[:] = api.router.routes[mounted:] + api.router.routes[:mounted]
     speak_plainly(api)
+    authenticate(api)
     for middleware, options in (
         (SizeLimit, {"limit": settings.max_upload_mb * 2**20}),
         (Doorkeeper, {"remote": settings.remote}),

@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from .flatten import again
+
 WAITS = ("monailabel.endpoints.proxy",)  # these really await, and are replaced as a whole
 
 
@@ -43,15 +45,4 @@ def unblock(api: FastAPI) -> None:
             continue
         module = route.endpoint.__module__
         if module.startswith("monailabel.endpoints") and not module.startswith(WAITS):
-            api.router.routes[position] = APIRoute(
-                route.path,
-                in_a_thread(route.endpoint),
-                methods=route.methods,
-                name=route.name,
-                summary=route.summary,
-                tags=route.tags,
-                responses=route.responses,
-                response_model=None,
-                include_in_schema=route.include_in_schema,
-                deprecated=route.deprecated,
-            )
+            api.router.routes[position] = again(api, route, in_a_thread(route.endpoint))
