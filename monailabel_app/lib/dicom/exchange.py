@@ -59,7 +59,7 @@ class SegExchange:
         """
         try:
             label, names = read_seg(dcmread(path), grid.affine, grid.shape)
-        except (InvalidDicomError, AttributeError, KeyError, ValueError) as reason:
+        except (InvalidDicomError, AttributeError, LookupError, ValueError, OSError, EOFError) as reason:
             raise Refused(f"The label is no readable DICOM SEG ({type(reason).__name__}).") from None
         segments = tuple(Segment(name, 0, value) for name, value in names.items())
         return Drawing(label.astype(np.uint16)[..., None], segments)
