@@ -138,7 +138,9 @@ class BrainTumourApp(MONAILabelApp):
         chosen = self._strategies[name](request, self.datastore())
         if not chosen or not chosen.get("id"):
             return {}
-        return chosen | {"path": str(self.datastore().get_image_uri(chosen["id"]))}
+        # A client on the same machine opens the file itself. Fetching or splitting one would make it wait.
+        at_hand = getattr(self.source, "path_at_hand", None)
+        return chosen | {"path": at_hand(self.library.case(chosen["id"])) if at_hand else ""}
 
     def label_history(self, image_id: str) -> list[dict[str, Any]]:
         """Versions of the label of a case, oldest first."""

@@ -43,8 +43,14 @@ def test_info_offers_models_strategies_and_training(client):
 
 
 def test_next_sample_serves_each_patient_once(client):
-    served = [client.next_sample("random", {})["id"] for _ in range(3)]
-    assert sorted(served) == ["PHANTOM_0", "PHANTOM_1", "PHANTOM_2"]
+    served, seconds = [], []
+    for _ in range(3):
+        begun = time.monotonic()
+        served.append(client.next_sample("random", {}))
+        seconds.append(time.monotonic() - begun)
+    assert sorted(sample["id"] for sample in served) == ["PHANTOM_0", "PHANTOM_1", "PHANTOM_2"]
+    assert all(Path(sample["path"]).name == f"{sample['id']}_t1ce.nii.gz" for sample in served)
+    assert sorted(seconds)[1] < 0.2
 
 
 def test_a_report_and_a_click_change_the_answer_and_are_told_of(client):

@@ -139,6 +139,11 @@ class FolderSource:
         """The segmentation that came with the images, as its data set labels it; None without one."""
         return self._found(case).label
 
+    def path_at_hand(self, case: Case) -> str:
+        """Path of the reference sequence where it is a file as it lies there; "" where it must be split off first."""
+        found = self._found(case)
+        return "" if found.channels else str(found.folder / found.files[case.reference])
+
     def _found(self, case: Case) -> FoundCase:
         listing = self._fresh()
         if case.case_id not in listing.found:
