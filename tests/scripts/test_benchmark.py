@@ -7,7 +7,9 @@ import csv
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
+import brats_clip
 from brats_clip.reports import read_findings
 from tests.cases.case_files import write_case
 
@@ -149,6 +152,29 @@ def test_memory_of_the_process_that_starts_it_does_not_count(tmp_path):
     assert 2**27 < peak < ballast.nbytes / 2
 
 
+def test_the_segmenter_that_warmed_up_is_gone_before_the_one_that_is_measured(script, tmp_path, monkeypatch):
+    made, left = [], []
+
+    class StandIn:
+        def __init__(self, **options):
+            left.append([ref() is not None for ref in made])
+            made.append(weakref.ref(self))
+
+        def set_case(self, **files):
+            pass
+
+        def segment(self, **prompts):
+            answer = SimpleNamespace(label=np.ones((24, 28, 20), np.uint8), affine=np.eye(4), report_used=True)
+            answer.seconds = {"slices": 0.0, "report": 0.0}
+            made.append(weakref.ref(answer.label))
+            return answer
+
+    monkeypatch.setattr(brats_clip, "Segmenter", StandIn, raising=False)
+    task = {"network": script.OURS, "case": write_case(tmp_path), "checkpoint": None, "device": "cpu", "threads": 1}
+    rows = script.measure({**task, "warm_up": True, "with_report": True})
+    assert left == [[], [False, False]] and len(rows) == 1
+
+
 # What it makes of the figures
 
 
@@ -238,9 +264,7 @@ def two_cases(folder: Path) -> None:
     write_case(folder, "BraTS2021_00001")
 
 
-@pytest.mark.parametrize(
-    ("make", "found"), [(None, "no such folder"), (Path.mkdir, "no case"), (two_cases, "2 cases")], ids=str
-)
+@pytest.mark.parametrize(("make", "found"), [(None, "no such folder"), (Path.mkdir, "no case"), (two_cases, "2 cases")])
 def test_folder_that_is_not_one_case_ends_in_one_line_and_code_2(script, tmp_path, capsys, monkeypatch, make, found):
     monkeypatch.setattr(script, "run_apart", lambda task: pytest.fail("measured"))
     if make:
