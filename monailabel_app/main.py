@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import schedule
 from monailabel.config import settings as server
 from monailabel.interfaces.app import MONAILabelApp
 
@@ -17,6 +18,7 @@ from brats_clip import Segmenter
 from lib.active.background import BackgroundScorer, ModelInUse
 from lib.active.cache import ScoreCache
 from lib.active.library_cases import LibraryCases
+from lib.active.served import Served
 from lib.active.strategies import make_strategies
 from lib.cases.library import CaseLibrary
 from lib.datastore import CaseDatastore
@@ -57,6 +59,7 @@ class BrainTumourApp(MONAILabelApp):
         self.gate = Gate(self.settings.jobs, self.settings.waiting)
         self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
         self.scores = ScoreCache(self.workspace.scores)
+        self.served = Served()
         self.scorer: BackgroundScorer | None = None
         server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
         super().__init__(
@@ -89,13 +92,14 @@ class BrainTumourApp(MONAILabelApp):
         return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return make_strategies(self.scores, lambda: self.models.current().sha256)
+        return make_strategies(self.scores, lambda: self.models.current().sha256, self.served)
 
     def on_init_complete(self) -> None:
         """The server starts: change its routes, and begin to score."""
         from monailabel.app import app as api  # only there once the server is
 
         install(api, self.settings)
+        schedule.every(10).minutes.do(self._tidy)
         super().on_init_complete()
         if self.settings.scoring:
             self.scorer = BackgroundScorer(
@@ -142,6 +146,16 @@ class BrainTumourApp(MONAILabelApp):
         at_hand = getattr(self.source, "path_at_hand", None)
         return chosen | {"path": at_hand(self.library.case(chosen["id"])) if at_hand else ""}
 
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        """A patient is done: whoever had it is free for the next, and there may be something new to score."""
+        self.served.release(label_id)
+        self.look_for_work()
+
+    def look_for_work(self) -> None:
+        """Have the scorer look again: labels, cases or weights have changed."""
+        if self.scorer is not None:
+            self.scorer.wake()
+
     def label_history(self, image_id: str) -> list[dict[str, Any]]:
         """Versions of the label of a case, oldest first."""
         case = self.library.case(image_id)
@@ -156,6 +170,12 @@ class BrainTumourApp(MONAILabelApp):
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""
         Segmenter(bundle=self.bundle, checkpoint=path, device="cpu", cache_bytes=0)
+
+    def _tidy(self) -> None:
+        try:
+            self.library.trim(int(self.settings.disk_cache_gb * 2**30))
+        except OSError as error:  # the scheduler must go on
+            logger.warning("the cache was not trimmed (%s)", error.strerror)
 
     def _model_in_use(self) -> ModelInUse:
         version = self.models.current()

@@ -36,6 +36,7 @@ class Settings:
     pattern_flair: str = _default("", "the same for FLAIR")
     channels: str = _default("", "order of a 4D file, such as flair,t1,t1ce,t2; its dataset.json or MSD's if empty")
     cache_gb: float = _default(2.0, "memory for encoded cases, GiB")
+    disk_cache_gb: float = _default(50.0, "disk for what can be made again: split, converted and resampled files, GiB")
     jobs: int = _default(1, "inferences that compute at the same time; the others wait")
     waiting: int = _default(8, "inferences that may wait; more are turned away")
     max_upload_mb: int = _default(512, "largest upload, MiB")
@@ -96,7 +97,8 @@ def _check(settings: Settings) -> None:
         need(getattr(settings, name) >= 1, name, "at least 1")
     for name in ("waiting", "seed"):
         need(getattr(settings, name) >= 0, name, "at least 0")
-    need(0 <= settings.cache_gb < float("inf"), "cache_gb", "at least 0")
+    for name in ("cache_gb", "disk_cache_gb"):
+        need(0 <= getattr(settings, name) < float("inf"), name, "at least 0")
     need(0 < settings.validation_share < 1, "validation_share", "more than 0 and less than 1")
     need(settings.device.split(":")[0] in ("", "cpu", "cuda"), "device", "cpu or cuda")
     bundle = Path(settings.bundle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ def sentence(reason: Exception) -> str:
     if isinstance(getattr(reason, "sentence", None), str):  # a ClientError's
         return reason.sentence
     found, expected = getattr(reason, "found", None), getattr(reason, "expected", None)
-    if found and "/" not in f"{found}{expected}":
+    if found and "/" not in found and not re.search(r"(?<!\w)/", str(expected)):
         return f"found {found}; expected {expected}"
     return type(reason).__name__
 

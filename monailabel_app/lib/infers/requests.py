@@ -64,6 +64,7 @@ def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, 
             "model_version": answer.params["model"]["version"],
         }
         stored = app.datastore().store_label(answer.case.case_id, path, tag, who | {"empty": True})
+    app.on_save_label(answer.case.case_id, answer.case.case_id)
     return {"version": stored.version.number, "tag": tag}
 
 

@@ -27,7 +27,10 @@ def versions(user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))) ->
 @router.post("/versions/{number}/use", summary=f"{RBAC_ADMIN}Put a version of the weights to use")
 def use(number: int, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))) -> dict[str, Any]:
     """From the next segmentation on, this version answers."""
-    return as_json(app_instance().models.use(number))
+    app = app_instance()
+    version = app.models.use(number)
+    app.look_for_work()
+    return as_json(version)
 
 
 @router.get("/info/{model}", summary=f"{RBAC_ADMIN}Facts about the weights in use")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import httpx
 from fastapi import APIRouter, Depends, Request
@@ -17,6 +18,7 @@ router = APIRouter(prefix="/proxy/dicom", tags=["Others"])
 # Of one connection, not for the proxy.
 _HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 _PREFIXES = {"qido": "MONAI_LABEL_QIDO_PREFIX", "wado": "MONAI_LABEL_WADO_PREFIX", "stow": "MONAI_LABEL_STOW_PREFIX"}
+_PLAIN = "/:@!$&'()*+,;=~"
 _client: httpx.AsyncClient | None = None
 
 
@@ -30,7 +32,8 @@ async def proxy(
         raise ClientError("The studies are files; there is no DICOMweb server to ask.", 404)
     if any(part in ("..", ".") for part in path.replace("\\", "/").split("/")):
         raise ClientError("A path with '..' in it is not passed on.")
-    url = f"{server}/{_path(path)}"
+    # It came decoded: a "?", a "#" or a "%2e%2e" in it must mean there what it meant here.
+    url = f"{server}/{quote(_path(path), safe=_PLAIN)}"
     headers = {name: value for name, value in request.headers.items() if name.lower() not in (*_HOP, "authorization")}
     sent = _http().build_request(
         request.method, url, params=request.query_params.multi_items(), headers=headers, content=_body(request)

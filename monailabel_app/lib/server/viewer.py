@@ -24,7 +24,7 @@ from ..errors import NotFound
 logger = logging.getLogger("brats_clip.server")
 router = APIRouter(prefix="/ohif", tags=["Others"])
 
-FOLDER = Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif"
+FOLDER = (Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif").resolve()
 WARNING_HEADER = "X-Warning"
 _SAID = (
     "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } "
@@ -119,11 +119,19 @@ def _panel() -> tuple[Path, ...]:
 @router.get("/{path:path}", include_in_schema=False)
 def viewer(path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))) -> Response:
     """A file of the viewer; every other address below /ohif/ is one of its pages."""
-    file = (FOLDER / path).resolve() if "\0" not in path else FOLDER
-    if not file.is_relative_to(FOLDER.resolve()) or not file.is_file():
+    file = _file(path)
+    if file is None:
         if Path(path).suffix in (".js", ".css", ".wasm", ".map", ".json", ".png", ".svg", ".ico"):
             raise NotFound("The viewer has no such file.")
         file = FOLDER / "index.html"
     if file in mended():
         return Response(mended()[file], media_type="text/javascript")
     return FileResponse(file, media_type=get_mime_type(str(file)))
+
+
+def _file(path: str) -> Path | None:
+    try:
+        file = (FOLDER / path).resolve()
+        return file if file.is_relative_to(FOLDER) and file.is_file() else None
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
+        return None
