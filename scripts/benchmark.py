@@ -241,6 +241,8 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
     if task["warm_up"]:
         segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
         first()
+        results.clear()
+        del segmenter  # with its cases, before the one that is measured takes its memory
     segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
     rows = [take(WITH_REPORT if report else FIRST, first)]
     rows[0]["clip_share"] = (rows[0]["slices_seconds"] + rows[0]["report_seconds"]) / rows[0]["seconds"]

@@ -67,13 +67,7 @@ def working_image() -> Compose:
 
 
 def match_rates(slices: torch.Tensor, reports: list[torch.Tensor], group: int, seed: int) -> list[float]:
-    """Share of cases matched with their own report, in each of many random groups.
-
-    Raises:
-        InputError: if there are fewer cases than a group has.
-    """
-    if len(reports) < group:
-        raise InputError("--cases", f"{len(reports)} cases with a report", f"at least {group}")
+    """Share of cases matched with their own report, in each of many random groups of ``group`` cases."""
     random = np.random.default_rng(seed)
     rates = []
     for _ in range(DRAWS):
@@ -96,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.reports is None and args.cases is None:
         parser.error("--reports, --cases or both")
+    if args.group < 2 or args.seed < 0:
+        parser.error("--group must be at least 2, --seed at least 0")
     try:
         measure(args)
     except BratsClipError as error:
@@ -105,7 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Measure what was asked for, write it and print it."""
+    """Measure what was asked for, write it and print it.
+
+    Raises:
+        InputError: if no report names one side only, or fewer cases have a report than a group has.
+    """
     rows = []
     clip = load_clip(args.clip)
     if args.reports is not None:
@@ -117,6 +117,8 @@ def measure(args: argparse.Namespace) -> None:
         rows.append({"measure": "side from the text", "value": np.mean(right), "n": len(right), "chance": 0.5})
     if args.cases is not None:
         cases = [case for case in find_cases(args.cases) if case.get("report")]
+        if len(cases) < args.group:  # before the slices of each are encoded
+            raise InputError(args.cases, f"{len(cases)} cases with a report", f"at least {args.group}")
         prepare, encode = working_image(), SliceEncoder(clip)
         slices, texts = [], []
         for case in tqdm(cases, desc="slices"):

@@ -352,11 +352,12 @@ def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, 
     with Progress(*columns, console=console) as progress:
         # Of cases beyond the limit only what costs nothing: they are other patients, too.
         wanted = found[: args.limit] + [case for case in found[len(found[: args.limit]) :] if case.get("report")]
-        for case in progress.track(wanted, description="reports"):
+        for number, case in enumerate(progress.track(wanted, description="reports")):
             try:
                 reports[case["case"]] = report_of(case, args.seed)
             except InputError as error:
-                failures[case["case"]] = str(error)
+                if number < len(found[: args.limit]):  # the others only lend their reports
+                    failures[case["case"]] = str(error)
         for case in progress.track(found[: args.limit], description="cases"):
             name = case["case"]
             if name in failures:

@@ -307,7 +307,8 @@ def _over_rounds(curve: Mapping[int, dict]) -> float:
 def in_short(summary: Sequence[dict]) -> list[str]:
     """What the figures come to, in sentences."""
     by_name = {line["strategy"]: line for line in summary}
-    best = max(summary, key=lambda line: line["curve"])
+    # Repeat for repeat where there is random to compare with: not all strategies may have finished the same ones.
+    best = max(summary, key=lambda line: line["curve"] if line["gain"] is None else line["gain"])
     said = [f"Highest mean Dice over the rounds: {best['strategy']}, {figure(best['curve'], best['curve_sd'])}."]
     for name, line in by_name.items():
         if name != BASELINE and line["gain"] is not None:

@@ -126,11 +126,8 @@ def annotate(
 
 
 def _timed(segmenter: Segmenter, report: str, clicks: Sequence[Click]) -> tuple[Segmentation, float]:
-    by_kind: dict[str, list] = {}
-    for click in clicks:
-        by_kind.setdefault(click.kind, []).append(click.voxel)
     started = time.perf_counter()
-    answer = segmenter.segment(report=report, clicks=by_kind)
+    answer = segmenter.segment(report=report, clicks=[(click.kind, click.voxel) for click in clicks])
     return answer, time.perf_counter() - started
 
 

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
@@ -18,6 +19,7 @@ WORKFLOWS = {
     "inference": ["inference"],
     "pretrain_clip": ["pretrain_clip"],
     "multi_gpu_train": ["train", "multi_gpu_train"],
+    "train_clicks on several GPUs": ["train", "multi_gpu_train", "train_clicks"],
     "multi_gpu_evaluate": ["train", "evaluate", "multi_gpu_evaluate"],
 }
 # What MONAI or a person asks for by name.
@@ -53,7 +55,8 @@ def without(value, name: str):
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_every_top_level_key_is_used(configs, name):
     content = merged(configs, name).get()
-    own = {key.lstrip("+").split("#")[0] for key in json.loads((configs / f"{name}.json").read_text())}
+    last = WORKFLOWS[name][-1]
+    own = {key.lstrip("+").split("#")[0] for key in json.loads((configs / f"{last}.json").read_text())}
     used = references({k: v for k, v in content.items() if k != "_meta_"})
     assert own - used - ENTRIES - PROPERTIES == set()
 
@@ -102,6 +105,28 @@ def test_training_and_inference_prepare_a_case_alike(configs):
     for a, b in list(zip(train, inference, strict=True))[1:-1]:  # loading and encoding differ on purpose
         mode = {"mode": a["mode"][0]} if "mode" in a else {}
         assert {key: without(value, "label") for key, value in {**a, **mode}.items()} == b
+
+
+@pytest.mark.parametrize("base", ["train", "multi_gpu_train"])
+def test_only_the_clicks_are_trained_also_where_the_network_is_wrapped(configs, tiny_network, base):
+    class Wrapped(torch.nn.Module):  # stands in for DistributedDataParallel, which needs a process group
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = module
+            self.trained = {name.split(".")[0] for name, p in module.named_parameters() if p.requires_grad}
+
+    name = {"train": "train_clicks", "multi_gpu_train": "train_clicks on several GPUs"}[base]
+    parser, plain = merged(configs, name), merged(configs, base)
+    steps = parser.get("initialize")
+    assert steps[: len(plain.get("initialize"))] == plain.get("initialize")  # nothing of it is lost
+    wrapped = {"_target_": Wrapped, "module": "$@network_def.to(@device)"}
+    parser.update({**tiny_network, "bundle_root": str(configs.parent), "device": torch.device("cpu")})
+    parser.update({"network": wrapped, "initialize": steps[len(plain.get("initialize")) :]})
+    parser.get_parsed_content("initialize")
+    network, optimizer = parser.get_parsed_content("network"), parser.get_parsed_content("optimizer")
+    assert network.trained == {"clicks"}  # before it was wrapped: DistributedDataParallel looks once
+    of_clicks = {id(p) for p in network.module.clicks.parameters()}
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == of_clicks
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

@@ -20,7 +20,13 @@ def test_clicks_are_put_into_the_only_case(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("clicks", [None, {}])
+def test_clicks_in_their_order_are_put_into_the_only_case(tmp_path):
+    write_case(tmp_path)
+    pairs = [["ET", [10, 11, 12]], ["background", [10, 11, 12]]]
+    assert load_cases(tmp_path, clicks=pairs)[0]["clicks"] == pairs
+
+
+@pytest.mark.parametrize("clicks", [None, {}, []])
 def test_without_clicks_a_case_is_as_it_was_found(tmp_path, clicks):
     write_case(tmp_path)
     assert load_cases(tmp_path, clicks=clicks, report="  ") == find_cases(tmp_path)

@@ -49,6 +49,35 @@ def test_voxels_come_in_the_order_given_with_their_kinds():
     assert voxels.tolist() == [[1, 2, 3], [4, 5, 6], [19, 29, 9]] and voxels.dtype.kind == "i"
 
 
+def test_pairs_keep_the_order_in_which_kinds_take_turns():
+    pairs = [("ET", (1, 2, 3)), ["background", [1, 2, 3]], ("ET", np.array([4, 5, 6])), ("background", [0, 0, 0])]
+    kinds, voxels = place_clicks(pairs, SHAPE, AFFINE)
+    assert kinds == ["ET", "background", "ET", "background"]
+    assert voxels.tolist() == [[1, 2, 3], [1, 2, 3], [4, 5, 6], [0, 0, 0]]
+    world = tuple((kind, to_world(position)) for kind, position in pairs)
+    assert place_clicks(world, SHAPE, AFFINE, "world")[1].tolist() == voxels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "what"),
+    [
+        ([("ET", [1, 1, 1], 2)], "the pair .*or pairs"),
+        ([["ET"]], "the pair .*or pairs"),
+        (["ET"], "the pair ET.*or pairs"),
+        ([(4, [1, 1, 1])], "the pair .*or pairs"),
+        ([("et", [1, 1, 1])], "the kind 'et'.*one of WT"),
+        ([("ET", [[1, 1, 1]])], "three finite numbers"),
+        ([("ET", [1, 1])], "three finite numbers"),
+        ([("ET", [1, 1, 1]), ("ED", [20, 1, 1])], "ED at .*outside the volume"),
+        ([("ET", [1, 1, 1])] * 1001, "1001 clicks"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_pairs_that_cannot_be_obeyed_are_named(pairs, what):
+    with pytest.raises(InputError, match=what):
+        place_clicks(pairs, SHAPE, AFFINE)
+
+
 def test_positions_between_voxels_go_to_the_nearest():
     _, voxels = place_clicks({"WT": [(1.4, 2.6, -0.4), (19.4, 29.4, 9.4)]}, SHAPE, AFFINE)
     assert voxels.tolist() == [[1, 3, 0], [19, 29, 9]]
@@ -62,7 +91,7 @@ def test_world_positions_are_the_voxels_they_lie_in():
         assert kinds == ["NCR", "NCR", "TC"] and voxels.tolist() == [[3, 20, 8], [0, 0, 0], [19, 29, 9]]
 
 
-@pytest.mark.parametrize("clicks", [None, {}, {"ET": []}, {"ET": [], "ED": np.zeros((0, 3))}])
+@pytest.mark.parametrize("clicks", [None, {}, [], (), {"ET": []}, {"ET": [], "ED": np.zeros((0, 3))}])
 def test_no_clicks_are_no_voxels(clicks):
     kinds, voxels = place_clicks(clicks, SHAPE, AFFINE)
     assert kinds == [] and voxels.shape == (0, 3)
@@ -123,8 +152,8 @@ def test_positions_that_are_none_are_refused(positions):
     assert len(str(error.value)) < 300
 
 
-@pytest.mark.parametrize("clicks", [[("ET", [1, 1, 1])], "ET", 7])
-def test_clicks_that_are_no_mapping_are_refused(clicks):
+@pytest.mark.parametrize("clicks", ["ET", 7, {"ET"}])
+def test_clicks_that_are_neither_a_mapping_nor_pairs_are_refused(clicks):
     with pytest.raises(InputError, match="positions by kind"):
         place_clicks(clicks, SHAPE, AFFINE)
 

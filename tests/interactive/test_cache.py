@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from brats_clip.errors import InputError
+from brats_clip.cases import Volume
+from brats_clip.errors import CaseError, InputError
 from brats_clip.interactive.cache import CaseCache
+from brats_clip.interactive.known_case import KnownCase
 
 
 def case(nbytes: int = 10) -> SimpleNamespace:
@@ -24,6 +27,57 @@ def filled(budget: int, *keys: str) -> CaseCache:
 
 def kept(cache: CaseCache, keys: str) -> str:
     return "".join(key for key in keys if cache.get(key) is not None)
+
+
+def given(nbytes: int = 10) -> KnownCase:
+    """A case whose image was given in memory, or (without bytes) as a file."""
+    source = Volume(np.zeros(nbytes, np.uint8), np.eye(4), "t1") if nbytes else "/data/t1.nii.gz"
+    return KnownCase("p1", {"t1": source}, {"t1": ("t1",)} if nbytes else {"t1": ("/data/t1.nii.gz",)})
+
+
+def in_memory(cache: CaseCache, keys: str) -> str:
+    """The keys whose sources are still there, oldest use first; asking does not count as use."""
+    return "".join(key for key in keys if cache._known[key].sources is not None)
+
+
+def test_images_in_memory_count_and_the_oldest_go_first():
+    cache = CaseCache(25)
+    for key in "abc":
+        cache.remember(key, given())
+    assert in_memory(cache, "abc") == "bc" and cache.nbytes == 20
+    cache.known("b")
+    cache.remember("d", given())
+    assert in_memory(cache, "abcd") == "bd"
+
+
+def test_encodings_go_before_images_in_memory():
+    cache = filled(40, "a", "b")
+    for key in "ab":
+        cache.remember(key, given())
+    assert cache.nbytes == 40
+    cache.remember("c", given())
+    assert kept(cache, "ab") == "b" and in_memory(cache, "abc") == "abc"
+
+
+@pytest.mark.parametrize("budget", [0, 15])
+def test_images_of_the_case_used_last_stay_and_files_cost_nothing(budget):
+    cache = CaseCache(budget)
+    cache.remember("a", given(0))
+    cache.remember("b", given(20))
+    assert in_memory(cache, "ab") == "ab"
+    cache.remember("c", given(0))
+    assert in_memory(cache, "abc") == "ac" and cache.nbytes == 0
+
+
+def test_images_that_had_to_go_are_an_error_and_a_dropped_case_is_unknown():
+    cache = CaseCache(0)
+    cache.remember("a", given())
+    assert cache.known("a").unchanged_sources()["t1"].path == "t1"
+    cache.remember("b", given())
+    with pytest.raises(CaseError, match=r"case p1: .*given in memory that had to go.*cache_bytes.*set_case again"):
+        cache.known("a").unchanged_sources()
+    cache.drop("a")
+    assert cache.known("a") is None and cache.known("x") is None
 
 
 def test_what_fits_stays_and_is_the_same_object():
@@ -68,9 +122,10 @@ def test_a_dropped_case_is_gone_and_dropping_nothing_is_no_error():
     assert kept(cache, "ab") == "b" and cache.nbytes == 10
 
 
-def test_a_negative_budget_is_an_error():
-    with pytest.raises(InputError, match="cache_bytes: found -1"):
-        CaseCache(-1)
+@pytest.mark.parametrize("budget", [-1, "2GB", None, float("nan"), True])
+def test_a_budget_that_is_no_number_of_bytes_is_an_error(budget):
+    with pytest.raises(InputError, match=f"cache_bytes: found {budget!r}; expected a number of bytes"):
+        CaseCache(budget)
 
 
 def test_many_threads_leave_no_more_than_the_budget():

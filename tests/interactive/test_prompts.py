@@ -63,6 +63,21 @@ def test_where_clicks_disagree_the_later_one_counts(segmenter, grid, first, seco
     assert int(label[tuple(voxel)]) in LABELS[second]
 
 
+@pytest.mark.parametrize("last", ["ET", "background"])
+def test_kinds_that_take_turns_are_obeyed_in_their_order(segmenter, grid, last):
+    voxel = [side // 2 for side in GRIDS[grid][1]]
+    first = {"ET": "background", "background": "ET"}[last]
+    label = segmenter.segment(clicks=[(last, voxel), (first, voxel), (last, voxel)]).label
+    assert int(label[tuple(voxel)]) in LABELS[last]
+
+
+def test_pairs_and_positions_by_kind_in_one_order_are_the_same(segmenter, grid):
+    voxel = [side // 2 for side in GRIDS[grid][1]]
+    near = [voxel[0] - 3, *voxel[1:]]
+    pairs = segmenter.segment(clicks=[("ET", voxel), ("background", near)])
+    assert np.array_equal(pairs.label, segmenter.segment(clicks={"ET": [voxel], "background": [near]}).label)
+
+
 def test_a_clicked_piece_of_tumour_stays_however_small(segmenter):
     """At 4 mm the smallest piece that is left is four voxels; what the network makes of a click may be fewer."""
     segmenter.set_case(**arrays())
@@ -176,8 +191,10 @@ def test_a_case_that_cannot_be_used_is_an_error_that_names_the_sequence(segmente
     kept = segmenter.set_case(**arrays(seed=3))
     with pytest.raises(CaseError, match=what):
         segmenter.set_case(**case, case="p9")
-    # The case that was set before is still there.
-    assert segmenter.segment().label.any() and segmenter.segment(case=kept).label.any()
+    # The patient before is not taken for this one, and can still be asked for.
+    with pytest.raises(InputError, match="set_case before segment"):
+        segmenter.segment()
+    assert segmenter.segment(case=kept).label.any()
 
 
 def test_one_file_for_two_sequences_is_refused(segmenter, tmp_path):

@@ -64,6 +64,17 @@ def test_the_same_label_map_on_the_same_grid(segmenter, infer, tmp_path, grid, r
         assert facts["volumes_ml"][region] == pytest.approx(volume, abs=0.01)
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_same_with_clicks_whose_kinds_take_turns(segmenter, infer, tmp_path, grid):
+    voxel = [side // 2 for side in GRIDS[grid][1]]
+    clicks = [["ET", voxel], ["background", voxel], ["ET", voxel]]
+    paths = write(tmp_path / "data", grid, seed=1)
+    written, _ = infer(tmp_path / "data", tmp_path / "out", clicks=clicks)
+    segmenter.set_case(**paths)
+    answer = segmenter.segment(clicks=clicks)
+    assert answer.label[tuple(voxel)] == 4 and np.array_equal(answer.label, np.asarray(written.dataobj))
+
+
 @pytest.mark.parametrize("only", [("flair",), ("t1", "t1ce", "flair")])
 @pytest.mark.parametrize("grid", GRIDS)
 def test_the_same_with_sequences_missing(segmenter, infer, tmp_path, grid, only):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import time
+import weakref
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +19,7 @@ from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import CaseError, InputError, WeightsError
 from brats_clip.interactive import Segmentation
+from brats_clip.interactive import segmenter as module
 from brats_clip.labels import REGIONS
 from tests.interactive.conftest import ALIGNED, GRIDS, arrays, draw, write
 
@@ -241,15 +246,100 @@ def test_what_does_not_fit_is_encoded_again_and_answers_the_same(bundle, tmp_pat
     tight = Segmenter(bundle, device="cpu", cache_bytes=one_case)
     assert tight.set_case(**paths) == first
     assert same(tight.segment(), answers[0])
-    others = [tight.set_case(**arrays(seed=seed)) for seed in (2, 3)]
+    files = {seed: write(tmp_path, seed=seed, name=f"BraTS2021_0000{seed}") for seed in (2, 3)}
+    others = [tight.set_case(**files[seed]) for seed in (2, 3)]
     again = tight.segment(case=first)
     assert again.seconds["encode"] > 0 and same(again, answers[0])
     assert same(tight.segment(REPORT, case=first), answers[1])
     assert tight._cache.nbytes <= one_case
     for seed, key in zip((2, 3), others, strict=True):
-        roomy.set_case(**arrays(seed=seed))
+        roomy.set_case(**files[seed])
         assert same(tight.segment(case=key), roomy.segment())
     assert len(roomy._cache) == 3 and len(tight._cache) == 1
+
+
+def room_for(bundle, images: float, encodings: float) -> int:
+    """Bytes of the images and of the encodings of that many cases without a report."""
+    roomy = Segmenter(bundle, device="cpu")
+    encoded = roomy._cache.get(roomy.set_case(**arrays()))
+    roomy.segment()
+    return int(images * sum(image.nbytes for image, _ in arrays().values()) + encodings * encoded.nbytes)
+
+
+def test_images_in_memory_that_do_not_fit_are_said_to_be_gone(bundle, tmp_path):
+    budget = room_for(bundle, images=2, encodings=1.2)
+    segmenter = Segmenter(bundle, device="cpu", cache_bytes=budget)
+    file = segmenter.set_case(**write(tmp_path))
+    keys = [segmenter.set_case(**arrays(seed=seed), case=f"p{seed}") for seed in range(3)]
+    for key in (keys[2], keys[1], file):
+        assert segmenter.segment(case=key).label.any() and segmenter._cache.nbytes <= budget
+    with pytest.raises(CaseError, match=r"case p0: found images given in memory that had to go .*set_case again"):
+        segmenter.segment(case=keys[0])
+
+
+def test_a_file_that_changed_is_never_taken_for_the_case_that_was_set(bundle, tmp_path):
+    segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
+    paths = write(tmp_path, seed=1)
+    key = segmenter.set_case(**paths)
+    before = segmenter.segment()
+    nib.save(nib.Nifti1Image(draw(seed=2)["t2"], ALIGNED), paths["t2"])
+    os.utime(paths["t2"], ns=(1, 1))
+    assert same(segmenter.segment(case=key), before)  # still encoded
+    segmenter.set_case(**arrays(seed=3))  # which drives it out
+    with pytest.raises(CaseError, match=r"t2\.nii\.gz: found a file that has changed; expected set_case again"):
+        segmenter.segment(case=key)
+    Path(paths["t2"]).unlink()
+    with pytest.raises(CaseError, match=r"t2\.nii\.gz: found no file"):
+        segmenter.segment(case=key)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_an_answer_keeps_neither_its_case_nor_the_segmenter(bundle, grid):
+    segmenter = Segmenter(bundle, device="cpu")
+    key = segmenter.set_case(**arrays(grid))
+    answer, twin = segmenter.segment(REPORT), segmenter.segment(REPORT)
+    expected = twin.probabilities["WT"], twin.attention["WT"]
+    left = [weakref.ref(segmenter), weakref.ref(segmenter._cache.get(key)), weakref.ref(segmenter._network)]
+    left.append(weakref.ref(segmenter._cache.get(key).features[0]))
+    segmenter.forget(key)
+    del segmenter, twin
+    gc.collect()
+    assert [ref() for ref in left] == [None] * 4
+    assert np.array_equal(answer.probabilities["WT"], expected[0])
+    assert np.array_equal(answer.attention["WT"], expected[1])
+
+
+def test_an_answer_lets_go_of_what_was_computed():
+    def volumes() -> np.ndarray:
+        return np.ones((3, 2, 2, 2), np.float32)
+
+    ref = weakref.ref(volumes)
+    fields = {"sequences_used": (), "sequences_missing": (), "report_used": False, "consistency": None, "seconds": {}}
+    answer = Segmentation("p", np.zeros((2, 2, 2)), np.eye(4), **fields, probabilities=volumes, attention=volumes)
+    del volumes
+    gc.collect()
+    assert ref() is not None and list(answer.probabilities) == list(answer.attention) == list(REGIONS)
+    gc.collect()
+    assert ref() is None and answer.probabilities["ET"].all()
+
+
+def test_one_sentence_of_ten_thousand_words_is_read_once(segmenter, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        module, "compare_with_image", lambda *a, real=module.compare_with_image: read.append(a[0]) or real(*a)
+    )
+    segmenter.set_case(**arrays())
+    words = "lesion in the right hemisphere, with oedema and an enhancing rim around necrosis and a " * 800
+    words = " ".join(words.split()[:10_000])
+    started = time.process_time()
+    first = segmenter.segment(words)
+    assert time.process_time() - started < 20  # 3 on one core, most of it CLIP's
+    clicked = segmenter.segment(words, {"ET": [middle("aligned")]})
+    assert read == [words] and clicked.consistency == first.consistency and first.report_used
+    for other in ("A mass.", "A lesion."):  # as many as are kept
+        segmenter.segment(other)
+    segmenter.segment(words)
+    assert read == [words, "A mass.", "A lesion.", words]
 
 
 def test_an_older_answer_is_still_complete_when_its_case_is_gone(bundle):
@@ -264,16 +354,17 @@ def test_an_older_answer_is_still_complete_when_its_case_is_gone(bundle):
 
 
 def test_arrays_are_left_alone_and_may_be_used_for_something_else(bundle):
-    segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
     given = arrays(seed=1)
     before = {s: image.copy() for s, (image, _) in given.items()}
+    segmenter = Segmenter(bundle, device="cpu", cache_bytes=room_for(bundle, images=2, encodings=1.2))
     key = segmenter.set_case(**given)
     expected = segmenter.segment()
     assert all(np.array_equal(before[s], given[s][0]) for s in SEQUENCES)
     for image, _ in given.values():
         image[:] = image[::-1].copy()
     segmenter.set_case(**arrays(seed=2))  # which drives the first one out of memory
-    assert same(segmenter.segment(case=key), expected)
+    again = segmenter.segment(case=key)
+    assert again.seconds["encode"] > 0 and same(again, expected)
 
 
 @pytest.mark.parametrize("given", [("flair",), ("t1",), ("t1", "t2", "flair"), ("t1ce", "flair")])
@@ -303,11 +394,26 @@ def test_where_it_cannot_start_it_says_why(bundle, tmp_path):
         Segmenter(tmp_path)
     with pytest.raises(WeightsError, match=r"none\.pt: found no file"):
         Segmenter(bundle, checkpoint=tmp_path / "none.pt", device="cpu")
-    with pytest.raises(InputError, match="cache_bytes"):
-        Segmenter(bundle, device="cpu", cache_bytes=-1)
+    for cache_bytes in (-1, "2GB"):
+        with pytest.raises(InputError, match="cache_bytes"):
+            Segmenter(bundle, device="cpu", cache_bytes=cache_bytes)
+    nowhere = ["gpu", "meta", 7.5] + ([] if torch.cuda.is_available() else ["cuda", "cuda:1"])
+    for device in nowhere:
+        with pytest.raises(
+            InputError, match=rf"device: found '{device}'.*; expected cpu, or cuda where there is a GPU"
+        ):
+            Segmenter(tmp_path, device=device)  # before anything is read
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt"):
         Segmenter(bundle, checkpoint=tmp_path / "other.pt", device="cpu")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_memory_is_kept_unless_it_is_not_wanted(bundle, monkeypatch, keep):
+    called = []
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: called.append(True))
+    Segmenter(bundle, device="cpu", keep_memory=keep)
+    assert bool(called) == keep
 
 
 def test_other_weights_give_other_answers(segmenter, bundle, tmp_path):

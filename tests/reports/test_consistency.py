@@ -85,6 +85,34 @@ def test_a_one_sided_report_forgives_a_part_beyond_the_midline():
     assert check("A left frontal lesion.", crossing).warnings
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Left frontal mass with midline shift to the right.",
+        "Left frontal mass. The midline is shifted to the right by 6 mm.",
+        "Mass in the left frontal lobe with compression of the right lateral ventricle.",
+        "Left frontal mass. The lesion does not cross the midline.",
+        "The lesion does not cross the midline.",
+        "Previously right-sided craniotomy. Left frontal mass.",
+    ],
+)
+def test_what_is_shifted_compressed_or_was_operated_on_contradicts_no_side(report):
+    result = check(report, tumour(LEFT_FRONTAL))
+    assert result.same_place and result.warnings == ()
+
+
+@pytest.mark.parametrize("report", ["Bilateral enhancing lesions.", "Left and right frontal lesions."])
+def test_a_second_lesion_that_was_missed_is_said_and_the_report_is_still_heard(report):
+    result = check(report, tumour(LEFT_FRONTAL))
+    assert result.same_place and result.warnings == ("The report says both sides; the tumour is on the left.",)
+
+
+def test_the_wrong_side_or_a_far_lobe_is_another_place():
+    assert not check("Right frontal mass with midline shift to the left.", tumour(LEFT_FRONTAL)).same_place
+    assert not check("Bilateral cerebellar and occipital lesions.", tumour(LEFT_FRONTAL)).same_place
+    assert check("Mass in the midline.", tumour((54, 68, 42))).same_place
+
+
 def test_bilateral_agrees_with_what_crosses_and_not_with_one_side():
     both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL, whole=5, core=0, necrotic=0))
     assert check("Bilateral frontal lesions.", both).score > 0.9
@@ -165,6 +193,26 @@ def test_a_report_of_no_lesion_agrees_with_nothing_segmented_only():
         nothing, something = check(report, np.zeros((3, *SHAPE))), check(report, tumour(RIGHT_FRONTAL))
         assert nothing.score == 1 and nothing.warnings == ()
         assert something.score < 0.1 and something.warnings[0].startswith("The report says there is no lesion;")
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "No mass-effect.",
+        "No mass effect.",
+        "No tumor progression is seen.",
+        "No progression of the tumour.",
+        "There is no recurrence of the lesion.",
+        "No evidence of tumour growth.",
+    ],
+)
+def test_what_else_is_denied_is_no_denial_of_a_lesion(report):
+    assert check(report, tumour(RIGHT_FRONTAL)).checks == ()
+
+
+@pytest.mark.parametrize("report", ["No mass is seen.", "No evidence of tumour.", "There is no enhancing lesion."])
+def test_a_denied_lesion_is_compared(report):
+    assert only(check(report, tumour(RIGHT_FRONTAL)), "lesion").said == "absent"
 
 
 def test_a_report_that_states_nothing_has_no_score():

@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,22 @@ from brats_clip.reports import Findings, caption, generic_report, read_findings,
         ("Right parieto-occipital tumour", {"lobes": ("parietal", "occipital")}),
         ("Midline shift to the left.", {"sides": ("left",), "mass_effect": True}),
         ("No midline shift.", {"side": None, "mass_effect": False}),
+        ("Left frontal mass with midline shift to the right.", {"side": "left", "sides": ("left", "right")}),
+        ("Left frontal mass. The midline is shifted to the right by 6 mm.", {"side": "left"}),
+        ("Left frontal mass, midline structures displaced 5 mm to the right.", {"side": "left"}),
+        ("Mass in the left frontal lobe with compression of the right lateral ventricle.", {"side": "left"}),
+        ("The right lateral ventricle is compressed by a left frontal mass.", {"side": "left", "mass_effect": True}),
+        ("Left-to-right midline shift due to a left frontal tumour.", {"side": "left"}),
+        ("Left temporal glioma with rightward midline shift.", {"side": "left"}),
+        ("Left frontal mass with shift\nto the right.", {"side": "left"}),
+        ("Ventricular compression by the left tumour.", {"side": "left"}),
+        ("Previously right-sided craniotomy. Left frontal mass.", {"side": "left"}),
+        ("After right frontal craniotomy for tumour resection. Mass in the left insula.", {"side": "left"}),
+        ("Left frontal mass. The lesion does not cross the midline.", {"side": "left"}),
+        ("The lesion does not cross the midline.", {"side": None}),
+        ("Midline shift to the right by 6 mm.", {"side": None}),
+        ("Left frontal and right parietal lesions with midline shift.", {"side": "bilateral"}),
+        ("Left frontal mass with mass-effect.", {"side": "left", "mass_effect": True}),
         ("Brainstem glioma in the midline.", {"side": "midline", "lobes": ("brainstem",)}),
         ("The lesion enhances.", {"enhancement": "present"}),
         ("The lesion does not enhance.", {"enhancement": "absent"}),
@@ -43,6 +60,23 @@ from brats_clip.reports import Findings, caption, generic_report, read_findings,
 def test_reads(text, stated):
     found = read_findings(text)
     assert {name: found[name] for name in stated} == stated
+
+
+def test_one_long_sentence_is_read_in_a_fraction_of_a_second():
+    words = "mass in the left frontal lobe, with oedema and an enhancing rim, compression of the right ventricle and a "
+    text = " ".join((words * 600).split()[:10_000])
+    assert len(text.split()) == 10_000
+    for long in (text, text.replace(", ", ",\n")):  # as one line, and as many that run on
+        start = time.process_time()
+        found = read_findings(long)
+        assert time.process_time() - start < 3  # 0.2 on one core
+        assert (found["side"], found["lobes"], found["mass_effect"]) == ("left", ("frontal",), True)
+
+
+def test_what_denies_a_finding_is_looked_for_nearby():
+    far = "which was seen before and is seen again today " * 8
+    assert read_findings(f"No necrosis {far} and oedema.")["oedema"] is True
+    assert read_findings(f"No necrosis {far[:200]} or oedema.")["oedema"] is False
 
 
 def test_reads_back_what_was_written(random_findings):

@@ -230,6 +230,16 @@ def test_cases_beyond_the_limit_still_lend_their_reports(measured, data):
     assert made.reports == [("A", ""), ("A", UNSIDED)]
 
 
+def test_an_unreadable_report_beyond_the_limit_costs_nothing(measured, data, tmp_path, capsys):
+    given = data({"A": SIDED, "B": "B/report.txt", "C": UNSIDED})
+    (tmp_path / "data" / "B" / "report.txt").write_bytes(b"\x00\x01")
+    code, rows, made, text = measured(*given, "--limit", "1", "--kinds", "another_patient")
+    assert code == 0 and made.reports == [("A", ""), ("A", UNSIDED)] and "failed" not in text
+    assert capsys.readouterr().err == ""
+    code, rows, _, text = measured(*given, "--limit", "2", "--kinds", "another_patient")
+    assert code == 1 and {r["case"] for r in rows} == {"A"} and "- failed: B: " in text
+
+
 def test_without_another_patient_the_error_says_so(measured, data, capsys):
     code, rows, _, _ = measured(*data({"A": SIDED}), "--kinds", "another_patient")
     assert code == 1 and not rows

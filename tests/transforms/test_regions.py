@@ -68,6 +68,17 @@ def test_enhancement_outside_the_core_does_not_count_towards_the_threshold():
     assert not (LogitsToLabeld(min_et_ml=0.1)({"pred": pred})["pred"] == 4).any()
 
 
+def test_enhancement_of_a_lesion_that_is_dropped_does_not_count_towards_the_threshold():
+    pred = torch.full((3, 12, 12, 12), -1.0)
+    pred[:2, :5, :5, :5] = 1  # a lesion of 125 voxels with 5 of enhancement
+    pred[2, 2, 2, :5] = 1
+    pred[:, 8:11, 8:11, 8:11] = 1  # and one of 27 that enhances
+    speck = LogitsToLabeld(min_lesion_ml=0.05, min_et_ml=0.02)({"pred": pred})["pred"]
+    assert [int((speck == value).sum()) for value in (1, 4)] == [125, 0]
+    kept = LogitsToLabeld(min_et_ml=0.02)({"pred": pred})["pred"]
+    assert int((kept == 4).sum()) == 32
+
+
 def test_the_threshold_is_in_ml_whatever_the_voxel():
     finer = AFFINE.clone()
     finer[:3, :3] /= 2  # an eighth of the volume

@@ -131,7 +131,7 @@ def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section
 def load_cases(
     dataset_dir: str | PathLike,
     report: str = "",
-    clicks: Mapping | None = None,
+    clicks: Mapping | Sequence | None = None,
     allow_missing_sequences: bool | str = False,
 ) -> list[dict]:
     """Find the cases of a folder for inference: all of them, or none.
@@ -139,7 +139,7 @@ def load_cases(
     Args:
         dataset_dir: a folder of cases, or of one.
         report: path or text of the report of the only case; "" takes the reports found beside the images.
-        clicks: positions by kind on the only case; see ``clicks.place_clicks``.
+        clicks: on the only case, positions by kind or pairs in their order; see ``clicks.place_clicks``.
         allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
 
     Raises:

@@ -2,6 +2,6 @@
 
 from .annotator import Click, RobotAnnotator
 from .kinds import KINDS, click_targets, kind_of_label
-from .place import place_clicks
+from .place import Clicks, place_clicks
 
-__all__ = ["KINDS", "Click", "RobotAnnotator", "click_targets", "kind_of_label", "place_clicks"]
+__all__ = ["KINDS", "Click", "Clicks", "RobotAnnotator", "click_targets", "kind_of_label", "place_clicks"]

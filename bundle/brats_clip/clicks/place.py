@@ -10,10 +10,12 @@ from ..errors import InputError
 from .kinds import KINDS
 
 MAX_CLICKS = 1000
+Clicks = Mapping[str, Sequence[Sequence[float]]] | Sequence[tuple[str, Sequence[float]]]
+"""Positions by kind, or (kind, position) pairs in the order in which the clicks were made."""
 
 
 def place_clicks(
-    clicks: Mapping[str, Sequence[Sequence[float]]] | None,
+    clicks: Clicks | None,
     shape: Sequence[int],
     affine: np.ndarray,
     space: str = "voxel",
@@ -22,14 +24,16 @@ def place_clicks(
     """Check clicks and turn them into voxels.
 
     Args:
-        clicks: positions by kind (a key of ``KINDS``), in the order in which they were made where they contradict.
+        clicks: positions by kind (a key of ``KINDS``), ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs,
+            ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. Where clicks contradict, the later one counts,
+            and only pairs keep the order between kinds that take turns.
         shape: of the case, ``(X, Y, Z)``.
         affine: of the case, voxel to RAS mm.
         space: "voxel" (0 is the centre of the first voxel) or "world" (RAS mm).
         case: named in errors.
 
     Returns:
-        Kinds, and whole voxels ``(K, 3)``, one row per click.
+        Kinds, and whole voxels ``(K, 3)``, one row per click in the order given.
 
     Raises:
         InputError: for an unknown kind or space, positions that are no three finite numbers or lie outside the
@@ -38,13 +42,11 @@ def place_clicks(
     where = f"clicks of case {case}" if case else "clicks"
     if space not in ("voxel", "world"):
         raise InputError("space", repr(space), "'voxel' or 'world'")
-    if clicks is not None and not isinstance(clicks, Mapping):
-        raise InputError(where, f"a {type(clicks).__name__}", "positions by kind, such as {'ET': [[120, 80, 60]]}")
     kinds: list[str] = []
     voxels = []
     to_voxel = np.linalg.inv(affine) if space == "world" else np.eye(4)
-    for kind, positions in (clicks or {}).items():
-        if kind not in KINDS:
+    for kind, positions in _groups(clicks, where):
+        if not isinstance(kind, str) or kind not in KINDS:
             raise InputError(where, f"the kind {kind!r}", f"one of {', '.join(KINDS)}")
         points = _points(positions, kind, where)
         inside = np.rint(points @ to_voxel[:3, :3].T + to_voxel[:3, 3])
@@ -58,6 +60,21 @@ def place_clicks(
     if len(kinds) > MAX_CLICKS:
         raise InputError(where, f"{len(kinds)} clicks", f"at most {MAX_CLICKS}")
     return kinds, np.concatenate(voxels) if kinds else np.zeros((0, 3), int)
+
+
+def _groups(clicks: Clicks | None, where: str) -> list[tuple[str, Sequence[Sequence[float]]]]:
+    """Kinds with their positions; a pair has one."""
+    if clicks is None:
+        return []
+    if isinstance(clicks, Mapping):
+        return list(clicks.items())
+    expected = "positions by kind, such as {'ET': [[120, 80, 60]]}, or pairs, such as [['ET', [120, 80, 60]]]"
+    if not isinstance(clicks, list | tuple):
+        raise InputError(where, f"a {type(clicks).__name__}", expected)
+    for pair in clicks:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise InputError(where, f"the pair {str(pair)[:60]}", expected)
+    return [(kind, [position]) for kind, position in clicks]
 
 
 def _points(positions: Sequence[Sequence[float]], kind: str, where: str) -> np.ndarray:

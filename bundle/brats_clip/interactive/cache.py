@@ -1,4 +1,4 @@
-"""Encoded cases within a budget of memory: the one that was not used for longest goes first."""
+"""Cases within a budget of memory: what was not used for longest goes first."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ from collections.abc import Hashable
 
 from ..errors import InputError
 from .encoded_case import EncodedCase
+from .known_case import KnownCase
 
 
 class CaseCache:
-    """Keeps cases by key; safe to use from several threads.
+    """Keeps encoded cases, and what they were given as, by key; safe to use from several threads.
+
+    Where memory is short, encodings go first, since they can be made again, and then images that were given in memory.
 
     Args:
-        budget: bytes. The case that is being used stays, however large it is.
+        budget: bytes. The case that was used last stays, however large it is.
 
     Raises:
-        InputError: if the budget is negative.
+        InputError: if the budget is no number, or negative.
     """
 
     def __init__(self, budget: int) -> None:
-        if budget < 0:
-            raise InputError("cache_bytes", str(budget), "0 or more bytes")
+        if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget >= 0:
+            raise InputError("cache_bytes", repr(budget), "a number of bytes, 0 or more")
         self.budget = budget
         self._cases: OrderedDict[Hashable, EncodedCase] = OrderedDict()
+        self._known: OrderedDict[Hashable, KnownCase] = OrderedDict()
         self._lock = threading.Lock()
+
+    def remember(self, key: Hashable, known: KnownCase) -> None:
+        """Keep what a case was given as."""
+        with self._lock:
+            self._known[key] = known
+            self._known.move_to_end(key)
+        self.trim()
+
+    def known(self, key: Hashable) -> KnownCase | None:
+        """What a case was given as, which now counts as used last; None if it was never set, or dropped."""
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
 
     def get(self, key: Hashable) -> EncodedCase | None:
         """The case, which now counts as used last; None if it is not here."""
@@ -42,17 +60,24 @@ class CaseCache:
         self.trim()
 
     def trim(self) -> None:
-        """Drop the cases used longest ago until the rest fits; to be called when a case has grown."""
+        """Drop what was used longest ago until the rest fits; to be called when a case has grown."""
         with self._lock:
             while len(self._cases) > 1 and self._bytes() > self.budget:
                 self._cases.popitem(last=False)
+            for known in list(self._known.values())[:-1]:
+                if self._bytes() <= self.budget:
+                    break
+                if known.nbytes:
+                    known.sources = None
 
     def drop(self, key: Hashable) -> None:
         """Forget a case."""
         with self._lock:
             self._cases.pop(key, None)
+            self._known.pop(key, None)
 
     def __len__(self) -> int:
+        """How many cases are encoded."""
         return len(self._cases)
 
     @property
@@ -62,4 +87,4 @@ class CaseCache:
             return self._bytes()
 
     def _bytes(self) -> int:
-        return sum(case.nbytes for case in self._cases.values())
+        return sum(case.nbytes for case in (*self._cases.values(), *self._known.values()))

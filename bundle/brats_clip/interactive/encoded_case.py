@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from ..networks import Decoded
-from ..reports import ImageEvidence
+from ..reports import Consistency, ImageEvidence
 from .grid import Placement
 
 KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
@@ -24,7 +24,6 @@ class EncodedCase:
 
     Attributes:
         name: for people.
-        sources: what the sequences were given as, to encode the case again.
         features: of ``ReportGuidedUNet.encode``.
         stub: a MetaTensor ``(4, 1, 1, 1)`` with the geometry of the working image and what was done to it.
         brain: ``(D, H, W)`` bool, on the working grid.
@@ -33,10 +32,10 @@ class EncodedCase:
         unseen: findings that the sequences cannot show.
         seconds: of reading and encoding.
         evidence: what the image shows without a report, once it was asked for.
+        compared: how well the last reports agree with that, by text.
     """
 
     name: str
-    sources: dict
     features: list[torch.Tensor]
     stub: MetaTensor
     brain: torch.Tensor
@@ -50,6 +49,7 @@ class EncodedCase:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
     evidence: ImageEvidence | None = None
+    compared: OrderedDict[str, Consistency] = field(default_factory=OrderedDict, repr=False)
 
     @property
     def working_affine(self) -> np.ndarray:
@@ -63,6 +63,19 @@ class EncodedCase:
         for decoded in list(self.decoded.values()):
             held += [decoded.logits, decoded.attention, *decoded.features]
         return sum(tensor.nbytes for tensor in held)
+
+    def compare(self, report: str, compute: Callable[[], Consistency]) -> Consistency:
+        """How well ``report`` agrees with the image, from memory or by ``compute``: reading a long one takes time."""
+        with self.lock:
+            found = self.compared.get(report)
+        # Not under the lock: ``compute`` may have to decode, and two threads that read the same text agree.
+        found = found or compute()
+        with self.lock:
+            self.compared[report] = found
+            self.compared.move_to_end(report)
+            while len(self.compared) > KEPT_REPORTS:
+                self.compared.popitem(last=False)
+        return found
 
     def decode(self, report: str, compute: Callable[[], Decoded]) -> Decoded:
         """What was decoded with ``report``, from memory or by ``compute``; one thread at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 
@@ -12,10 +13,26 @@ from ..labels import REGIONS
 from ..reports import Consistency
 
 
+class _Once:
+    """Computes something when it is first asked for, and lets go of what that took."""
+
+    def __init__(self, compute: Callable[[], np.ndarray]) -> None:
+        self._compute: Callable[[], np.ndarray] | None = compute
+        self._value: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> np.ndarray:
+        with self._lock:
+            if self._compute is not None:
+                self._value, self._compute = self._compute(), None
+            return self._value
+
+
 class Segmentation:
     """A segmentation in the geometry of its case, that of the T1ce (or of the first sequence there is).
 
-    What takes time and is not always wanted is computed when it is first asked for.
+    What takes time and is not always wanted is computed when it is first asked for; until then an answer holds the
+    network's output on its grid, and nothing else of its case.
 
     Attributes:
         case: the case's name.
@@ -48,7 +65,7 @@ class Segmentation:
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
         self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
         self.report_used, self.consistency = report_used, consistency
-        self._probabilities, self._attention = probabilities, attention
+        self._probabilities, self._attention = _Once(probabilities), _Once(attention)
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:

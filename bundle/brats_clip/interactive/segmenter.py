@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from ..cases import SEQUENCES, read_report
+from ..clicks import Clicks
 from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
 from ..errors import CaseError, InputError, WeightsError
 from ..labels import nest
@@ -28,8 +29,11 @@ from ..semantics import encode_report
 from ..transforms import clean_label, click_tensors, obey_clicks
 from .allocator import keep_freed_memory
 from .cache import CaseCache
+from .device import usable_device
 from .encoded_case import EncodedCase
 from .grid import find_placement, place
+from .known_case import KnownCase
+from .native import ToNative
 from .segmentation import Segmentation
 from .sources import as_source, identity_of
 
@@ -55,12 +59,16 @@ class Segmenter:
         bundle: folder with ``configs/inference.json``; None takes the bundle that this package is part of.
         checkpoint: weights; None takes the bundle's.
         device: where the network runs; None takes the GPU if there is one.
-        cache_bytes: memory for encoded cases; what does not fit is encoded again when it is asked for.
+        cache_bytes: memory for encoded cases and for images that were given in memory; beside the case used last.
+            Encodings that do not fit go first, and are made again when their case is asked for; then go the images
+            given in memory, and their case has to be set again. Cases from files always come back.
         screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
             does as the bundle's ``inference.json`` says.
+        keep_memory: on a CPU, have the C library keep freed memory for the next answer, which saves a quarter of the
+            time of decoding. This concerns the whole process and cannot be undone in it: see ``keep_freed_memory``.
 
     Raises:
-        InputError: if there is no bundle there.
+        InputError: if there is no bundle there, no such device, or ``cache_bytes`` is no number of bytes.
         WeightsError: if the weights are missing or do not fit.
     """
 
@@ -71,7 +79,10 @@ class Segmenter:
         device: str | torch.device | None = None,
         cache_bytes: int = 2 * 2**30,
         screen_reports: bool | None = None,
+        keep_memory: bool = True,
     ) -> None:
+        self._cache = CaseCache(cache_bytes)
+        usable = None if device is None else usable_device(device)
         root = Path(bundle) if bundle is not None else _BUNDLE
         config = ConfigParser()
         if not (root / "configs" / "inference.json").is_file():
@@ -81,11 +92,11 @@ class Segmenter:
         config["allow_missing_sequences"] = True
         if screen_reports is not None:
             config["screen_reports"] = screen_reports
-        if device is not None:
-            config["device"] = torch.device(device)
+        if usable is not None:
+            config["device"] = usable
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
         self.device: torch.device = config.get_parsed_content("device")
-        if self.device.type == "cpu":
+        if keep_memory and self.device.type == "cpu":
             keep_freed_memory()
         self._amp: bool = config.get_parsed_content("amp")
         self._clip = config.get_parsed_content("clip")
@@ -99,15 +110,14 @@ class Segmenter:
         self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._screen_reports = config.get_parsed_content("screen_reports")
         self._inferer = BrainInferer()
-        self._cache = CaseCache(cache_bytes)
         self._sentences: dict[str, torch.Tensor] = {}
-        self._sources: dict[str, tuple[str, dict]] = {}
         self._current = threading.local()
 
     def set_case(self, t1=None, t1ce=None, t2=None, flair=None, case: str | None = None) -> str:
         """Read, check and encode a case, and make it the current one of this thread.
 
-        A case that is in memory already, from the same unchanged files, is ready at once.
+        A case that is in memory already, from the same unchanged files, is ready at once. After an error this thread
+        has no current case, so that nothing is answered for the patient before.
 
         Args:
             t1, t1ce, t2, flair: the sequences, on one grid, each a path, a nibabel image, a MetaTensor or ``(array,
@@ -120,29 +130,29 @@ class Segmenter:
         Raises:
             CaseError: if no sequence is given, or one is unreadable, not 3D, on another grid, not finite or constant.
         """
+        self._current.key = None
         given = {s: v for s, v in zip(SEQUENCES, (t1, t1ce, t2, flair), strict=True) if v is not None}
         if not given:
             raise CaseError(f"case {case or '(no name)'}", "no sequence", f"one or more of {', '.join(SEQUENCES)}")
         sources = {sequence: as_source(sequence, value) for sequence, value in given.items()}
-        identity = repr([(sequence, identity_of(source)) for sequence, source in sources.items()])
-        key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        identities = {sequence: identity_of(source) for sequence, source in sources.items()}
+        key = hashlib.sha256(repr(list(identities.items())).encode()).hexdigest()[:16]
         encoded = self._cache.get(key)
         if encoded is None:
             encoded = self._encode(sources, case or key)
             self._cache.put(key, encoded)
-        self._sources[key] = (case or key, sources)
+        self._cache.remember(key, KnownCase(case or key, sources, identities))
         self._current.key = key
         return key
 
     def forget(self, case: str) -> None:
         """Drop a case by its key, with the arrays it was given as."""
         self._cache.drop(case)
-        self._sources.pop(case, None)
 
     def segment(
         self,
         report: str | os.PathLike | None = None,
-        clicks: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        clicks: Clicks | None = None,
         case: str | None = None,
         space: str = "voxel",
     ) -> Segmentation:
@@ -150,13 +160,17 @@ class Segmenter:
 
         Args:
             report: text, or path to a .txt file; None or "" for none.
-            clicks: positions by kind: "WT", "TC", "ET" put a voxel into a region, "NCR", "ED" and "background" say
-                exactly what it is. Where clicks disagree, the later one counts.
+            clicks: positions by kind, ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs in the order in which
+                the clicks were made, ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. "WT", "TC", "ET" put a
+                voxel into a region, "NCR", "ED" and "background" say exactly what it is. Where clicks disagree, the
+                later one counts.
             case: key from ``set_case``; None takes the current case of this thread.
             space: "voxel" (of the case; 0 is the centre of the first) or "world" (RAS mm), for the clicks.
 
         Raises:
             InputError: if no case is set, or for clicks of an unknown kind, outside the volume, or more than 1000.
+            CaseError: if the case is no longer encoded and cannot be again: its files have changed since ``set_case``,
+                or its images were given in memory and had to go.
             ReportError: if the report is a file that cannot be read, or no text.
         """
         encoded, name, fresh = self._find(case)
@@ -178,6 +192,14 @@ class Segmenter:
             label = self._finish(encoded, logits, made)
             seconds["finish"] = time.perf_counter() - started - seconds["clicks"]
         self._cache.trim()
+        # An answer may be kept for long: it must not hold its case or this segmenter.
+        resampled = encoded.placement is None
+        to_native = ToNative(
+            encoded.native_shape,
+            encoded.placement,
+            encoded.stub if resampled else None,
+            self._postprocess.transforms[0] if resampled else None,
+        )
         return Segmentation(
             case=name,
             label=label,
@@ -187,8 +209,8 @@ class Segmenter:
             report_used=used,
             consistency=consistency,
             seconds={name: round(value, 4) for name, value in seconds.items()},
-            probabilities=lambda: self._to_native(encoded, torch.sigmoid(nest(logits[0].float(), dim=0))),
-            attention=lambda: self._attention(encoded, decoded),
+            probabilities=_probabilities(to_native, logits),
+            attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
         )
 
     def _find(self, case: str | None) -> tuple[EncodedCase, str, bool]:
@@ -196,14 +218,14 @@ class Segmenter:
         key = case if case is not None else getattr(self._current, "key", None)
         if key is None:
             raise InputError("Segmenter", "no case", "set_case before segment, in the same thread, or case=KEY")
-        if key not in self._sources:
+        known = self._cache.known(key)
+        if known is None:
             raise InputError("case", repr(key), "a key from set_case")
-        name, sources = self._sources[key]
         encoded = self._cache.get(key)
         if encoded is None:
-            encoded = self._encode(sources, name)
+            encoded = self._encode(known.unchanged_sources(), known.name)
             self._cache.put(key, encoded)
-        return encoded, name, not encoded.decoded
+        return encoded, known.name, not encoded.decoded
 
     def _precision(self) -> AbstractContextManager:
         if self.device.type == "cuda":
@@ -241,7 +263,6 @@ class Segmenter:
         missing = tuple(s for s in SEQUENCES if s not in sources)
         return EncodedCase(
             name=name,
-            sources=sources,
             features=features,
             stub=stub,
             brain=brain,
@@ -258,11 +279,15 @@ class Segmenter:
         """Compare the report with what the image shows without it; None if there is nothing to compare."""
         started = time.perf_counter()
         consistency = None
-        if text:
+
+        def compare() -> Consistency:
             if encoded.evidence is None:
                 unprompted = self._decode(encoded, "").logits[0]
                 encoded.evidence = image_evidence(unprompted, encoded.working_affine, encoded.brain)
-            consistency = compare_with_image(text, encoded.evidence, encoded.unseen)
+            return compare_with_image(text, encoded.evidence, encoded.unseen)
+
+        if text:
+            consistency = encoded.compare(text, compare)
         seconds["screen"] = time.perf_counter() - started
         return consistency
 
@@ -306,21 +331,23 @@ class Segmenter:
         obey_clicks(native, made["native_clicks"], made["click_targets"])
         return native[0].numpy()
 
-    def _to_native(self, encoded: EncodedCase, volumes: torch.Tensor) -> np.ndarray:
-        volumes = volumes.float().cpu()
-        if encoded.placement is not None:
-            return place(volumes, encoded.placement, encoded.native_shape).numpy()
-        pred = MetaTensor(volumes).copy_meta_from(encoded.stub, copy_attr=True)
-        done = self._postprocess.transforms[0]({"pred": pred, "image": encoded.stub})
-        return torch.as_tensor(done["pred"]).cpu().numpy()
-
-    def _attention(self, encoded: EncodedCase, decoded: Decoded) -> np.ndarray:
-        maps = decoded.attention.float().sigmoid()
-        if not maps.shape[1]:
-            return np.zeros((0, *encoded.native_shape), np.float32)
-        size = decoded.logits.shape[2:]
-        return self._to_native(encoded, F.interpolate(maps, size=size, mode="trilinear", align_corners=False)[0])
-
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Computes nested probabilities of WT, TC, ET on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
+    return lambda: to_native(torch.sigmoid(nest(logits[0].float(), dim=0)))
+
+
+def _attention(to_native: ToNative, attention: torch.Tensor, size: tuple[int, ...]) -> Callable[[], np.ndarray]:
+    """Computes attention maps on the native grid from logits ``(1, R, d, h, w)``, over a working grid of ``size``."""
+
+    def compute() -> np.ndarray:
+        maps = attention.float().sigmoid()
+        if not maps.shape[1]:
+            return np.zeros((0, *to_native.shape), np.float32)
+        return to_native(F.interpolate(maps, size=size, mode="trilinear", align_corners=False)[0])
+
+    return compute

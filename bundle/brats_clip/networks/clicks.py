@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .pixel_shuffle import shuffle
 
-REACH_MM = 40.0  # beyond it a click changes nothing
+REACH_MM = 40.0  # beyond it a click changes nothing; decided per block of 2 mm, so that a voxel at 41.4 mm may change
 NEAR_MM, AROUND_MM, ALIKE_MM = 3.0, 12.0, 18.0
 OBEYED_MM = 1.5  # so that a click never leaves a single voxel behind
 OBEYED_LOGIT = 4.0
@@ -106,7 +106,7 @@ class ClickMaps(nn.Module):
 
 
 class ClickRefinement(nn.Module):
-    """Corrects logits by clicks; starts by changing nothing, and changes nothing beyond ``REACH_MM`` of a click.
+    """Corrects logits by clicks; starts by changing nothing, and changes nothing beyond about ``REACH_MM`` of a click.
 
     It has no normalisation over the volume, which would let a click move what is far away, and runs on top of the
     decoder, so that a click needs no more than this: a fraction of what decoding costs.

@@ -284,7 +284,7 @@ class ReportGuidedUNet(nn.Module):
 
     @torch.jit.export
     def refine(self, decoded: Decoded, clicks: Tensor, click_targets: Tensor) -> Decoded:
-        """Correct what ``decode`` answered where a person clicked; farther than 40 mm away it stays as it was.
+        """Correct what ``decode`` answered where a person clicked; farther than about 40 mm away it stays as it was.
 
         Args:
             decoded: from ``decode``, on which all clicks build: give every click of the case, not the new one alone.

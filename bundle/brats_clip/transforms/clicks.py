@@ -9,14 +9,14 @@ import torch
 from monai.transforms import Transform
 from monai.utils import MetaKeys
 
-from ..clicks import click_targets, place_clicks
+from ..clicks import Clicks, click_targets, place_clicks
 from ..labels import label_to_regions, regions_to_label
 
 
 class PlaceClicksd(Transform):
     """Bring the clicks of a case onto the working grid; belongs after all that changes the grid of ``image``.
 
-    Reads ``image`` and ``clicks`` (positions by kind, in voxels of the case; missing or None: no clicks). Writes
+    Reads ``image`` and ``clicks`` (as ``place_clicks`` takes them; missing or None: no clicks). Writes
 
     - ``clicks`` ``(K, 3)``: voxels of ``image``, as the network takes them, and ``click_targets`` ``(K, 3)``;
     - ``native_clicks`` ``(K, 3)``: whole voxels of the case.
@@ -41,7 +41,7 @@ class PlaceClicksd(Transform):
 
 
 def click_tensors(
-    clicks: Mapping | None,
+    clicks: Clicks | None,
     shape: Sequence[int],
     native: np.ndarray,
     working: np.ndarray,

@@ -90,6 +90,8 @@ def clean_label(
             mask = np.ascontiguousarray(regions[region].cpu().numpy())
             large = _without_small_pieces(mask, math.ceil(least / voxel_ml), kept)
             regions[region] = torch.from_numpy(large).to(regions.device)
+    # What lay in a piece that was just dropped is no enhancing tumour any more.
+    regions = nest(regions, dim=0)
     if regions[2].sum() * voxel_ml < min_et_ml and not any(said[2] > 0 for said in targets):
         regions[2] = False
     whole[(slice(None), *box)] = regions_to_label(regions)

@@ -1,0 +1,117 @@
+"""What a viewer sends, in all its spellings, becomes one prompt; what comes back has one number per name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from brats_clip.cases import SEQUENCES
+from lib.errors import ClientError
+from lib.infers.labels import LABELS, OUTPUTS, TISSUES, as_output, present
+from lib.infers.service import Prompt
+from lib.infers.tasks import ClickTask, SegmentationTask
+from lib.settings import Settings
+
+IMAGE = {"image": "A"}
+
+
+@pytest.fixture
+def automatic():
+    return SegmentationTask(SimpleNamespace(settings=Settings()))
+
+
+@pytest.fixture
+def clicked():
+    return ClickTask(SimpleNamespace(settings=Settings()))
+
+
+def test_what_is_not_sent_takes_its_default(automatic, clicked):
+    assert automatic.prompt(IMAGE) == clicked.prompt(IMAGE) == Prompt("A")
+    assert automatic.prompt({**IMAGE, "report": None, "use_report": None}) == Prompt("A")
+
+
+def test_options_sent_back_untouched_are_the_defaults(automatic):
+    options = automatic.config()
+    assert options["output"] == list(OUTPUTS) and options["output"][0] == TISSUES
+    assert automatic.prompt({**IMAGE, **options}) == Prompt("A")
+    assert not automatic.wants_to_submit(options)
+
+
+def test_every_option_that_is_offered_is_read(automatic):
+    changed = {
+        "report": "No enhancement.",
+        "use_report": False,
+        "output": "TC",
+        "allow_missing_sequences": True,
+        "use_t1": False,
+        "use_t2": "false",
+        "use_flair": 0,
+        "use_t1ce": True,
+        "submit": "yes",
+    }
+    assert changed.keys() == automatic.config().keys()
+    expected = Prompt("A", "No enhancement.", False, {}, "TC", ("t1ce",), True)
+    assert automatic.prompt({**IMAGE, **changed}) == expected
+    assert automatic.wants_to_submit(changed)
+
+
+@pytest.mark.parametrize(("sent", "read"), [(["WT"], "WT"), ([], TISSUES), (["ET", "WT"], "ET"), ("ET", "ET")])
+def test_a_choice_may_come_as_a_list(automatic, sent, read):
+    assert automatic.prompt({**IMAGE, "output": sent}).output == read
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", 1, True])
+def test_switches_may_come_as_text(automatic, text):
+    assert automatic.prompt({**IMAGE, "allow_missing_sequences": text}).allow_missing is True
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"), [({"use_report": "perhaps"}, "use_report"), ({"use_t1": [1]}, "use_t1"), ({"report": 5}, "int")]
+)
+def test_what_cannot_be_read_is_named(automatic, wrong, named):
+    with pytest.raises(ClientError, match=named):
+        automatic.prompt({**IMAGE, **wrong})
+
+
+def test_clicks_come_as_lists_or_as_text_and_empty_ones_are_none(clicked):
+    sent = {"ET": [[1, 2, 3]], "NCR/NET": "[[4, 5, 6], [7, 8, 9]]", "background": [], "ED": "[]", "spleen": [[1, 1, 1]]}
+    assert clicked.prompt({**IMAGE, **sent}).clicks == {"ET": [[1, 2, 3]], "NCR/NET": [[4, 5, 6], [7, 8, 9]]}
+
+
+@pytest.mark.parametrize("wrong", ["here", 3, {"x": 1}, '{"x": 1}', "3"])
+def test_clicks_that_are_no_list_are_refused(clicked, wrong):
+    with pytest.raises(ClientError, match="clicks on ET"):
+        clicked.prompt({**IMAGE, "ET": wrong})
+
+
+def test_the_automatic_model_takes_no_clicks(automatic):
+    assert automatic.prompt({**IMAGE, "ET": [[1, 2, 3]]}).clicks == {}
+
+
+def test_each_model_tells_viewers_its_type_its_labels_and_its_options(automatic, clicked):
+    assert (automatic.info()["type"], clicked.info()["type"]) == ("segmentation", "deepedit")
+    assert automatic.info()["labels"] == clicked.info()["labels"] == LABELS
+    switches = {f"use_{sequence}" for sequence in SEQUENCES}
+    assert switches <= automatic.info()["config"].keys()
+
+
+def test_no_number_has_two_names_and_none_is_the_background():
+    assert len(set(LABELS.values())) == len(LABELS) and 0 not in LABELS.values()
+    assert {name for names in OUTPUTS.values() for name in names} == set(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"), [("WT", [0, 6, 6, 6]), ("TC", [0, 5, 0, 5]), ("ET", [0, 0, 0, 4]), (TISSUES, [0, 1, 2, 4])]
+)
+def test_a_region_comes_as_its_one_number(output, expected):
+    answer = as_output(np.array([0, 1, 2, 4], np.uint8), output)
+    np.testing.assert_array_equal(answer, expected)
+    assert answer.dtype == np.uint8
+    assert set(present(answer)) <= set(OUTPUTS[output])
+
+
+def test_only_names_that_occur_are_told_in_the_order_of_their_numbers():
+    assert list(present(np.array([4, 0, 1]))) == ["NCR/NET", "ET"]
+    assert present(np.zeros(3, np.uint8)) == {}

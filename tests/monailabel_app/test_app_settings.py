@@ -1,0 +1,104 @@
+"""Every setting is read from the command line; a wrong one is named with what would be right."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from brats_clip.errors import InputError
+from lib.settings import Settings, Workspace
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+GIVEN = {
+    "bundle": (str(BUNDLE), str(BUNDLE)),
+    "checkpoint": (str(BUNDLE / "models" / "model.pt"), str(BUNDLE / "models" / "model.pt")),
+    "device": ("cuda:1", "cuda:1"),
+    "workspace": ("/some/where", "/some/where"),
+    "reference": ("flair", "flair"),
+    "register": ("true", True),
+    "allow_missing_sequences": ("1", True),
+    "pattern_t1": ("*a*", "*a*"),
+    "pattern_t1ce": ("*b*", "*b*"),
+    "pattern_t2": ("*c*", "*c*"),
+    "pattern_flair": ("*d*", "*d*"),
+    "channels": ("flair, t1,t1ce,t2", "flair, t1,t1ce,t2"),
+    "cache_gb": ("0.5", 0.5),
+    "jobs": ("3", 3),
+    "waiting": ("0", 0),
+    "max_upload_mb": ("7", 7),
+    "max_report_chars": ("99", 99),
+    "remote": ("Yes", True),
+    "scoring": ("no", False),
+    "validation_share": ("0.5", 0.5),
+    "seed": ("12", 12),
+}
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda f: f.name)
+def test_each_is_read_and_explained(setting):
+    if setting.name not in GIVEN:
+        assert type(setting.default)(str(setting.default)) == setting.default
+        pytest.skip("a setting that only its default is known of here")
+    text, value = GIVEN[setting.name]
+    assert getattr(Settings.read({setting.name: text}), setting.name) == value != setting.default
+    assert setting.metadata["says"]
+
+
+def test_nothing_given_gives_the_defaults_and_monai_labels_own_are_left_to_it():
+    own = {"server_mode": "true", "models": "all", "auto_update_scoring": "false"}
+    assert Settings.read(None) == Settings.read(own) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("divice", "device"), ("alow_missing_sequences", "allow_missing_sequences")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(wrong, near):
+    with pytest.raises(InputError, match=near) as refused:
+        Settings.read({wrong: "1"})
+    assert wrong in str(refused.value)
+
+
+def test_a_name_like_no_other_is_answered_with_all():
+    with pytest.raises(InputError, match=r"bundle, checkpoint, .*seed"):
+        Settings.read({"qqq": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("register", "perhaps", "true or false"),
+        ("jobs", "many", "a number"),
+        ("jobs", "0", "at least 1"),
+        ("waiting", "-1", "at least 0"),
+        ("max_upload_mb", "0", "at least 1"),
+        ("max_report_chars", "0", "at least 1"),
+        ("seed", "-1", "at least 0"),
+        ("cache_gb", "nan", "at least 0"),
+        ("cache_gb", "inf", "at least 0"),
+        ("cache_gb", "-1", "at least 0"),
+        ("validation_share", "0", "more than 0"),
+        ("validation_share", "1", "less than 1"),
+        ("reference", "t3", "t1ce"),
+        ("channels", "t1,t1,t2,flair", "once"),
+        ("device", "tpu", "cpu or cuda"),
+        ("bundle", "/no/where", "bundle"),
+        ("checkpoint", "/no/where.pt", "weights"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_expected(name, text, expected):
+    with pytest.raises(InputError, match=expected) as refused:
+        Settings.read({name: text})
+    assert f"--conf {name}" in str(refused.value) and text in str(refused.value)
+
+
+def test_patterns_are_those_that_were_given():
+    assert Settings.read({"pattern_t1": "*pre*", "pattern_flair": "*fl*"}).patterns == {"t1": "*pre*", "flair": "*fl*"}
+
+
+def test_all_that_must_not_be_lost_lies_below_the_workspace(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert workspace.labels == tmp_path / "labels"
+    for name in ("models", "scores", "training", "cache"):
+        assert getattr(workspace, name).parent == workspace.state

@@ -1,0 +1,74 @@
+"""The viewer is the package's, mended on the way out, and nothing but the viewer."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from lib.server import viewer
+from lib.server.problems import speak_plainly
+
+
+@pytest.fixture(scope="module")
+def client():
+    api = FastAPI()
+    api.include_router(viewer.router)
+    speak_plainly(api)
+    return TestClient(api)
+
+
+@pytest.fixture(scope="module")
+def panel() -> list[str]:
+    """The scripts of the panel, as the package has them."""
+    return [path.read_text(encoding="utf-8") for path in viewer._panel()]
+
+
+@pytest.mark.parametrize("mend", viewer.MENDS, ids=lambda mend: mend.why)
+def test_each_mend_finds_its_text_in_the_installed_package(panel, mend):
+    assert any(mend.found in text for text in panel)
+    assert mend.found != mend.becomes and mend.why
+
+
+def test_what_is_mended_is_what_is_served(client):
+    assert viewer.mended()
+    for path, content in viewer.mended().items():
+        served = client.get(f"/ohif/{path.relative_to(viewer.FOLDER).as_posix()}")
+        assert served.content == content != path.read_bytes()
+        assert served.headers["content-type"].startswith("text/javascript")
+    together = b"".join(viewer.mended().values()).decode()
+    assert all(mend.becomes in together for mend in viewer.MENDS if mend.becomes.count("\n") == 0)
+    assert "':8000/'" not in together
+
+
+def test_other_files_are_the_packages(client):
+    served = client.get("/ohif/app-config.js")
+    assert served.status_code == 200 and served.content == (viewer.FOLDER / "app-config.js").read_bytes()
+
+
+@pytest.mark.parametrize("page", ["", "index.html", "monai-label", "viewer/monai-label", "any/page/of/it", "a" * 5000])
+def test_pages_of_the_viewers_own_router_get_its_index(client, page):
+    served = client.get(f"/ohif/{page}")
+    assert served.status_code == 200 and served.content == (viewer.FOLDER / "index.html").read_bytes()
+
+
+@pytest.mark.parametrize("file", ["gone.js", "gone.css", "assets/gone.wasm", "x" * 300 + ".js"])
+def test_a_file_that_is_missing_is_not_a_page(client, file):
+    assert client.get(f"/ohif/{file}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2f..%2f__init__.py", "..%2F..%2Fproxy.py", "%2e%2e/%2e%2e/infer.py", "%2Fetc%2Fpasswd", "a%00b"]
+)
+def test_nothing_outside_its_folder_is_served(client, path):
+    served = client.get(f"/ohif/{path}")
+    index = (viewer.FOLDER / "index.html").read_bytes()
+    assert served.status_code == 404 or served.content == index
+
+
+def test_a_warning_travels_in_a_header_whatever_its_letters():
+    (value,) = viewer.warning_header("The report says left; the image says right: ½ ml.\n").values()
+    assert value.isascii() and "\n" not in value and unquote(value).startswith("The report says left")
+    assert viewer.warning_header("") == {}
