@@ -395,7 +395,7 @@ def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
     plain(left, "Dice, mean of the three regions", "both")
     left.set_xlabel("labelled cases", fontsize=9)
     left.legend(frameon=False, fontsize=8, loc="lower right")
-    plain(right, "labels needed for random's final Dice, as a share of random's", "x")
+    plain(right, "labels needed, as a share of random's", "x")
     right.set_yticks(range(len(strategies)), strategies)
     right.set_ylim(len(strategies) - 0.5, -0.5)
     right.set_xlim(0, 1.35)

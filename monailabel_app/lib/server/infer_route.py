@@ -15,11 +15,15 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from requests_toolbelt import MultipartEncoder
 
-from ..errors import ClientError
+from ..errors import ClientError, NotFound
+from .middleware import is_session_id
 from .uploads import read_params, received
 from .viewer import warning_header
 
 router = APIRouter(prefix="/infer", tags=["Infer"])
+
+# What the route tells the app; from a client it would name any file of this machine.
+_OURS = frozenset({"uploaded", "name", "session_id", "as_dicom_seg", "user"})
 
 
 class ResultType(str, Enum):
@@ -47,19 +51,30 @@ def infer(
 
     ``output``: the label map, the figures, both as multipart (the default), or a DICOM SEG of the reference series.
     """
-    request: dict[str, Any] = read_params(params) | {"model": model, "image": image}
+    given = {key: value for key, value in read_params(params).items() if key not in _OURS}
+    request: dict[str, Any] = given | {"model": model, "image": image}
     request["user"] = user.username if settings.MONAI_LABEL_AUTH_ENABLE else str(request.get("client_id") or "")
     if file is None and not image and not session_id:
         raise ClientError("image: found none; expected the id of an image, a session, or a file.")
     app = app_instance()
+    _may_save(app.infer_task(model).wants_to_submit(request) or bool(request.get("save_label")), user)
     if file is not None:
         with received(file) as path:
             result = app.infer(request | {"image": str(path), "uploaded": path, "name": file.filename or ""})
     elif session_id:
+        if not is_session_id(session_id):
+            raise NotFound("No such session; its id is the one that creating it returned.")
         result = app.infer(request | {"session_id": session_id})
     else:
         result = app.infer(request | {"as_dicom_seg": output == ResultType.dicom_seg})
     return _send(result, output, background_tasks)
+
+
+def _may_save(saves: bool, user: User) -> None:
+    """Saving by way of a segmentation takes what saving takes."""
+    role = settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR
+    if saves and settings.MONAI_LABEL_AUTH_ENABLE and role not in user.roles:
+        raise ClientError(f'Role "{role}" is required to save the answer as a label.', 403)
 
 
 def _send(result: dict[str, Any], output: ResultType | None, background_tasks: BackgroundTasks) -> Response:

@@ -41,7 +41,7 @@ class RequestLog:
             await self.app(scope, receive, note)
         finally:
             # The route's pattern, not the path, in which clients put ids.
-            route = getattr(scope.get("route"), "path", None) or scope["path"].split("/")[1:2]
+            route = getattr(scope.get("route"), "path", None) or _beginning(scope["path"])
             line = {
                 "id": number,
                 "method": scope["method"],
@@ -113,10 +113,21 @@ class Doorkeeper:
             await _answer(scope, send, 403, sentence)
             return
         session = _SESSION.fullmatch(scope["path"])
-        if session and not _SESSION_ID.fullmatch(session["id"].lower()):
+        if session and not is_session_id(session["id"]):
             await _answer(scope, send, 404, "No such session; its id is the one that creating it returned.")
             return
         await self.app(scope, receive, send)
+
+
+def _beginning(path: str) -> str:
+    """What a request was about that did not get to a route: ``/infer``, say, and nothing that could be a name."""
+    first = path.split("/")[1:2]
+    return f"/{first[0]}" if first and re.fullmatch(r"[a-z]{0,16}", first[0]) else "?"
+
+
+def is_session_id(text: str) -> bool:
+    """Whether this can be a session's id; MONAI Label joins it to a path."""
+    return bool(_SESSION_ID.fullmatch(text.lower()))
 
 
 def _is_local(client: tuple[str, int] | None) -> bool:
