@@ -201,6 +201,14 @@ def test_a_user_cannot_save_by_way_of_a_segmentation(ask):
     assert ask("GET", f"/datastore/label/history?image={CASE}", "ursula").json() == before
 
 
+def test_a_client_names_no_files_of_the_server_and_no_paths_as_sessions(ask, label):
+    inner = {"uploaded": str(label), "name": "x.nii.gz", "session_id": "../x", "user": "adam"}
+    answer = ask("POST", f"/infer/segmentation?image={CASE}&output=json", "ursula", data={"params": json.dumps(inner)})
+    assert answer.status_code == 200 and answer.json()["case"] == CASE
+    answer = ask("POST", "/infer/segmentation?session_id=../../studies", "ursula")
+    assert answer.status_code == 404 and "session" in answer.json()["detail"]
+
+
 def test_an_admin_trains_and_puts_weights_to_use(ask):
     assert ask("POST", "/model/versions/0/use", "adam").json()["number"] == 0
     # One label makes no split: the request got past the door, and is refused for what is in it.
@@ -238,7 +246,7 @@ def test_the_slicer_client_logs_in_and_a_wrong_password_is_told_apart(server, as
     client = MONAILabelClient(server.url)
     assert client.auth_enabled()
     client.update_auth(client.auth_token("anna", "anna's secret"))
-    assert client.auth_valid_token()["username"] == "anna" and client.info()["models"]
+    assert client.auth_valid_token() and client.info()["models"]
     wrong = ask("POST", "/auth/token", data={"username": "anna", "password": "guess"})
     assert wrong.status_code == 401 and "password" in wrong.json()["detail"]
 
