@@ -400,7 +400,7 @@ def wait_for(workspace: Workspace, what, seconds: float = 180) -> dict:
     return state
 
 
-def wait_for_end(pid: int, seconds: float = 10) -> None:
+def wait_for_end(pid: int, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
@@ -435,7 +435,7 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
     assert min(epochs) == saved
     assert second["resumed_from"] == saved and second["total_epochs"] == 60
     assert stop_background_task("train")["status"] == "STOPPED"
-    wait_for_end(second["pid"], 2)
+    wait_for_end(second["pid"])
     saved = Snapshot(workspace.training / "run").epoch()
     assert progress(workspace)["status"] == "stopped" and saved >= second["epoch"]
 
