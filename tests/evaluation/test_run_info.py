@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 
 import pytest
 import torch
@@ -21,3 +22,10 @@ def test_names_weights_by_file_and_hash(tmp_path):
 def test_missing_weights_are_an_error(tmp_path):
     with pytest.raises(WeightsError, match=r"model\.pt"):
         collect_run_info(weights=tmp_path / "model.pt")
+
+
+def test_words_become_the_line_that_a_shell_splits_into_them_again():
+    words = ["python", "-m", "x", "--files", "['a.json','b.json']", "--report", 'says "left"', "--price", "it's $5"]
+    line = collect_run_info(command=words)["command"]
+    assert shlex.split(line) == words
+    assert "\"['a.json','b.json']\"" in line, "no quotes within quotes where one pair will do"

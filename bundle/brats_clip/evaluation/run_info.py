@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -32,17 +34,19 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def collect_run_info(
-    command: str | None = None, weights: str | os.PathLike | None = None, **more: str | int | float | None
+    command: str | Sequence[str] | None = None,
+    weights: str | os.PathLike | None = None,
+    **more: str | int | float | None,
 ) -> dict[str, str | int | float | None]:
     """What ran, on what, when: date, command, weights and their hash, hardware, versions, then ``more``.
 
     Args:
-        command: the command line, as a person would type it again.
+        command: the command line, as a person would type it again, or its words.
         weights: the file of weights that was evaluated.
     """
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": command,
+        "command": command if command is None or isinstance(command, str) else " ".join(map(_quoted, command)),
         "weights": None if weights is None else Path(weights).name,
         "weights_sha256": None if weights is None else sha256_of(weights),
         "hardware": describe_hardware(),
@@ -52,6 +56,12 @@ def collect_run_info(
         "python": platform.python_version(),
         **more,
     }
+
+
+def _quoted(word: str) -> str:
+    """As a person would type it: a list of config files, with its single quotes, stands in double ones."""
+    plain = "'" in word and not any(sign in word for sign in '"$`\\!')
+    return f'"{word}"' if plain else shlex.quote(word)
 
 
 def describe_hardware() -> str:
