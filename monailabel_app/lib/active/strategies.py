@@ -20,7 +20,7 @@ DESCRIPTIONS = {
     "region_entropy": "Where the network is least sure of the tumour",
     "semantic_diversity": "The patient least like those that are labelled",
     "report_disagreement": "Where report and image disagree, or the report changes the answer most",
-    "combined": "Unsure, unlike what is labelled, and contested by its report",
+    "combined": "Unsure of much, typical of what is not labelled yet, and contested by its report",
 }
 
 
