@@ -20,6 +20,11 @@ from PIL import Image
 
 import brats_clip
 from brats_clip.reports import read_findings
+from measuring import benchmark_networks
+from measuring.benchmark_measure import REPORTS
+from measuring.benchmark_meter import Meter
+from measuring.benchmark_networks import build_network, monai_pipeline, window_of
+from measuring.benchmark_tasks import ADDED, CHANGED, CLICK, FIRST, OURS
 from tests.cases.case_files import write_case
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +32,8 @@ SCRIPT, BUNDLE = ROOT / "scripts" / "benchmark.py", ROOT / "bundle"
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import benchmark
 
     return benchmark
@@ -48,14 +52,11 @@ def row(network: str, answer: str, seconds: float, peak: float, **more: float) -
 
 
 @pytest.fixture
-def rows(script) -> list[dict]:
+def rows() -> list[dict]:
     """Two networks; the first answer of this one was measured three times."""
-    ours = [row("brats_clip", script.FIRST, s, 1.5, clip_share=c) for s, c in ((4, 0.05), (9, 0.01), (5, 0.06))]
-    prompts = [
-        row("brats_clip", a, 0.5, 1.4, report_used=a != script.CLICK)
-        for a in (script.ADDED, script.CHANGED, script.CLICK)
-    ]
-    return [row("segresnet", script.FIRST, 50, 4.5), *ours, *prompts]
+    ours = [row("brats_clip", FIRST, s, 1.5, clip_share=c) for s, c in ((4, 0.05), (9, 0.01), (5, 0.06))]
+    prompts = [row("brats_clip", a, 0.5, 1.4, report_used=a != CLICK) for a in (ADDED, CHANGED, CLICK)]
+    return [row("segresnet", FIRST, 50, 4.5), *ours, *prompts]
 
 
 # What it compares
@@ -66,29 +67,29 @@ def rows(script) -> list[dict]:
     [("segresnet", 4.702), ("swinunetr", 62.192), ("dynunet", 31.192)],
     ids=str,
 )
-def test_networks_have_the_size_their_papers_and_bundles_say(script, name, millions):
-    network = script.build_network(name)
+def test_networks_have_the_size_their_papers_and_bundles_say(name, millions):
+    network = build_network(name)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.001)
     assert not network.training
 
 
 @pytest.mark.parametrize(("name", "size"), [("segresnet", (16, 16, 16)), ("dynunet", (64, 32, 32))])
-def test_networks_answer_background_everywhere(script, name, size):
+def test_networks_answer_background_everywhere(name, size):
     with torch.no_grad():
-        assert (script.build_network(name)(torch.randn(1, 4, *size)) < 0).all()
+        assert (build_network(name)(torch.randn(1, 4, *size)) < 0).all()
 
 
-def test_windows_are_cut_in_a_trial_only(script):
+def test_windows_are_cut_in_a_trial_only():
     brats = (240, 240, 155)
     for trial in (False, True):
-        assert script.window_of("segresnet", brats, trial) == (240, 240, 160)
-        assert script.window_of("dynunet", brats, trial) == (128, 128, 128)
-    assert script.window_of("segresnet", (64, 70, 40), trial=True) == (64, 96, 64)
-    assert script.window_of("segresnet", (64, 70, 40)) == (240, 240, 160)
+        assert window_of("segresnet", brats, trial) == (240, 240, 160)
+        assert window_of("dynunet", brats, trial) == (128, 128, 128)
+    assert window_of("segresnet", (64, 70, 40), trial=True) == (64, 96, 64)
+    assert window_of("segresnet", (64, 70, 40)) == (240, 240, 160)
 
 
 @pytest.mark.parametrize("name", ["segresnet", "dynunet"])
-def test_label_comes_back_on_the_grid_of_the_files(script, tmp_path, monkeypatch, name):
+def test_label_comes_back_on_the_grid_of_the_files(tmp_path, monkeypatch, name):
     case = write_case(tmp_path)
     head = np.asarray(nib.load(case["t1ce"]).dataobj) > 0
 
@@ -97,8 +98,8 @@ def test_label_comes_back_on_the_grid_of_the_files(script, tmp_path, monkeypatch
             inside = torch.where(image[:, :1] != 0, 9.0, -9.0)
             return torch.cat([inside, inside, torch.full_like(inside, -9.0)], dim=1)
 
-    monkeypatch.setattr(script, "build_network", lambda name: Threshold())
-    label, affine = script.monai_pipeline(name, case, torch.device("cpu"), (32, 32, 32))()
+    monkeypatch.setattr(benchmark_networks, "build_network", lambda name: Threshold())
+    label, affine = monai_pipeline(name, case, torch.device("cpu"), (32, 32, 32))()
     assert label.dtype == np.uint8 and np.array_equal(label, head.astype(np.uint8))
     np.testing.assert_allclose(affine, nib.load(case["t1ce"]).affine)
 
@@ -112,9 +113,9 @@ def test_repeats_go_round_and_the_slow_ones_stop_early(script, tmp_path):
     assert order == [(0, ours, False), (0, ours, True), (0, "dynunet", None), (1, ours, False), (1, ours, True)]
 
 
-def test_reports_are_as_long_as_real_ones_and_name_no_place(script):
-    assert [len(report.split()) for report in script.REPORTS] == [pytest.approx(97, abs=12)] * 2
-    for report in script.REPORTS:
+def test_reports_are_as_long_as_real_ones_and_name_no_place():
+    assert [len(report.split()) for report in REPORTS] == [pytest.approx(97, abs=12)] * 2
+    for report in REPORTS:
         found = read_findings(report)
         assert not found.get("side") and not found.get("lobes")
 
@@ -122,10 +123,10 @@ def test_reports_are_as_long_as_real_ones_and_name_no_place(script):
 # What it counts
 
 
-def test_writing_counts_for_a_first_answer_only(script, tmp_path, monkeypatch):
+def test_writing_counts_for_a_first_answer_only(tmp_path, monkeypatch):
     clock = iter([0.0, 3.0, 3.5, 10.0, 11.0, 11.5])
-    monkeypatch.setattr(script.Meter, "_now", lambda self: next(clock))
-    meter = script.Meter(torch.device("cpu"), tmp_path)
+    monkeypatch.setattr(Meter, "_now", lambda self: next(clock))
+    meter = Meter(torch.device("cpu"), tmp_path)
     label = np.ones((4, 4, 4), np.uint8)
     for name in ("first answer", "re-prompt"):
         meter.take(name, lambda: (label, np.eye(4)))
@@ -134,12 +135,12 @@ def test_writing_counts_for_a_first_answer_only(script, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_memory_given_back_counts_for_its_own_answer_only(script, tmp_path):
+def test_memory_given_back_counts_for_its_own_answer_only(tmp_path):
     def answer(mebibytes):
         np.ones(mebibytes * 2**17)
         return np.zeros((4, 4, 4), np.uint8), np.eye(4)
 
-    meter = script.Meter(torch.device("cpu"), tmp_path)
+    meter = Meter(torch.device("cpu"), tmp_path)
     large, small = (meter.take("answer", lambda m=m: answer(m))["above_imports_gib"] for m in (512, 1))
     assert large == pytest.approx(0.5, abs=0.1) and small < 0.2
 
@@ -147,7 +148,8 @@ def test_memory_given_back_counts_for_its_own_answer_only(script, tmp_path):
 @pytest.mark.slow
 def test_memory_of_the_process_that_starts_it_does_not_count(tmp_path):
     ballast = np.ones(3 * 2**27)  # 3 GiB, more than the imports take
-    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import benchmark; print(benchmark.peak_bytes())"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import benchmark; "
+    code += "from measuring.benchmark_meter import peak_bytes; print(peak_bytes())"
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 2**27 < peak < ballast.nbytes / 2
 
@@ -170,7 +172,7 @@ def test_the_segmenter_that_warmed_up_is_gone_before_the_one_that_is_measured(sc
             return answer
 
     monkeypatch.setattr(brats_clip, "Segmenter", StandIn, raising=False)
-    task = {"network": script.OURS, "case": write_case(tmp_path), "checkpoint": None, "device": "cpu", "threads": 1}
+    task = {"network": OURS, "case": write_case(tmp_path), "checkpoint": None, "device": "cpu", "threads": 1}
     rows = script.measure({**task, "warm_up": True, "with_report": True})
     assert left == [[], [False, False]] and len(rows) == 1
 
@@ -180,12 +182,12 @@ def test_the_segmenter_that_warmed_up_is_gone_before_the_one_that_is_measured(sc
 
 def test_ratios_are_to_the_median_first_answer_of_this_network(script, rows):
     summary = {(r["network"], r["answer"]): r for r in script.summarise(rows)}
-    first = summary["brats_clip", script.FIRST]
+    first = summary["brats_clip", FIRST]
     assert (first["seconds"], first["fastest"], first["slowest"], first["repeats"]) == (5, 4, 9, 3)
     assert first["seconds_ratio"] == first["peak_gib_ratio"] == 1
-    other = summary["segresnet", script.FIRST]
+    other = summary["segresnet", FIRST]
     assert other["seconds_ratio"] == 10 and other["peak_gib_ratio"] == pytest.approx(3)
-    assert next(iter(summary)) == ("brats_clip", script.FIRST)
+    assert next(iter(summary)) == ("brats_clip", FIRST)
 
 
 def test_sentences_answer_how_much_faster_smaller_and_what_clip_takes(script, rows):
@@ -214,7 +216,7 @@ def test_page_says_what_its_figures_mean_nothing_without(script, rows):
 
 def test_report_that_was_set_aside_is_told(script, rows):
     assert "aside" not in script.to_markdown(script.summarise(rows), {}, {}, trial=False)
-    aside = [r | {"report_used": False} if r["answer"] == script.CHANGED else r for r in rows]
+    aside = [r | {"report_used": False} if r["answer"] == CHANGED else r for r in rows]
     text = script.to_markdown(script.summarise(aside), {}, {}, trial=False)
     assert text.count("aside") == 1 and "- Re-prompt: report changed: set the report aside" in text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 
 from tests.cases.case_files import write_case
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "clip_zero_shot.py"
 REPORTS = {
     "a": "There is a mass in the left temporal lobe. It enhances.",
     "b": "A lesion in the right frontal lobe with oedema.",
@@ -22,9 +20,8 @@ REPORTS = {
 
 
 @pytest.fixture
-def zero_shot(monkeypatch):
+def zero_shot():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import clip_zero_shot
 
     return clip_zero_shot

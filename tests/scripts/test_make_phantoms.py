@@ -68,7 +68,6 @@ def test_makes_the_patients_of_a_seed_once(make, tmp_path):
     ids=" ".join,
 )
 def test_bad_arguments_are_refused_in_one_line_before_any_work(tmp_path, monkeypatch, capsys, arguments):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     from make_phantoms import main
 
     monkeypatch.setattr(sys, "argv", ["make_phantoms.py", "--output", str(tmp_path / "out"), *arguments])

@@ -26,11 +26,9 @@ def prepare(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def main():
-    sys.path.insert(0, str(SCRIPT.parent))
     import prepare_brats
 
-    yield prepare_brats.main
-    sys.path.remove(str(SCRIPT.parent))
+    return prepare_brats.main
 
 
 @pytest.fixture

@@ -28,9 +28,8 @@ tiny_bundle = interactive.bundle
 
 
 @pytest.fixture
-def robustness(monkeypatch):
+def robustness():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import report_robustness
 
     return report_robustness

@@ -17,6 +17,8 @@ import pytest
 
 from brats_clip.cases import SECTIONS, SEQUENCES
 from brats_clip.evaluation import write_metrics_csv
+from measuring import ablation_plan, bundle_run
+from measuring.ablation_table import markdown, tabulate
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING, flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablations.py"
@@ -53,9 +55,8 @@ else:
 
 
 @pytest.fixture
-def ablations(monkeypatch):
+def ablations():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import run_ablations
 
     return run_ablations
@@ -78,7 +79,7 @@ def ablate(ablations, data, tmp_path, monkeypatch):
     """Run the command with a stand-in for the bundle; returns the exit code and what was called."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     calls = tmp_path / "calls.txt"
-    monkeypatch.setattr(ablations, "MONAI", (sys.executable, str(tmp_path / "stand_in.py")))
+    monkeypatch.setattr(bundle_run, "MONAI", (sys.executable, str(tmp_path / "stand_in.py")))
     monkeypatch.setattr(ablations.Run, "_count_parameters", lambda run: 2_000_000 if run.variant == "full" else 500_000)
 
     def run(*arguments: str) -> tuple[int, list]:
@@ -118,36 +119,36 @@ def read_table(folder: Path) -> dict[tuple[str, str], dict]:
         return {(row["report"], row["network"]): row for row in csv.DictReader(file)}
 
 
-def test_means_are_over_cases_then_seeds(ablations, made_up):
+def test_means_are_over_cases_then_seeds(made_up):
     runs = made_up({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("full", 2): [0.7, 0.5]})
-    row = ablations.tabulate(runs).iloc[0]
+    row = tabulate(runs).iloc[0]
     assert (row["dice_WT"], row["dice_WT_sd"]) == pytest.approx((0.7, 0.1))
     assert (row["dice_ET"], row["dice_ET_sd"]) == pytest.approx((0.35, 0.05))
     assert (row["seeds"], row["cases"], row["pairs"]) == (3, 2, 0)
     assert pd.isna(row["difference_mean"])
 
 
-def test_differences_are_paired_over_seeds_and_cases(ablations, made_up):
+def test_differences_are_paired_over_seeds_and_cases(made_up):
     # Seed 1 is there for one network only: no pair.
     full = {("full", 0): [0.9, 0.7], ("full", 2): [0.8, 0.8]}
     runs = made_up({**full, ("no_bridge", 0): [0.8, 0.7], ("no_bridge", 2): [0.6, 0.9], ("no_bridge", 1): [0.1, 0.1]})
-    row = ablations.tabulate(runs).iloc[1]
+    row = tabulate(runs).iloc[1]
     # -0.1, 0, -0.2, +0.1
     assert (row["difference_WT"], row["difference_WT_sd"]) == pytest.approx((-0.05, 0.129099), abs=1e-6)
     assert (row["difference_ET"], row["difference_ET_sd"]) == pytest.approx((-0.025, 0.0645497), abs=1e-6)
     assert (row["seeds"], row["pairs"]) == (3, 4)
 
 
-def test_one_seed_has_no_spread_and_no_full_network_no_difference(ablations, made_up):
+def test_one_seed_has_no_spread_and_no_full_network_no_difference(made_up):
     runs = made_up({("plain_unet", 0): [0.9, 0.7]})
-    text = ablations.markdown(ablations.tabulate(runs), runs, {}, "the command")
+    text = markdown(tabulate(runs), runs, {}, "the command")
     assert "| true | plain_unet | 1.23 | 1 | 0.800 | 0.800 | 0.400 | 0.800 | - |" in text
 
 
 def test_the_table_says_what_its_figures_rest_on(ablations, made_up):
     runs = made_up({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("no_bridge", 0): [0.8, 0.7]})
     waiting = ablations.Run("no_bridge", 1, runs[0].folder.parent / "none", (), {}, ("true",))
-    text = ablations.markdown(ablations.tabulate(runs), [*runs, waiting], {}, "python scripts/run_ablations.py -x")
+    text = markdown(tabulate(runs), [*runs, waiting], {}, "python scripts/run_ablations.py -x")
     assert "| true | full | 1.23 | 2 | 0.750 ± 0.071 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.750 ± 0.071 | - |" in text
     assert "| -0.050 ± 0.071 |" in text
     for fact in (
@@ -163,7 +164,7 @@ def test_the_table_says_what_its_figures_rest_on(ablations, made_up):
     assert "changed between runs" not in text
     record = runs[1].record() | {"code": ["two"]}
     (runs[1].folder / "run.json").write_text(json.dumps(record))
-    assert "changed between runs" in ablations.markdown(ablations.tabulate(runs), runs, {}, "")
+    assert "changed between runs" in markdown(tabulate(runs), runs, {}, "")
 
 
 def test_each_way_of_evaluating_has_its_own_rows_and_its_own_full_network(ablations, made_up, tmp_path):
@@ -250,14 +251,14 @@ def test_other_settings_in_the_same_folder_are_an_error_that_names_them(ablate, 
     assert "other settings (datalist " in capsys.readouterr().err
 
 
-def test_another_config_is_another_setting(ablate, ablations, capsys, tmp_path, monkeypatch):
+def test_another_config_is_another_setting(ablate, capsys, tmp_path, monkeypatch):
     ablate("--only", "no_bridge", "--seeds", "0")
     (tmp_path / "configs" / "ablations").mkdir(parents=True)
     for name in ("train", "evaluate", "ablations/no_bridge"):
-        text = (ablations.CONFIGS / f"{name}.json").read_text()
+        text = (ablation_plan.CONFIGS / f"{name}.json").read_text()
         text = text.replace('"weight_decay": 0.01', '"weight_decay": 0.5').replace('"min_et_ml": 0.0', '"min_et_ml": 1')
         (tmp_path / "configs" / f"{name}.json").write_text(text)
-    monkeypatch.setattr(ablations, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(ablation_plan, "CONFIGS", tmp_path / "configs")
     assert ablate("--only", "no_bridge", "--seeds", "0") == (2, [])
     assert "(evaluate.json#min_et_ml 0.0, now 1; weight_decay 0.01, now 0.5)" in capsys.readouterr().err
 
@@ -329,7 +330,7 @@ def test_bad_input_ends_in_one_line_before_anything_runs(ablate, capsys, argumen
 
 def test_parameters_are_those_that_are_trained(ablations, tmp_path):
     def count(variant: str) -> int:
-        words = flags(bundle_root=ablations.BUNDLE, cache_dir=tmp_path, **TINY_NETWORK)
+        words = flags(bundle_root=bundle_run.BUNDLE, cache_dir=tmp_path, **TINY_NETWORK)
         return ablations.Run(variant, 0, tmp_path, words, {}, ("true",))._count_parameters()
 
     full, plain = count("full"), count("plain_unet")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from measuring.active_learning_summary import labels_to_reach
 from tests.bundle.conftest import flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_active_learning.py"
@@ -19,9 +20,8 @@ TINY = {"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "networ
 
 
 @pytest.fixture
-def simulation(monkeypatch):
+def simulation():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import simulate_active_learning
 
     return simulate_active_learning
@@ -45,8 +45,8 @@ def rows(strategy: str, dice: list[float], seed: int = 0) -> list[dict]:
         ([0.2, 0.4, 0.6], 0.7, None),
     ],
 )
-def test_labels_to_reach_a_dice_lie_between_the_points(simulation, curve, target, labels):
-    found = simulation.labels_to_reach({2 * n: value for n, value in enumerate(curve, start=1)}, target)
+def test_labels_to_reach_a_dice_lie_between_the_points(curve, target, labels):
+    found = labels_to_reach({2 * n: value for n, value in enumerate(curve, start=1)}, target)
     assert found == (None if labels is None else pytest.approx(labels))
 
 

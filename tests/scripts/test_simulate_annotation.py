@@ -17,6 +17,8 @@ from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.clicks import Click
 from brats_clip.evaluation import case_metrics
+from measuring.annotation_robot import furthest_mm, obeyed
+from measuring.region_dice import dice_of
 from tests.interactive import conftest as interactive
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_annotation.py"
@@ -26,9 +28,8 @@ tiny_bundle = interactive.bundle
 
 
 @pytest.fixture
-def simulation(monkeypatch):
+def simulation():
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import simulate_annotation
 
     return simulate_annotation
@@ -114,30 +115,30 @@ def run_of(case: str, dice: list[float], repeat: int = 0, report: str = "without
     return [{**start, "clicks": n, **dict.fromkeys(columns, value), **more} for n, value in enumerate(dice)]
 
 
-def test_dice_is_that_of_the_evaluation(simulation):
+def test_dice_is_that_of_the_evaluation():
     random = np.random.default_rng(0)
     for values in ([0, 1, 2, 4], [0, 2], [0]):
         answer, truth = random.choice(values, (8, 9, 10)), random.choice([0, 0, 0, 1, 2, 4], (8, 9, 10))
         expected = case_metrics(answer, truth, (1, 1, 1))
         for pair in ((answer, truth), (truth, answer)):
-            found = simulation.dice_of(*pair)
+            found = dice_of(*pair)
             assert found == pytest.approx({name: expected[name] for name in found})
-    assert simulation.dice_of(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))["dice_ET"] == 1.0
+    assert dice_of(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))["dice_ET"] == 1.0
 
 
-def test_obeyed_counts_clicked_voxels_that_are_what_was_clicked(simulation):
+def test_obeyed_counts_clicked_voxels_that_are_what_was_clicked():
     label = np.zeros((4, 4, 4), np.uint8)
     label[1, 1, 1], label[2, 2, 2], label[3, 3, 3] = 4, 1, 2
     right = [Click((1, 1, 1), "ET"), Click((2, 2, 2), "NCR"), Click((3, 3, 3), "ED"), Click((0, 0, 0), "background")]
-    assert simulation.obeyed(label, right) == (4, 4)
+    assert obeyed(label, right) == (4, 4)
     # A region leaves open what else a voxel is.
-    assert simulation.obeyed(label, [Click((1, 1, 1), "TC"), Click((2, 2, 2), "WT"), Click((3, 3, 3), "TC")]) == (2, 3)
-    assert simulation.obeyed(label, [Click((1, 1, 1), "NCR"), Click((0, 0, 0), "WT")]) == (0, 2)
+    assert obeyed(label, [Click((1, 1, 1), "TC"), Click((2, 2, 2), "WT"), Click((3, 3, 3), "TC")]) == (2, 3)
+    assert obeyed(label, [Click((1, 1, 1), "NCR"), Click((0, 0, 0), "WT")]) == (0, 2)
     # The same click twice is one, and a voxel that clicks disagree on is nobody's fault.
-    assert simulation.obeyed(label, [right[0], right[0], right[1], Click((2, 2, 2), "ET")]) == (1, 1)
+    assert obeyed(label, [right[0], right[0], right[1], Click((2, 2, 2), "ET")]) == (1, 1)
 
 
-def test_furthest_change_is_in_mm_from_the_nearest_click(simulation):
+def test_furthest_change_is_in_mm_from_the_nearest_click():
     first, affine = (
         np.zeros((20, 20, 20), np.uint8),
         np.array([[0, -2.0, 0, 5], [1, 0, 0, 5], [0, 0, 3, 5], [0, 0, 0, 1]]),
@@ -147,9 +148,9 @@ def test_furthest_change_is_in_mm_from_the_nearest_click(simulation):
     label[10, 14, 10] = 1  # 8 mm from the first click, 2 mm from the second
     label[10, 10, 8] = 4  # 6 mm from the first
     clicks = [Click((10, 10, 10), "ED"), Click((10, 15, 10), "NCR")]
-    assert simulation.furthest_mm(label, first, clicks, affine) == pytest.approx(6.0)
-    assert simulation.furthest_mm(label, first, clicks[:1], affine) == pytest.approx(8.0)
-    assert simulation.furthest_mm(first, first, clicks, affine) is None
+    assert furthest_mm(label, first, clicks, affine) == pytest.approx(6.0)
+    assert furthest_mm(label, first, clicks[:1], affine) == pytest.approx(8.0)
+    assert furthest_mm(first, first, clicks, affine) is None
 
 
 def test_the_robot_is_as_unsteady_in_mm_on_every_grid(simulation):

@@ -1,0 +1,1 @@
+"""What the scripts measure, and how they sum it up."""

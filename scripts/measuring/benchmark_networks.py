@@ -1,0 +1,61 @@
+"""Three networks of MONAI as they are used for BraTS, each with what its configuration has around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
+from monai.transforms import Compose, CropForegroundd, EnsureTyped, Invertd, LoadImaged, NormalizeIntensityd
+
+Answer = Callable[[], tuple[np.ndarray, np.ndarray]]  # gives a label map (X, Y, Z) and its affine
+SMALLEST = 64  # voxels; DynUNet halves five times, and a single voxel has no instance statistics
+
+
+def build_network(name: str) -> torch.nn.Module:
+    """One of MONAI's networks as it is used for BraTS, ``(N, 4, X, Y, Z)`` to ``(N, 3, X, Y, Z)``; answers nothing."""
+    torch.manual_seed(0)
+    if name == "segresnet":
+        network = SegResNet(3, 16, 4, 3, dropout_prob=0.2, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
+    elif name == "swinunetr":
+        network = SwinUNETR(in_channels=4, out_channels=3, feature_size=48)
+    else:
+        strides, filters = [1, 2, 2, 2, 2, 2], [32, 64, 128, 256, 320, 320]
+        network = DynUNet(3, 4, 3, [3] * 6, strides, strides[1:], filters, norm_name=("INSTANCE", {"affine": True}))
+    (head,) = (m for m in network.modules() if isinstance(m, torch.nn.Conv3d) and m.out_channels == 3)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.constant_(head.bias, -1.0)
+    return network.eval()
+
+
+def window_of(name: str, size: Sequence[int], trial: bool = False) -> tuple[int, ...]:
+    """The sliding window of a network; in a trial no larger than the small volume of ``size`` needs."""
+    window = (240, 240, 160) if name == "segresnet" else (128, 128, 128)
+    if not trial:
+        return window
+    return tuple(min(w, max(SMALLEST, -(-s // 32) * 32)) for w, s in zip(window, size, strict=True))
+
+
+def monai_pipeline(name: str, case: dict, device: torch.device, window: Sequence[int]) -> Answer:
+    """Build a network and what its configuration has around it; each call reads and segments the case."""
+    network = build_network(name).to(device)
+    inferer = SlidingWindowInferer(window, 1, overlap=0.5, mode="gaussian" if name == "dynunet" else "constant")
+    crop = [CropForegroundd("image", source_key="image", allow_smaller=True)] if name == "dynunet" else []
+    normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+    preprocess = Compose([LoadImaged("image"), EnsureTyped("image", device=device), *crop, normalise])
+    invert = Invertd("pred", preprocess, orig_keys="image", nearest_interp=False)
+    torch.backends.cudnn.benchmark = True  # as the model zoo's bundle has it
+
+    def answer() -> tuple[np.ndarray, np.ndarray]:
+        data = preprocess({"image": [case[s] for s in ("t1ce", "t1", "t2", "flair")]})
+        with torch.no_grad(), torch.autocast(device.type, enabled=device.type == "cuda"):
+            pred = inferer(data["image"][None], network)[0].float().sigmoid()
+        data["pred"] = MetaTensor(pred, meta=data["image"].meta)
+        tc, wt, et = invert(data)["pred"] > 0.5
+        label = torch.where(et, 4, torch.where(tc, 1, torch.where(wt, 2, 0))).to(torch.uint8)
+        return label.cpu().numpy(), data["image"].meta["original_affine"]
+
+    return answer

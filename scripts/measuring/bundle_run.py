@@ -1,0 +1,71 @@
+"""A training or an evaluation of the bundle as a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+CONFIGS = BUNDLE / "configs"
+MONAI = (sys.executable, "-m", "monai.bundle", "run")
+
+
+class RunFailed(Exception):
+    """A training or an evaluation that ended badly; the others go on."""
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[int]:
+    """Keep other processes away from a folder that is there; gives the file descriptor of the lock.
+
+    Raises:
+        RunFailed: if another process holds it.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFailed("another process is at it") from None
+        yield lock.fileno()
+
+
+def as_words(options: Mapping[str, object]) -> list[str]:
+    """``--name value`` for each option."""
+    return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def run_bundle(
+    words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()
+) -> tuple[int, str]:
+    """Run ``python -m monai.bundle run WORDS``; returns its exit code and its error, or its last words.
+
+    The child ends with this call, however that ends.
+
+    Args:
+        words: the workflow and its options.
+        log: what it says is appended to this file.
+        watch: called about once a second.
+        keep_open: file descriptors that the child gets, too.
+    """
+    with log.open("ab") as output:
+        start = output.tell()
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([*MONAI, *map(str, words)], pass_fds=keep_open, **pipes)
+        try:
+            while process.poll() is None:
+                watch()
+                try:
+                    process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    said = log.read_bytes()[start:].decode(errors="replace").split("\n")
+    lines = [line.strip() for line in said if line.strip()] or ["no message"]
+    return process.returncode, next((line for line in lines if line.startswith("Error: ")), lines[-1])
