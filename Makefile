@@ -16,8 +16,12 @@ BATCH ?= 2
 LEARNING_RATE ?= 0.002
 CORES ?= 2
 
-# The shipped weights: see bundle/docs/README.md.
+# Weights like the shipped ones: the CLIP, the network without clicks, then the clicks. See bundle/docs/README.md.
 WORK ?= runs/weights
+WEIGHTS_COUNT ?= 600
+CLIP_EPOCHS ?= 40
+WEIGHTS_EPOCHS ?= 16
+CLICK_EPOCHS ?= 4
 
 # The MONAI Label server. CONF is passed on: make serve STUDIES=/data/BraTS2021 CONF="--conf register true"
 STUDIES ?=
@@ -35,12 +39,12 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@echo "make venv       create $(VENV) with the pinned requirements (a few minutes, once)"
 	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (6 minutes on 2 cores)"
-	@echo "make serve      serve a folder of cases or a DICOMweb server to OHIF and 3D Slicer: make serve STUDIES=/data/cases"
+	@echo "make serve      serve a folder of cases to 3D Slicer, or a DICOMweb server to OHIF and 3D Slicer: make serve STUDIES=..."
 	@echo "make serve-demo the same with synthetic patients in a DICOM server of its own; prints the address to open"
 	@echo "make doctor     check versions, weights, device, studies, DICOM server and disk: make doctor STUDIES=/data/cases"
 	@echo "make test       ruff and all tests; set BRATS_DIR to a folder of BraTS cases to include the tests on real ones"
 	@echo "make test-fast  the tests that take seconds"
-	@echo "make weights    make the weights in bundle/models again (80 minutes on 2 cores)"
+	@echo "make weights    train weights like those in bundle/models, on new synthetic patients (about 4 hours on 2 cores)"
 	@echo "make clean      remove what demo and tests left behind; keeps $(VENV), bundle/models, runs/ and your data"
 
 venv:
@@ -96,14 +100,21 @@ test-fast: lint
 	$(PYTHON) -m pytest -m "not slow and not e2e and not real" $(PYTEST_ARGS)
 
 weights: venv
-	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/patients --count 333 --seed 1
-	$(PYTHON) scripts/prepare_brats.py $(WORK)/patients --output $(WORK)/datalist.json --fractions 0.9 0.05 0.05
+	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/patients --count $(WEIGHTS_COUNT) --seed 1
+	$(PYTHON) scripts/prepare_brats.py $(WORK)/patients --output $(WORK)/datalist.json --fractions 0.94 0.03 0.03
 	$(PYTHON) -m monai.bundle run pretraining --config_file bundle/configs/pretrain_clip.json --bundle_root bundle \
-	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clip --epochs 40 --batch_size 16
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clip \
+	  --epochs $(CLIP_EPOCHS) --batch_size 16
 	$(PYTHON) -m monai.bundle run training --config_file bundle/configs/train.json --bundle_root bundle \
 	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/training \
-	  --clip_source $(WORK)/clip/clip --epochs 8 --patch_size "[96,96,96]" --min_size "[128,128,128]"
-	@echo "To ship them: cp $(WORK)/clip/clip/* bundle/models/clip/ && cp $(WORK)/training/checkpoints/model.pt bundle/models/"
+	  --clip_source $(WORK)/clip/clip --epochs $(WEIGHTS_EPOCHS) --patch_size "[96,96,96]" --min_size "[128,128,128]" \
+	  --train#inferer#annotator '$$None'
+	$(PYTHON) -m monai.bundle run training \
+	  --config_file "['bundle/configs/train.json','bundle/configs/train_clicks.json']" --bundle_root bundle \
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clicks \
+	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/training/checkpoints/model.pt --epochs $(CLICK_EPOCHS) \
+	  --patch_size "[96,96,96]" --min_size "[128,128,128]"
+	@echo "To use them: cp $(WORK)/clip/clip/* bundle/models/clip/ && cp $(WORK)/clicks/checkpoints/model.pt bundle/models/"
 
 clean:
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .ci-venv
