@@ -152,7 +152,7 @@ def _layout(slices: Sequence[_Slice], columns: int, title: str, subtitle: str) -
     """Give each column one width and each row the height its plane needs at one scale of mm."""
     widest = max(s.extent_mm[0] for s in slices) + 2 * _SIDE_ROOM_MM
     inches = [_COLUMN_INCHES * s.extent_mm[1] / widest for s in slices]
-    top, bottom, gap = 0.62, 0.36, 0.04
+    top, bottom, gap = 0.72, 0.42, 0.04
     width = columns * _COLUMN_INCHES
     height = top + bottom + sum(inches) + gap * (len(slices) - 1)
     figure = Figure(figsize=(width, height), dpi=_PIXELS_PER_INCH, facecolor="black")
@@ -168,10 +168,10 @@ def _layout(slices: Sequence[_Slice], columns: int, title: str, subtitle: str) -
             axes.set_xlim(-widest / 2, widest / 2)
             axes.set_ylim(-slices[row].extent_mm[1] / 2, slices[row].extent_mm[1] / 2)
         y -= gap
-    figure.text(0.1 / width, 1 - 0.1 / height, title, color="white", size=11, weight="bold", va="top")
-    figure.text(1 - 0.1 / width, 1 - 0.1 / height, subtitle, color=_TEXT, size=9.5, va="top", ha="right")
+    figure.text(0.1 / width, 1 - 0.1 / height, title, color="white", size=14, weight="bold", va="top")
+    figure.text(1 - 0.1 / width, 1 - 0.1 / height, subtitle, color=_TEXT, size=12, va="top", ha="right")
     handles = [Line2D([], [], color=c, lw=2, label=f"{r}  {REGION_NAMES[r]}") for r, c in REGION_COLOURS.items()]
-    figure.legend(handles=handles, loc="lower center", ncol=len(handles), frameon=False, labelcolor=_TEXT, fontsize=9,
+    figure.legend(handles=handles, loc="lower center", ncol=len(handles), frameon=False, labelcolor=_TEXT, fontsize=12,
                   borderaxespad=0.3)  # fmt: skip
     return figure, cells
 
@@ -193,7 +193,7 @@ def _draw_outlines(axes: matplotlib.axes.Axes, label: np.ndarray, plane: _Slice)
 
 
 def _annotate(axes: matplotlib.axes.Axes, plane: _Slice, heading: str, caption: str) -> None:
-    style = {"color": _TEXT, "transform": axes.transAxes, "size": 9}
+    style = {"color": _TEXT, "transform": axes.transAxes, "size": 11}
     axes.text(0.02, 0.5, plane.sides[0], va="center", ha="left", **style)
     axes.text(0.98, 0.5, plane.sides[1], va="center", ha="right", **style)
     axes.text(0.02, 0.02, caption, va="bottom", ha="left", **style)
