@@ -64,6 +64,8 @@ def series(uid: str, description: str = "", **headers) -> SeriesHeader:
         ("AX T2 FLAIR FS", "flair"),
         ("t2_tirm_tra_dark-fluid", "flair"),
         ("t2_spc_da-fl_sag_p2_iso FLAIR", "flair"),
+        ("t2_spc_da-fl_sag_p2_iso", "flair"),
+        ("t2_space_dark-fluid_sag", "flair"),
         ("SAG CUBE FLAIR", "flair"),
         ("3D Brain VIEW FLAIR SHC", "flair"),
         ("AX T2FLAIR", "flair"),
@@ -193,6 +195,14 @@ def test_short_echo_of_a_dual_echo_series_is_no_t2():
 
 def test_flair_with_a_short_echo_is_t1_weighted():
     assert judge(series("a", "AX FLAIR", tr_ms=2100.0, te_ms=9.0, ti_ms=760.0)).what == "t1"
+
+
+def test_t2_in_the_name_of_a_flair_does_not_push_the_real_t2_out():
+    dark = {"acquisition_type": "3D", "tr_ms": 5000.0, "te_ms": 388.0, "ti_ms": 1800.0, "slices": 176}
+    real = series("t2", "t2_tse_tra", slices=30, slice_mm=5.0, tr_ms=6000.0, te_ms=100.0)
+    for name in ("t2_spc_da-fl_sag_p2_iso", "t2_spc_irprep_sag"):
+        choice = choose([real, series("fl", name, **dark)])
+        assert {s: image.image_id for s, image in choice.chosen.items()} == {"t2": "t2", "flair": "fl"}, name
 
 
 def test_protocol_tells_only_where_the_description_does_not():

@@ -127,6 +127,8 @@ def judge(header: SeriesHeader) -> Verdict:
         return Verdict(header, "", f"echo-planar, by {why}")
     if what == "t2" and timed == "proton-density-weighted":
         return Verdict(header, "", f"proton-density-weighted, by {why}")
+    if what == "t2" and timed == "flair" and header.ti_ms is not None:
+        what, reason = "flair", f"{reason}, and an inversion that nulls fluid: FLAIR by {why}"
     if what == "flair" and timed == "t1":
         what, reason = "t1", f"{reason}, and a short echo: T1-weighted FLAIR by {why}"
     if not what:

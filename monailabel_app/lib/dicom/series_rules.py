@@ -57,7 +57,7 @@ LEFT_OUT_WORDS = _table(
 # "T1 FLAIR" nulls fluid, too, and is T1-weighted all the same; a TIRM may be either.
 WEIGHTING_WORDS = _table(
     (r"t1w? ?(\w+ )?(flair|tirm)|flair ?t1|tirm ?t1", "t1"),
-    (r"flair|dark ?fl(uid)?\b|\btirm\b|\bspir?cir\b", "flair"),
+    (r"flair|\bda(rk)? ?fl(uid)?\b|\btirm\b|\bspir?cir\b", "flair"),
     (r"t1(?![0-9*])|mp ?-?rage|\bmpr\b|\bbravo\b|\bf?spgr\b|\bvibe\b|\bthrive\b|\blava\b", "t1"),
     (r"t2(?![0-9*])", "t2"),
     (r"\btfe\b|\btfl\b|\bfl3d\b|\birfspgr\b", "t1"),
