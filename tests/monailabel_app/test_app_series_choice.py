@@ -254,6 +254,43 @@ def test_t1_after_the_contrast_agent_is_t1ce_though_nothing_says_so():
     assert "after contrast agent" in choice.chosen["t1ce"].reason
 
 
+AGENT = {"contrast_agent": "GADAVIST"}
+
+
+def test_an_agent_noted_for_the_whole_exam_leaves_the_native_t1_to_the_order_of_times():
+    study = [
+        series("pre", "AX T1", acquired="20260101100000", **AGENT),
+        series("fl", "AX FLAIR", acquired="20260101095000", **AGENT),
+        series("post", "AX T1 POST", acquired="20260101103000", **AGENT),
+        series("late", "AX T1 FS", acquired="20260101104000", **AGENT),
+    ]
+    choice = choose(study)
+    assert (choice.chosen["t1"].image_id, choice.chosen["t1ce"].image_id) == ("pre", "post")
+    assert "whole exam" in choice.chosen["t1"].reason and not choice.needs_image
+    assert [left.image_id for left in choice.left_out] == ["late"]
+
+
+def test_an_agent_noted_for_the_whole_exam_alone_leaves_it_to_the_image():
+    study = [series("a", "AX T1", **AGENT), series("b", "AX T1", **AGENT), series("t2", "AX T2", **AGENT)]
+    asked = choose(study)
+    assert asked.questions[0].sequences == ("t1", "t1ce") and set(asked.questions[0].uids) == {"a", "b"}
+    settled = choose(study, {"a": "t1", "b": "t1ce"})
+    assert (settled.chosen["t1"].image_id, settled.chosen["t1ce"].image_id) == ("a", "b")
+    assert not settled.needs_image
+
+
+def test_t1s_that_look_alike_are_what_the_agent_says():
+    study = [series("ax", "AX T1", **AGENT), series("cor", "COR T1", **AGENT)]
+    choice = choose(study, {"ax": "t1", "cor": "t1"})
+    assert list(choice.chosen) == ["t1ce"] and not choice.needs_image
+    assert "look alike" in choice.chosen["t1ce"].reason
+
+
+def test_an_agent_noted_even_where_words_deny_it_is_not_believed():
+    study = [series("pre", "AX T1 PRE", **AGENT), series("silent", "AX T1", **AGENT)]
+    assert set(choose(study).questions[0].uids) == {"pre", "silent"}
+
+
 @pytest.mark.parametrize(
     ("worse", "better", "word"),
     [

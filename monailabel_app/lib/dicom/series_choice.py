@@ -28,6 +28,7 @@ from .series_rules import (
 
 __all__ = ["Question", "SeriesHeader", "StudyChoice", "Verdict", "choose", "judge", "tell_by_image"]
 
+BY_AGENT = "ContrastBolusAgent is set"
 SPOKEN = {"t1": "T1", "t1ce": "T1 with contrast agent", "t2": "T2", "flair": "FLAIR"}
 
 
@@ -72,12 +73,14 @@ class Verdict:
         what: "t1", "t1ce", "t2", "flair", "t2 or flair", "unknown"; or "" if it is left out.
         reason: in words.
         contrast: "yes", "no" or "" where headers do not say.
+        by_agent: ContrastBolusAgent alone says "yes".
     """
 
     header: SeriesHeader
     what: str
     reason: str
     contrast: str = ""
+    by_agent: bool = False
 
 
 def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = None) -> StudyChoice:
@@ -87,7 +90,7 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
         series: the headers of all series of a study.
         answers: what ``tell_by_image`` found, sequence by SeriesInstanceUID; "" for a series that is none of the four.
     """
-    verdicts = [_answered(judge(header), answers or {}) for header in series]
+    verdicts = _answered([judge(header) for header in series], answers or {})
     left_out = [verdict for verdict in verdicts if not verdict.what]
     verdicts = _settle_contrast([verdict for verdict in verdicts if verdict.what])
     verdicts, questions = _ask(verdicts)
@@ -136,7 +139,8 @@ def judge(header: SeriesHeader) -> Verdict:
             return Verdict(header, "", f"{timed}, by {why}")
         what, reason, words = timed, why, ""
     contrast, said = _contrast(header, words)
-    return Verdict(header, what, f"{reason}; {said}" if said and what == "t1" else reason, contrast)
+    said_too = f"{reason}; {said}" if said and what == "t1" else reason
+    return Verdict(header, what, said_too, contrast, said == BY_AGENT)
 
 
 def _unfit(header: SeriesHeader) -> str:
@@ -191,11 +195,22 @@ def _contrast(header: SeriesHeader, words: str) -> tuple[str, str]:
     if native and not agent:
         return "no", f"'{native.group().strip()}' says no contrast agent"
     if header.contrast_agent:
-        return "yes", "ContrastBolusAgent is set"
+        return "yes", BY_AGENT
     return "", ""
 
 
-def _answered(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
+def _answered(verdicts: list[Verdict], answers: Mapping[str, str]) -> list[Verdict]:
+    """What the images showed; T1s that all look alike and all have the agent noted were all taken after it."""
+    t1s = [v for v in verdicts if answers.get(v.header.uid) in ("t1", "t1ce")]
+    alike = len(t1s) > 1 and all(v.by_agent and answers[v.header.uid] == "t1" for v in t1s)
+    after = {v.header.uid for v in t1s} if alike else ()
+    return [
+        replace(v, by_agent=False, reason=f"{v.reason}, and all T1 look alike") if v.header.uid in after else told
+        for v, told in ((v, _by_answer(v, answers)) for v in verdicts)
+    ]
+
+
+def _by_answer(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
     uid = verdict.header.uid
     if not verdict.what or uid not in answers:
         return verdict
@@ -204,11 +219,12 @@ def _answered(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
         return replace(verdict, what="", reason="headers do not say what it shows, and the image does not tell")
     contrast = {"t1": "no", "t1ce": "yes"}.get(sequence, "")
     reason = f"the image itself looks like {SPOKEN[sequence]}; headers do not say ({verdict.reason})"
-    return replace(verdict, what="t1" if sequence == "t1ce" else sequence, contrast=contrast, reason=reason)
+    return replace(verdict, what="t1" if sequence == "t1ce" else sequence, contrast=contrast, reason=reason, by_agent=False)
 
 
 def _settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:
     """Split what is T1-weighted into T1 and T1ce, as far as headers tell; the agent stays in the patient."""
+    verdicts = _distrust_agent(verdicts)
     given = [v.header.acquired for v in verdicts if v.contrast == "yes" and v.header.acquired]
     first = min(given, default="")
     some = any(v.what == "t1" and v.contrast == "yes" for v in verdicts)
@@ -222,6 +238,19 @@ def _settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:
             v = replace(v, contrast="no", reason=f"{v.reason}; no sign of contrast agent, and another series has one")
         settled.append(v)
     return settled
+
+
+def _distrust_agent(verdicts: list[Verdict]) -> list[Verdict]:
+    """Pass over ContrastBolusAgent where it was entered for the whole exam: then it tells no series from another."""
+    t1s = [v for v in verdicts if v.what == "t1"]
+    everywhere = len(t1s) > 1 and all(v.contrast == "yes" for v in t1s)
+    if not everywhere and not any(v.contrast == "no" and v.header.contrast_agent for v in t1s):
+        return verdicts
+    says = "ContrastBolusAgent tells nothing, being set for the whole exam"
+    return [
+        replace(v, contrast="", by_agent=False, reason=v.reason.replace(BY_AGENT, says)) if v.by_agent else v
+        for v in verdicts
+    ]
 
 
 def _ask(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Question]]:
