@@ -235,7 +235,7 @@ class CaseDatastore(Datastore):
         self._take_found()
 
     def status(self) -> dict[str, Any]:
-        """How many cases there are, how many have labels, and which label files are not used."""
+        """How many cases there are, how many have labels, and which label files and DICOM studies are not used."""
         try:
             tags = {tag: len(self.get_labeled_images(tag)) for tag in TAGS}
         except Unreachable as error:  # clients ask for this first, and must be told
@@ -244,7 +244,7 @@ class CaseDatastore(Datastore):
             "total": len(self.source.cases()),
             "completed": tags[FINAL],
             "label_tags": {tag: count for tag, count in tags.items() if count},
-            "problems": self.labels.problems(),
+            "problems": [*self.labels.problems(), *self._unused_studies()],
         }
 
     def json(self) -> dict[str, Any]:
@@ -257,6 +257,9 @@ class CaseDatastore(Datastore):
                 "labels": {tag: {"ext": ENDING, "info": info} for tag, info in labels.items()},
             }
         return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _unused_studies(self) -> list[str]:
+        return self.source.problems() if self._studies is None and hasattr(self.source, "problems") else []
 
     def _take_found(self) -> None:
         with self._taking:

@@ -15,13 +15,16 @@ import requests
 from pydicom import dcmread
 
 from brats_clip.cases import SEQUENCES
+from lib.cases.library import CaseLibrary
+from lib.datastore import CaseDatastore
 from lib.dicom import client as client_module
 from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, free_port
 from lib.dicom.phantom_study import Extras, WrittenStudy, write_study
 from lib.dicom.seg import find_segs, read_seg, store, write_seg
 from lib.dicom.web_source import DicomWebSource
 from lib.errors import ClientError, NotFound, Refused, Unreachable
-from lib.settings import Settings
+from lib.labels.store import LabelStore
+from lib.settings import Settings, Workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -215,6 +218,27 @@ def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set,
     assert (case.reference, case.missing) == ("flair", ("t1ce",))
     other = DicomWebSource(server.url, replace(Settings(), reference="t2"), tmp_path / "cache")
     assert case_of(other, study).case_id == study.series["t2"]
+    remove(server, study)
+
+
+def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "KNEE", seed=13)
+    for path in study.files():
+        ds = dcmread(path)
+        ds.BodyPartExamined = "KNEE"
+        ds.save_as(path)
+    server.upload(study.files())
+    source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
+    assert study.study_uid not in {case.info["StudyInstanceUID"] for case in source.cases().values()}
+    [told] = [sentence for sentence in source.problems() if study.study_uid in sentence]
+    assert "BodyPartExamined is KNEE" in told and study.patient_id not in told
+    for uid in (study.study_uid, study.series["t2"]):
+        with pytest.raises(NotFound, match="KNEE"):
+            source.resolve(uid)
+    workspace = Workspace(tmp_path / "workspace")
+    library = CaseLibrary(source, workspace.cache, register=False)
+    datastore = CaseDatastore(source, LabelStore(workspace.labels), workspace, library)
+    assert told in datastore.status()["problems"]
     remove(server, study)
 
 

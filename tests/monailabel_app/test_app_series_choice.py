@@ -158,6 +158,17 @@ def test_headers_leave_out_what_the_description_hides(headers, word):
     assert word in choice.left_out[0].reason
 
 
+@pytest.mark.parametrize("part", ["", "NEURO", "BRAIN^HEAD", "HEAD AND NECK", "HEADNECK", "Schädel", "1", "CRANIUM"])
+def test_body_parts_that_may_be_a_head_are_used(part):
+    assert list(choose([series("a", "AX T2 TSE", body_part=part)]).chosen) == ["t2"]
+
+
+@pytest.mark.parametrize("part", ["CSPINE", "Spine", "NECK", "CHEST", "ABDOMEN", "KNEE", "L SPINE", "PROSTATE", "HIP"])
+def test_body_parts_known_to_be_none_are_left_out_and_named(part):
+    choice = choose([series("a", "AX T2 TSE", body_part=part)])
+    assert not choice.chosen and part in choice.left_out[0].reason
+
+
 @pytest.mark.parametrize(
     ("headers", "sequence"),
     [

@@ -11,12 +11,13 @@ from .series import ENHANCED_MR_STORAGE, LEGACY_ENHANCED_MR_STORAGE, SeriesHeade
 from .series_rules import (
     CONTRAST_WORDS,
     FAT_SUPPRESSED_WORDS,
-    HEADS,
+    HEAD_WORDS,
     LEFT_OUT_IMAGE_TYPES,
     LEFT_OUT_WORDS,
     MIN_COVER_MM,
     MIN_SLICES,
     NATIVE_WORDS,
+    OTHER_PARTS,
     REFORMAT_WORD,
     REFORMATS,
     THIN_MM,
@@ -149,7 +150,8 @@ def _unfit(header: SeriesHeader) -> str:
         return f"{header.modality or 'unknown modality'}, not MR"
     if header.sop_class in (ENHANCED_MR_STORAGE, LEGACY_ENHANCED_MR_STORAGE):
         return "a multi-frame (Enhanced MR) series, which is not read; send it as plain MR images"
-    if header.body_part.upper() not in HEADS:
+    part = normalise(header.body_part)
+    if OTHER_PARTS.search(part) and not HEAD_WORDS.search(part):
         return f"not of the brain: BodyPartExamined is {header.body_part}"
     kinds = header.image_type[2:]
     for kind in kinds:
@@ -219,7 +221,8 @@ def _by_answer(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
         return replace(verdict, what="", reason="headers do not say what it shows, and the image does not tell")
     contrast = {"t1": "no", "t1ce": "yes"}.get(sequence, "")
     reason = f"the image itself looks like {SPOKEN[sequence]}; headers do not say ({verdict.reason})"
-    return replace(verdict, what="t1" if sequence == "t1ce" else sequence, contrast=contrast, reason=reason, by_agent=False)
+    what = "t1" if sequence == "t1ce" else sequence
+    return replace(verdict, what=what, contrast=contrast, reason=reason, by_agent=False)
 
 
 def _settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:

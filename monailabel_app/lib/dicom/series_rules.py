@@ -107,7 +107,17 @@ LEFT_OUT_IMAGE_TYPES = {
 REFORMAT_WORD = re.compile(r"\bmpr\b")
 REFORMATS = frozenset({"MPR", "REFORMATTED", "RESAMPLED"})
 
-HEADS = frozenset({"", "BRAIN", "HEAD", "SKULL", "HEADNECK", "HEAD AND NECK", "WHOLEBODY", "CRANE", "KOPF", "SCHAEDEL"})
+# BodyPartExamined is free text at many sites: only what is known not to show the brain is left out.
+HEAD_WORDS = re.compile(
+    r"head|brain|skull|crani|crane|cereb|neuro|encephal|kopf|schaedel|schädel|gehirn|\bt[eê]te\b|whole"
+)
+OTHER_PARTS = re.compile(
+    r"spin[ae]|spinal|vertebra|wirbel|sacr|coccyx|neck|hals|cervi|carotid|chest|thora|\blung|breast|mamma|heart|cardi"
+    r"|aort|abdom|liver|hepat|pancrea|kidney|renal|spleen|bowel|pelvi|becken|prostat|\buter|\bovar|\brect|bladder|\bhips?\b"
+    r"|thigh|femur|knee|knie|\blegs?\b|calf|tibia|ankle|f[uo]ss\b|foot|feet|\btoes?\b|shoulder|schulter|clavic|humer"
+    r"|\barms?\b|elbow|wrist|\bhands?\b|finger|extrem|joint|tmj|\bjaw|orbit|\beyes?\b|\bears?\b|\biacs?\b|pituitary"
+    r"|\bsella"
+)
 
 MIN_SLICES = 12  # fewer do not cover a brain
 MIN_COVER_MM = 90.0

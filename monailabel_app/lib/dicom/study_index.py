@@ -20,6 +20,7 @@ STUDY_FIELDS = ("PatientID", "IssuerOfPatientID", "NumberOfStudyRelatedSeries", 
 SERIES_FIELDS = ("SeriesDescription", "SeriesNumber", "NumberOfSeriesRelatedInstances")
 # Best shown first, where the sequence of the settings is missing.
 _BY_DETAIL = ("t1ce", "flair", "t2", "t1")
+SHOWN = 5  # series that a sentence names
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
@@ -76,6 +77,15 @@ class StudyRecord:
         }
         case_id = chosen[reference].image_id
         return Case(case_id, self.patient, dict(chosen), reference, tuple(self.choice.left_out), info)
+
+    def why_no_case(self) -> str:
+        """Why no series serves as any sequence, in a sentence for people; "" if one does."""
+        if self.choice.chosen:
+            return ""
+        left = [f"{image.name}: {image.reason}" for image in self.choice.left_out]
+        more = f", and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+        says = "; ".join(left[:SHOWN]) or "it lists no MR series"
+        return f"Study {self.uid} is no case, since none of its series can be used ({says}{more})."
 
 
 def is_uid(text: str) -> bool:

@@ -65,6 +65,7 @@ class DicomWebSource:
         self._cases: dict[str, Case] = {}
         self._looked = self._tried = float("-inf")
         self._reports: dict[tuple, str] = {}
+        self._unread: dict[str, str] = {}  # why a study could not be listed
 
     @property
     def client(self) -> Client:
@@ -95,6 +96,11 @@ class DicomWebSource:
         """
         with self._refreshing:
             self._look()
+
+    def problems(self) -> list[str]:
+        """A sentence for each study of the server that is no case, by what was last heard of it. Asks nothing."""
+        known = sorted((self._records or {}).items())
+        return [*(why for _, record in known if (why := record.why_no_case())), *self._unread.values()]
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
         """The case and the sequence that a SeriesInstanceUID shows; a StudyInstanceUID shows the reference sequence.
@@ -163,6 +169,9 @@ class DicomWebSource:
             for left in case.left_out:
                 if left.image_id == image_id:
                     raise NotFound(f"Series {left.name} serves as no sequence: {left.reason}.")
+        for record in (self._records or {}).values():
+            if image_id in (record.uid, *record.headers) and (why := record.why_no_case()):
+                raise NotFound(why)
         return None
 
     def _record(self, case: Case) -> StudyRecord:
@@ -197,14 +206,15 @@ class DicomWebSource:
                 fields=STUDY_FIELDS,
                 search_filters={"ModalitiesInStudy": "MR"},
             )
+        unread: dict[str, str] = {}
         with ThreadPoolExecutor(ASK_AT_ONCE, thread_name_prefix="dicomweb-study") as pool:
-            records = list(pool.map(lambda item: self._look_at(item, before), items))
+            records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
         known = {record.uid: record for record in records if record is not None}
         cases = (record.case(self._settings.reference) for record in known.values())
         self._cases = {case.case_id: case for case in cases if case is not None}
-        self._records, self._looked = known, time.monotonic()
+        self._records, self._unread, self._looked = known, unread, time.monotonic()
 
-    def _look_at(self, item: dict, before: dict[str, StudyRecord]) -> StudyRecord | None:
+    def _look_at(self, item: dict, before: dict[str, StudyRecord], unread: dict[str, str]) -> StudyRecord | None:
         """One study; one that cannot be read must not hide the others."""
         uid = str(item["0020000D"]["Value"][0])
         old, signature = before.get(uid), signature_of(item)
@@ -215,9 +225,12 @@ class DicomWebSource:
             return self._settle(record) if record.choice.needs_image else record
         except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
             log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)
+            if old is None:
+                unread[uid] = f"Study {uid} is no case yet: the DICOMweb server did not tell what it holds."
             return old
         except (requests.RequestException, KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
             log.warning("Study %s was left out: its listing cannot be read (%s)", uid, type(problem).__name__)
+            unread[uid] = f"Study {uid} is no case: what the DICOMweb server says of it cannot be read."
             return None
 
     def _settle(self, record: StudyRecord) -> StudyRecord:
