@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from brats_clip.cases import SEQUENCES
 from lib.dicom.convert import to_nifti
@@ -135,6 +136,51 @@ def test_verified_and_newest_report_wins(study):
     assert newest([new, old]) == newest([old, new]) == "new"
     assert newest([new, report("verified", "20260101", "VERIFIED")]) == "verified"
     assert newest([]) == ""
+
+
+def item(kind: str, code: str, text: str = "", relation: str = "CONTAINS", *inside: Dataset) -> Dataset:
+    """A content item of a structured report."""
+    made, name = Dataset(), Dataset()
+    name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = code, "DCM", f"meaning of {code}"
+    made.ValueType, made.RelationshipType, made.ConceptNameCodeSequence = kind, relation, [name]
+    if kind == "TEXT":
+        made.TextValue = text
+    made.ContentSequence = list(inside)
+    return made
+
+
+def measurements(*inside: Dataset) -> Dataset:
+    """A report of measurements as viewers store it: DICOM's template 1500."""
+    report = item("CONTAINER", "126000", "", "", *inside)
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.34"
+    return report
+
+
+def test_names_of_measurements_and_of_who_measured_are_no_report():
+    tracking = item("TEXT", "112039", "Cornerstone3DTools@^0.1.0:Length", "HAS OBS CONTEXT")
+    site = item("TEXT", "121106", "long axis")
+    group = item("CONTAINER", "125007", "", "CONTAINS", tracking, item("UIDREF", "112040"), site)
+    observer = item("TEXT", "121013", "reader station", "HAS OBS CONTEXT")
+    assert read_text(measurements(observer, item("CONTAINER", "126010", "", "CONTAINS", group))) == ""
+    untitled = measurements(item("TEXT", "112039", "Length 1"))
+    del untitled.ConceptNameCodeSequence
+    assert read_text(untitled) == ""
+
+
+def test_findings_in_a_report_of_measurements_and_in_any_other_are_read():
+    report = measurements(item("TEXT", "112039", "Length 1"), item("TEXT", "121071", "Ring-enhancing lesion."))
+    assert read_text(report) == "Ring-enhancing lesion."
+    report.ConceptNameCodeSequence[0].CodeValue = "18748-4"
+    report.ContentSequence.append(item("TEXT", "121106", "No shift."))
+    assert read_text(report) == "Ring-enhancing lesion.\nNo shift."
+
+
+def test_a_report_of_measurements_that_is_newer_does_not_hide_the_radiologists(study):
+    written = encapsulated_text("the report", study_common(study), "1.2.3")
+    written.ContentDate = "20260101"
+    later = measurements(item("TEXT", "112039", "Length 1"))
+    later.ContentDate, later.VerificationFlag = "20260201", "VERIFIED"
+    assert newest([written, later]) == "the report"
 
 
 def study_common(study):

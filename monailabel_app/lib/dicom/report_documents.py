@@ -21,12 +21,24 @@ ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 TEXT_TYPES = ("text/plain", "text/xml", "application/xml", "text/html")
 
 _REPORT, _FINDINGS, _FINDING = ("18748-4", "LN", "Diagnostic imaging report"), ("121070", "DCM"), ("121071", "DCM")
+# What software writes about itself and about its measurements, as text items of a report like any other.
+_BOOKKEEPING = {"112039", "112040", *(str(code) for code in range(121005, 121019))}  # tracking; observers
+_CONTEXT = ("HAS OBS CONTEXT", "HAS ACQ CONTEXT")
+_MEASUREMENT_TITLES = {"126000", "126001"}  # Imaging Measurement Report, Oncology Measurement Report
+# What a radiologist says even in a report of measurements.
+_SAID = {"121070", "121071", "121072", "121073", "121074", "121075", "121076", "121077", "121078", "121111"}
+_SAID |= {"59776-5", "18782-3", "19005-8", "55110-1"}
 
 
 def read_text(document: Dataset) -> str:
-    """The text of a structured report, item after item, or of an encapsulated text; "" if it is neither."""
+    """The text of a structured report, item after item, or of an encapsulated text; "" if it is neither.
+
+    Of a report of measurements only findings and conclusions are taken, since the rest is names of measurements.
+    """
     if document.get("SOPClassUID") in STRUCTURED_REPORTS:
-        return "\n".join(_texts(document.get("ContentSequence") or ()))
+        code, meaning = _concept(document)
+        measured = code in _MEASUREMENT_TITLES or "measurement" in meaning.lower()
+        return "\n".join(_texts(document.get("ContentSequence") or (), only_said=measured))
     if str(document.get("MIMETypeOfEncapsulatedDocument", "")).strip().lower() in TEXT_TYPES:
         return _plain(document)
     return ""
@@ -95,11 +107,21 @@ def encapsulated_text(text: str, common: Dataset, sop_uid: str) -> Dataset:
     return ds
 
 
-def _texts(items: Iterable[Dataset]) -> Iterable[str]:
+def _texts(items: Iterable[Dataset], only_said: bool) -> Iterable[str]:
     for item in items:
-        if item.get("ValueType") == "TEXT" and str(item.get("TextValue", "")).strip():
-            yield str(item.TextValue).strip()
-        yield from _texts(item.get("ContentSequence") or ())
+        code, _ = _concept(item)
+        if item.get("RelationshipType") in _CONTEXT or code in _BOOKKEEPING:
+            continue
+        text = str(item.get("TextValue", "")).strip() if item.get("ValueType") == "TEXT" else ""
+        if text and (code in _SAID or not only_said):
+            yield text
+        yield from _texts(item.get("ContentSequence") or (), only_said)
+
+
+def _concept(item: Dataset) -> tuple[str, str]:
+    """Code and meaning of an item's name, "" where it has none."""
+    names = item.get("ConceptNameCodeSequence") or ()
+    return (str(names[0].get("CodeValue", "")), str(names[0].get("CodeMeaning", ""))) if len(names) else ("", "")
 
 
 def _plain(document: Dataset) -> str:
