@@ -21,7 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import HTTPException
 from monailabel.client import MONAILabelClient
+from pydicom import dcmread
 
+from lib.dicom.client import Client, connect
+from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.phantom_study import write_study
 from lib.server import authentication
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -150,6 +154,7 @@ EVERYTHING = [
     ("GET", "/ohif/"),
     ("GET", "/ohif/app-config.js"),
     ("GET", "/proxy/dicom/studies"),
+    ("POST", "/proxy/dicom/studies"),
 ]
 
 
@@ -215,6 +220,34 @@ def test_an_admin_trains_and_puts_weights_to_use(ask):
     trained = ask("POST", "/train/segmentation", "adam", json={"max_epochs": 1})
     assert trained.status_code in (200, 422), trained.text
     ask("DELETE", "/train/", "adam")
+
+
+def test_who_may_only_look_stores_nothing_on_the_dicom_server(realm, tiny_data_set, tmp_path):
+    try:
+        find_orthanc()
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))
+    study = write_study(tiny_data_set.folder / CASE, tmp_path / "dicom", "P")
+    switch = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm.uri}
+    conf = {"workspace": tmp_path / "workspace"}
+    with (
+        LocalOrthanc(tmp_path / "orthanc") as orthanc,
+        RunningServer(orthanc.url, tmp_path / "server", conf, switch) as server,
+    ):
+
+        def client(name: str) -> Client:
+            made = connect(f"{server.url}/proxy/dicom")
+            made._session.headers["Authorization"] = f"Bearer {realm.token(name)}"
+            return made
+
+        instance = dcmread(study.files()[0])
+        with pytest.raises(requests.HTTPError, match="403"):
+            client("ursula").store_instances([instance])
+        assert client("ursula").search_for_studies() == []
+        client("anna").store_instances([instance])
+        [found] = client("ursula").search_for_studies()
+        assert found["0020000D"]["Value"] == [study.study_uid]
+        assert client("ursula").search_for_series(study.study_uid)
 
 
 def forged(realm) -> dict[str, str]:

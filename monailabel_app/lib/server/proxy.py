@@ -22,10 +22,23 @@ _PLAIN = "/:@!$&'()*+,;=~"
 _client: httpx.AsyncClient | None = None
 
 
-@router.api_route("/{path:path}", methods=["GET", "POST"], include_in_schema=False)
-async def proxy(
+@router.get("/{path:path}", include_in_schema=False)
+async def look(
     request: Request, path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 ) -> StreamingResponse:
+    """Pass a search or a retrieval on."""
+    return await _pass_on(request, path)
+
+
+@router.post("/{path:path}", include_in_schema=False)
+async def store(
+    request: Request, path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+) -> StreamingResponse:
+    """Pass instances on that are to be stored: what saving a label takes, this takes."""
+    return await _pass_on(request, path)
+
+
+async def _pass_on(request: Request, path: str) -> StreamingResponse:
     """Pass a request on to the DICOMweb server of the studies, and nowhere else."""
     server = settings.MONAI_LABEL_STUDIES.rstrip("/")
     if not server.startswith(("http://", "https://")):
