@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from brats_clip.cases import SEQUENCES
 from lib.cases.library import CaseLibrary
@@ -240,6 +241,31 @@ def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny
     datastore = CaseDatastore(source, LabelStore(workspace.labels), workspace, library)
     assert told in datastore.status()["problems"]
     remove(server, study)
+
+
+def test_sequence_of_another_frame_of_reference_is_told_and_can_be_registered(server, tiny_data_set, tmp_path):
+    study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "MOVED", seed=14)
+    for path in sorted((study.folder / "t1ce").glob("*.dcm")):  # as after the patient got up and lay down again
+        ds = dcmread(path)
+        ds.FrameOfReferenceUID = generate_uid(entropy_srcs=["after a break"])
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x + 9, y - 6, z]
+        ds.save_as(path)
+    server.upload(study.files())
+    source = DicomWebSource(server.url, Settings(reference="flair"), tmp_path / "cache")
+    case = case_of(source, study)
+    [note] = case.info["notes"]
+    assert note.startswith("T1 with contrast agent lies in another frame of reference than FLAIR")
+    assert "--conf register true" in note
+    told = DicomWebSource(server.url, Settings(reference="flair", register=True), tmp_path / "cache")
+    assert "aligned by registration" in case_of(told, study).info["notes"][0]
+    aligned = CaseLibrary(told, tmp_path / "aligned", register=True).aligned(case_of(told, study))
+    assert np.linalg.norm(aligned.motions["t1ce"][:3, 3]) == pytest.approx(np.hypot(9, 6), abs=1.5)
+    remove(server, study)
+
+
+def test_one_frame_of_reference_needs_no_word(source, studies):
+    assert "notes" not in case_of(source, studies[0]).info
 
 
 def test_threads_that_want_one_case_fetch_it_once(server, studies, tmp_path):

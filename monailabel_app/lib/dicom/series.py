@@ -30,6 +30,7 @@ class SeriesHeader:
         tr_ms, te_ms, ti_ms: repetition, echo and inversion time.
         slices: instances, or frames of a multi-frame instance.
         rows, columns, pixel_mm, slice_mm: voxels; ``slice_mm`` is the distance between slices, else their thickness.
+        frame: FrameOfReferenceUID; positions compare within one.
         orientation: the six direction cosines of ImageOrientationPatient.
         acquired: date and time as YYYYMMDDHHMMSS.ffffff, comparable as text; "" if not noted.
     """
@@ -55,6 +56,7 @@ class SeriesHeader:
     pixel_mm: tuple[float, float] | None = None
     slice_mm: float | None = None
     orientation: tuple[float, ...] = ()
+    frame: str = ""
     body_part: str = ""
     acquired: str = ""
 
@@ -113,6 +115,7 @@ def read_header(instance: Dataset, slices: int = 0) -> SeriesHeader:
         pixel_mm=None if spacing is None else (spacing[0], spacing[1]),
         slice_mm=_number(instance, "SpacingBetweenSlices") or _number(instance, "SliceThickness"),
         orientation=tuple(_numbers(instance, "ImageOrientationPatient", 6) or ()),
+        frame=_text(instance, "FrameOfReferenceUID"),
         body_part=_text(instance, "BodyPartExamined"),
         acquired=_moment(instance),
     )

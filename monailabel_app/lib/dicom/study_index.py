@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from ..cases.case import SEQUENCES, Case
 from .client import Client
 from .series import SeriesHeader, read_header
-from .series_choice import StudyChoice, choose
+from .series_choice import SPOKEN, StudyChoice, choose
 
 REPORT_MODALITIES = ("SR", "DOC")
 NO_IMAGES = ("SEG", "PR", "KO", "RTSTRUCT", "PLAN", "REG", "AU", "OT")
@@ -50,11 +50,12 @@ class StudyRecord:
             self.uid, self.patient, self.date, self.signature, self.headers, self.counts, self.reports, choice
         )
 
-    def case(self, reference: str) -> Case | None:
+    def case(self, reference: str, register: bool = False) -> Case | None:
         """The study as a case, or None if no series serves as any sequence.
 
         Args:
             reference: the sequence whose series gives the case its id, if the study has it.
+            register: whether the sequences will be registered, for what people are told.
         """
         chosen = self.choice.chosen
         if not chosen:
@@ -75,8 +76,24 @@ class StudyRecord:
                 for image in self.choice.left_out
             ],
         }
+        if notes := self._frames(reference, register):
+            info["notes"] = notes
         case_id = chosen[reference].image_id
         return Case(case_id, self.patient, dict(chosen), reference, tuple(self.choice.left_out), info)
+
+    def _frames(self, reference: str, register: bool) -> list[str]:
+        """A sentence for each sequence whose positions do not compare with the reference's."""
+        frames = {s: self.headers[image.image_id].frame for s, image in self.choice.chosen.items()}
+        what = (
+            "it is aligned by registration"
+            if register
+            else "the patient may have moved between them, and nothing aligns them; use --conf register true"
+        )
+        return [
+            f"{SPOKEN[s]} lies in another frame of reference than {SPOKEN[reference]}: {what}."
+            for s in SEQUENCES
+            if frames.get(s) and frames[reference] and frames[s] != frames[reference]
+        ]
 
     def why_no_case(self) -> str:
         """Why no series serves as any sequence, in a sentence for people; "" if one does."""

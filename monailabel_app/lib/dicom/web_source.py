@@ -37,7 +37,7 @@ class DicomWebSource:
 
     Args:
         url: of the DICOMweb service, such as http://127.0.0.1:8042/dicom-web.
-        settings: ``reference`` is used.
+        settings: ``reference`` and ``register`` are used.
         cache: folder for downloaded and converted series.
         username, password: for basic authentication, if any.
         expiry_s: age at which the listing is refreshed, in the background.
@@ -210,7 +210,7 @@ class DicomWebSource:
         with ThreadPoolExecutor(ASK_AT_ONCE, thread_name_prefix="dicomweb-study") as pool:
             records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
         known = {record.uid: record for record in records if record is not None}
-        cases = (record.case(self._settings.reference) for record in known.values())
+        cases = (record.case(self._settings.reference, self._settings.register) for record in known.values())
         self._cases = {case.case_id: case for case in cases if case is not None}
         self._records, self._unread, self._looked = known, unread, time.monotonic()
 

@@ -156,7 +156,11 @@ class SegmentationService:
             "clicks": {name: len(ijk) for name, ijk in prompt.clicks.items() if ijk},
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "model": {"version": version.name, "sha256": version.sha256},
-            "notes": [*aligned.notes, *self._hints(result, key, next(iter(files.values())))],
+            "notes": [
+                *case.info.get("notes", ()),
+                *aligned.notes,
+                *self._hints(result, key, next(iter(files.values()))),
+            ],
         }
         params["warning"] = params["report"].get("warning", "")
         return Answer(case, nib.Nifti1Image(output, seen.affine), reference_label, params)
