@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from brats_clip.errors import BratsClipError
 
+from .active.worker import sentence
 from .cases.case import Case, CaseSource
 from .dataset_archive import write_archive
 from .datastore_notes import DatastoreNotes
@@ -203,23 +204,35 @@ class CaseDatastore(Datastore):
         )
 
     def datalist(self) -> list[dict[str, Any]]:
+        """An entry for each case with a final label that can be read; see ``labelled_cases``."""
+        return self.labelled_cases()[0]
+
+    def labelled_patients(self) -> dict[str, str]:
+        """The patient of each case with a final label. Opens no file."""
+        labelled = set(self.labels.labelled(FINAL))
+        return {case_id: case.patient for case_id, case in sorted(self.source.cases().items()) if case_id in labelled}
+
+    def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
 
-        Labels are named by their version, which no later save changes. A case that cannot be read is left out, and
-        the log says so.
+        Labels are named by their version, which no later save changes.
+
+        Returns:
+            The entries, and ``case`` and ``reason`` of each case that cannot be read; the log has them, too.
         """
-        entries = []
+        entries, left_out = [], []
         for case_id in self.get_labeled_images():
             try:
                 case = self._case(case_id)
                 files = {sequence: str(path) for sequence, path in self.library.aligned(case).files.items()}
                 label, report = str(self._version(case, FINAL).path), self.source.report(case)
-            except (ClientError, BratsClipError) as error:
-                logger.warning("case %s is left out of the datalist: %s", case_id, error)
+            except (ClientError, BratsClipError, OSError) as error:
+                left_out.append({"case": case_id, "reason": sentence(error)})
+                logger.warning("case %s is left out: %s", case_id, left_out[-1]["reason"])
                 continue
             entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
             entries.append({**entry, "image": files[case.reference]})
-        return entries
+        return entries, left_out
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """ZIP file of the labelled cases."""

@@ -304,6 +304,18 @@ def test_a_case_that_cannot_be_read_is_left_out_of_the_datalist(datastore, studi
     (studies / OTHER / f"{OTHER}_t2.nii.gz").write_bytes(b"broken")
     assert [entry["case"] for entry in datastore.datalist()] == [CASE]
     assert OTHER in caplog.text
+    entries, left_out = datastore.labelled_cases()
+    assert [entry["case"] for entry in entries] == [CASE]
+    [told] = left_out
+    assert told["case"] == OTHER and "expected" in told["reason"] and str(studies) not in told["reason"]
+
+
+def test_whose_the_labelled_cases_are_is_told_without_opening_a_file(datastore, studies, monkeypatch):
+    datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
+    datastore.save_label(OTHER, studies / OTHER / f"{OTHER}_seg.nii.gz", "original", WHO)
+    monkeypatch.setattr(datastore.source, "native_files", None)
+    monkeypatch.setattr(datastore.source, "report", None)
+    assert datastore.labelled_patients() == {CASE: datastore.source.resolve(CASE)[0].patient}
 
 
 def test_labels_brought_by_hand_count_once_they_were_checked(datastore, studies):

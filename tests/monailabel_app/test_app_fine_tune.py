@@ -35,13 +35,17 @@ TINY = {"spacing": 4.0, "patch_size": 48, "max_epochs": 2}
 
 
 class Labelled:
-    """The part of a datastore that training asks: which cases have labels."""
+    """The part of a datastore that training asks: which cases have labels, and which of them cannot be read."""
 
-    def __init__(self, cases: list[dict]) -> None:
-        self.cases = cases
+    def __init__(self, cases: list[dict], left_out: tuple[dict, ...] = ()) -> None:
+        self.cases, self.left_out = cases, list(left_out)
 
-    def datalist(self) -> list[dict]:
-        return self.cases
+    def labelled_patients(self) -> dict[str, str]:
+        patients = {case["case"]: case["patient"] for case in self.cases}
+        return patients | {case["case"]: case["case"] for case in self.left_out}
+
+    def labelled_cases(self) -> tuple[list[dict], list[dict]]:
+        return self.cases, self.left_out
 
 
 def entry(folder: Path, case: str, patient: str | None = None) -> dict:
@@ -81,6 +85,31 @@ def test_too_few_labels_are_refused_with_what_is_needed(workspace, tmp_path, pat
     assert not workspace.models.exists()
 
 
+class NothingIsRead(Labelled):
+    def labelled_cases(self):
+        raise AssertionError("it takes minutes to fetch and convert all cases")
+
+
+def test_what_can_be_said_without_reading_an_image_is_said_at_once(workspace, tmp_path):
+    task = fine_tune(workspace)
+    with pytest.raises(Refused, match="there is one"):
+        task.check({}, NothingIsRead([entry(tmp_path, "A")]))
+    task.check({}, NothingIsRead([entry(tmp_path, case) for case in "AB"]))
+    assert task.split.sides() == {}  # a patient whose images cannot be read would hold its side for ever
+
+
+def test_labelled_cases_that_cannot_be_read_are_told_with_their_reason(workspace, tmp_path):
+    left_out = {"case": "B", "reason": "found no image; expected a NIfTI file"}
+    datastore = Labelled([entry(tmp_path, "A")], (left_out,))
+    task = fine_tune(workspace)
+    task.check({}, datastore)
+    with pytest.raises(Refused, match=r"there is one.*Case B is labelled and left out: found no image"):
+        task({}, datastore)
+    state = progress(workspace)
+    assert state["status"] == "refused" and state["left_out"] == [left_out] and "Case B" in state["sentence"]
+    assert "B" not in task.split.sides()
+
+
 def test_two_cases_of_one_patient_are_too_few(workspace, tmp_path):
     with pytest.raises(Refused, match="two patients"):
         fine_tune(workspace).check({}, Labelled([entry(tmp_path, "A1", "A"), entry(tmp_path, "A2", "A")]))
@@ -97,7 +126,7 @@ def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_p
 
 def test_all_cases_of_a_patient_are_on_its_side(workspace, tmp_path):
     cases = [entry(tmp_path, f"{patient}{i}", patient) for patient in "ABCDE" for i in range(3)]
-    sides = fine_tune(workspace, validation_share=0.5)._sides(Labelled(cases))
+    sides = fine_tune(workspace, validation_share=0.5)._sides(cases, [])
     patients = {side: {case["patient"] for case in some} for side, some in sides.items()}
     assert not patients["training"] & patients["validation"]
     assert sum(map(len, sides.values())) == 15
@@ -107,7 +136,7 @@ def test_paths_hold_whatever_folder_the_training_runs_in(workspace, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     relative = [entry(Path(), case) for case in "AB"]
     relative[1]["report"] = "Mass in the left frontal lobe."
-    sides = fine_tune(workspace)._sides(Labelled(relative))
+    sides = fine_tune(workspace)._sides(relative, [])
     one, other = sorted([*sides["training"], *sides["validation"]], key=lambda case: case["case"])
     assert one == entry(tmp_path, "A")
     assert other == {**entry(tmp_path, "B"), "report": relative[1]["report"]}
@@ -185,9 +214,98 @@ def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
     Path(entry(tmp_path, "A")["report"]).write_text("Mass.")
     snapshot = Snapshot(workspace.training / "run")
     with pytest.raises(InputError, match=r"A_seg\.nii\.gz"):
-        snapshot.begin({"training": [entry(tmp_path, "A")], "validation": []}, TrainOptions(), {})
+        snapshot.begin({"training": [entry(tmp_path, "A")], "validation": []}, TrainOptions(), {"number": 0})
     with pytest.raises(InputError, match="no training"):
         snapshot.content()
+
+
+class Interrupted:
+    """A training of A and B, with C to validate, that was cut off after its third epoch."""
+
+    def __init__(self, workspace: Workspace, folder: Path, **options) -> None:
+        self.workspace, self.cases = workspace, {"training": [], "validation": []}
+        for side, case in (("training", "A"), ("training", "B"), ("validation", "C")):
+            self.add(folder, case, side)
+        self.snapshot = Snapshot(workspace.training / "run")
+        self.start(**options)
+        self.snapshot.note(before={"mean": 0.5}, compared_with=0)
+        self.snapshot.checkpoints.mkdir()
+        torch.save({}, self.snapshot.checkpoints / "checkpoint_epoch=3.pt")
+        assert self.snapshot.resumable() and self.snapshot.epoch() == 3
+
+    def add(self, folder: Path, case: str, side: str) -> None:
+        (folder / case).mkdir()
+        self.cases[side].append(entry(folder, case))
+        for key in (*SEQUENCES, "label"):
+            Path(self.cases[side][-1][key]).write_text(f"{key} of {case}")
+        Path(self.cases[side][-1]["report"]).write_text(f"Mass in {case}.")
+
+    def start(self, **options) -> tuple[dict, bool, str]:
+        """What a process that trains begins with, and whether it goes on."""
+        models = {"models": self.workspace.models, "checkpoint": WEIGHTS}
+        job = {**models, "options": asdict(TrainOptions(**options)), "cases": self.cases}
+        return FineTuning(job, self.workspace.training, ProgressFile(self.workspace.training, "one"))._begin()
+
+
+def change(interrupted: Interrupted, tmp_path: Path, what: str) -> None:
+    first = interrupted.cases["training"][0]
+    if what == "new":
+        interrupted.add(tmp_path, "D", "training")
+    elif what == "removed":
+        interrupted.cases["training"].pop(0)
+    elif what == "label":
+        Path(first["label"]).write_text("drawn anew")
+    elif what == "report":
+        Path(first["report"]).write_text("No mass.")
+    elif what == "images":
+        first["flair"] = first["t2"]
+    elif what == "weights":
+        weights(tmp_path / "other.pt", 2.0)
+        ModelRegistry(interrupted.workspace.models, WEIGHTS).publish(tmp_path / "other.pt", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "reason"),
+    [
+        ("new", {}, "new labelled cases: D"),
+        ("removed", {}, "cases no longer there: A"),
+        ("label", {}, "changed labels, reports or images: A"),
+        ("report", {}, "changed labels, reports or images: A"),
+        ("images", {}, "changed labels, reports or images: A"),
+        ("weights", {}, "it started from 0.2.0"),
+        ("", {"learning_rate": 1e-3}, "learning_rate was 0.0002 and is 0.001"),
+        ("", {"max_epochs": 11}, "max_epochs was 10 and is 11"),
+        ("", {"resume": False}, "resume is off"),
+    ],
+)
+def test_a_training_of_something_else_is_a_new_one_and_says_why(workspace, tmp_path, what, options, reason):
+    interrupted = Interrupted(workspace, tmp_path)
+    change(interrupted, tmp_path, what)
+    content, resumed, beginning = interrupted.start(**options)
+    assert not resumed and beginning.endswith(f"; the one interrupted after epoch 3 is given up: {reason}.")
+    assert beginning.startswith(
+        "A new training from 0.2.0+site.1" if what == "weights" else "A new training from 0.2.0;"
+    )
+    kept = {side: [case["case"] for case in content[side]] for side in ("training", "validation")}
+    assert kept == {side: [case["case"] for case in some] for side, some in interrupted.cases.items()}
+    assert content["options"] == asdict(TrainOptions(**options)) and interrupted.snapshot.epoch() == 0
+    for case, now in zip(content["training"], interrupted.cases["training"], strict=True):
+        assert Path(case["label"]).read_bytes() == Path(now["label"]).read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"start_from": "0.2.0"}])
+def test_the_same_training_is_gone_on_with_and_says_so(workspace, tmp_path, options):
+    interrupted = Interrupted(workspace, tmp_path)
+    content, resumed, beginning = interrupted.start(**options)
+    assert resumed and interrupted.snapshot.epoch() == 3
+    assert beginning.startswith("Resumed after epoch 3 of 10 of the training that was interrupted")
+    assert content["options"]["threads"] == options.get("threads", 1)
+
+
+def test_without_one_that_was_interrupted_a_training_is_new(workspace, tmp_path):
+    interrupted = Interrupted(workspace, tmp_path)
+    interrupted.snapshot.drop()
+    assert interrupted.start()[1:] == (False, "A new training from 0.2.0.")
 
 
 # What it tells.
@@ -213,6 +331,29 @@ def test_a_running_training_is_told_from_one_whose_process_is_gone(workspace, la
     assert stats(workspace)["total_time"]
 
 
+def test_from_the_start_on_the_progress_is_that_of_the_new_training(workspace, labelled):
+    before = ProgressFile(workspace.training, "before")
+    before.update(stage="training", epoch=7, process_started=before.state["process_started"] - 60)
+    assert progress(workspace)["status"] == "stopped"
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        fine_tune(workspace).announce("new", process.pid)
+        state = progress(workspace)
+        assert (state["run"], state["status"], state["stage"], state["epoch"]) == ("new", "running", "starting", 0)
+        assert state["resumed_from"] is None
+        with pytest.raises(Busy):
+            fine_tune(workspace).check(TINY, labelled)
+        with pytest.raises(Refused):  # and not Busy: it is the one that was announced
+            fine_tune(workspace)({"run": "new"}, Labelled([]))
+        fine_tune(workspace).announce("new", process.pid)
+    finally:
+        process.communicate(b"\n")
+    state = progress(workspace)
+    assert state["status"] == "stopped" and state["sentence"] == "Stopped before an epoch was done; start again."
+    fine_tune(workspace).announce("gone", process.pid)
+    assert progress(workspace)["run"] == "new"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_a_torn_progress_file_is_as_good_as_none(workspace, content):
     workspace.training.mkdir(parents=True)
@@ -229,6 +370,7 @@ def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled
     (tmp_path / "lib" / "__init__.py").write_text("raise SystemExit('somebody else's')")
     monkeypatch.chdir(tmp_path)
     labelled.cases[0]["report"] = "$[][0] is no program. Mass in the left frontal lobe."
+    labelled.left_out = [{"case": "OTHER", "reason": "found no image; expected a NIfTI file"}]
     task = fine_tune(workspace)
     seen: list[dict] = []
     done = threading.Event()
@@ -256,6 +398,8 @@ def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled
     state = progress(workspace)
     assert state["status"] == "done" and state["published"] == "0.2.0+site.1"
     assert (state["training_cases"], state["validation_cases"]) == (2, 1)
+    assert state["left_out"] == labelled.left_out and state["beginning"] == "A new training from 0.2.0."
+    assert all(s["left_out"] == labelled.left_out for s in seen if s.get("stage") in ("validating", "training"))
     assert [row["epoch"] for row in state["epochs"]] == [1, 2] and all(row["loss"] > 0 for row in state["epochs"])
     assert state["best"]["mean"] == max(row["dice"]["mean"] for row in state["epochs"]) > state["before"]["mean"]
     assert "Better: mean Dice" in state["sentence"]
@@ -335,7 +479,7 @@ def test_a_label_that_cannot_be_used_fails_the_training_and_is_named(workspace, 
     with pytest.raises(RuntimeError, match=r"The training failed: .*_seg\.nii\.gz"):
         fine_tune(workspace)(TINY, labelled)
     assert progress(workspace)["status"] == "failed"
-    assert not fine_tune(workspace).snapshot.resumable()
+    assert not Snapshot(workspace.training / "run").resumable()
     assert fine_tune(workspace).models.current().number == 0
 
 
@@ -350,8 +494,8 @@ from lib.training.fine_tune import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 
 class Labelled:
-    def datalist(self):
-        return json.loads((Path(__file__).parent / "cases.json").read_text())
+    def labelled_cases(self):
+        return json.loads((Path(__file__).parent / "cases.json").read_text()), []
 
 class App(MONAILabelApp):
     def init_datastore(self):
@@ -366,7 +510,8 @@ class App(MONAILabelApp):
 SERVER = """
 import sys, json, time
 from monailabel.utils.async_tasks.utils import run_background_task
-run_background_task(json.loads(sys.argv[1]), "train")
+import os
+run_background_task({**json.loads(sys.argv[1]), "server_pid": os.getpid()}, "train")
 time.sleep(600)
 """
 
@@ -389,7 +534,7 @@ def app(tmp_path, workspace, labelled, monkeypatch) -> dict:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return {"model": "segmentation", **TINY, "max_epochs": 40, "patience": 40, "learning_rate": 1e-3}
+    return {"model": "segmentation", **TINY, "max_epochs": 12, "patience": 12, "learning_rate": 1e-3}
 
 
 def wait_for(workspace: Workspace, what, seconds: float = 180) -> dict:
@@ -418,22 +563,20 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
         server.wait()
     wait_for_end(first["pid"])
     stopped = progress(workspace)
-    assert stopped["status"] == "stopped" and "resume" in stopped["sentence"]
+    assert stopped["status"] == "stopped" and "to go on from there" in stopped["sentence"]
     saved = Snapshot(workspace.training / "run").epoch()
     assert saved >= stopped["epoch"] >= 1
 
-    # What is saved meanwhile waits for the next training: this one goes on with the cases it began with.
-    (Path(os.environ["MONAI_LABEL_APP_DIR"]) / "cases.json").write_text("[]")
-    run_background_task({**app, "max_epochs": 60}, "train")
+    run_background_task({**app, "server_pid": os.getpid()}, "train")
     epochs: list[int] = []
 
     def goes_on(state: dict) -> bool:
-        epochs.extend([state["epoch"]] if "resumed_from" in state and state["status"] == "running" else [])
+        epochs.extend([state["epoch"]] if state["resumed_from"] and state["status"] == "running" else [])
         return bool(epochs) and epochs[-1] > saved
 
     second = wait_for(workspace, goes_on)
     assert min(epochs) == saved
-    assert second["resumed_from"] == saved and second["total_epochs"] == 60
+    assert second["resumed_from"] == saved and second["beginning"].startswith(f"Resumed after epoch {saved} of 12")
     assert stop_background_task("train")["status"] == "STOPPED"
     wait_for_end(second["pid"])
     saved = Snapshot(workspace.training / "run").epoch()
@@ -441,8 +584,8 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
 
     task = fine_tune(workspace)
     assert task.models.current().number == 0 and len(task.models.versions()) == 1  # nothing half-published
-    task({"max_epochs": saved + 1}, labelled)
+    task(app, labelled)
     state = progress(workspace)
     assert state["status"] == "done" and state["resumed_from"] == saved
-    assert [row["epoch"] for row in state["epochs"]] == list(range(1, saved + 2))
+    assert [row["epoch"] for row in state["epochs"]] == list(range(1, 13))
     assert state["before"] == first["before"] and state["published"] == "0.2.0+site.1"

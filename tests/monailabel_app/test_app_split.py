@@ -44,6 +44,16 @@ def test_the_hash_and_the_share_decide_whatever_the_order(tmp_path):
     assert 3 <= list(one.values()).count(VALIDATION) <= 13
 
 
+@pytest.mark.parametrize("share", [1e-9, 0.2, 1 - 1e-9])
+def test_what_the_sides_would_be_is_told_before_anybody_has_one(tmp_path, share):
+    assert split(tmp_path).would_be(PATIENTS[:1]) == {}
+    for count in (2, 5, 9):
+        before = split(tmp_path).sides()
+        told = split(tmp_path, share).would_be(PATIENTS[:count])
+        assert split(tmp_path).sides() == before
+        assert split(tmp_path, share).assign(PATIENTS[:count]) == told and set(told) == set(PATIENTS[:count])
+
+
 def test_a_single_patient_waits_for_a_second(tmp_path):
     assert split(tmp_path).assign(PATIENTS[:1]) == {}
     assert split(tmp_path).assign(PATIENTS[:1] * 3) == {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from typing import Any
+from uuid import uuid4
 
 from fastapi import APIRouter, Depends
 from monailabel.config import RBAC_ADMIN, RBAC_USER, settings
@@ -16,6 +19,7 @@ from ..errors import Busy, NotFound
 
 router = APIRouter(prefix="/train", tags=["Train"])
 PATIENCE_S = 10.0
+_STARTING = threading.Lock()  # of two requests at once one is told that a training runs
 
 
 @router.get("/", summary=f"{RBAC_USER}How the training goes")
@@ -82,9 +86,14 @@ def _run(model: str, params: dict) -> dict[str, Any]:
     trainer = app.trainers.get(model)
     if trainer is None:
         raise NotFound(f"model: found {model[:60]!r}; expected one of {', '.join(app.trainers)}.")
-    trainer.check(params, app.datastore())
-    task, sentence = AsyncTask.run("train", request={"model": model}, params=params)
-    if task is None:
-        raise Busy(sentence)
-    _begun()
+    run = uuid4().hex
+    with _STARTING:
+        trainer.check(params, app.datastore())
+        own = {"run": run, "server_pid": os.getpid()}
+        task, sentence = AsyncTask.run("train", request={"model": model}, params={**params, **own})
+        if task is None:
+            raise Busy(sentence)
+        _begun()
+        if process := processes("train").get(task["id"]):
+            trainer.announce(run, process.pid)
     return task

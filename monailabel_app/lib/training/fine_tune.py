@@ -7,33 +7,33 @@ import logging
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import torch
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from brats_clip.cases import SEQUENCES, is_report_path
+from brats_clip.engines import plain_message
 
-from ..errors import Busy, Refused
+from ..end_with import end_with
+from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
 from ..settings import Settings, Workspace
 from .options import CURRENT, TrainOptions
 from .progress import ProgressFile, is_running, read, stats
 from .run import BUSY
-from .snapshot import Snapshot
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
 
 logger = logging.getLogger(__name__)
 
 _APP = Path(__file__).resolve().parents[2]
-_TASK_PROCESS = "monailabel.interfaces.utils.app"
 
 
 class FineTune(TrainTask):
@@ -54,7 +54,6 @@ class FineTune(TrainTask):
         self.bundle = Path(settings.bundle) if settings.bundle else _APP.parent / "bundle"
         self.device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.split = PatientSplit(workspace.state / "split.json", settings.validation_share, settings.seed)
-        self.snapshot = Snapshot(workspace.training / "run")
 
     def config(self) -> dict[str, Any]:
         """The options that clients show, with their defaults; a list is a choice."""
@@ -67,22 +66,35 @@ class FineTune(TrainTask):
         return stats(self.workspace)
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
-        """Raise what ``__call__`` would raise before it starts to train: a server can ask before it starts a process.
+        """Raise what ``__call__`` would raise at once: a server can ask before it starts a process. Reads no image.
 
         Raises:
             Refused: for an option that cannot be used, or too few labelled patients.
             NotFound: for weights to start from that there are none of.
             Busy: if a training runs on this workspace.
         """
-        self._job(request, datastore)
+        self._options(request)
+        patients = datastore.labelled_patients().values()
+        self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
+
+    def announce(self, run: str, pid: int) -> None:
+        """Have ``progress`` tell of a training that was just started, and no longer of the one before.
+
+        Args:
+            run: the request's.
+            pid: of the process that was started for it. It takes seconds to import what it needs before it can speak.
+        """
+        with suppress(psutil.NoSuchProcess):  # then it has spoken already, or never will
+            ProgressFile(self.workspace.training, run, pid).update(stage="starting")
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, and wait for the end.
 
         Args:
-            request: options by name, see ``TrainOptions``.
-            datastore: its ``datalist()`` gives labelled cases: ``case``, ``patient``, paths by sequence, ``label`` and,
-                if any, ``report`` (path or text).
+            request: options by name, see ``TrainOptions``; from the app's server also ``run``, what to call this
+                training, and ``server_pid``, the parent process that this one shall not outlive.
+            datastore: its ``labelled_cases()`` gives ``case``, ``patient``, paths by sequence, ``label`` and, if any,
+                ``report`` (path or text) of each, and which cases are left out.
 
         Returns:
             As ``stats``.
@@ -91,43 +103,53 @@ class FineTune(TrainTask):
             Refused, NotFound, Busy: as ``check``, or for a label or an image that cannot be used.
             RuntimeError: if the training failed otherwise; the log says how.
         """
-        run = uuid4().hex
+        if request.get("server_pid"):
+            end_with(int(request["server_pid"]))
+        run = str(request.get("run") or uuid4().hex)
+        self._not_busy(run)  # or the progress file would be that of the training that runs
+        told = ProgressFile(self.workspace.training, run)
+        told.update()
         try:
-            job = self._job(request, datastore)
-        except Busy:
-            raise  # the progress file is that of the training that runs
-        except Refused as refused:
-            ProgressFile(self.workspace.training, run).update(status="refused", sentence=refused.sentence)
+            job = self._job(request, datastore, told)
+        except ClientError as refused:
+            told.update(status="refused", sentence=refused.sentence)
             raise
-        ProgressFile(self.workspace.training, run).update()  # the process that trains takes seconds to begin
-        status = self._execute({**job, "run": run})
+        except Exception as error:
+            reason = plain_message(error) or "the log of the server says how."
+            told.update(status="failed", sentence=f"The training failed: {reason}")
+            raise
+        status = self._execute(job)
         if status == BUSY:
             raise Busy("A training is running already; stop it, or wait for its end.")
         state = read(self.workspace.training) or {}
         if state.get("run") == run and state["status"] == "running":  # it could not say good-bye
             sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
-            state.update(status="failed", sentence=f"{sentence} Start again with resume to go on.")
-            ended = ProgressFile(self.workspace.training, run)
-            ended.state = state
-            ended.update()
+            state.update(status="failed", sentence=f"{sentence} Start again to go on.")
+            told.state = state
+            told.update()
         if status != 0:
             raise RuntimeError(state.get("sentence") or f"The training ended with status {status}.")
         return self.stats()
 
-    def _job(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """What the process that trains needs to know."""
-        if is_running(self.workspace):
+    def _not_busy(self, run: str = "") -> None:
+        if is_running(self.workspace, but=run):
             raise Busy("A training is running already; stop it, or wait for its end.")
+
+    def _options(self, request: Mapping[str, Any], run: str = "") -> TrainOptions:
+        """What is asked for, if a training can be started with it."""
+        self._not_busy(run)
         options = TrainOptions.defaults(self.device).read(request)
-        cases: dict[str, list] | None = None
-        if options.resume and self.snapshot.resumable():
-            begun = self.snapshot.options()
-            options = replace(begun, max_epochs=begun.read(request).max_epochs, threads=options.threads, resume=True)
-        else:
-            if options.start_from != CURRENT:
-                self.models.named(options.start_from)
-            cases = self._sides(datastore)
+        if options.start_from != CURRENT:
+            self.models.named(options.start_from)
+        return options
+
+    def _job(self, request: Mapping[str, Any], datastore: Datastore, told: ProgressFile) -> dict[str, Any]:
+        """What the process that trains needs to know."""
+        options = self._options(request, told.state["run"])
+        labelled, left_out = datastore.labelled_cases()
+        told.update(left_out=left_out)
         return {
+            "run": told.state["run"],
             "parent": os.getpid(),
             "folder": str(self.workspace.training.absolute()),
             "models": str(self.models.folder.absolute()),
@@ -135,35 +157,36 @@ class FineTune(TrainTask):
             "bundle": str(self.bundle.absolute()),
             "device": self.device,
             "options": asdict(options),
-            "cases": cases,
+            "cases": self._sides(labelled, left_out),
+            "left_out": left_out,
         }
 
-    def _sides(self, datastore: Datastore) -> dict[str, list]:
+    def _sides(self, labelled: Sequence[Mapping], left_out: Sequence[Mapping]) -> dict[str, list]:
         """The labelled cases by side of the split.
 
         Raises:
             Refused: if a side is empty.
         """
-        labelled = [_absolute(case) for case in datastore.datalist()]
-        sides = self.split.assign(str(case.get("patient") or case["case"]) for case in labelled)
-        patients = len({str(case.get("patient") or case["case"]) for case in labelled})
-        cases: dict[str, list] = {side: [] for side in SIDES}
-        for case in sorted(labelled, key=lambda case: str(case["case"])):
-            if side := sides.get(str(case.get("patient") or case["case"])):
-                cases[side].append(case)
-        if patients < 2:
-            so_far = "there is none" if patients == 0 else "there is one"
+        sides = self.split.assign(map(_patient, labelled))
+        self._both_sides(set(map(_patient, labelled)), sides, left_out)
+        cases = sorted(map(_absolute, labelled), key=lambda case: str(case["case"]))
+        return {side: [case for case in cases if sides[_patient(case)] == side] for side in SIDES}
+
+    def _both_sides(self, patients: set[str], sides: Mapping[str, str], left_out: Sequence[Mapping]) -> None:
+        """Raise ``Refused`` unless there are patients to train on and to validate with."""
+        unread = "".join(f" Case {case['case']} is labelled and left out: {case['reason']}" for case in left_out)
+        if len(patients) < 2:
+            so_far = "there is none" if not patients else "there is one"
             raise Refused(
                 "Training needs the labels of two patients at least, one to train on and one to validate with; "
-                f"so far {so_far}. Label and submit {2 - patients} more."
+                f"so far {so_far}. Label and submit {2 - len(patients)} more.{unread}"
             )
         for side, other in ((TRAINING, VALIDATION), (VALIDATION, TRAINING)):
-            if not cases[side]:
+            if side not in sides.values():
                 raise Refused(
-                    f"All {patients} labelled patients are for {other}, which never changes, and none is for {side}. "
-                    "Label and submit one more patient: it will be."
+                    f"All {len(patients)} labelled patients are for {other}, which never changes, and none is for "
+                    f"{side}. Label and submit one more patient: it will be.{unread}"
                 )
-        return cases
 
     def _execute(self, job: dict[str, Any]) -> int:
         """Run the process that trains; returns its exit status. It is ended when this one is left without a parent."""
@@ -174,19 +197,19 @@ class FineTune(TrainTask):
         command = [sys.executable, "-m", "lib.training.run"]
         # Python looks into the working folder first, and a "lib" may lie in anybody's.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, cwd=_APP)
-        server = os.getppid()
         try:
             with suppress(BrokenPipeError):  # it ended at once; its status tells
                 process.stdin.write(json.dumps(job))
                 process.stdin.close()
-            while process.poll() is None:
-                if _is_task_process() and os.getppid() != server:
-                    raise RuntimeError("The server is gone, and the training with it.")
-                time.sleep(0.2)
+            process.wait()
         finally:
             process.kill()
             process.wait()
         return process.returncode
+
+
+def _patient(case: Mapping[str, Any]) -> str:
+    return str(case.get("patient") or case["case"])
 
 
 def _absolute(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,9 +219,3 @@ def _absolute(case: Mapping[str, Any]) -> dict[str, Any]:
     if is_report_path(report):
         report = str(Path(report).absolute())
     return {**case, **{key: str(Path(case[key]).absolute()) for key in paths}, "report": report}
-
-
-def _is_task_process() -> bool:
-    """Whether this process is MONAI Label's for a task, and not the server or a script."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return getattr(spec, "name", "") == _TASK_PROCESS

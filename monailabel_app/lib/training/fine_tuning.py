@@ -11,12 +11,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from brats_clip.engines import load_weights
-from brats_clip.errors import InputError
 
 from ..models import ModelRegistry
 from .options import CURRENT, TrainOptions
 from .progress import ProgressFile, dice_of
 from .report import ReportProgress, best_of
+from .resume import decide
 from .snapshot import Snapshot
 from .split import SIDES
 
@@ -38,7 +38,7 @@ class FineTuning:
 
     def run(self) -> None:
         """Train, and publish the best epoch's weights if they are better than those in use."""
-        content, resumed = self._begin()
+        content, resumed, beginning = self._begin()
         options = self.snapshot.options()
         if self.job["device"] == "cpu":
             torch.set_num_threads(options.threads)
@@ -47,6 +47,8 @@ class FineTuning:
             training_cases=len(content["training"]),
             validation_cases=len(content["validation"]),
             start_from=content["weights"]["name"],
+            beginning=beginning,
+            sentence=beginning,
             resumed_from=self.snapshot.epoch() if resumed else None,
             epoch=self.snapshot.epoch() if resumed else 0,
         )
@@ -62,19 +64,17 @@ class FineTuning:
         workflow.run()
         self._publish(content, best_of(report.rows()))
 
-    def _begin(self) -> tuple[dict[str, Any], bool]:
-        """The snapshot to train on, and whether it is one to go on with."""
+    def _begin(self) -> tuple[dict[str, Any], bool, str]:
+        """The snapshot to train on, whether it is one to go on with, and that in words."""
         options = TrainOptions(**self.job["options"])
-        resumed = options.resume and self.snapshot.resumable()
+        in_use = options.start_from == CURRENT
+        start = self.registry.current() if in_use else self.registry.named(options.start_from)
+        weights = {"number": start.number, "name": start.name, "path": str(start.path), "sha256": start.sha256}
+        resumed, beginning = decide(self.snapshot, self.job["cases"], options, weights)
         if not resumed:
-            if self.job["cases"] is None:
-                raise InputError("resume", "a training that is gone", "a new start, without resume")
-            in_use = options.start_from == CURRENT
-            start = self.registry.current() if in_use else self.registry.named(options.start_from)
-            weights = {"number": start.number, "name": start.name, "path": str(start.path)}
             self.snapshot.begin(self.job["cases"], options, weights)
-        self.snapshot.note(options=asdict(options))
-        return self.snapshot.content(), resumed
+        self.snapshot.note(options=asdict(options))  # threads may be others
+        return self.snapshot.content(), resumed, beginning
 
     def _workflow(self, options: TrainOptions, weights: str) -> ConfigWorkflow:
         """The bundle's training on these cases; what is not named here is as ``train.json`` has it."""

@@ -36,7 +36,7 @@ class TrainOptions:
         patch_size: side of a training crop in voxels of that grid, divisible by 16.
         batch_size: crops per step.
         threads: of torch on a CPU; inference has the others.
-        resume: go on with a training that was stopped, if there is one.
+        resume: go on with a training that was interrupted, if it had the same labels, options and weights.
         start_from: name of the version of the weights to start from; "current" for the one in use.
     """
 

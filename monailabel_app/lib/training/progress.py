@@ -29,11 +29,15 @@ class ProgressFile:
     Args:
         folder: the workspace's training folder.
         run: what to call this training; nobody else's progress has the name.
+        pid: of the process that is alive while the training is; this one unless another is named.
+
+    Raises:
+        psutil.NoSuchProcess: if that one is gone.
     """
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path, run: str, pid: int | None = None) -> None:
         self.path = folder / FILE
-        me = psutil.Process()
+        me = psutil.Process(pid)
         self._begun = time.time()
         self.state: dict[str, Any] = {
             "run": run,
@@ -43,6 +47,9 @@ class ProgressFile:
             "process_started": me.create_time(),
             "started": _now(),
             "epoch": 0,
+            "resumed_from": None,
+            "beginning": "",
+            "left_out": [],
             "loss": None,
             "dice": None,
             "before": None,
@@ -76,24 +83,32 @@ def progress(workspace: Workspace) -> dict[str, Any]:
 
     Returns:
         ``status`` is "idle", "running", "done", "refused", "failed" or "stopped" (killed; it can be resumed), and
-        ``sentence`` says it in words. While it runs: ``stage`` ("preparing", "validating", "training", "publishing"),
-        ``epoch`` (the last one that a restart would go on from), ``total_epochs``, ``iteration`` of ``iterations`` in
-        the epoch, ``loss``, ``dice`` (of the last validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the
-        weights in use), ``best`` (the same, with "epoch"), ``epochs`` (one row each), ``training_cases`` and
-        ``validation_cases`` (how many), ``seconds``. In the end ``published`` names the new version, or is None.
+        ``sentence`` says it in words. While it runs: ``stage`` ("starting", "preparing", "validating", "training",
+        "publishing"), ``resumed_from`` (the epoch after which an interrupted one is gone on with; None for a new one)
+        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would go on
+        from), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
+        validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the weights in use), ``best`` (the same, with
+        "epoch"), ``epochs`` (one row each), ``training_cases`` and ``validation_cases`` (how many), ``left_out``
+        (labelled cases that cannot be read, each with ``case`` and ``reason``), ``seconds``. In the end ``published``
+        names the new version, or is None.
     """
     state = read(workspace.training)
     if state is None:
         return dict(IDLE)
     if state["status"] == "running" and not _alive(state):
-        at = f"after epoch {state.get('epoch', 0)} of {state.get('total_epochs', '?')}"
-        state.update(status="stopped", sentence=f"Stopped {at}; start again with resume to go on from there.")
+        if state.get("epoch"):
+            at = f"after epoch {state['epoch']} of {state.get('total_epochs', '?')}"
+            sentence = f"Stopped {at}; start again with the same labels and options to go on from there."
+        else:
+            sentence = "Stopped before an epoch was done; start again."
+        state.update(status="stopped", sentence=sentence)
     return state
 
 
-def is_running(workspace: Workspace) -> bool:
-    """Whether a process is training on this workspace."""
-    return progress(workspace)["status"] == "running"
+def is_running(workspace: Workspace, but: str = "") -> bool:
+    """Whether a process is training on this workspace, another than the training that is called ``but``."""
+    state = progress(workspace)
+    return state["status"] == "running" and state["run"] != but
 
 
 def stats(workspace: Workspace) -> dict[str, Any]:

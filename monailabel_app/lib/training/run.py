@@ -13,8 +13,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from brats_clip.engines import plain_message
 
+from ..end_with import end_with
 from ..errors import ClientError
 from .fine_tuning import FineTuning
 from .progress import ProgressFile
@@ -36,7 +35,7 @@ NICENESS = 10
 def main() -> int:
     """Run the job on standard input; returns the exit status."""
     job = json.load(sys.stdin)
-    _end_with(job["parent"])
+    end_with(job["parent"])
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = Path(job["folder"])
@@ -51,7 +50,7 @@ def main() -> int:
 def _run(job: dict[str, Any], folder: Path) -> int:
     _temporary_files_in(folder / "tmp")
     file = ProgressFile(folder, job["run"])
-    file.update()
+    file.update(left_out=job["left_out"])
     try:
         FineTuning(job, folder, file).run()
     except Exception as error:
@@ -80,17 +79,6 @@ def _temporary_files_in(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tempfile.tempdir = str(folder)
-
-
-def _end_with(parent: int) -> None:
-    """End this process, as a kill would, when ``parent`` is no longer the one that started it."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

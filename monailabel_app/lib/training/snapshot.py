@@ -15,6 +15,7 @@ from brats_clip.engines import EpochCheckpoint
 from brats_clip.errors import InputError
 
 from ..durable import sync, write_json
+from ..model_version import sha256_of
 from .options import TrainOptions
 from .split import SIDES
 
@@ -42,11 +43,13 @@ class Snapshot:
         Raises:
             InputError: if a label or a report cannot be read.
         """
+        prints = fingerprints(cases)
         self.drop()
         (self.folder / "labels").mkdir(parents=True)
         sections = {side: [self._keep(case, f"{side}_{i}") for i, case in enumerate(cases[side])] for side in SIDES}
         sync(self.folder / "labels")
-        write_json(self.folder / FILE, {"options": asdict(options), "weights": dict(weights), **sections})
+        facts = {"options": asdict(options), "weights": dict(weights), "fingerprints": prints, **sections}
+        write_json(self.folder / FILE, facts)
 
     def note(self, **facts: Any) -> None:
         """Add to what ``content`` returns."""
@@ -62,6 +65,7 @@ class Snapshot:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             TrainOptions(**content["options"])
+            content["weights"], content["fingerprints"]
         except (OSError, ValueError, KeyError, TypeError) as reason:
             raise InputError(path, f"no training ({type(reason).__name__})", "one that was begun") from reason
         return content
@@ -91,7 +95,7 @@ class Snapshot:
 
     def _keep(self, case: Mapping[str, Any], name: str) -> dict[str, Any]:
         source = Path(case["label"])
-        report = read_report(case.get("report"), f"report of case {case['case']}")
+        report = _report(case)
         # By this name its values are read as BraTS 2018 to 2022, ET being 4, whatever the images are called.
         copy = self.folder / "labels" / f"{name}_seg{'.nii.gz' if source.name.endswith('.gz') else '.nii'}"
         try:
@@ -105,6 +109,28 @@ class Snapshot:
             "label": str(copy),
             "report": report and f"{report}\n",  # a text without a line's end may pass for the name of a file
         }
+
+
+def fingerprints(cases: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any]]:
+    """What a training learns from each case, by its id: side, images by path, report, and the label by its content.
+
+    Raises:
+        InputError: if a label or a report cannot be read.
+    """
+    return {str(case["case"]): _fingerprint(case, side) for side in SIDES for case in cases[side]}
+
+
+def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
+    try:
+        label = sha256_of(Path(case["label"]))
+    except OSError as reason:
+        raise InputError(case["label"], f"a label that cannot be read ({reason.strerror})", "a label map") from reason
+    images = {sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)}
+    return {"side": side, "images": images, "report": _report(case), "label": label}
+
+
+def _report(case: Mapping[str, Any]) -> str:
+    return read_report(case.get("report"), f"report of case {case['case']}")
 
 
 def read_cases(folder: str, section: str) -> list[dict]:

@@ -57,15 +57,24 @@ class PatientSplit:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60):
             known = self._read()
-            sides = {patient: known[patient]["side"] for patient in patients if patient in known}
-            new = sorted((p for p in patients if p not in known), key=lambda p: (self._position(p), p))
-            if len(new) == len(patients) < 2 and not known:
-                return {}
-            drawn = self._draw(new, set(sides.values()))
+            sides, drawn = self._sides_of(patients, known)
             if drawn:
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 write_json(self.path, {**known, **{p: {"side": side, "since": now} for p, side in drawn.items()}})
         return {**sides, **drawn}
+
+    def would_be(self, patients: Iterable[str]) -> dict[str, str]:
+        """What ``assign`` would return now; nobody gets a side by it."""
+        sides, drawn = self._sides_of(sorted(set(patients)), self._read())
+        return {**sides, **drawn}
+
+    def _sides_of(self, patients: list[str], known: dict[str, dict]) -> tuple[dict[str, str], dict[str, str]]:
+        """The sides of these patients that are known, and those of new ones."""
+        sides = {patient: known[patient]["side"] for patient in patients if patient in known}
+        new = sorted((p for p in patients if p not in known), key=lambda p: (self._position(p), p))
+        if len(new) == len(patients) < 2 and not known:
+            return {}, {}
+        return sides, self._draw(new, set(sides.values()))
 
     def _draw(self, new: list[str], there: set[str]) -> dict[str, str]:
         """Sides of new patients, in the order of their hash, beside the sides that are taken already."""
