@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import requests
 
 from lib.dicom.orthanc import free_port
@@ -71,10 +72,16 @@ class RunningServer:
         """Its log so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def kill(self) -> None:
-        """SIGKILL, to it and all that it started."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+    def children(self) -> list[psutil.Process]:
+        """What it started: trainings, workers, and what those started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill(self) -> list[psutil.Process]:
+        """SIGKILL, to it alone, as the kernel does that is short of memory; returns what it had started."""
+        started = self.children()
+        self.process.kill()
         self.process.wait(10)
+        return started
 
     def stop(self) -> None:
         """As Ctrl-C does, and SIGKILL for what is left."""

@@ -8,16 +8,21 @@ import random
 import shutil
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import requests
+from app_folders import as_brats
 from app_server import RunningServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TRAIN = {"max_epochs": 400, "patch_size": 64, "spacing": 4.0, "patience": 400}
+LABELLED = ("PHANTOM_0", "PHANTOM_1")
+SCORER, TASK, TRAINER = "lib.active.worker", "monailabel.interfaces.utils.app", "lib.training.run"
 
 
 def wait_for(what, seconds: float = 240.0):
@@ -29,77 +34,176 @@ def wait_for(what, seconds: float = 240.0):
     raise AssertionError("it did not come")
 
 
-def save(server: RunningServer, case: str, label: np.ndarray, affine: np.ndarray) -> requests.Response:
-    content = gzip.compress(nib.Nifti1Image(label, affine).to_bytes())
-    return requests.put(
-        f"{server.url}/datastore/label?image={case}",
-        files={"label": ("label.nii.gz", content)},
-        data={"params": json.dumps({"client_id": "annotator"})},
-        timeout=60,
-    )
+class Killed:
+    """A server with labels, a training and the scorer at work, that is killed again and again."""
 
+    def __init__(self, studies: Path, folder: Path) -> None:
+        self.studies = studies
+        self.server = RunningServer(studies, folder, {"scoring": "true"})
+        self.truth = {case: nib.load(studies / case / f"{case}_seg.nii.gz") for case in LABELLED}
+        self.acknowledged: dict[str, list[np.ndarray]] = {}
+        self.saves, self.chance, self.left = 0, random.Random(0), []
 
-def test_every_acknowledged_label_is_there_and_the_training_goes_on(tiny_data_set, tmp_path):
-    studies = tmp_path / "studies"
-    for case in tiny_data_set.cases:
-        shutil.copytree(tiny_data_set.folder / case, studies / case)
-    truth = {case: nib.load(studies / case / f"{case}_seg.nii.gz") for case in tiny_data_set.cases}
-    chance, acknowledged, number = random.Random(0), {}, 0
-    server = RunningServer(studies, tmp_path / "server", {"scoring": "true"})
+    def get(self, path: str) -> dict:
+        return requests.get(self.server.url + path, timeout=60).json()
 
-    def save_for_ever() -> None:
-        nonlocal number
-        while True:
-            case = ("PHANTOM_0", "PHANTOM_1")[number % 2]
-            label = np.asarray(truth[case].dataobj).astype(np.uint8)
-            label[: number % 47 + 1, 0, 0] = 2
-            try:
-                if save(server, case, label, truth[case].affine).status_code == 200:
-                    acknowledged[case] = [label]
-                    number += 1
-            except requests.RequestException:
-                acknowledged.setdefault(case, []).append(label)  # it may have come through, or not
-                return
+    def progress(self) -> dict:
+        return self.get("/train/")["progress"]
 
-    server.start()
-    try:
-        for case in ("PHANTOM_0", "PHANTOM_1"):
-            label = np.asarray(truth[case].dataobj).astype(np.uint8)
-            assert save(server, case, label, truth[case].affine).status_code == 200
-            acknowledged[case] = [label]
-        assert requests.post(f"{server.url}/train/segmentation", json=TRAIN, timeout=60).status_code == 200
-        epoch = wait_for(lambda: requests.get(f"{server.url}/train/", timeout=60).json()["progress"].get("epoch"))
-        for _ in range(2):
-            saver = threading.Thread(target=save_for_ever)
-            saver.start()
-            time.sleep(chance.uniform(0.5, 2.0))
-            server.kill()
-            saver.join()
-            server.start()
-            for case, labels in acknowledged.items():
-                path = studies / "labels" / "final" / f"{case}.nii.gz"
-                stored = np.asarray(nib.load(path).dataobj)
-                assert any(np.array_equal(stored, label) for label in labels), case
-                acknowledged[case] = [stored]
-                history = requests.get(f"{server.url}/datastore/label/history?image={case}", timeout=60).json()
-                versions = studies / "labels" / "versions" / case
-                for version in history:  # each of them whole
-                    np.asarray(nib.load(versions / f"{version['version']:04d}.nii.gz").dataobj)
-                assert not [p for p in (studies / "labels").rglob("*tmp*") if p.is_file()]
-        assert number >= 4
-
-        progress = requests.get(f"{server.url}/train/", timeout=60).json()["progress"]
-        assert progress["status"] == "stopped" and progress["epoch"] >= epoch
-        assert requests.post(f"{server.url}/train/segmentation", json=TRAIN, timeout=60).status_code == 200
-        later = wait_for(
-            lambda: (p := requests.get(f"{server.url}/train/", timeout=60).json()["progress"])
-            and p.get("stage") == "training"
-            and p
+    def save(self, case: str, label: np.ndarray) -> None:
+        content = gzip.compress(nib.Nifti1Image(label, self.truth[case].affine).to_bytes())
+        answer = requests.put(
+            f"{self.server.url}/datastore/label?image={case}",
+            files={"label": ("label.nii.gz", content)},
+            data={"params": json.dumps({"client_id": "annotator"})},
+            timeout=60,
         )
-        assert later["epoch"] >= progress["epoch"]  # not from the start again
-        requests.delete(f"{server.url}/train/", timeout=60)
+        assert answer.status_code == 200, answer.text
+        self.acknowledged[case] = [label]
 
-        scores = wait_for(lambda: list((studies / ".brats_clip" / "scores").rglob("PHANTOM_2*.json")))
-        assert all(json.loads(Path(path).read_text()) for path in scores)
-    finally:
-        server.stop()
+    def save_until_killed(self) -> None:
+        while True:
+            case = LABELLED[self.saves % 2]
+            label = self.drawn(case)
+            label[: self.saves % 47 + 1, 0, 0] = 2
+            try:
+                self.save(case, label)
+            except requests.RequestException:
+                self.acknowledged[case].append(label)  # it may have come through, or not
+                return
+            self.saves += 1
+
+    def drawn(self, case: str) -> np.ndarray:
+        return np.asarray(self.truth[case].dataobj).astype(np.uint8)
+
+    def train(self) -> dict:
+        """Start a training; its progress right after, which must be its own."""
+        before = self.get("/train/").get("progress", {}).get("run")
+        answer = requests.post(f"{self.server.url}/train/segmentation", json=TRAIN, timeout=60)
+        assert answer.status_code == 200, answer.text
+        progress = self.progress()
+        assert progress["run"] != before and progress["status"] == "running"
+        assert (progress["stage"], progress["epoch"], progress["epochs"]) == ("starting", 0, [])
+        return progress
+
+    def trains(self) -> dict | None:
+        """Progress once steps are made, or none."""
+        progress = self.progress()
+        assert progress["status"] == "running", progress
+        return progress if progress["stage"] == "training" else None
+
+    def scores(self) -> bool:
+        at_work = self.get("/info/")["scores"]["state"] == "scoring"
+        return at_work and SCORER in commands(self.server.children())
+
+    def kill(self, training: str, before=lambda: None) -> None:
+        """Kill the server, and it alone, while it saves and scores and ``training`` runs; all must end with it."""
+        saver = threading.Thread(target=self.save_until_killed)
+        saver.start()
+        time.sleep(self.chance.uniform(0.5, 2.0))
+        wait_for(self.scores)
+        before()
+        at_work = commands(self.server.children())
+        assert SCORER in at_work and training in at_work
+        assert saver.is_alive()
+        children = self.server.kill()
+        self.left += children
+        saver.join()
+        wait_for(lambda: not alive(children), 15)
+        private = self.studies / ".brats_clip"
+        files = written(private)
+        time.sleep(1.5)
+        assert files and written(private) == files  # nobody goes on beside the next server
+
+    def start_again(self) -> None:
+        self.server.start()
+        for case, labels in self.acknowledged.items():
+            path = self.studies / "labels" / "final" / f"{case}.nii.gz"
+            stored = np.asarray(nib.load(path).dataobj)
+            assert any(np.array_equal(stored, label) for label in labels), case
+            self.acknowledged[case] = [stored]
+            versions = self.studies / "labels" / "versions" / case
+            for version in self.get(f"/datastore/label/history?image={case}"):  # each of them whole
+                np.asarray(nib.load(versions / f"{version['version']:04d}.nii.gz").dataobj)
+        assert not [p for p in (self.studies / "labels").rglob("*tmp*") if p.is_file()]
+
+    def end(self) -> None:
+        self.server.stop()
+        for process in alive(self.left):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def commands(processes: list[psutil.Process]) -> str:
+    lines = []
+    for process in processes:
+        with suppress(psutil.Error):
+            lines.append(" ".join(process.cmdline()))
+    return "\n".join(lines)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that run; one that ended, and whose status nobody has asked for, does nothing any more."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found += [process] if process.is_running() and process.status() != psutil.STATUS_ZOMBIE else []
+    return found
+
+
+def written(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def killed(tiny_data_set, tmp_path):
+    studies = tmp_path / "studies"
+    for case in LABELLED:
+        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    for number in range(8):  # enough for the scorer to be at work whenever the server is killed
+        as_brats(tiny_data_set.folder / "PHANTOM_2", studies, f"P{number}")
+    killed = Killed(studies, tmp_path / "server")
+    killed.server.start()
+    yield killed
+    killed.end()
+
+
+def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
+    for case in LABELLED:
+        killed.save(case, killed.drawn(case))
+    first = killed.train()
+    epoch = wait_for(lambda: (p := killed.trains()) and p["epoch"])
+    killed.kill(TRAINER)
+    killed.start_again()
+    stopped = killed.progress()
+    assert (stopped["run"], stopped["status"]) == (first["run"], "stopped") and stopped["epoch"] >= epoch >= 1
+    scored = killed.get("/info/")["scores"]["scored"]
+
+    # Once more, while the process of a training is still about to begin.
+    killed.kill(TASK, before=killed.train)
+    killed.start_again()
+    assert killed.saves >= 4
+    begun = killed.progress()
+    assert begun["status"] == "stopped" and begun["epoch"] == 0 and begun["run"] != first["run"]
+    assert killed.get("/info/")["scores"]["scored"] >= scored
+
+    # With the labels that it began with, the training goes on; with others, it is a new one.
+    for case in LABELLED:
+        url = f"{killed.server.url}/datastore/label/restore?image={case}&version=1"
+        assert requests.post(url, timeout=60).status_code == 200
+    killed.train()
+    later = wait_for(killed.trains)
+    assert later["resumed_from"] >= stopped["epoch"] and later["epoch"] >= later["resumed_from"]
+    assert later["beginning"].startswith(f"Resumed after epoch {later['resumed_from']} of 400")
+    assert requests.delete(f"{killed.server.url}/train/", timeout=60).status_code == 200
+    assert killed.progress()["status"] == "stopped"
+    label = killed.drawn(LABELLED[0])
+    label[:3, 0, 0] = 2
+    killed.save(LABELLED[0], label)
+    killed.train()
+    new = wait_for(lambda: (p := killed.trains()) and p["beginning"] and p)
+    assert new["resumed_from"] is None and f"changed labels, reports or images: {LABELLED[0]}" in new["beginning"]
+    requests.delete(f"{killed.server.url}/train/", timeout=60)
+
+    scores = wait_for(lambda: list((killed.studies / ".brats_clip" / "scores").rglob("P?*.json")))
+    assert all(json.loads(path.read_text()) for path in scores)
