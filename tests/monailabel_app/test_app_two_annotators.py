@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -14,33 +13,32 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from app_folders import as_brats
 from app_server import RunningServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SECONDS = float(os.environ.get("TWO_ANNOTATORS_S", "120"))
 INFO_P95_S = 0.5
+SHARED = "P6"
 
 
 @pytest.fixture(scope="module")
 def server(tiny_data_set, tmp_path_factory):
-    """Six patients, two for each annotator and two that are labelled for the training."""
+    """Nine patients: two for each annotator, two labelled for the training, one for both, two that only wait."""
     studies = tmp_path_factory.mktemp("studies")
-    for number in range(6):
-        source = tiny_data_set.cases[number % 3]
-        shutil.copytree(tiny_data_set.folder / source, studies / f"P{number}")
-        for path in (studies / f"P{number}").iterdir():
-            path.rename(path.with_name(path.name.replace(source, f"P{number}")))
-    with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
+    for number in range(9):
+        as_brats(tiny_data_set.folder / tiny_data_set.cases[number % 3], studies, f"P{number}")
+    with RunningServer(studies, tmp_path_factory.mktemp("server"), {"scoring": "true"}) as server:
         yield server
 
 
 class Annotator(threading.Thread):
-    """Segments, clicks and saves two cases in turn; each label carries a number that only this save has."""
+    """Segments, clicks and saves its cases in turn; each label carries a number and a row of its own."""
 
     def __init__(self, server: RunningServer, name: str, cases: list[str], until: float) -> None:
         super().__init__(name=name)
         self.server, self.cases, self.until = server, cases, until
-        self.acknowledged: dict[str, np.ndarray] = {}
+        self.acknowledged: dict[str, list[np.ndarray]] = {case: [] for case in cases}
         self.saves, self.statuses, self.failure = 0, [], None
 
     def run(self) -> None:
@@ -51,13 +49,15 @@ class Annotator(threading.Thread):
             self.failure = error
 
     def annotate(self, case: str) -> None:
-        point = [10 + self.saves % 20, 30, 24 if self.name == "one" else 20]
+        row = ("one", "two").index(self.name)
+        point = [10 + self.saves % 20, 30, (24, 20)[row]]
         for model, params in (("segmentation", {}), ("deepedit", {"ET": [point]})):
             response = self.post(f"/infer/{model}?image={case}&output=image", {"params": json.dumps(params)})
         image = nib.Nifti1Image.from_bytes(gzip.decompress(response.content))
         label = np.asarray(image.dataobj).copy()
         assert label[tuple(point)] == 4
-        label[: self.saves % 40 + 1, 0, 0] = 2  # this save's own mark
+        assert not label[:, 0, :2].any()
+        label[: self.saves % 40 + 1, 0, row] = 2  # this save's own mark
         content = gzip.compress(nib.Nifti1Image(label, image.affine).to_bytes())
         response = requests.put(
             f"{self.server.url}/datastore/label?image={case}",
@@ -67,7 +67,7 @@ class Annotator(threading.Thread):
         )
         self.statuses.append(response.status_code)
         assert response.status_code == 200, response.text
-        self.acknowledged[case] = label
+        self.acknowledged[case].append(label)
         self.saves += 1
 
     def post(self, path: str, data: dict) -> requests.Response:
@@ -77,8 +77,22 @@ class Annotator(threading.Thread):
         return response
 
 
-def stored(server: RunningServer, case: str) -> np.ndarray:
-    return np.asarray(nib.load(Path(server.studies) / "labels" / "final" / f"{case}.nii.gz").dataobj)
+def get(server: RunningServer, path: str) -> dict:
+    return requests.get(server.url + path, timeout=60).json()
+
+
+def trained(server: RunningServer) -> tuple[int, int]:
+    """Epochs and steps so far, once the first epoch has begun."""
+    until = time.monotonic() + 240
+    while not ((progress := get(server, "/train/")["progress"])["epochs"] or progress["stage"] == "training"):
+        assert progress["status"] == "running" and time.monotonic() < until, progress
+        time.sleep(0.3)
+    assert progress["status"] == "running", progress
+    return progress["epoch"], progress.get("iteration", 0)
+
+
+def stored(server: RunningServer, path: str) -> np.ndarray:
+    return np.asarray(nib.load(Path(server.studies) / "labels" / path).dataobj)
 
 
 def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
@@ -89,9 +103,11 @@ def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
         assert requests.put(f"{server.url}/datastore/label?image={case}", files=files, timeout=60).status_code == 200
     options = {"max_epochs": 500, "patch_size": 64, "spacing": 4.0, "patience": 500}
     assert requests.post(f"{server.url}/train/segmentation", json=options, timeout=60).status_code == 200
+    before = trained(server)
 
     until = time.monotonic() + SECONDS
-    annotators = [Annotator(server, "one", ["P0", "P1"], until), Annotator(server, "two", ["P2", "P3"], until)]
+    cases = {"one": ["P0", "P1", SHARED], "two": ["P2", "P3", SHARED]}
+    annotators = [Annotator(server, name, cases[name], until) for name in cases]
     for annotator in annotators:
         annotator.start()
     waits = []
@@ -105,22 +121,31 @@ def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
         annotator.join()
         assert annotator.failure is None, annotator.failure
         assert set(annotator.statuses) == {200} and annotator.saves >= 4
+        assert annotator.acknowledged[SHARED]
 
     p95 = float(np.quantile(waits, 0.95))
-    trained = requests.get(f"{server.url}/train/", timeout=60).json()["progress"]
+    after, scores = trained(server), get(server, "/info/")["scores"]
     with capsys.disabled():
         saves = ", ".join(f"{a.name}: {a.saves} saves" for a in annotators)
-        print(
-            f"\n/info/ 95th percentile {1000 * p95:.0f} ms of {len(waits)}; {saves}; {trained['epoch']} epochs trained"
-        )
+        print(f"\n/info/ 95th percentile {1000 * p95:.0f} ms of {len(waits)}; {saves}; {after[0]} epochs trained")
+        print(f"scores: {scores}")
     assert p95 < INFO_P95_S
-    assert trained["status"] == "running", trained
+    assert after > before
+    assert scores["failed"] == 0 and scores["state"] != "given up"  # it yields, so it may have come to nothing
     requests.delete(f"{server.url}/train/", timeout=60)
 
-    for annotator in annotators:
-        for case, label in annotator.acknowledged.items():
-            np.testing.assert_array_equal(stored(server, case), label)
-            history = requests.get(f"{server.url}/datastore/label/history?image={case}", timeout=60).json()
-            assert {version["client_id"] for version in history} == {annotator.name}
-            assert len(history) == sum(1 for n in range(annotator.saves) if annotator.cases[n % 2] == case)
+    for case in sorted({case for annotator in annotators for case in annotator.cases}):
+        history = get(server, f"/datastore/label/history?image={case}")
+        assert [version["version"] for version in history] == list(range(1, len(history) + 1))
+        for annotator in annotators:  # each version is what its author saved, in that order, and none is missing
+            own = [version for version in history if version["client_id"] == annotator.name]
+            saved = annotator.acknowledged.get(case, [])
+            assert len(own) == len(saved), case
+            for version, label in zip(own, saved, strict=True):
+                np.testing.assert_array_equal(stored(server, f"versions/{case}/{version['version']:04d}.nii.gz"), label)
+        assert {version["client_id"] for version in history} == {a.name for a in annotators if case in a.cases}
+        last = stored(server, f"versions/{case}/{len(history):04d}.nii.gz")
+        np.testing.assert_array_equal(stored(server, f"final/{case}.nii.gz"), last)
+    for trouble in ("is not scored", "is given up", "Traceback"):
+        assert trouble not in server.text()
     assert '"status": 5' not in server.text()
