@@ -127,6 +127,11 @@ class Workspace:
         return self.root / ".brats_clip"
 
     @property
+    def identities(self) -> Path:
+        """What each case and its patient are called, for ever."""
+        return self.state / "identities.json"
+
+    @property
     def models(self) -> Path:
         """Weights that were trained here, each version with what it was trained on, and which one is in use."""
         return self.state / "models"

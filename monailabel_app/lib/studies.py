@@ -10,17 +10,23 @@ from monailabel.config import settings as server
 from brats_clip.errors import InputError
 
 from .cases.case import CaseSource
+from .cases.identities import Identities
 from .settings import Settings, Workspace
 
 
-def open_studies(studies: str, settings: Settings) -> tuple[CaseSource, Workspace]:
+def open_studies(studies: str, settings: Settings, remember: bool = True) -> tuple[CaseSource, Workspace]:
     """Open a folder of cases, or a DICOMweb server.
 
     The workspace is the folder itself, or for a server a folder below ``~/.cache/brats_clip`` named after its address;
     ``--conf workspace`` overrides both.
 
+    Args:
+        studies: path or address.
+        settings: of the server.
+        remember: write down what cases are called, for ever; not where one only looks.
+
     Raises:
-        InputError: if there is no such folder, or it cannot be written to.
+        InputError: if there is no such folder, it cannot be written to, or what cases are called cannot be read.
     """
     if studies.startswith(("http://", "https://")):
         from .dicom.web_source import DicomWebSource  # needs what files do not
@@ -29,7 +35,9 @@ def open_studies(studies: str, settings: Settings) -> tuple[CaseSource, Workspac
         root = Path(settings.workspace or Path.home() / ".cache" / "brats_clip" / digest)
         workspace = _writable(root)
         login = server.MONAI_LABEL_DICOMWEB_USERNAME, server.MONAI_LABEL_DICOMWEB_PASSWORD
-        return DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login), workspace
+        identities = Identities(workspace.identities, write=remember)
+        source = DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login, identities=identities)
+        return source, workspace
 
     from .cases.folder_source import FolderSource
 
@@ -37,7 +45,7 @@ def open_studies(studies: str, settings: Settings) -> tuple[CaseSource, Workspac
     if not folder.is_dir():
         raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
     workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
-    return FolderSource(folder, settings, workspace.cache), workspace
+    return FolderSource(folder, settings, workspace.cache, Identities(workspace.identities, write=remember)), workspace
 
 
 def _writable(root: Path) -> Workspace:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from brats_clip.cases import REFERENCE, SEQUENCES
 
-__all__ = ["REFERENCE", "SEQUENCES", "Case", "CaseSource", "ChosenImage", "LeftOutImage"]
+__all__ = ["REFERENCE", "SEQUENCES", "Case", "CaseSource", "ChosenImage", "LeftOutImage", "reference_of"]
+
+
+# Best shown first, where the sequence of the settings is missing.
+_BY_DETAIL = ("t1ce", "flair", "t2", "t1")
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Case:
     """A patient as clients see it.
 
     Attributes:
-        case_id: safe as a file name. For files the name of the case; for DICOM the SeriesInstanceUID of the reference
-            sequence, since that is what viewers open.
-        patient: who it is, for the split; two cases of one patient share it. An id or a hash, never a name.
+        case_id: safe as a file name, and the same for ever. For files the name of the case; for DICOM the
+            SeriesInstanceUID of what was the reference sequence when the study was first seen: viewers open series.
+        patient: who it is, for the split; two cases of one patient share it. The same for ever. An id or a hash.
         images: the image of each sequence there is.
         reference: the sequence whose grid the case is segmented and stored on; one of ``images``.
         left_out: what else the patient has.
@@ -65,6 +69,11 @@ class Case:
         return tuple(sequence for sequence in SEQUENCES if sequence not in self.images)
 
 
+def reference_of(wanted: str, there: Collection[str]) -> str:
+    """The sequence whose grid a case is segmented and stored on: ``wanted``, or the most detailed one there is."""
+    return next(sequence for sequence in (wanted, *_BY_DETAIL) if sequence in there)
+
+
 class CaseSource(Protocol):
     """Where cases come from: a folder, or a DICOMweb server. Safe to use from several threads."""
 
@@ -75,7 +84,8 @@ class CaseSource(Protocol):
         """Look again."""
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
-        """The case that ``image_id`` belongs to, and the sequence it shows: a case id shows the reference sequence.
+        """The case that ``image_id`` belongs to, and the sequence it shows: a case id shows the reference sequence,
+        unless it is the id of another image of the case.
 
         Raises:
             NotFound: for an id of no case, or of an image that serves as no sequence (the reason is in the sentence).

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from brats_clip.cases import patient_of
@@ -13,12 +15,13 @@ from brats_clip.errors import CaseError, InputError
 
 from ..errors import NotFound, Refused
 from ..settings import Settings
-from .case import SEQUENCES, Case, ChosenImage, LeftOutImage
+from .case import SEQUENCES, Case, ChosenImage, LeftOutImage, reference_of
 from .case_ids import distinct_ids, safe_name
 from .folder_scan import FolderScan
 from .found_case import FoundCase, Problem
 from .four_d import split
 from .headers import HeaderCache
+from .identities import Identities, Identity
 from .keyed_locks import KeyedLocks
 from .report_file import find_report
 from .walk import Stamps, has_changed, walk
@@ -26,8 +29,6 @@ from .walk import Stamps, has_changed, walk
 __all__ = ["FolderSource"]
 
 _CHECK_EVERY_S = 1.0
-# Best shown first, where the sequence of the settings is missing.
-_BY_DETAIL = ("t1ce", "flair", "t2", "t1")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ class FolderSource:
         root: the studies folder. ``labels`` in it, hidden folders and the workspace hold no cases.
         settings: ``reference``, ``patterns``, ``channels`` and ``workspace`` are used.
         cache: folder for split 4D files.
+        identities: what cases were called before; None remembers it while the source lives.
 
     Raises:
         InputError: if ``root`` is no folder.
     """
 
-    def __init__(self, root: Path, settings: Settings, cache: Path) -> None:
+    def __init__(self, root: Path, settings: Settings, cache: Path, identities: Identities | None = None) -> None:
         self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
             raise InputError(self.root, "a file" if self.root.exists() else "no such folder", "the studies folder")
@@ -60,7 +62,7 @@ class FolderSource:
         workspace = Path(settings.workspace).expanduser().absolute() if settings.workspace else self.root
         own = {self.root / "labels", workspace / "labels", workspace, self._cache}
         self._skip = frozenset(own - {self.root})
-        self._headers = HeaderCache()
+        self._headers, self._identities = HeaderCache(), identities or Identities()
         self._scan_folder = FolderScan(self.root, settings, self._headers)
         self._splitting = KeyedLocks()
         self._lock = threading.Lock()
@@ -177,26 +179,44 @@ class FolderSource:
             cases, wrong = self._scan_folder(folder, files)
             found += cases
             problems += wrong
-        ids = distinct_ids([(case.name, case.folder.relative_to(self.root).parts) for case in found])
-        by_id = dict(sorted(zip(ids, found, strict=True), key=lambda pair: pair[0]))
-        cases = {case_id: self._case(case_id, case) for case_id, case in by_id.items()}
-        return _Listing(cases, by_id, tuple(problems), stamps)
+        identities = self._identities.of(self._places(found), lambda new, taken: self._name(found, new, taken))
+        by_id = dict(sorted(zip(identities, found, strict=True)))
+        cases = {identity.case_id: self._case(*identity, case) for identity, case in by_id.items()}
+        return _Listing(cases, {identity.case_id: case for identity, case in by_id.items()}, tuple(problems), stamps)
 
-    def _case(self, case_id: str, found: FoundCase) -> Case:
+    def _places(self, found: list[FoundCase]) -> list[str]:
+        """What tells each case from the others, however its files are read: folder and name."""
+        places: dict[str, None] = {}
+        for case in found:
+            place = (case.folder.relative_to(self.root) / case.name).as_posix() + ("#4D" if case.channels else "")
+            place = os.fsencode(place).decode("utf-8", "backslashreplace")
+            # One folder may hold CASE_t1 and so on, and CASE-t1n and so on.
+            again = (f"{place}#{number}" for number in count(2))
+            places[place if place not in places else next(name for name in again if name not in places)] = None
+        return list(places)
+
+    def _name(self, found: list[FoundCase], new: list[int], taken: frozenset[str]) -> list[Identity]:
+        cases = [found[index] for index in new]
+        ids = distinct_ids([(case.name, case.folder.relative_to(self.root).parts) for case in cases], taken)
+        return [Identity(case_id, self._patient(case_id, case)) for case_id, case in zip(ids, cases, strict=True)]
+
+    def _patient(self, case_id: str, found: FoundCase) -> str:
+        return patient_of(safe_name(found.name) if found.same_patient else case_id)
+
+    def _case(self, case_id: str, patient: str, found: FoundCase) -> Case:
         images = {}
         for sequence in SEQUENCES:
             if sequence in found.files:
                 name, reason = found.files[sequence], found.reasons[sequence]
                 images[sequence] = ChosenImage(sequence, f"{case_id}@{sequence}", name, reason)
-        wanted = (self._settings.reference, *_BY_DETAIL)
         info = {"layout": found.layout}
         if found.label is not None:
             info["label_file"] = found.label.name
         return Case(
             case_id=case_id,
-            patient=patient_of(safe_name(found.name) if found.same_patient else case_id),
+            patient=patient,
             images=images,
-            reference=next(sequence for sequence in wanted if sequence in images),
+            reference=reference_of(self._settings.reference, images),
             left_out=tuple(LeftOutImage("", name, reason) for name, reason in found.left_out),
             info=info,
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
-from ..cases.case import SEQUENCES, Case
+from ..cases.case import SEQUENCES, Case, reference_of
+from ..cases.identities import Identities, Identity
 from .client import Client
 from .series import SeriesHeader, read_header
 from .series_choice import SPOKEN, StudyChoice, choose
@@ -18,8 +19,6 @@ REPORT_MODALITIES = ("SR", "DOC")
 NO_IMAGES = ("SEG", "PR", "KO", "RTSTRUCT", "PLAN", "REG", "AU", "OT")
 STUDY_FIELDS = ("PatientID", "IssuerOfPatientID", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
 SERIES_FIELDS = ("SeriesDescription", "SeriesNumber", "NumberOfSeriesRelatedInstances")
-# Best shown first, where the sequence of the settings is missing.
-_BY_DETAIL = ("t1ce", "flair", "t2", "t1")
 SHOWN = 5  # series that a sentence names
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 
@@ -50,17 +49,21 @@ class StudyRecord:
             self.uid, self.patient, self.date, self.signature, self.headers, self.counts, self.reports, choice
         )
 
-    def case(self, reference: str, register: bool = False) -> Case | None:
+    def case(self, reference: str, identities: Identities | None = None, register: bool = False) -> Case | None:
         """The study as a case, or None if no series serves as any sequence.
 
         Args:
-            reference: the sequence whose series gives the case its id, if the study has it.
+            reference: the sequence whose grid the case is stored on, if the study has it. Its series gives a study
+                that was never seen before its id.
+            identities: what studies were called before, if anybody remembers.
             register: whether the sequences will be registered, for what people are told.
         """
         chosen = self.choice.chosen
         if not chosen:
             return None
-        reference = next(sequence for sequence in (reference, *_BY_DETAIL) if sequence in chosen)
+        reference = reference_of(reference, chosen)
+        new = Identity(chosen[reference].image_id, self.patient)
+        [(case_id, patient)] = (identities or Identities()).of([self.uid], lambda *_: [new])
         info = {
             "StudyInstanceUID": self.uid,
             "SeriesInstanceUID": chosen[reference].image_id,
@@ -78,8 +81,7 @@ class StudyRecord:
         }
         if notes := self._frames(reference, register):
             info["notes"] = notes
-        case_id = chosen[reference].image_id
-        return Case(case_id, self.patient, dict(chosen), reference, tuple(self.choice.left_out), info)
+        return Case(case_id, patient, dict(chosen), reference, tuple(self.choice.left_out), info)
 
     def _frames(self, reference: str, register: bool) -> list[str]:
         """A sentence for each sequence whose positions do not compare with the reference's."""

@@ -14,6 +14,7 @@ import requests
 
 from ..cases.case import Case
 from ..cases.disk_cache import touch, whole_folder
+from ..cases.identities import Identities
 from ..cases.keyed_locks import KeyedLocks
 from ..durable import durable_write
 from ..errors import NotFound, Refused, Unreachable
@@ -41,6 +42,7 @@ class DicomWebSource:
         cache: folder for downloaded and converted series.
         username, password: for basic authentication, if any.
         expiry_s: age at which the listing is refreshed, in the background.
+        identities: what studies were called before; None remembers it while the source lives.
 
     Raises:
         ClientError: if ``url`` is no address. Nothing is asked of the server yet.
@@ -54,9 +56,10 @@ class DicomWebSource:
         username: str = "",
         password: str = "",
         expiry_s: float = 30.0,
+        identities: Identities | None = None,
     ) -> None:
         self.url, self._settings, self._cache, self._expiry_s = url, settings, Path(cache), expiry_s
-        self._login = (username, password)
+        self._login, self._identities = (username, password), identities or Identities()
         connect(url, username, password)
         self._local = threading.local()
         self._busy, self._refreshing = threading.Lock(), threading.Lock()
@@ -75,7 +78,8 @@ class DicomWebSource:
         return self._local.client
 
     def cases(self) -> dict[str, Case]:
-        """All cases by the SeriesInstanceUID of their reference sequence; waits for the server the first time only.
+        """All cases by id, the SeriesInstanceUID of their reference sequence when they were first seen; waits for the
+        server the first time only.
 
         Raises:
             Unreachable: if the server has never answered.
@@ -158,14 +162,16 @@ class DicomWebSource:
 
     def _find(self, image_id: str) -> tuple[Case, str] | None:
         cases = self.cases()
-        if image_id in cases:
-            return cases[image_id], cases[image_id].reference
-        for case in cases.values():
+        named = [cases[image_id]] if image_id in cases else []
+        # The case whose id it is comes first; but a viewer that shows this very series wants the answer on its grid.
+        for case in (*named, *cases.values()):
             if case.info["StudyInstanceUID"] == image_id:
                 return case, case.reference
             for sequence, image in case.images.items():
                 if image.image_id == image_id:
                     return case, sequence
+            if case in named:
+                return case, case.reference
             for left in case.left_out:
                 if left.image_id == image_id:
                     raise NotFound(f"Series {left.name} serves as no sequence: {left.reason}.")
@@ -210,7 +216,8 @@ class DicomWebSource:
         with ThreadPoolExecutor(ASK_AT_ONCE, thread_name_prefix="dicomweb-study") as pool:
             records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
         known = {record.uid: record for record in records if record is not None}
-        cases = (record.case(self._settings.reference, self._settings.register) for record in known.values())
+        reference, register = self._settings.reference, self._settings.register
+        cases = (record.case(reference, self._identities, register) for record in known.values())
         self._cases = {case.case_id: case for case in cases if case is not None}
         self._records, self._unread, self._looked = known, unread, time.monotonic()
 

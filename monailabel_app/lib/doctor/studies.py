@@ -31,7 +31,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
     state = Path(settings.workspace or studies) / ".brats_clip"
     new = not state.exists()
     try:
-        source, workspace = open_studies(studies, settings)
+        source, workspace = open_studies(studies, settings, remember=False)
     except (InputError, ClientError) as error:
         return [Finding("studies", PROBLEM, str(error), "--studies FOLDER, or the address of a DICOMweb server")], None
     try:

@@ -63,7 +63,8 @@ def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, 
             "model": str(request["model"]),
             "model_version": answer.params["model"]["version"],
         }
-        stored = app.datastore().store_label(answer.case.case_id, path, tag, who | {"empty": True})
+        image = answer.case.images[answer.case.reference].image_id  # the case's id may be that of another image
+        stored = app.datastore().store_label(image, path, tag, who | {"empty": True})
     app.on_save_label(answer.case.case_id, answer.case.case_id)
     return {"version": stored.version.number, "tag": tag}
 

@@ -113,9 +113,10 @@ class Submissions:
         Raises:
             ClientError: if it cannot be used.
         """
-        case, sequence = self._source.resolve(case_id)
+        case = self._source.resolve(case_id)[0]
+        sequence = case.reference
         try:
-            grid = Grid.of(self._library.image_file(case_id))
+            grid = Grid.of(self._library.image_file(case.images[sequence].image_id))
         except InputError as error:
             raise Refused(f"The image it is for cannot be read: {error.found}.") from None
         return self._on_reference(case, sequence, validate(path, grid, {}, self._max_bytes))[0], None

@@ -1,0 +1,206 @@
+"""A case keeps its id and its patient for ever, so that no label is orphaned and no patient changes sides."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from app_folders import FREE, tiny_case, tiny_image
+
+from brats_clip.errors import InputError
+from lib.cases.folder_source import FolderSource
+from lib.cases.identities import Identities, Identity
+from lib.cases.library import CaseLibrary
+from lib.datastore import CaseDatastore
+from lib.dicom.series import SeriesHeader
+from lib.dicom.series_choice import choose
+from lib.dicom.study_index import StudyRecord
+from lib.dicom.web_source import DicomWebSource
+from lib.doctor.studies import look
+from lib.labels.store import LabelStore
+from lib.settings import Settings, Workspace
+from lib.studies import open_studies
+
+
+@pytest.fixture
+def studies(tmp_path) -> Path:
+    (tmp_path / "studies").mkdir()
+    return tmp_path / "studies"
+
+
+def open_source(studies: Path, **settings) -> FolderSource:
+    return open_studies(str(studies), Settings(**settings))[0]
+
+
+def open_datastore(studies: Path) -> CaseDatastore:
+    source, workspace = open_studies(str(studies), Settings())
+    library = CaseLibrary(source, workspace.cache, register=False)
+    return CaseDatastore(source, LabelStore(workspace.labels), workspace, library, studies)
+
+
+def visit(folder: Path) -> None:
+    for number, name in enumerate(FREE.values()):
+        tiny_image(folder / name, seed=number)
+
+
+def save_label(datastore: CaseDatastore, case_id: str, folder: Path) -> None:
+    label = np.zeros((4, 5, 6), np.uint8)
+    label[1:3, 1:3, 1:3] = 2
+    nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "drawn.nii.gz")
+    datastore.save_label(case_id, str(folder / "drawn.nii.gz"), "final", {"client_id": "anna"})
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_labelled_case_keeps_its_id_when_another_of_its_name_comes(studies, tmp_path, restart):
+    visit(studies / "alice" / "baseline")
+    datastore = open_datastore(studies)
+    patient = datastore.source.cases()["baseline"].patient
+    save_label(datastore, "baseline", tmp_path)
+    visit(studies / "bob" / "baseline")
+    datastore = open_datastore(studies) if restart else datastore
+    datastore.refresh()
+    assert datastore.get_labeled_images() == ["baseline"]
+    assert datastore.get_unlabeled_images() == ["bob__baseline"]
+    assert datastore.source.cases()["baseline"].patient == patient
+    assert Path(datastore.get_image_uri("baseline")).parent == studies / "alice" / "baseline"
+
+
+def test_an_id_is_not_given_to_another_case_when_its_own_has_gone(studies):
+    visit(studies / "alice" / "baseline")
+    assert list(open_source(studies).cases()) == ["baseline"]
+    shutil.move(studies / "alice", studies.parent / "away")
+    visit(studies / "bob" / "baseline")
+    assert list(open_source(studies).cases()) == ["bob__baseline"]
+    shutil.move(studies.parent / "away", studies / "alice")
+    assert sorted(open_source(studies).cases()) == ["baseline", "bob__baseline"]
+
+
+def test_new_cases_get_ids_that_are_free_in_upper_and_lower_case(studies):
+    tiny_case(studies / "a" / "x", "CASE")
+    assert list(open_source(studies).cases()) == ["CASE"]
+    tiny_case(studies / "b" / "x", "case")
+    tiny_case(studies / "b_x", "case")
+    tiny_case(studies / "b" / "x" / "y", "b__x__case")
+    ids = list(open_source(studies).cases())
+    assert "CASE" in ids and len({case_id.lower() for case_id in ids}) == 4
+    assert list(open_source(studies).cases()) == ids
+
+
+def test_two_cases_of_one_folder_and_name_keep_theirs(studies):
+    tiny_case(studies / "p", "CASE")
+    first = open_source(studies).cases()
+    tiny_image(studies / "p" / "CASE.nii.gz", (4, 5, 6, 4))
+    again = open_source(studies).cases()
+    assert len(again) == 2 and again["CASE"].images == first["CASE"].images
+    tiny_case(studies / "p", "CASE", "-{}.nii.gz", ("t1n", "t1c", "t2w", "t2f"))
+    assert len(open_source(studies).cases()) == 3
+
+
+def test_a_folder_whose_name_is_no_text_has_an_id_that_stays(studies):
+    folder = Path(str(studies) + "/" + b"Zo\xeb".decode("utf-8", "surrogateescape"))
+    visit(folder)
+    assert list(open_source(studies).cases()) == list(open_source(studies).cases()) == ["Zo_"]
+
+
+def test_what_was_written_down_is_read_by_the_next_and_damage_is_told(studies):
+    visit(studies / "alice")
+    open_source(studies).cases()
+    path = Workspace(studies).identities
+    assert json.loads(path.read_text()) == {"alice/alice": {"case": "alice", "patient": "alice"}}
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(InputError, match="backup"):
+        open_source(studies)
+
+
+def test_looking_writes_nothing_down(studies):
+    visit(studies / "alice")
+    look(str(studies), Settings())
+    assert sorted(path.name for path in studies.iterdir()) == ["alice"]
+
+
+def test_a_disk_that_is_full_costs_no_case(studies, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib.cases.identities.write_json", full)
+    visit(studies / "alice")
+    source = open_source(studies)
+    assert list(source.cases()) == ["alice"] and "No space left" in caplog.text
+    monkeypatch.undo()
+    visit(studies / "bob")
+    source.refresh()
+    assert set(json.loads(Workspace(studies).identities.read_text())) == {"alice/alice", "bob/bob"}
+
+
+def test_servers_that_name_cases_at_the_same_moment_agree(tmp_path):
+    path, start = tmp_path / "state" / "identities.json", threading.Barrier(4)
+
+    def name(number: int) -> list[Identity]:
+        mine = Identities(path)
+        start.wait()
+        places = [f"p{i}" for i in range(5)]
+        return mine.of(places, lambda new, taken: [Identity(f"{number}-{i}", str(number)) for i in new])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(name, range(4)))
+    assert found[0] == found[1] == found[2] == found[3]
+
+
+STUDY = "1.9"
+T1, T1CE, T2, FLAIR, LATER = ("1.9.1", "1.9.2", "1.9.3", "1.9.4", "1.9.5")
+
+
+def series(uid: str, description: str, acquired: str = "20200101100000") -> SeriesHeader:
+    return SeriesHeader(uid, description=description, slices=100, slice_mm=1.0, pixel_mm=(1, 1), acquired=acquired)
+
+
+FOUR = (series(T1, "AX T1"), series(T1CE, "AX T1 POST GD"), series(T2, "AX T2"), series(FLAIR, "AX FLAIR"))
+
+
+def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> DicomWebSource:
+    """A source that was just told of one study."""
+    workspace = Workspace(tmp_path)
+    source = DicomWebSource(
+        "http://127.0.0.1:9/dicom-web",
+        Settings(**settings),
+        workspace.cache,
+        identities=Identities(workspace.identities),
+    )
+    record = StudyRecord(STUDY, patient, "", None, {h.uid: h for h in headers}, {}, (), choose(headers))
+    case = record.case(source._settings.reference, source._identities)
+    source._records, source._cases = {STUDY: record}, {case.case_id: case}
+    source._looked = float("inf")
+    return source
+
+
+def test_a_study_keeps_its_id_whatever_series_and_settings_come(tmp_path):
+    first = dicom_source(FOUR[:1] + FOUR[2:], tmp_path)
+    [(case_id, case)] = first.cases().items()
+    assert case_id == FLAIR == case.images["flair"].image_id
+    for headers, settings, reference in (
+        (FOUR, {}, T1CE),
+        ((*FOUR, series(LATER, "AX T1 POST GD", "20200101103000")), {}, None),
+        (FOUR, {"reference": "t2"}, T2),
+    ):
+        source = dicom_source(headers, tmp_path, "renamed", **settings)
+        [(again, found)] = source.cases().items()
+        assert (again, found.patient) == (FLAIR, "p")
+        assert reference in (None, found.images[found.reference].image_id)
+        # Whichever series a viewer shows, the answer comes on its grid.
+        for sequence, image in found.images.items():
+            assert source.resolve(image.image_id) == (found, sequence)
+        assert source.resolve(STUDY) == (found, found.reference)
+
+
+def test_a_series_that_gave_a_study_its_id_still_leads_to_it_when_another_is_chosen(tmp_path):
+    dicom_source(FOUR, tmp_path)
+    without = tuple(header for header in FOUR if header.uid != T1CE)
+    source = dicom_source((*without, series(LATER, "AX T1 POST GD")), tmp_path)
+    case, sequence = source.resolve(T1CE)
+    assert (case.case_id, sequence, case.images["t1ce"].image_id) == (T1CE, "t1ce", LATER)
