@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
-from brats_clip.errors import BratsClipError
+from brats_clip.errors import BratsClipError, InputError
 
-from .active.worker import sentence
 from .cases.case import Case, CaseSource
+from .cases.grid import Grid
 from .dataset_archive import write_archive
 from .datastore_notes import DatastoreNotes
-from .durable import durable_write
-from .errors import ClientError, NotFound, Refused, Unreachable
+from .errors import ClientError, NotFound, Refused, Unreachable, sentence
 from .image_upload import add_case
 from .labels.drawing import Drawing
-from .labels.grid import Grid
+from .labels.placed import PlacedLabels
 from .labels.store import LabelStore
 from .labels.submission import Library, StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
@@ -66,6 +64,8 @@ class CaseDatastore(Datastore):
         self.source, self.labels, self.workspace, self.library = source, labels, workspace, library
         self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, on_stored)
         self._studies = studies
+        self._placed = PlacedLabels(library, workspace.cache)
+        self._left_out: dict[str, str] = {}
         self._notes = DatastoreNotes(workspace.state / "info.json")
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
@@ -146,14 +146,13 @@ class CaseDatastore(Datastore):
         """Path of the label, on the grid of the sequence that ``label_id`` shows."""
         case, sequence = self.source.resolve(label_id)
         version = self._version(case, label_tag)
-        if sequence == case.reference:
-            return str(self.labels.current_path(case.case_id, version.tag))
-        path = self.workspace.cache / "labels" / f"{case.case_id}-{version.number:04d}-{sequence}{ENDING}"
-        if not path.exists():
-            label = np.asarray(nib.load(version.path).dataobj)
-            with durable_write(path) as draft:
-                nib.save(self.library.aligned(case).label_on(sequence, label), draft)
-        return str(path)
+        try:
+            path = self._placed.file(case, sequence, version)
+        except (ClientError, InputError):
+            if sequence != case.reference:
+                raise
+            path = version.path  # as it was stored: its header says where it lies, whatever has become of the images
+        return str(self.labels.current_path(case.case_id, version.tag) if path == version.path else path)
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
         """Content of that file."""
@@ -164,7 +163,11 @@ class CaseDatastore(Datastore):
         case = self._case(label_id)
         version = self._version(case, label_tag)
         notes = self._notes.get(_LABELS, f"{case.case_id}/{version.number}")
-        return {"name": f"{case.case_id}{ENDING}", "version": version.number, **version.record, **notes}
+        info = {"name": f"{case.case_id}{ENDING}", "version": version.number, **version.record, **notes}
+        drawn_on = version.record.get("reference", case.reference)
+        if drawn_on != case.reference:
+            info["resampled"] = f"Stored on the grid of {drawn_on}, brought to that of {case.reference}."
+        return info
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Note something about the label as it is now; a later one starts without."""
@@ -215,23 +218,26 @@ class CaseDatastore(Datastore):
     def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
 
-        Labels are named by their version, which no later save changes.
+        Labels are named by their version, which no later save changes; one that was stored on another grid than that
+        of the reference now is brought there.
 
         Returns:
-            The entries, and ``case`` and ``reason`` of each case that cannot be read; the log has them, too.
+            The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.
         """
         entries, left_out = [], []
         for case_id in self.get_labeled_images():
             try:
                 case = self._case(case_id)
                 files = {sequence: str(path) for sequence, path in self.library.aligned(case).files.items()}
-                label, report = str(self._version(case, FINAL).path), self.source.report(case)
+                label = str(self._placed.file(case, case.reference, self._version(case, FINAL)))
+                report = self.source.report(case)
             except (ClientError, BratsClipError, OSError) as error:
                 left_out.append({"case": case_id, "reason": sentence(error)})
                 logger.warning("case %s is left out: %s", case_id, left_out[-1]["reason"])
                 continue
             entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
             entries.append({**entry, "image": files[case.reference]})
+        self._left_out = left_out
         return entries, left_out
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
@@ -248,7 +254,9 @@ class CaseDatastore(Datastore):
         self._take_found()
 
     def status(self) -> dict[str, Any]:
-        """How many cases there are, how many have labels, and which label files and DICOM studies are not used."""
+        """How many cases there are, how many have labels, and what is not used and why: label files, files and DICOM
+        studies that make no case, and labelled cases that the last training or download had to leave out.
+        """
         try:
             tags = {tag: len(self.get_labeled_images(tag)) for tag in TAGS}
         except Unreachable as error:  # clients ask for this first, and must be told
@@ -257,7 +265,11 @@ class CaseDatastore(Datastore):
             "total": len(self.source.cases()),
             "completed": tags[FINAL],
             "label_tags": {tag: count for tag, count in tags.items() if count},
-            "problems": [*self.labels.problems(), *self._unused_studies()],
+            "problems": [
+                *self.labels.problems(),
+                *self.source.problems(),
+                *(f"Labelled case {out['case']} is left out: {out['reason']}" for out in self._left_out),
+            ],
         }
 
     def json(self) -> dict[str, Any]:
@@ -270,9 +282,6 @@ class CaseDatastore(Datastore):
                 "labels": {tag: {"ext": ENDING, "info": info} for tag, info in labels.items()},
             }
         return {"name": self.name(), "description": self.description(), "objects": objects}
-
-    def _unused_studies(self) -> list[str]:
-        return self.source.problems() if self._studies is None and hasattr(self.source, "problems") else []
 
     def _take_found(self) -> None:
         with self._taking:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class ClientError(Exception):
     """A request that cannot be answered, through no fault of the server.
@@ -48,3 +50,13 @@ class Unreachable(ClientError):
     """A DICOMweb server that does not answer: neither the client's fault nor ours, and 424 says so."""
 
     status = 424
+
+
+def sentence(reason: Exception) -> str:
+    """What went wrong, without the name of a file: folders can be named after patients."""
+    if isinstance(getattr(reason, "sentence", None), str):  # a ClientError's
+        return reason.sentence
+    found, expected = getattr(reason, "found", None), getattr(reason, "expected", None)
+    if found and "/" not in found and not re.search(r"(?<!\w)/", str(expected)):
+        return f"found {found}; expected {expected}"
+    return type(reason).__name__

@@ -52,9 +52,9 @@ def studies(studies_once, tmp_path):
     return Path(shutil.copytree(studies_once, tmp_path / "studies"))
 
 
-def open_datastore(studies: Path, **options) -> CaseDatastore:
+def open_datastore(studies: Path, settings: Settings = Settings(), **options) -> CaseDatastore:  # noqa: B008
     workspace = Workspace(studies)
-    source = FolderSource(studies, Settings(), workspace.cache)
+    source = FolderSource(studies, settings, workspace.cache)
     library = CaseLibrary(source, workspace.cache, register=False)
     return CaseDatastore(source, LabelStore(workspace.labels), workspace, library, studies, **options)
 
@@ -436,3 +436,78 @@ def test_two_annotators_at_once_lose_nothing(datastore, studies, tmp_path):
         value = {who: value for who, _, value in people}[version.record["who"]]
         assert set(np.unique(voxels(version.path))) == {0, value}
     assert {"reader-1": 2, "reader-2": 4}.items() <= datastore.get_image_info(CASE).items()
+
+
+def shifted_flair(studies: Path, mm: float = 3.0) -> None:
+    """Move the FLAIR along the first axis: as many voxels, elsewhere."""
+    path = studies / CASE / f"{CASE}_flair.nii.gz"
+    image = nib.load(studies / CASE / f"{CASE}_t2.nii.gz")
+    affine = image.affine.copy()
+    affine[0, 3] += mm
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_another(studies, tmp_path, noted):
+    shifted_flair(studies, mm=8.0)
+    datastore = open_datastore(studies)
+    drawn = nib.load(drawn_on(datastore, CASE, tmp_path))
+    datastore.save_label(CASE, tmp_path / "drawn_2.nii.gz", "final", WHO)
+    record = studies / "labels" / "versions" / CASE / "0001.json"
+    if not noted:  # as labels were stored once
+        record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "reference"}))
+    again = open_datastore(studies, Settings(reference="flair"))
+    on_t1ce = nib.load(again.get_label_uri(f"{CASE}@t1ce", "final"))
+    np.testing.assert_array_equal(np.asarray(on_t1ce.dataobj), np.asarray(drawn.dataobj))
+    np.testing.assert_allclose(on_t1ce.affine, drawn.affine, atol=1e-4)
+    for shown in (CASE, f"{CASE}@flair"):
+        label, image = nib.load(again.get_label_uri(shown, "final")), nib.load(again.get_image_uri(shown))
+        np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
+        np.testing.assert_allclose(centre_mm(label), centre_mm(drawn), atol=2.1)
+    assert ("flair" in again.get_label_info(CASE, "final").get("resampled", "")) == noted
+    [entry] = again.datalist()
+    label, image = nib.load(entry["label"]), nib.load(entry["flair"])
+    np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
+    np.testing.assert_allclose(centre_mm(label), centre_mm(drawn), atol=2.1)
+    # What is stored is what was drawn, and so it is shown once the reference is the old one.
+    back = open_datastore(studies)
+    assert "resampled" not in back.get_label_info(CASE, "final")
+    assert Path(back.get_label_uri(CASE, "final")) == studies / "labels" / "final" / f"{CASE}.nii.gz"
+    assert back.datalist()[0]["label"].endswith("0001.nii.gz")
+
+
+def test_a_label_follows_when_the_missing_reference_comes_later(studies, tmp_path):
+    t1ce = studies / CASE / f"{CASE}_t1ce.nii.gz"
+    t1ce.rename(tmp_path / t1ce.name)
+    datastore = open_datastore(studies)
+    path = drawn_on(datastore, CASE, tmp_path)  # on the thick FLAIR
+    datastore.save_label(CASE, path, "final", WHO)
+    (tmp_path / t1ce.name).rename(t1ce)
+    datastore = open_datastore(studies)
+    label, image = nib.load(datastore.get_label_uri(CASE, "final")), nib.load(t1ce)
+    assert label.shape == image.shape
+    np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
+    np.testing.assert_allclose(centre_mm(label), centre_mm(nib.load(path)), atol=4.1)
+
+
+def test_a_label_that_lies_nowhere_in_its_case_is_left_out_and_listed_and_others_train(studies, tmp_path):
+    datastore = open_datastore(studies)
+    for case in (CASE, OTHER):
+        datastore.save_label(case, studies / case / f"{case}_seg.nii.gz", "final", WHO)
+    for path in (studies / CASE).glob(f"{CASE}_*.nii.gz"):  # exported anew, elsewhere
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[:3, 3] += 1000
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    datastore = open_datastore(studies)
+    assert [entry["case"] for entry in datastore.datalist()] == [OTHER]
+    [problem] = datastore.status()["problems"]
+    assert CASE in problem and "lies nowhere in t1ce" in problem
+    assert datastore.get_label_uri(CASE, "final") == str(studies / "labels" / "final" / f"{CASE}.nii.gz")
+
+
+def test_files_that_make_no_case_are_in_the_status(studies):
+    (studies / "Other").mkdir()
+    shutil.copy(studies / CASE / f"{CASE}_t1.nii.gz", studies / "Other" / "image.nii.gz")
+    [problem] = open_datastore(studies).status()["problems"]
+    assert problem.startswith("Other: image.nii.gz")

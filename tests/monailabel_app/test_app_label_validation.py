@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from lib.cases.grid import Grid
 from lib.errors import Refused, TooLarge
 from lib.labels.drawing import Drawing, Segment
-from lib.labels.grid import Grid
 from lib.labels.validation import validate
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])

@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 from brats_clip.cases import SEQUENCES, read_volume
 from lib.cases import one_grid
 from lib.cases.case import Case, ChosenImage
+from lib.cases.grid import Grid
 from lib.cases.one_grid import align
 from lib.cases.register import register
-from lib.cases.resample import Grid, resample
+from lib.cases.resample import resample
 from lib.errors import NotFound, Refused
 
 

@@ -15,8 +15,9 @@ from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.phantoms import draw_phantom, write_phantom
 from lib.cases.folder_source import FolderSource
+from lib.cases.grid import Grid
 from lib.cases.library import CaseLibrary
-from lib.cases.resample import Grid, resample
+from lib.cases.resample import resample
 from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
 from lib.dicom.phantom_study import Extras, write_study
 from lib.dicom.web_source import DicomWebSource

@@ -14,11 +14,10 @@ import numpy as np
 
 from brats_clip.errors import InputError
 
-from ..errors import ClientError
+from ..errors import ClientError, sentence
 from .cache import ScoreCache
 from .choose import scoring_order
 from .scores import identity_of
-from .worker import sentence
 from .worker_process import CaseFailed, ModelFailed, WorkerFailed, WorkerProcess, WorkerStopped
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
+
+from ..errors import sentence
 
 NICENESS = 10
 
@@ -51,16 +52,6 @@ def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> in
         except Exception as reason:  # whatever is wrong with this case, the next may be sound
             answer({"error": sentence(reason)})
     return 0
-
-
-def sentence(reason: Exception) -> str:
-    """What went wrong, without the name of a file: folders can be named after patients."""
-    if isinstance(getattr(reason, "sentence", None), str):  # a ClientError's
-        return reason.sentence
-    found, expected = getattr(reason, "found", None), getattr(reason, "expected", None)
-    if found and "/" not in found and not re.search(r"(?<!\w)/", str(expected)):
-        return f"found {found}; expected {expected}"
-    return type(reason).__name__
 
 
 def _end_with_parent(parent: int) -> None:

@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from ..errors import NotFound, Refused
-from .resample import Grid, resample
+from .grid import Grid
+from .resample import resample
 
 __all__ = ["Aligned"]
 

@@ -80,6 +80,9 @@ class CaseSource(Protocol):
     def cases(self) -> dict[str, Case]:
         """All cases by id, from memory where it is fresh enough; files are not opened for it, series not fetched."""
 
+    def problems(self) -> list[str]:
+        """A sentence for each file that makes no case; from memory, as ``cases``."""
+
     def refresh(self) -> None:
         """Look again."""
 

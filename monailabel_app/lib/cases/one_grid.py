@@ -18,9 +18,10 @@ from ..errors import Refused
 from .aligned import Aligned
 from .case import Case
 from .disk_cache import identity, key_of, remove, whole_folder
+from .grid import Grid
 from .headers import read_header
 from .register import register as find_motion
-from .resample import Grid, resample
+from .resample import resample
 
 __all__ = ["Aligned", "align"]
 

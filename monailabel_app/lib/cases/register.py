@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
-from .resample import Grid, resample
+from .grid import Grid
+from .resample import resample
 
 __all__ = ["Motion", "register"]
 

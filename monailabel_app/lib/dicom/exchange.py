@@ -10,9 +10,9 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from ..cases.case import Case
+from ..cases.grid import Grid
 from ..errors import Refused
 from ..labels.drawing import Drawing, Segment
-from ..labels.grid import Grid
 from ..labels.version import Version
 from .seg import read_seg, store, write_seg
 from .web_source import DicomWebSource

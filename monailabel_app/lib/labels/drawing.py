@@ -15,9 +15,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from ..cases.grid import Grid
 from ..errors import Refused
 from .file_kind import look
-from .grid import Grid, find_placement
+from .placement import find_placement
 
 MAX_LAYERS = 16
 # Header extensions, and what some tools write behind the voxels.

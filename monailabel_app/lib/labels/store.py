@@ -12,10 +12,10 @@ import nibabel as nib
 import numpy as np
 from filelock import FileLock
 
+from ..cases.grid import Grid
 from ..durable import sync
 from ..errors import ClientError, NotFound, Refused, Unreachable
 from .file_sums import FileSums, signature
-from .grid import Grid
 from .validation import volumes_ml
 from .version import ENDING, FINAL, FOUND, TAGS, Version
 from .version_folders import DRAFTS, VersionFolders, pack, safe, write

@@ -15,9 +15,9 @@ import numpy as np
 from brats_clip.errors import InputError
 
 from ..cases.case import Case, CaseSource
+from ..cases.grid import Grid
 from ..errors import ClientError, Refused
 from .drawing import Drawing
-from .grid import Grid
 from .store import LabelStore
 from .validation import MAX_BYTES, ValidLabel, validate
 from .version import FINAL, Version
@@ -101,6 +101,7 @@ class Submissions:
         if as_drawn is not None:
             notes.append(f"Drawn on {sequence}, brought to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
+        record["reference"] = case.reference  # it may be another one day
         version = self._store.save(case.case_id, label, tag, record, as_drawn)
         passed_on = None
         if self.on_stored is not None and tag == FINAL:

@@ -12,10 +12,10 @@ import numpy as np
 from brats_clip.errors import LabelError
 from brats_clip.labels import ED, ET, NCR, REGIONS, to_internal
 
+from ..cases.grid import Grid
 from ..errors import Refused, TooLarge
 from .drawing import Drawing, Segment, read_nifti, read_nrrd, read_raw
 from .file_kind import ACCEPTED, DICOM, NIFTI, NRRD, RAW, kind_by_name, look
-from .grid import Grid
 from .naming import BACKGROUND, PAINTED_REGIONS, TISSUES, meaning, name_layers, name_values, read_names, values_of
 
 MAX_BYTES = 512 * 2**20

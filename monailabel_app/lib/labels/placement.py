@@ -1,58 +1,15 @@
-"""Where the voxels of an image lie, and whether a label lies on the same ones."""
+"""Whether a label lies on the voxels of an image, and on which."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
-from brats_clip.cases.volume import GRID_TOLERANCE_MM
-
+from ..cases.grid import GRID_TOLERANCE_MM, Grid
 from ..errors import Refused
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """``shape`` in voxels and ``affine`` (4, 4) from voxel to mm in RAS."""
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-
-    @classmethod
-    def of(cls, image: nib.spatialimages.SpatialImage | Path) -> Grid:
-        """The grid of a NIfTI image, or of a file of which the header alone is read."""
-        image = nib.load(image) if isinstance(image, Path) else image
-        return cls(tuple(int(size) for size in image.shape[:3]), np.asarray(image.affine, np.float64))
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in ml."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
-
-    def distance_mm(self, other: Grid) -> float:
-        """How far corners with equal indices lie apart at most; infinite for another shape."""
-        if self.shape != other.shape:
-            return float("inf")
-        corners = np.array([(*c, 1) for c in itertools.product(*((0, size - 1) for size in self.shape))])
-        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
-
-    def same_as(self, other: Grid) -> bool:
-        """Whether both have one shape, and corners within ``GRID_TOLERANCE_MM``."""
-        return self.distance_mm(other) <= GRID_TOLERANCE_MM
-
-    def __str__(self) -> str:
-        size = " x ".join(map(str, self.shape))
-        spacing = " x ".join(f"{mm:.4g}" for mm in voxel_sizes(self.affine))
-        first = ", ".join(f"{mm:.4g}" for mm in self.affine[:3, 3])
-        return f"{size} voxels of {spacing} mm, first voxel at ({first}) mm RAS, axes {self._axes()}"
-
-    def _axes(self) -> str:
-        return "".join(code or "?" for code in nib.aff2axcodes(self.affine))
 
 
 @dataclass(frozen=True)
