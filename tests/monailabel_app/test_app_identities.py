@@ -204,3 +204,43 @@ def test_a_series_that_gave_a_study_its_id_still_leads_to_it_when_another_is_cho
     source = dicom_source((*without, series(LATER, "AX T1 POST GD")), tmp_path)
     case, sequence = source.resolve(T1CE)
     assert (case.case_id, sequence, case.images["t1ce"].image_id) == (T1CE, "t1ce", LATER)
+
+
+def patients(studies: Path) -> dict[str, str]:
+    return {case_id: case.patient for case_id, case in open_source(studies).cases().items()}
+
+
+def test_visits_of_one_patient_are_of_one_patient(studies):
+    for place in ("carol/visit1", "carol/visit2/anat", "dave/visit1", "erin"):
+        visit(studies / place)
+    tiny_image(studies / "carol" / "visit3.nii.gz", (4, 5, 6, 4))
+    tiny_image(studies / "frank.nii.gz", (4, 5, 6, 4))
+    assert patients(studies) == {
+        "anat": "carol",
+        "carol__visit1": "carol",
+        "visit3": "carol",
+        "dave__visit1": "dave",
+        "erin": "erin",
+        "frank": "frank",
+    }
+
+
+@pytest.mark.parametrize(
+    "above", ["training", "site1", "Site B", "HGG", "Task01_BrainTumour/imagesTr", "BraTS2021_TrainingData", "data/val"]
+)
+def test_a_folder_of_many_patients_is_not_one(studies, above):
+    visit(studies / above / "carol" / "visit1")
+    visit(studies / above / "carol" / "visit2")
+    visit(studies / above / "dave")
+    tiny_image(studies / above / "BRATS_001.nii.gz", (4, 5, 6, 4))
+    tiny_case(
+        studies / above / "BraTS-GLI-00002-001", "BraTS-GLI-00002-001", "-{}.nii.gz", ("t1n", "t1c", "t2w", "t2f")
+    )
+    assert set(patients(studies).values()) == {"carol", "dave", "BRATS_001", "BraTS-GLI-00002"}
+
+
+@pytest.mark.parametrize("name", ["Traina", "Parton", "Valerie", "patient1", "sub-01", "Testa", "case_7", "Imogen"])
+def test_a_patients_folder_is_not_taken_for_a_collection(studies, name):
+    visit(studies / name / "visit1")
+    visit(studies / name / "visit2")
+    assert set(patients(studies).values()) == {name}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from brats_clip.cases import patient_of
 from brats_clip.errors import CaseError, InputError
 
 from ..errors import NotFound, Refused
@@ -23,6 +22,7 @@ from .four_d import split
 from .headers import HeaderCache
 from .identities import Identities, Identity
 from .keyed_locks import KeyedLocks
+from .patient_key import patient_key
 from .report_file import find_report
 from .walk import Stamps, has_changed, walk
 
@@ -197,11 +197,9 @@ class FolderSource:
 
     def _name(self, found: list[FoundCase], new: list[int], taken: frozenset[str]) -> list[Identity]:
         cases = [found[index] for index in new]
-        ids = distinct_ids([(case.name, case.folder.relative_to(self.root).parts) for case in cases], taken)
-        return [Identity(case_id, self._patient(case_id, case)) for case_id, case in zip(ids, cases, strict=True)]
-
-    def _patient(self, case_id: str, found: FoundCase) -> str:
-        return patient_of(safe_name(found.name) if found.same_patient else case_id)
+        folders = [case.folder.relative_to(self.root).parts for case in cases]
+        ids = distinct_ids([(case.name, parts) for case, parts in zip(cases, folders, strict=True)], taken)
+        return [Identity(i, patient_key(case, i, parts)) for case, i, parts in zip(cases, ids, folders, strict=True)]
 
     def _case(self, case_id: str, patient: str, found: FoundCase) -> Case:
         images = {}

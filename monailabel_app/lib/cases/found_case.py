@@ -24,7 +24,7 @@ class FoundCase:
         report: a text file that belongs to this case by its name.
         alone: whether nothing else in the folder is a case.
         left_out: names of other images of the patient, with the reason.
-        same_patient: whether another case of this name is of the same patient; not so for "image.nii.gz".
+        same_patient: whether the name is the patient's, as in public data sets; not so for "image.nii.gz".
     """
 
     name: str
