@@ -65,7 +65,7 @@ class CaseDatastore(Datastore):
         self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, on_stored)
         self._studies = studies
         self._placed = PlacedLabels(library, workspace.cache)
-        self._left_out: dict[str, str] = {}
+        self._left_out: list[dict[str, str]] = []
         self._notes = DatastoreNotes(workspace.state / "info.json")
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
