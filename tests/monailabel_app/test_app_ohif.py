@@ -136,6 +136,14 @@ def ask(study, model: str, series: str, params: str = "{}") -> nib.Nifti1Image:
     return nib.Nifti1Image.from_bytes(gzip.decompress(response.content))
 
 
+def tick_submit(page, model: str, on: bool) -> None:
+    page.click("text=Options / Configurations")
+    page.select_option('select[name="selectName"]', model)
+    page.set_checked(f"#infer{model}submit", on)
+    page.click('button:text-is("Confirm")')
+    page.wait_for_timeout(500)
+
+
 def set_report(page, report: str) -> None:
     page.click("text=Options / Configurations")
     page.fill("#infersegmentationreport", report)
@@ -168,17 +176,21 @@ def test_a_typed_report_a_click_and_a_saved_segmentation(study, page, artefacts)
     assert (second != first).sum() > 10
     assert all(second[tuple(point)] == LABELS["ET"] for point in clicked)
 
-    nib.save(nib.Nifti1Image(second, affine), artefacts / "submitted.nii.gz")
-    url = f"{study.server.url}/datastore/label"
-    with (artefacts / "submitted.nii.gz").open("rb") as file:
-        saved = requests.put(url, params={"image": study.series["t1ce"]}, files={"label": file}, timeout=120)
-    assert saved.status_code == 200, saved.text
     client = DicomWebSource(study.orthanc.url, Settings(), artefacts / "cache").client
+    assert not find_segs(client, study.study_uid)
+    tick_submit(page, "deepedit", True)
+    response = run(page, "Point Prompts")
+    tick_submit(page, "deepedit", False)
+    assert response.status == 200
+    submitted, _ = labelmap(page)
+    np.testing.assert_array_equal(submitted, second)
     (seg,) = find_segs(client, study.study_uid)
     stored, names = read_seg(seg, affine, second.shape)
     np.testing.assert_array_equal(stored, second)
     assert {name: LABELS[name] for name in names} == names and set(names) == {"NCR/NET", "ED", "ET"}
-    (artefacts / "submitted.nii.gz").unlink()
+    url, query = f"{study.server.url}/datastore/label", {"label": study.series["t1ce"], "tag": "final"}
+    label = nib.Nifti1Image.from_bytes(gzip.decompress(requests.get(url, params=query, timeout=60).content))
+    np.testing.assert_array_equal(np.asarray(label.dataobj), second)
 
 
 def posted_points(posted: str, name: str) -> list[list[int]]:

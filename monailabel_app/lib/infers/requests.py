@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from ..cases.folder_source import FolderSource
 from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
+from ..labels.version import FINAL, ORIGINAL
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
 
@@ -47,8 +48,8 @@ def _of_case(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, 
     answer = task.answer(request)
     params = answer.params
     if task.wants_to_submit(request) or request.get("save_label"):
-        tag = DefaultLabelTag.FINAL if task.wants_to_submit(request) else str(request.get("label_tag") or "original")
-        params["saved"] = _store(app, answer, str(tag), request)
+        tag = FINAL if task.wants_to_submit(request) else str(request.get("label_tag") or ORIGINAL)
+        params["saved"] = _store(app, answer, tag, request)
     file = _dicom_seg(app, answer) if request.get("as_dicom_seg") else task.write(answer, request)
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
 
