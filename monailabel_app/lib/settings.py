@@ -40,6 +40,8 @@ class Settings:
     jobs: int = _default(1, "inferences that compute at the same time; the others wait")
     waiting: int = _default(8, "inferences that may wait; more are turned away")
     max_upload_mb: int = _default(512, "largest upload, MiB")
+    max_unpacked_mb: int = _default(2048, "largest content of an archive that is sent as a session, MiB")
+    max_sessions: int = _default(20, "sessions that are kept at a time")
     max_report_chars: int = _default(100_000, "longest report, characters")
     remote: bool = _default(False, "answer other machines, too; needs --host 0.0.0.0, and should have authentication")
     scoring: bool = _default(True, "score unlabelled cases in the background")
@@ -93,7 +95,7 @@ def _check(settings: Settings) -> None:
     need(settings.reference in SEQUENCES, "reference", " or ".join(SEQUENCES))
     order = [part.strip() for part in settings.channels.split(",")]
     need(not settings.channels or sorted(order) == sorted(SEQUENCES), "channels", "each of t1,t1ce,t2,flair once")
-    for name in ("jobs", "max_upload_mb", "max_report_chars"):
+    for name in ("jobs", "max_upload_mb", "max_unpacked_mb", "max_sessions", "max_report_chars"):
         need(getattr(settings, name) >= 1, name, "at least 1")
     for name in ("waiting", "seed"):
         need(getattr(settings, name) >= 0, name, "at least 0")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 import socket
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +33,7 @@ def server(tiny_data_set, tmp_path_factory):
         shutil.copytree(tiny_data_set.folder / case, studies / case)
     (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
     (studies / "secret.txt").write_text("not for clients")
-    conf = {"max_upload_mb": 2, "max_report_chars": 20_000}
+    conf = {"max_upload_mb": 2, "max_unpacked_mb": 1, "max_sessions": 3, "max_report_chars": 20_000}
     with RunningServer(studies, tmp_path_factory.mktemp("server"), conf) as server:
         yield server
 
@@ -70,9 +73,22 @@ def truncated(image: Path) -> dict:
     return {"label": ("label.nii.gz", label()(image)["label"][1][:200])}
 
 
+def archive(climbs: bool) -> bytes:
+    """A tar archive with a file outside of its folder, or a zip of 8 MiB."""
+    stream = io.BytesIO()
+    if climbs:
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("../../../../../../../../../tmp/brats_clip_climbed"))
+    else:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("x_t1.nii.gz", bytes(8 * 2**20))
+    return stream.getvalue()
+
+
 NOTHING = {f"use_{sequence}": False for sequence in SEQUENCES}
 HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
 INFER, DEEP, SAVE = "/infer/segmentation", "/infer/deepedit", "/datastore/label"
+UNPACK = "/session/?uncompress=true"
 BAD: tuple[Bad, ...] = (
     # what is asked for
     Bad("no image", "POST", INFER, 400, ("image",)),
@@ -99,6 +115,10 @@ BAD: tuple[Bad, ...] = (
     Bad("traversal in a session", "DELETE", "/session/..%2F..%2Fstudies", 404, ("session",)),
     Bad("session that is none", "GET", "/session/0", 404, ("session",)),
     Bad("inference in no session", "POST", f"{INFER}?session_id=0", 404, ("session",)),
+    Bad("session of no file", "PUT", "/session/", 422, ("files",)),
+    Bad("tar that climbs", "PUT", f"{UNPACK}", 422, ("outside",), files=file("a.tar", archive(True), "files")),
+    Bad("zip that swells", "PUT", f"{UNPACK}", 413, ("1 MiB",), files=file("a.zip", archive(False), "files")),
+    Bad("session from a RAR", "PUT", f"{UNPACK}", 422, ("zip or tar",), files=file("a.rar", b"Rar!" * 99, "files")),
     Bad("a DICOMweb server that is none", "GET", "/proxy/dicom/studies", 404, ("DICOMweb",)),
     Bad("DICOM SEG of files", "POST", f"{INFER}?image={CASE}&output=dicom_seg", 422, ("DICOM",)),
     # parameters
@@ -200,6 +220,36 @@ def test_all_of_them_leave_the_server_as_it_was(server):
     log = server.text()
     assert '"status": 5' not in log
     assert "glioma glioma" not in log  # no report's text
+
+
+def test_nothing_of_an_archive_lies_outside(server):
+    send(server, next(bad for bad in BAD if bad.name == "tar that climbs"))
+    assert not Path("/tmp/brats_clip_climbed").exists()
+    assert not list((server.folder / "sessions").glob("*"))
+
+
+def test_sessions_have_safe_names_an_end_and_a_limit(server):
+    url, names = f"{server.url}/session/", ("..", "a" * 300 + ".nii.gz", "../../x_t1.nii.gz")
+    made = [requests.put(url, files={"files": (name, b"abc")}, timeout=30) for name in names]
+    assert [response.status_code for response in made] == [200] * 3, made[0].text
+    ids = [response.json()["session_id"] for response in made]
+    images = [Path(response.json()["session_info"]["image"]) for response in made]
+    assert all(image.read_bytes() == b"abc" for image in images)
+    assert [image.parent for image in images] == [server.folder / "sessions" / number for number in ids]
+    assert images[2].name == "x_t1.nii.gz"
+    full = requests.put(url, files={"files": ("x.nii.gz", b"abc")}, timeout=30)
+    assert full.status_code == 429 and "max_sessions" in full.json()["detail"]
+    assert requests.get(url + ids[0], params={"image": "true"}, timeout=30).content == b"abc"
+    for number in ids:
+        assert requests.delete(url + number, timeout=30).json()["name"] == number
+        assert requests.get(url + number, timeout=30).status_code == 404
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as packed:
+        packed.writestr("case/x_t1.nii.gz", b"abc")
+    made = requests.put(server.url + UNPACK, files={"files": ("case.zip", zipped.getvalue())}, timeout=30).json()
+    assert (Path(made["session_info"]["image"]) / "case" / "x_t1.nii.gz").read_bytes() == b"abc"
+    assert requests.get(url + made["session_id"], params={"image": "true"}, timeout=30).status_code == 422
+    requests.delete(url + made["session_id"], timeout=30)
 
 
 def test_a_connection_that_breaks_off_is_no_fault(server):

@@ -29,6 +29,8 @@ GIVEN = {
     "jobs": ("3", 3),
     "waiting": ("0", 0),
     "max_upload_mb": ("7", 7),
+    "max_unpacked_mb": ("9", 9),
+    "max_sessions": ("4", 4),
     "max_report_chars": ("99", 99),
     "remote": ("Yes", True),
     "scoring": ("no", False),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from ..settings import Settings
-from . import infer_route, label_routes, login_route, model_routes, proxy, train_routes, viewer
+from . import infer_route, label_routes, login_route, model_routes, proxy, session_routes, train_routes, viewer
 from .authentication import authenticate
 from .flatten import flatten
 from .middleware import Doorkeeper, RequestLog, SizeLimit
@@ -23,6 +23,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     login_route.router,
     model_routes.router,
     proxy.router,
+    session_routes.router,
     train_routes.router,
     viewer.router,
 )

@@ -15,6 +15,7 @@ from fastapi import UploadFile
 
 from ..errors import ClientError
 
+LONGEST_NAME = 200  # bytes
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
 
 
@@ -35,6 +36,22 @@ def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
     return params
 
 
+def safe_name(name: str | None) -> str:
+    """The last part of a client's file name as one that any folder takes; its words and its ending stay."""
+    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    plain = "".join(c for c in last if c.isprintable()).lstrip(". ")
+    if len(plain.encode()) > LONGEST_NAME:
+        ending = "".join(Path(plain).suffixes[-2:])
+        plain = plain[: LONGEST_NAME // 8] + (ending if _SUFFIX.fullmatch(ending) else "")
+    return plain if plain and plain != "meta.info" else f"image{plain}"  # MONAI Label's own file in a session
+
+
+def save(upload: UploadFile, path: Path) -> None:
+    """Write an upload to a file."""
+    with path.open("wb") as file:
+        shutil.copyfileobj(upload.file, file, 2**20)
+
+
 @contextmanager
 def received(upload: UploadFile) -> Iterator[Path]:
     """The upload as a file that is gone afterwards. Of the client's file name only the extension is kept."""
@@ -45,6 +62,5 @@ def received(upload: UploadFile) -> Iterator[Path]:
         suffix = ""
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         path = Path(folder) / f"upload{suffix}"
-        with path.open("wb") as file:
-            shutil.copyfileobj(upload.file, file, 2**20)
+        save(upload, path)
         yield path
