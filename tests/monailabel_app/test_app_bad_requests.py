@@ -222,6 +222,18 @@ def test_all_of_them_leave_the_server_as_it_was(server):
     assert "glioma glioma" not in log  # no report's text
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"Host": "rebind.evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)]
+)
+def test_a_page_of_another_site_gets_no_image(server, headers, status):
+    url, query = f"{server.url}/datastore/image", {"image": CASE}
+    response = requests.get(url, params=query, headers=headers, timeout=30)
+    assert response.status_code == status and response.json()["request_id"] == response.headers["x-request-id"]
+    assert "access-control-allow-origin" not in response.headers
+    own = requests.get(url, params=query, headers={"Origin": server.url}, timeout=30)
+    assert own.status_code == 200 and "access-control-allow-origin" not in own.headers
+
+
 def test_nothing_of_an_archive_lies_outside(server):
     send(server, next(bad for bad in BAD if bad.name == "tar that climbs"))
     assert not Path("/tmp/brats_clip_climbed").exists()
@@ -254,7 +266,9 @@ def test_sessions_have_safe_names_an_end_and_a_limit(server):
 
 def test_a_connection_that_breaks_off_is_no_fault(server):
     with socket.create_connection(("127.0.0.1", server.port)) as broken:
-        broken.sendall(b"PUT /datastore/label?image=PHANTOM_0 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        broken.sendall(
+            b"PUT /datastore/label?image=PHANTOM_0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
+        )
     assert requests.get(f"{server.url}/info/", timeout=10).status_code == 200
 
 

@@ -6,12 +6,14 @@ import logging
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from monailabel.config import settings as server
 
 from ..settings import Settings
 from . import infer_route, label_routes, login_route, model_routes, proxy, session_routes, train_routes, viewer
 from .authentication import authenticate
 from .flatten import flatten
 from .middleware import Doorkeeper, RequestLog, SizeLimit
+from .origins import OwnPages, allow_origins
 from .problems import speak_plainly
 from .unblock import unblock
 
@@ -61,8 +63,12 @@ def install(api: FastAPI, settings: Settings) -> None:
     api.router.routes[:] = api.router.routes[mounted:] + api.router.routes[:mounted]
     speak_plainly(api)
     authenticate(api)
+    # As a browser writes them; pydantic ends them with a slash.
+    allowed = [str(origin).rstrip("/") for origin in server.MONAI_LABEL_CORS_ORIGINS]
+    allow_origins(api, allowed)
     for middleware, options in (
         (SizeLimit, {"limit": settings.max_upload_mb * 2**20}),
+        *([] if settings.remote else [(OwnPages, {"allowed": allowed})]),
         (Doorkeeper, {"remote": settings.remote}),
         (RequestLog, {}),
     ):

@@ -92,7 +92,7 @@ class SizeLimit:
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         sentence = f"The upload is larger than {self.limit // 2**20} MiB; raise --conf max_upload_mb to allow it."
-        await _answer(scope, send, 413, sentence)
+        await refuse(scope, send, 413, sentence)
 
 
 class Doorkeeper:
@@ -110,11 +110,11 @@ class Doorkeeper:
             return
         if not self.remote and not _is_local(scope.get("client")):
             sentence = "This server answers its own machine alone; start it with --conf remote true to change that."
-            await _answer(scope, send, 403, sentence)
+            await refuse(scope, send, 403, sentence)
             return
         session = _SESSION.fullmatch(scope["path"])
         if session and not is_session_id(session["id"]):
-            await _answer(scope, send, 404, "No such session; its id is the one that creating it returned.")
+            await refuse(scope, send, 404, "No such session; its id is the one that creating it returned.")
             return
         await self.app(scope, receive, send)
 
@@ -141,7 +141,8 @@ def _is_local(client: tuple[str, int] | None) -> bool:
     return (mapped or address).is_loopback
 
 
-async def _answer(scope: Scope, send: Send, status: int, sentence: str) -> None:
+async def refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+    """Answer with a sentence, as ``problems.answer`` does."""
     number = scope.get("state", {}).get("request_id", "")
     body = json.dumps({"detail": sentence, "status": status, "request_id": number}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
