@@ -42,7 +42,7 @@ def write_archive(folder: Path, entries: Iterable[Mapping[str, Any]], records: M
                     ending = ".nii.gz" if str(file).endswith(".gz") else ".nii"
                     archive.write(file, f"{case}/{case}_{role}{ending}")
                 if entry.get("report"):
-                    archive.writestr(f"{case}/{case}_report.txt", entry["report"])
+                    archive.writestr(f"{case}/{case}_report.txt", entry["report"].strip())
             archive.writestr("metadata.json", json.dumps(records, indent=2, ensure_ascii=False))
     except BaseException:
         path.unlink(missing_ok=True)

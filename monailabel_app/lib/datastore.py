@@ -12,6 +12,7 @@ from typing import Any
 import nibabel as nib
 from monailabel.interfaces.datastore import Datastore
 
+from brats_clip.cases import as_text
 from brats_clip.errors import BratsClipError, InputError
 
 from .cases.case import Case, CaseSource
@@ -230,7 +231,7 @@ class CaseDatastore(Datastore):
                 case = self._case(case_id)
                 files = {sequence: str(path) for sequence, path in self.library.aligned(case).files.items()}
                 label = str(self._placed.file(case, case.reference, self._version(case, FINAL)))
-                report = self.source.report(case)
+                report = as_text(report) if (report := self.source.report(case)) else ""
             except (ClientError, BratsClipError, OSError) as error:
                 left_out.append({"case": case_id, "reason": sentence(error)})
                 logger.warning("case %s is left out: %s", case_id, left_out[-1]["reason"])

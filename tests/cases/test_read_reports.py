@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_clip.cases import find_cases, read_reports
+from brats_clip.cases import as_text, find_cases, read_report, read_reports
 from brats_clip.errors import ReportError
 from tests.cases.case_files import write_case
 
@@ -29,3 +29,12 @@ def test_a_report_that_cannot_be_read_is_named(tmp_path):
         read_reports(find_cases(tmp_path))
     with pytest.raises(ReportError, match="report of case p7"):
         read_reports([{"case": "p7", "report": "a \x00 b"}])
+
+
+def test_a_text_that_others_typed_is_no_path(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("Of another patient.")
+    assert read_report(str(secret)) == "Of another patient."
+    assert read_report(as_text(str(secret))) == str(secret)
+    assert read_report(as_text("A mass, see report.txt")) == "A mass, see report.txt"
+    assert read_report(as_text("")) == ""

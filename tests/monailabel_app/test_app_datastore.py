@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from brats_clip.cases import SEQUENCES
+from brats_clip.cases import SEQUENCES, read_report
 from lib.cases.folder_source import FolderSource
 from lib.cases.library import CaseLibrary
 from lib.datastore import CaseDatastore
@@ -285,12 +285,19 @@ def test_a_label_is_kept_when_what_comes_after_fails(studies, error):
     assert "The label is stored" in stored.notes[-1] and "boom" not in stored.notes[-1]
 
 
+def test_a_report_in_the_datalist_is_no_path_whatever_it_ends_in(datastore, studies):
+    (studies / CASE / f"{CASE}_report.txt").write_text("Mass on the left, see /etc/notes.txt")
+    datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
+    [entry] = datastore.datalist()
+    assert read_report(entry["report"]) == "Mass on the left, see /etc/notes.txt"
+
+
 def test_the_datalist_has_everything_on_one_grid(datastore, studies, tmp_path):
     datastore.save_label(f"{CASE}@flair", drawn_on(datastore, f"{CASE}@flair", tmp_path), "final", WHO)
     datastore.save_label(OTHER, studies / OTHER / f"{OTHER}_seg.nii.gz", "original", WHO)
     [entry] = datastore.datalist()
     assert entry["case"] == CASE and entry["patient"] and entry["image"] == entry["t1ce"]
-    assert entry["report"] == (studies / CASE / f"{CASE}_report.txt").read_text().strip()
+    assert entry["report"].strip() == (studies / CASE / f"{CASE}_report.txt").read_text().strip()
     shapes = {nib.load(entry[key]).shape for key in (*SEQUENCES, "label")}
     assert shapes == {nib.load(studies / CASE / f"{CASE}_t1ce.nii.gz").shape}
     label = Path(entry["label"]).read_bytes()

@@ -108,6 +108,12 @@ def test_a_report_that_changes_the_answer_is_measured_by_how_much(segmenter, fil
     assert found.descriptor == measure(segmenter, "case", files).descriptor  # CLIP's view of the images alone
 
 
+def test_a_report_that_looks_like_the_name_of_a_file_is_a_text(segmenter, files, tmp_path):
+    (tmp_path / "secret.txt").write_text(ELSEWHERE)
+    found = measure(segmenter, "case", files, str(tmp_path / "secret.txt"))
+    assert found.has_report and found.consistency != measure(segmenter, "case", files, ELSEWHERE).consistency
+
+
 def test_a_report_that_is_not_listened_to_shows_in_the_consistency(tiny_bundle, files):
     found = measure(Segmenter(tiny_bundle, device="cpu", screen_reports=True), "case", files, ELSEWHERE)
     assert found.consistency < 0.25 and found.disagreement == 0.0

@@ -4,7 +4,7 @@ from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
 from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
 from .find import LeftOut, Survey, find_cases, find_problems, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of, split_channel
-from .report import is_report_path, read_report, read_reports
+from .report import as_text, is_report_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
 from .volume import Volume, read_volume
 
@@ -21,6 +21,7 @@ __all__ = [
     "Naming",
     "Survey",
     "Volume",
+    "as_text",
     "check_case",
     "check_cases",
     "find_cases",

@@ -17,6 +17,11 @@ def is_report_path(value: str | PathLike) -> bool:
     return not isinstance(value, str) or (value.lower().endswith(".txt") and "\n" not in value)
 
 
+def as_text(report: str) -> str:
+    """A report that others wrote, so that ``read_report`` never takes it for a path, whatever it ends in."""
+    return f"{report}\n"
+
+
 def read_report(value: str | PathLike | None, where: str = "report") -> str:
     """Return the text of a report.
 

@@ -159,7 +159,8 @@ class Segmenter:
         """Segment a case as it was prompted; prompts of earlier calls are not remembered.
 
         Args:
-            report: text, or path to a .txt file; None or "" for none.
+            report: text, or path to a .txt file; None or "" for none. ``cases.as_text`` keeps a text that others typed
+                from being taken for a path.
             clicks: positions by kind, ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs in the order in which
                 the clicks were made, ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. "WT", "TC", "ET" put a
                 voxel into a region, "NCR", "ED" and "background" say exactly what it is. Where clicks disagree, the

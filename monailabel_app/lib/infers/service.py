@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip import Segmenter
-from brats_clip.cases import SEQUENCES
+from brats_clip.cases import SEQUENCES, as_text
 from brats_clip.clicks.place import MAX_CLICKS
 from brats_clip.interactive.segmentation import Segmentation
 
@@ -138,7 +138,7 @@ class SegmentationService:
             clicks = {
                 CLICKS[name]: aligned.points_to_reference(shown, ijk) for name, ijk in prompt.clicks.items() if ijk
             }
-            result = segmenter.segment(report=report, clicks=clicks or None, case=key)
+            result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
         reference_label = nib.Nifti1Image(result.label, result.affine)
         seen = aligned.label_on(shown, result.label)
         output = as_output(np.asarray(seen.dataobj), prompt.output)
