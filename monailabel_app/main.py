@@ -30,6 +30,7 @@ from lib.infers.requests import answer_request
 from lib.infers.service import SegmentationService
 from lib.infers.tasks import ClickTask, SegmentationTask
 from lib.labels.store import LabelStore
+from lib.labels.version import FINAL
 from lib.models import ModelRegistry
 from lib.server.install import install
 from lib.settings import Settings
@@ -146,9 +147,10 @@ class BrainTumourApp(MONAILabelApp):
         at_hand = getattr(self.source, "path_at_hand", None)
         return chosen | {"path": at_hand(self.library.case(chosen["id"])) if at_hand else ""}
 
-    def on_save_label(self, image_id: str, label_id: str) -> None:
-        """A patient is done: whoever had it is free for the next, and there may be something new to score."""
-        self.served.release(label_id)
+    def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
+        """There may be something new to score; with a final label the patient is done, and nobody's any more."""
+        if tag == FINAL:
+            self.served.release(label_id)
         self.look_for_work()
 
     def look_for_work(self) -> None:

@@ -33,8 +33,10 @@ def save_label(
     info = read_params(params) | {"user": _who(user, params)}
     app = app_instance()
     with received(label) as path:
-        label_id = app.datastore().save_label(image, str(path), tag, info)
-    return {"image": image, "label": label_id, **(app.on_save_label(image, label_id) or {})}
+        stored = app.datastore().store_label(image, path, tag, info)
+    label_id = stored.case.case_id
+    app.on_save_label(image, label_id, tag)
+    return {"image": image, "label": label_id, "version": stored.version.number, "notes": list(stored.notes)}
 
 
 @router.get("/label/history", summary=f"{RBAC_USER}Versions of a case's label")
