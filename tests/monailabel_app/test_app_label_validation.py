@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from lib.cases.grid import Grid
 from lib.errors import Refused, TooLarge
 from lib.labels.drawing import Drawing, Segment
+from lib.labels.naming import name_values, read_names
 from lib.labels.validation import validate
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
@@ -255,6 +256,12 @@ BAD = {
         r"\[1\] that label_info does not name; it names 2 'ED', 4 'ET'",
     ),
     "names of no form": (lambda f: nifti(f, tumour()), {"label_info": [{"title": "ED"}]}, "cannot be read"),
+    "a number beyond all": (lambda f: nifti(f, tumour()), {"label_info": [{"name": "ED", "idx": 1e999}]}, "be read"),
+    "names in two ways": (
+        lambda f: nifti(f, (tumour() > 0) * np.uint8(2)),
+        {"label_info": [{"name": "NCR/NET", "idx": 2}, {"name": "ED", "idx": 3}, {"name": "ET", "idx": 4}]},
+        "by its numbers they are 2 'NCR/NET', by its order 2 'ED'",
+    ),
     "names as text": (lambda f: nifti(f, tumour()), {"label_info": "ED, ET"}, "cannot be read"),
     "tissues and regions": (
         lambda f: nifti(f, tumour()),
@@ -324,3 +331,20 @@ def test_parameters_come_as_json(tmp_path):
     label = validate(nifti(tmp_path, (tumour() == 4) * np.uint8(3)), GRID, params)
     assert set(np.unique(label.array)) == {0, 4}
     assert "ET" in label.read_as
+
+
+@pytest.mark.parametrize(
+    ("entries", "values", "read"),
+    [
+        ({"ED": 2, "ET": 3}, [0, 2], ["ED"]),  # BraTS 2023
+        ({"ED": 2, "ET": 3}, [0, 3], ["ET"]),
+        ({"ED": 2, "ET": 3}, [0, 2, 3], ["ED", "ET"]),
+        ({"ED": 2, "ET": 3}, [0, 1, 2], ["ED", "ET"]),  # two segments, and one left out before them
+        ({"ED": 2, "ET": 4}, [0, 2], ["ED"]),  # BraTS 2018 to 2022
+        ({"NCR": 1, "ED": 2, "ET": 4}, [0, 1, 2, 3], ["NCR", "ED", "ET"]),  # one left out between
+        ({"NCR/NET": 2, "ED": 3, "ET": 4}, [0, 1, 2], ["NCR/NET", "ED"]),
+    ],
+)
+def test_numbers_of_brats_mean_what_they_say_and_the_order_decides_where_numbers_cannot(entries, values, read):
+    names = read_names({"label_info": [{"name": name, "idx": number} for name, number in entries.items()]})
+    assert [segment.name for segment in name_values(names, values)] == read

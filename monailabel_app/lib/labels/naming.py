@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ def read_names(params: Mapping[str, Any]) -> Names | None:
             return Names(tuple(_entry_of_mapping(key, value) for key, value in given.items()), exact=True)
         if isinstance(given, Sequence) and not isinstance(given, str):
             return Names(tuple(_entry_of_list(item) for item in given), exact=False)
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         pass
     raise Refused(
         'The request\'s "label_info" cannot be read; expected a list such as [{"name": "ET", "idx": 3}, ...], with the '
@@ -95,28 +95,34 @@ def name_values(names: Names, values: Sequence[int]) -> tuple[Segment, ...]:
 
     Slicer's ``idx`` counts all segments from 1; the voxel values count only those that it exports. Where it leaves
     out a segment (the background, the scribbles), the two differ, so that the values and the order of the list decide
-    there. Numbers that are those of BraTS mean what they say.
+    there. Numbers that are those of BraTS, of any year, mean what they say.
 
     Raises:
-        Refused: if a value has no name.
+        Refused: if a value has no name, or could have either of two.
     """
     by_order = {place: name for place, (name, _) in enumerate(names.entries, start=1)}
     by_number = {number: name for name, number in names.entries if number is not None}
     numbers = [number for _, number in names.entries]
+    found = [value for value in values if value]
     if not by_number:
         chosen = by_order
-    elif names.exact or None in numbers or numbers != sorted(set(numbers)):
+    elif names.exact or None in numbers or numbers != sorted(set(numbers)) or not set(found) <= set(by_order):
         chosen = by_number
+    elif not set(found) <= set(by_number):
+        chosen = by_order
     else:
-        brats = all(_OWN_NUMBERS.get(_MEANING.get(_plain(name))) == number for name, number in names.entries)
-        chosen = by_number if brats or max(values, default=0) > len(by_order) else by_order
-    unnamed = [value for value in values if value and value not in chosen]
-    if unnamed and set(values) - {0} <= set(by_number):
-        chosen, unnamed = by_number, []
+        chosen = by_number
+        if not _are_brats(names) and any(by_number[value] != by_order[value] for value in found):
+            raise Refused(
+                f"The label has the values {found}, which label_info names in two ways: by its numbers they are "
+                f"{_listed(by_number, found)}, by its order {_listed(by_order, found)}. Send the names as an object "
+                'such as {"ET": 3}, by the values in the label.'
+            )
+    unnamed = [value for value in found if value not in chosen]
     if unnamed:
-        known = ", ".join(f"{number} {name[:64]!r}" for number, name in chosen.items())
+        known = _listed(chosen, chosen)
         raise Refused(f"The label has the values {unnamed} that label_info does not name; it names {known}.")
-    return tuple(Segment(chosen[value], 0, value) for value in values if value)
+    return tuple(Segment(chosen[value], 0, value) for value in found)
 
 
 def name_layers(names: Names, count: int) -> tuple[Segment, ...]:
@@ -133,6 +139,18 @@ def name_layers(names: Names, count: int) -> tuple[Segment, ...]:
 def values_of(layers: np.ndarray) -> list[int]:
     """The distinct values of a uint16 array, without sorting it."""
     return np.flatnonzero(np.bincount(layers.ravel(order="K"))).tolist()
+
+
+def _are_brats(names: Names) -> bool:
+    """Whether the numbers are those of BraTS, where ET is 4, and 3 since 2023."""
+    return all(
+        number == _OWN_NUMBERS.get(meant := _MEANING.get(_plain(name), "")) or (meant, number) == ("ET", 3)
+        for name, number in names.entries
+    )
+
+
+def _listed(named: Mapping[int, str], values: Iterable[int]) -> str:
+    return ", ".join(f"{value} {named[value][:64]!r}" for value in values)
 
 
 def _plain(name: str) -> str:
