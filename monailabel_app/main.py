@@ -84,6 +84,7 @@ class BrainTumourApp(MONAILabelApp):
             max_upload_bytes=self.settings.max_upload_mb * 2**20,
             read_dicom_seg=self.exchange.read if self.exchange else None,
             on_stored=self.exchange.store if self.exchange else None,
+            on_removed=self.exchange.withdraw if self.exchange else None,
         )
 
     def init_infers(self) -> dict[str, SegmentationTask]:
@@ -101,6 +102,9 @@ class BrainTumourApp(MONAILabelApp):
 
         install(api, self.settings)
         schedule.every(10).minutes.do(self._tidy)
+        if (passing_on := self.datastore().passing_on) is not None:
+            passing_on.retry_in_background()
+            schedule.every(2).minutes.do(passing_on.retry_in_background)
         super().on_init_complete()
         if self.settings.scoring:
             self.scorer = BackgroundScorer(
@@ -165,9 +169,14 @@ class BrainTumourApp(MONAILabelApp):
 
     def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
         """Put an earlier version of a label to use."""
-        case = self.library.case(image_id)
-        stored = self.datastore().labels.restore(case.case_id, version, {"who": user})
-        return {"image": image_id, "version": stored.number}
+        stored = self.datastore().restore_label(image_id, version, user)
+        return {"image": image_id, **stored.to_dict()}
+
+    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
+        """Take a label out of use; its versions stay."""
+        stored = self.datastore().drop_label(label_id, tag, user)
+        self.look_for_work()
+        return {"label": label_id, **stored.to_dict()}
 
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .datastore_notes import DatastoreNotes
 from .errors import ClientError, NotFound, Refused, Unreachable, sentence
 from .image_upload import add_case
 from .labels.drawing import Drawing
+from .labels.passing_on import PassingOn
 from .labels.placed import PlacedLabels
 from .labels.store import LabelStore
 from .labels.submission import Library, StoredLabel, Submissions
@@ -48,7 +49,8 @@ class CaseDatastore(Datastore):
         studies: folder that takes uploaded cases; None takes none.
         max_upload_bytes: largest label file.
         read_dicom_seg: as in ``validate``.
-        on_stored: as in ``Submissions``; may be set later.
+        on_stored: ``put`` of ``PassingOn``; None passes labels on to nobody.
+        on_removed: ``withdraw`` of ``PassingOn``.
     """
 
     def __init__(
@@ -61,9 +63,13 @@ class CaseDatastore(Datastore):
         max_upload_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
         on_stored: Callable[[Case, nib.Nifti1Image, Version], object] | None = None,
+        on_removed: Callable[[Case, Sequence[Version]], Sequence[str]] | None = None,
     ) -> None:
         self.source, self.labels, self.workspace, self.library = source, labels, workspace, library
-        self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, on_stored)
+        self.passing_on: PassingOn | None = None
+        if on_stored is not None:
+            self.passing_on = PassingOn(workspace.state / "unsent", labels, self._case, on_stored, on_removed)
+        self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.passing_on)
         self._studies = studies
         self._placed = PlacedLabels(library, workspace.cache)
         self._left_out: list[dict[str, str]] = []
@@ -190,7 +196,23 @@ class CaseDatastore(Datastore):
 
     def remove_label(self, label_id: str, label_tag: str, user: str = "") -> None:
         """Take a label out of use and note who did; its versions stay."""
-        self.labels.remove(self._case(label_id).case_id, _tag(label_tag), {"who": user[:100] or "unknown"})
+        self.drop_label(label_id, label_tag, user)
+
+    def drop_label(self, label_id: str, label_tag: str, user: str) -> StoredLabel:
+        """``remove_label`` with all that there is to tell about it.
+
+        Raises:
+            NotFound: for an unknown id, or a case without this label.
+        """
+        return self.submissions.remove(label_id, _tag(label_tag), user[:100] or "unknown")
+
+    def restore_label(self, image_id: str, version: int, user: str) -> StoredLabel:
+        """Make an earlier version the newest; none is lost.
+
+        Raises:
+            NotFound: for an unknown id or version.
+        """
+        return self.submissions.restore(image_id, version, user[:100] or "unknown")
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
         """Put an uploaded 4D file among the studies; returns the id of its case."""
@@ -269,6 +291,7 @@ class CaseDatastore(Datastore):
             "problems": [
                 *self.labels.problems(),
                 *self.source.problems(),
+                *(self.passing_on.waiting() if self.passing_on else ()),
                 *(f"Labelled case {out['case']} is left out: {out['reason']}" for out in self._left_out),
             ],
         }

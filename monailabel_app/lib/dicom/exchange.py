@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,9 @@ from ..cases.grid import Grid
 from ..errors import Refused
 from ..labels.drawing import Drawing, Segment
 from ..labels.version import Version
-from .seg import read_seg, store, write_seg
+from .client import reaching
+from .removal import delete_series
+from .seg import DESCRIPTION, read_seg, series_uid, store, write_seg
 from .web_source import DicomWebSource
 
 
@@ -40,16 +43,46 @@ class SegExchange:
         Raises:
             Refused: for an answer without a single voxel, which DICOM SEG cannot hold.
         """
-        self._dataset(case, label, version, "AUTOMATIC").save_as(path, write_like_original=False)
+        dataset = write_seg(
+            np.asarray(label.dataobj), label.affine, self._files(case), version=version, algorithm_type="AUTOMATIC"
+        )
+        dataset.save_as(path, write_like_original=False)
 
     def store(self, case: Case, label: nib.Nifti1Image, version: Version) -> None:
-        """Put a label that a person submitted on the server.
+        """Put a label that a person submitted on the server, if it is not there; an empty one, too.
 
         Raises:
             Refused, Unreachable: if the server does not take it.
         """
-        made_by = str(version.record.get("model_version") or "by hand")
-        store(self.source.client, self._dataset(case, label, made_by, "SEMIAUTOMATIC"))
+        study, seed = case.info["StudyInstanceUID"], _seed(version)
+        with reaching(self.source.url):
+            if self.source.client.search_for_series(study, search_filters={"SeriesInstanceUID": series_uid(seed)}):
+                return
+        array, number = np.asarray(label.dataobj), version.number
+        dataset = write_seg(
+            array,
+            label.affine,
+            self._files(case),
+            version=str(version.record.get("model_version") or "by hand"),
+            series_description=f"{DESCRIPTION}, version {number}{'' if array.any() else ', no tumour'}",
+            content_label=f"VERSION_{number}",
+            uid_seed=seed,
+            may_be_empty=True,
+        )
+        store(self.source.client, dataset)
+
+    def withdraw(self, case: Case, versions: Sequence[Version]) -> list[str]:
+        """Delete labels from the server; returns a sentence on those that it keeps.
+
+        Raises:
+            Unreachable: if the server does not answer.
+        """
+        study, client = case.info["StudyInstanceUID"], self.source.client
+        kept = [v.number for v in versions if not delete_series(client, study, series_uid(_seed(v)))]
+        if not kept:
+            return []
+        which = ", ".join(map(str, kept))
+        return [f"The DICOM server does not delete: the SEG series of version {which} stays there until it is deleted."]
 
     def read(self, path: Path, grid: Grid) -> Drawing:
         """Read a SEG that a client submitted.
@@ -64,6 +97,10 @@ class SegExchange:
         segments = tuple(Segment(name, 0, value) for name, value in names.items())
         return Drawing(label.astype(np.uint16)[..., None], segments)
 
-    def _dataset(self, case: Case, label: nib.Nifti1Image, version: str, how: str):
-        files = sorted(self.source.dicom_folder(case).glob("*.dcm"))
-        return write_seg(np.asarray(label.dataobj), label.affine, files, version=version, algorithm_type=how)
+    def _files(self, case: Case) -> list[Path]:
+        return sorted(self.source.dicom_folder(case).glob("*.dcm"))
+
+
+def _seed(version: Version) -> tuple[str, str, str]:
+    """A version has one series, however often it is sent and whoever looks for it later."""
+    return version.case_id, str(version.number), str(version.record["sha256"])

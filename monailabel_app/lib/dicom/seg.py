@@ -16,11 +16,12 @@ from .client import Client, reaching
 from .geometry import SliceStack, stack_slices
 from .seg_labels import SEGMENTS, Segment, segment_for
 
-__all__ = ["SEGMENTS", "Segment", "find_segs", "read_seg", "store", "write_seg"]
+__all__ = ["SEGMENTS", "Segment", "find_segs", "read_seg", "series_uid", "store", "write_seg"]
 
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 SERIES_NUMBER = 300
 MANUFACTURER, MODEL = "brats-clip", "MONAI Label app"
+DESCRIPTION = "Brain tumour segmentation"
 OFF_GRID = 0.1  # voxels
 
 
@@ -32,7 +33,10 @@ def write_seg(
     algorithm: str = "brats_clip",
     version: str = "1",
     algorithm_type: str = "SEMIAUTOMATIC",
-    series_description: str = "Brain tumour segmentation",
+    series_description: str = DESCRIPTION,
+    content_label: str = "SEGMENTATION",
+    uid_seed: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> Dataset:
     """Write a label map as a DICOM SEG with one binary segment per label that occurs.
 
@@ -48,14 +52,17 @@ def write_seg(
         version: of the algorithm or its weights.
         algorithm_type: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
         series_description: shown in lists of series.
+        content_label: for machines; capitals, digits, spaces and underscores, at most 16.
+        uid_seed: the same gives the same UIDs; new ones if empty. See ``series_uid``.
+        may_be_empty: write a label map without any voxel as one segment (the first) without any.
 
     Raises:
-        Refused: if the label map is empty, has unknown values, or lies on another grid.
+        Refused: if the label map is empty and may not be, has unknown values, or lies on another grid.
     """
     label = np.asarray(label)
     known = {segment.value: segment for segment in segments}
     values = [int(value) for value in np.unique(label) if value != 0]
-    if not values:
+    if not values and not may_be_empty:
         raise Refused("Label: found no labelled voxel; expected at least one, since a DICOM SEG cannot be empty.")
     if unknown := [value for value in values if value not in known]:
         raise Refused(f"Label: found the values {unknown}; expected {sorted(known)}.")
@@ -66,7 +73,7 @@ def write_seg(
         version=version[:64],
         family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
     )
-    present = [known[value] for value in values]
+    present = [known[value] for value in values] or list(segments[:1])
     by = None if algorithm_type == "MANUAL" else identification
     descriptions = [segment.describe(number, algorithm_type, by) for number, segment in enumerate(present, 1)]
     seg = highdicom.seg.Segmentation(
@@ -74,19 +81,25 @@ def write_seg(
         pixel_array=np.stack([planes == segment.value for segment in present], axis=-1).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=generate_uid(),
+        series_instance_uid=series_uid(uid_seed) if uid_seed else generate_uid(),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=generate_uid(entropy_srcs=["instance", *uid_seed] if uid_seed else None),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL,
         software_versions=version[:64],
         device_serial_number="0",
-        content_label="SEGMENTATION",
+        content_label=content_label,
+        omit_empty_frames=bool(values),
         content_description=series_description[:64],
         series_description=series_description[:64],
     )
     return seg
+
+
+def series_uid(seed: Sequence[str]) -> str:
+    """SeriesInstanceUID of what is written with this ``uid_seed``."""
+    return generate_uid(entropy_srcs=["series", *seed])
 
 
 def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, dict[str, int]]:

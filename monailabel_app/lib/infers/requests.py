@@ -67,7 +67,7 @@ def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, 
         image = answer.case.images[answer.case.reference].image_id  # the case's id may be that of another image
         stored = app.datastore().store_label(image, path, tag, who | {"empty": True})
     app.on_save_label(answer.case.case_id, answer.case.case_id, tag)
-    return {"version": stored.version.number, "tag": tag, "notes": list(stored.notes)}
+    return {"tag": tag, **stored.to_dict()}
 
 
 def _dicom_seg(app: BrainTumourApp, answer: Answer) -> Path:

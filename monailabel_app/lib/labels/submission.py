@@ -18,6 +18,7 @@ from ..cases.case import Case, CaseSource
 from ..cases.grid import Grid
 from ..errors import ClientError, Refused
 from .drawing import Drawing
+from .passing_on import PassingOn
 from .store import LabelStore
 from .validation import MAX_BYTES, ValidLabel, validate
 from .version import FINAL, Version
@@ -44,13 +45,17 @@ class StoredLabel:
         case: whose.
         version: under which number.
         notes: how it was read, what was resampled, and what went wrong after it was stored. For people.
-        passed_on: whether ``on_stored`` did its work; None if there was nothing to do.
+        passed_on: whether the other server has it, too; None if there is none.
     """
 
     case: Case
     version: Version
     notes: tuple[str, ...]
     passed_on: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {"version": self.version.number, "notes": list(self.notes), "passed_on": self.passed_on}
 
 
 class Submissions:
@@ -62,8 +67,8 @@ class Submissions:
         store: where labels go.
         max_bytes: largest file.
         read_dicom_seg: as in ``validate``.
-        on_stored: called with case, label on the reference grid and version, for labels that people submitted (tag
-            ``final``): to put a DICOM SEG on a server, say. Its failure loses nothing: the label is stored by then.
+        passing_on: brings labels that people submitted (tag ``final``) to another server. Its failure loses nothing:
+            the label is stored by then.
     """
 
     def __init__(
@@ -73,11 +78,11 @@ class Submissions:
         store: LabelStore,
         max_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
-        on_stored: Callable[[Case, nib.Nifti1Image, Version], object] | None = None,
+        passing_on: PassingOn | None = None,
     ) -> None:
         self._source, self._library, self._store = source, library, store
         self._max_bytes, self._read_dicom_seg = max_bytes, read_dicom_seg
-        self.on_stored = on_stored
+        self._passing_on = passing_on
 
     def submit(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any]) -> StoredLabel:
         """Check and store a label.
@@ -102,10 +107,36 @@ class Submissions:
             notes.append(f"Drawn on {sequence}, brought to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
         record["reference"] = case.reference  # it may be another one day
-        version = self._store.save(case.case_id, label, tag, record, as_drawn)
-        passed_on = None
-        if self.on_stored is not None and tag == FINAL:
-            passed_on = self._pass_on(case, label, version, notes)
+        return self._keep(case, tag, lambda: self._store.save(case.case_id, label, tag, record, as_drawn), notes)
+
+    def restore(self, image_id: str, number: int, who: str) -> StoredLabel:
+        """Make an earlier version of a case's label the newest.
+
+        Raises:
+            NotFound: for an id of no case, or a number of no label.
+        """
+        case, _ = self._source.resolve(image_id)
+        tag = next((v.tag for v in self._store.history(case.case_id) if v.number == number), FINAL)
+        return self._keep(case, tag, lambda: self._store.restore(case.case_id, number, {"who": who}), [])
+
+    def remove(self, image_id: str, tag: str, who: str) -> StoredLabel:
+        """Take the label of a case out of use; its versions stay.
+
+        Raises:
+            NotFound: for an id of no case, or a case without this label.
+        """
+        case, _ = self._source.resolve(image_id)
+        return self._keep(case, tag, lambda: self._store.remove(case.case_id, tag, {"who": who}), [])
+
+    def _keep(self, case: Case, tag: str, change: Callable[[], Version], notes: list[str]) -> StoredLabel:
+        """Change what is stored, and what the other server has."""
+        if self._passing_on is None or tag != FINAL:
+            return StoredLabel(case, change(), tuple(notes))
+        self._passing_on.expect(case.case_id)
+        version = change()
+        passed_on = self._pass_on(case, version, notes)
+        if passed_on:
+            self._passing_on.retry_in_background()  # it answers, so it may take what it missed
         return StoredLabel(case, version, tuple(notes), passed_on)
 
     def check_found(self, case_id: str, path: Path) -> tuple[nib.Nifti1Image, None]:
@@ -139,20 +170,25 @@ class Submissions:
         same = array.shape == valid.array.shape and np.array_equal(array, valid.array)
         return label, None if same else drawn
 
-    def _pass_on(self, case: Case, label: nib.Nifti1Image, version: Version, notes: list[str]) -> bool:
-        which = f"label {version.number} of case {case.case_id}"
+    def _pass_on(self, case: Case, version: Version, notes: list[str]) -> bool:
+        done = "removed here" if version.removed else "stored"
         try:
-            self.on_stored(case, label, version)
+            notes += self._passing_on.bring(case.case_id)
         except ClientError as error:
-            logger.warning("%s is stored, not passed on", which)
-            notes.append(f"The label is stored; passing it on failed: {error.sentence}")
+            logger.warning(
+                "label %s of case %s is %s, not passed on: %s", version.number, case.case_id, done, error.sentence
+            )
+            notes.append(f"The label is {done}; passing that on failed and will be tried again: {error.sentence}")
             return False
         except Exception:  # whatever it is, the label is safe and the person must hear of both
             error_id = uuid.uuid4().hex[:8]
             logger.exception(
-                "label %s of case %s is stored, not passed on [%s]", version.number, case.case_id, error_id
+                "label %s of case %s is %s, not passed on [%s]", version.number, case.case_id, done, error_id
             )
-            notes.append(f"The label is stored; passing it on failed. The server's log says why: {error_id}.")
+            notes.append(
+                f"The label is {done}; passing that on failed and will be tried again. The server's log says why: "
+                f"{error_id}."
+            )
             return False
         return True
 

@@ -36,7 +36,7 @@ def save_label(
         stored = app.datastore().store_label(image, path, tag, info)
     label_id = stored.case.case_id
     app.on_save_label(image, label_id, tag)
-    return {"image": image, "label": label_id, "version": stored.version.number, "notes": list(stored.notes)}
+    return {"image": image, "label": label_id, **stored.to_dict()}
 
 
 @router.get("/label/history", summary=f"{RBAC_USER}Versions of a case's label")
@@ -51,6 +51,12 @@ def restore_label(
 ) -> dict[str, Any]:
     """The earlier version becomes the newest; none is lost."""
     return app_instance().restore_label(image, version, user.username)
+
+
+@router.delete("/label", summary=f"{RBAC_ADMIN}Take a label out of use")
+def remove_label(id: str, tag: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))) -> dict[str, Any]:
+    """Its versions stay, and can be restored."""
+    return app_instance().remove_label(id, tag, user.username)
 
 
 @router.put("/image", summary=f"{RBAC_ANNOTATOR}Upload a case as one 4D NIfTI file")
