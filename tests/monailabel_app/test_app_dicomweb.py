@@ -366,6 +366,49 @@ def test_server_that_never_answers_does_not_hang(tmp_path, monkeypatch):
             source.cases()
 
 
+@pytest.fixture
+def silent_url():
+    """Of a server that takes connections and says nothing."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web"
+
+
+def seconds_until_told(ask, count: int) -> list[float]:
+    """How long each of so many threads waits until it hears that the server does not answer."""
+    seconds, begun = [], time.monotonic()
+
+    def wait() -> None:
+        with pytest.raises(Unreachable):
+            ask()
+        seconds.append(time.monotonic() - begun)
+
+    threads = [threading.Thread(target=wait) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seconds) == count
+    return seconds
+
+
+def test_callers_do_not_wait_one_after_another_for_a_server_that_never_answers(tmp_path, silent_url, monkeypatch):
+    monkeypatch.setattr(client_module, "TIMEOUT_S", (1.5, 1.5))
+    source = DicomWebSource(silent_url, Settings(), tmp_path)
+    assert max(seconds_until_told(source.cases, 5)) < 3
+    assert max(seconds_until_told(source.cases, 2)) < 0.5  # soon after, it is known
+    monkeypatch.setattr("lib.dicom.outage.REMEMBER_S", 0.0)
+    assert min(seconds_until_told(source.cases, 1)) > 1  # and later it is asked again
+
+
+def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url, monkeypatch):
+    monkeypatch.setattr(client_module, "TIMEOUT_S", (6, 6))
+    monkeypatch.setattr("lib.dicom.web_source.PATIENCE_S", 1.5)
+    source = DicomWebSource(silent_url, Settings(), tmp_path)
+    assert sorted(seconds_until_told(source.cases, 4))[2] < 4
+
+
 @pytest.mark.parametrize("url", ["", "ftp://host/x", "no address", "http://"])
 def test_address_that_is_none_is_refused(url, tmp_path):
     with pytest.raises(ClientError, match="expected an address"):

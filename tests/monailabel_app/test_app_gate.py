@@ -49,6 +49,15 @@ def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_
     assert (most, through, gate.busy) == (2, 3, False)
 
 
+def test_who_fetches_keeps_nobody_from_computing_and_counts_all_the_same():
+    gate = Gate(jobs=1, waiting=1)
+    with gate.place():
+        assert gate.busy
+        with gate.enter(), pytest.raises(Busy), gate.place():
+            pass
+    assert not gate.busy
+
+
 def test_a_job_that_fails_gives_its_place_back():
     gate = Gate(jobs=1, waiting=0)
     for _ in range(3):

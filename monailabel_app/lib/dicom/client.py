@@ -13,7 +13,7 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import ClientError, Unreachable
 
-TIMEOUT_S = (5.0, 60.0)  # to connect; between two pieces of an answer
+TIMEOUT_S = (3.0, 60.0)  # to connect; between two pieces of an answer
 PAGE = 200
 
 

@@ -15,7 +15,6 @@ from ..cases.grid import Grid
 from ..errors import Refused
 from ..labels.drawing import Drawing, Segment
 from ..labels.version import Version
-from .client import reaching
 from .removal import delete_series
 from .seg import DESCRIPTION, read_seg, series_uid, store, write_seg
 from .web_source import DicomWebSource
@@ -55,7 +54,7 @@ class SegExchange:
             Refused, Unreachable: if the server does not take it.
         """
         study, seed = case.info["StudyInstanceUID"], _seed(version)
-        with reaching(self.source.url):
+        with self.source.asking():
             if self.source.client.search_for_series(study, search_filters={"SeriesInstanceUID": series_uid(seed)}):
                 return
         array, number = np.asarray(label.dataobj), version.number

@@ -6,9 +6,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -22,6 +24,7 @@ from ..settings import Settings
 from .client import Client, connect, pages, reaching
 from .convert import to_nifti
 from .image_choice import tell_by_image
+from .outage import Outage
 from .report_documents import newest
 from .small_grid import on_small_grid
 from .study_index import STUDY_FIELDS, StudyRecord, is_uid, look_up, signature_of
@@ -30,6 +33,7 @@ __all__ = ["DicomWebSource"]
 
 log = logging.getLogger(__name__)
 ASK_AT_ONCE = 4  # studies that are asked about at a time
+PATIENCE_S = 20.0  # so long nobody waits for a listing during which the server says nothing
 LOOK_AGAIN_S = 5.0  # for an id that is not known, the server is asked at most this often
 
 
@@ -62,11 +66,11 @@ class DicomWebSource:
         self._login, self._identities = (username, password), identities or Identities()
         connect(url, username, password)
         self._local = threading.local()
-        self._busy, self._refreshing = threading.Lock(), threading.Lock()
+        self._refreshing, self._outage = threading.Lock(), Outage()
         self._fetching = KeyedLocks()
         self._records: dict[str, StudyRecord] | None = None
         self._cases: dict[str, Case] = {}
-        self._looked = self._tried = float("-inf")
+        self._looked = self._tried = self._heard = float("-inf")
         self._reports: dict[tuple, str] = {}
         self._unread: dict[str, str] = {}  # why a study could not be listed
 
@@ -85,7 +89,8 @@ class DicomWebSource:
             Unreachable: if the server has never answered.
         """
         if self._records is None:
-            with self._refreshing:
+            self._outage.check()
+            with self._turn_to_look():
                 if self._records is None:
                     self._look()
         elif time.monotonic() - max(self._looked, self._tried) > self._expiry_s:
@@ -98,7 +103,7 @@ class DicomWebSource:
         Raises:
             Unreachable: if it does not answer; what was known stays.
         """
-        with self._refreshing:
+        with self._turn_to_look():
             self._look()
 
     def problems(self) -> list[str]:
@@ -115,6 +120,7 @@ class DicomWebSource:
         """
         found = self._find(image_id)
         if found is None and is_uid(str(image_id)) and time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self._outage.check()
             self.refresh()  # it may have arrived since
             found = self._find(image_id)
         if found is None:
@@ -155,7 +161,7 @@ class DicomWebSource:
             return ""
         key = (record.uid, *((uid, record.counts[uid]) for uid in record.reports))
         if key not in self._reports:
-            with reaching(self.url):
+            with self.asking():
                 documents = [ds for uid in record.reports for ds in self.client.retrieve_series(record.uid, uid)]
             self._reports[key] = newest(documents)
         return self._reports[key]
@@ -187,6 +193,38 @@ class DicomWebSource:
             raise NotFound(f"Case {case.case_id} is no longer on the DICOMweb server.")
         return record
 
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around requests to the server.
+
+        Raises:
+            Unreachable: if it does not answer, or kept somebody else waiting in vain some seconds ago.
+        """
+        self._outage.check()
+        with self._outage.noting(), reaching(self.url):
+            yield
+
+    @contextmanager
+    def _turn_to_look(self) -> Iterator[None]:
+        """Wait for whoever is looking, and share the failure if that is how it ends.
+
+        Raises:
+            Unreachable: that failure, or if the server has said nothing for too long.
+        """
+        begun = time.monotonic()
+        while not self._refreshing.acquire(timeout=0.2):
+            if time.monotonic() - max(begun - PATIENCE_S + 1, self._heard) > PATIENCE_S:
+                host = urlsplit(self.url).netloc.rpartition("@")[2]
+                raise Unreachable(
+                    f"The DICOMweb server at {host} was asked for its studies and has not answered yet; check that it "
+                    "runs and is not overloaded."
+                )
+        try:
+            self._outage.check(since=begun)
+            yield
+        finally:
+            self._refreshing.release()
+
     def _look_in_background(self) -> None:
         if not self._refreshing.acquire(blocking=False):
             return
@@ -203,9 +241,9 @@ class DicomWebSource:
 
     def _look(self) -> None:
         """Ask for all studies; the caller holds ``_refreshing``."""
-        self._tried = time.monotonic()
+        self._tried = self._heard = time.monotonic()
         before = self._records or {}
-        with reaching(self.url):
+        with self._outage.noting(), reaching(self.url):
             items = pages(
                 self.client.search_for_studies,
                 "0020000D",
@@ -227,8 +265,12 @@ class DicomWebSource:
         old, signature = before.get(uid), signature_of(item)
         if old is not None and signature is not None and old.signature == signature:
             return old
+        self._heard = time.monotonic()
         try:
-            record = look_up(self.client, item, old)
+            self._outage.check()
+            with self._outage.noting():
+                record = look_up(self.client, item, old)
+            self._heard = time.monotonic()
             return self._settle(record) if record.choice.needs_image else record
         except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
             log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)
@@ -288,7 +330,8 @@ class DicomWebSource:
 
     def _download(self, study: str, series: str, path: Callable[[int], Path]) -> int:
         count = 0
-        with reaching(self.url):
+        with self.asking():
             for count, instance in enumerate(self.client.iter_series(study, series), 1):
+                self._heard = time.monotonic()
                 instance.save_as(path(count), write_like_original=False)
         return count

@@ -35,13 +35,28 @@ class Gate:
         Raises:
             Busy: if too many wait already.
         """
+        with self.place(), self.turn():
+            yield
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn, inside ``place``."""
+        with self._turn:
+            yield
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Be one of those inside, without a turn: for what must not keep others from computing, such as a download.
+
+        Raises:
+            Busy: if too many are inside already.
+        """
         with self._lock:
             if self._inside >= self.jobs + self.waiting:
                 raise Busy(f"{self._inside} segmentations are running or waiting; try again in a few seconds.")
             self._inside += 1
         try:
-            with self._turn:
-                yield
+            yield
         finally:
             with self._lock:
                 self._inside -= 1

@@ -126,19 +126,21 @@ class SegmentationService:
         case, shown = self.source.resolve(prompt.image_id)
         report, report_from = self._report(case, prompt)
         _check_clicks(prompt.clicks)
-        with self.gate.enter():
-            waited = time.perf_counter() - started
+        with self.gate.place():
+            # Before it has its turn: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
             files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
             self._check_sequences(case, prompt, files)
-            located = time.perf_counter() - started - waited
-            segmenter, version = self.segmenter()
-            # All lie on the reference grid, so the answer does, whichever of them are used.
-            key = segmenter.set_case(case=case.case_id, **files)
+            located = time.perf_counter() - started
             clicks = {
                 CLICKS[name]: aligned.points_to_reference(shown, ijk) for name, ijk in prompt.clicks.items() if ijk
             }
-            result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
+            with self.gate.turn():
+                waited = time.perf_counter() - started - located
+                segmenter, version = self.segmenter()
+                # All lie on the reference grid, so the answer does, whichever of them are used.
+                key = segmenter.set_case(case=case.case_id, **files)
+                result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
         reference_label = nib.Nifti1Image(result.label, result.affine)
         seen = aligned.label_on(shown, result.label)
         output = as_output(np.asarray(seen.dataobj), prompt.output)
