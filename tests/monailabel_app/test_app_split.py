@@ -92,8 +92,12 @@ def test_the_file_is_written_only_when_someone_is_new(tmp_path):
 
 
 def assign_each(folder, patients):
-    for count in range(1, len(patients) + 1):
-        split(folder).assign(patients[:count])
+    seen: dict[str, str] = {}
+    for count in range(2, len(patients) + 1):
+        sides = split(folder).assign(patients[:count])
+        assert set(sides) == set(patients[:count]) and sides.items() >= seen.items()
+        seen = sides
+    assert split(folder).sides().items() >= seen.items()
 
 
 def test_processes_at_once_lose_nobody(tmp_path):
@@ -103,4 +107,5 @@ def test_processes_at_once_lose_nobody(tmp_path):
         process.start()
     for process in processes:
         process.join(60)
+        assert process.exitcode == 0
     assert set(split(tmp_path).sides()) == set(PATIENTS)

@@ -64,7 +64,8 @@ def run(
 @router.delete("/", summary=f"{RBAC_ADMIN}Stop the training")
 def stop(user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))) -> Any:
     """Stop it; what it has learnt so far is kept and can be resumed. ``null`` if none runs."""
-    _begun()
+    with _STARTING:  # one that is just being started is told of first
+        _begun()
     task = AsyncTask.stop("train")
     until = time.monotonic() + PATIENCE_S
     while app_instance().train_progress()["status"] == "running" and time.monotonic() < until:

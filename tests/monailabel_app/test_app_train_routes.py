@@ -1,0 +1,75 @@
+"""Training through the web: one at a time, and no labelled case is left out without a word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from app_server import RunningServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+OPTIONS = {"max_epochs": 200, "patch_size": 64, "spacing": 4.0}
+BROKEN = "PHANTOM_2"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_data_set, tmp_path_factory):
+    """Three labelled patients; an image of one was spoilt since."""
+    studies = tmp_path_factory.mktemp("studies")
+    for case in tiny_data_set.cases:
+        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
+        for case in tiny_data_set.cases:
+            files = {"label": ("label.nii.gz", (studies / case / f"{case}_seg.nii.gz").read_bytes())}
+            url = f"{server.url}/datastore/label?image={case}"
+            assert requests.put(url, files=files, timeout=60).status_code == 200
+        (studies / BROKEN / f"{BROKEN}_t2.nii.gz").write_bytes(b"spoilt")
+        yield server
+
+
+def progress(server: RunningServer) -> dict:
+    return requests.get(f"{server.url}/train/", timeout=60).json()["progress"]
+
+
+def wait_for(server: RunningServer, what, seconds: float = 240.0) -> dict:
+    until = time.monotonic() + seconds
+    while not what(state := progress(server)):
+        assert time.monotonic() < until, state
+        time.sleep(0.2)
+    return state
+
+
+def is_left_out(state: dict, studies: Path) -> bool:
+    [case] = state["left_out"]
+    return case["case"] == BROKEN and "expected" in case["reason"] and str(studies) not in json.dumps(state["left_out"])
+
+
+def test_of_two_that_start_a_training_at_once_one_is_told_and_a_case_left_out_is_named(server):
+    ways = [("", {"segmentation": OPTIONS}), ("segmentation", OPTIONS)]  # as OHIF asks for it, and as Slicer does
+    with ThreadPoolExecutor(2) as pool:
+        ask = [pool.submit(requests.post, f"{server.url}/train/{way}", json=body, timeout=60) for way, body in ways]
+        answers = [future.result() for future in ask]
+    assert sorted(answer.status_code for answer in answers) == [200, 429]
+    assert all("running" in answer.json()["detail"] for answer in answers if answer.status_code == 429)
+    state = wait_for(server, lambda state: state.get("stage") in ("validating", "training"))
+    assert state["status"] == "running" and state["total_epochs"] == 200
+    assert (state["training_cases"], state["validation_cases"]) == (1, 1)
+    assert is_left_out(state, server.studies)
+    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+    assert progress(server)["status"] == "stopped"
+
+
+def test_a_training_that_lacks_what_could_not_be_read_is_refused_and_says_so(server):
+    url = f"{server.url}/datastore/label?id=PHANTOM_1&tag=final"
+    assert requests.delete(url, timeout=60).status_code == 200
+    answer = requests.post(f"{server.url}/train/segmentation", json=OPTIONS, timeout=60)
+    assert answer.status_code == 200, answer.text  # two patients have labels; that one cannot be read shows in time
+    state = wait_for(server, lambda state: state["status"] != "running")
+    assert state["status"] == "refused" and f"Case {BROKEN} is labelled and left out" in state["sentence"]
+    assert is_left_out(state, server.studies)
+    assert '"status": 5' not in server.text()
