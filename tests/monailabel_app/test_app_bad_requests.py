@@ -273,9 +273,11 @@ def test_a_connection_that_breaks_off_is_no_fault(server):
 
 
 def test_an_unreachable_dicomweb_server_is_said_to_be(tmp_path):
-    with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, {"workspace": tmp_path / "workspace"}) as server:
-        problems = requests.get(f"{server.url}/info/", timeout=60).json()["datastore"]["problems"]
-        assert any("127.0.0.1" in problem for problem in problems)
+    conf = {"workspace": tmp_path / "workspace", "scoring": "true"}
+    with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, conf) as server:
+        info = requests.get(f"{server.url}/info/", timeout=60).json()
+        assert any("127.0.0.1" in problem for problem in info["datastore"]["problems"])
+        assert info["scores"]["state"] == "unreachable" and info["scores"]["total"] == 0
         for path in ("/proxy/dicom/studies", "/datastore/image?image=1.2.3", "/datastore/image/info?image=1.2.3"):
             response = requests.get(server.url + path, timeout=60)
             assert response.status_code == 424 and "127.0.0.1" in response.json()["detail"], (path, response.text)

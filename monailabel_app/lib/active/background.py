@@ -14,7 +14,7 @@ import numpy as np
 
 from brats_clip.errors import InputError
 
-from ..errors import ClientError, sentence
+from ..errors import ClientError, Unreachable, sentence
 from .cache import ScoreCache
 from .choose import scoring_order
 from .scores import identity_of
@@ -127,9 +127,12 @@ class BackgroundScorer:
 
     def status(self) -> dict[str, Any]:
         """``version`` in use, and of the unlabelled cases how many are ``scored``, of ``total``, and how many
-        ``failed``; ``state`` is "scoring", "waiting" (for inferences), "idle", "given up" or "stopped"."""
+        ``failed``; ``state`` is "scoring", "waiting" (for inferences), "idle", "unreachable", "given up" or "stopped"."""
         version = self.model().version
-        unlabelled = set(self.cases.unlabelled())
+        try:
+            unlabelled = set(self.cases.unlabelled())
+        except Unreachable:  # clients ask how the server is, and must be told
+            return {"version": version, "scored": 0, "total": 0, "failed": 0, "state": "unreachable"}
         scored = unlabelled & self.cache.scores(version).keys()
         failed = (unlabelled & self._failed.keys()) - scored
         counts = {"scored": len(scored), "total": len(unlabelled), "failed": len(failed)}
@@ -142,6 +145,10 @@ class BackgroundScorer:
                     worked = self._step()
                 except WorkerStopped:
                     break
+                except Unreachable as reason:
+                    if self._state != "unreachable":  # once, not at every look
+                        logger.warning("scoring: %s", reason.sentence)
+                    self._state, worked = "unreachable", False
                 except Exception as reason:  # a fault here must not end scoring for good
                     logger.error("scoring: %s", sentence(reason), exc_info=logger.isEnabledFor(logging.DEBUG))
                     worked = False
