@@ -24,7 +24,8 @@ from lib.cases.library import CaseLibrary
 from lib.datastore import CaseDatastore
 from lib.dicom.exchange import SegExchange
 from lib.dicom.web_source import DicomWebSource
-from lib.errors import NotFound
+from lib.errors import NotFound, check_text
+from lib.infers.batch import Batch
 from lib.infers.gate import Gate
 from lib.infers.requests import answer_request
 from lib.infers.service import SegmentationService
@@ -61,6 +62,7 @@ class BrainTumourApp(MONAILabelApp):
         self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
         self.scores = ScoreCache(self.workspace.scores)
         self.served = Served()
+        self.batch = Batch(self)
         self.scorer: BackgroundScorer | None = None
         server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
         super().__init__(
@@ -142,6 +144,7 @@ class BrainTumourApp(MONAILabelApp):
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         name = str(request.get("strategy") or "random")
+        check_text(request.get("client_id"), "client_id")
         if name not in self._strategies:
             raise NotFound(f"strategy: found {name[:60]!r}; expected one of {', '.join(self._strategies)}.")
         chosen = self._strategies[name](request, self.datastore())
@@ -193,6 +196,13 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
-# They log every address they ask for.
-for chatty in ("dicomweb_client", "httpx", "httpcore"):
+# They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
+for chatty in (
+    "dicomweb_client",
+    "httpx",
+    "httpcore",
+    "monailabel.endpoints",
+    "monailabel.utils.async_tasks",
+    "monailabel.utils.sessions",
+):
     logging.getLogger(chatty).setLevel(logging.WARNING)

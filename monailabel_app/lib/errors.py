@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 
@@ -20,6 +21,22 @@ class ClientError(Exception):
         self.sentence = sentence
         if status is not None:
             self.status = status
+
+
+def check_text(value: object, name: str) -> None:
+    """Refuse what cannot be written down: half of a surrogate pair, which JSON can spell.
+
+    Args:
+        value: as JSON was read; may hold texts.
+        name: of the value, for the sentence.
+
+    Raises:
+        ClientError: if so.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ClientError(f"{name}: found half of a surrogate pair; expected text that is Unicode.") from None
 
 
 class NotFound(ClientError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -52,7 +53,7 @@ def test_a_submitted_answer_is_a_label_and_an_original_leaves_the_patient_with_w
     label = {"label": ("label.nii.gz", Path(server.studies, mine, f"{mine}_seg.nii.gz").read_bytes())}
     saved = requests.put(f"{server.url}/datastore/label?image={mine}&tag=original", files=label, timeout=30)
     assert saved.status_code == 200, saved.text
-    assert saved.json()["version"] == 2 and saved.json()["notes"] == ["Read as values of BraTS 2018 to 2022."]
+    assert saved.json()["version"] == 2 and saved.json()["notes"] == ["Read as values of BraTS 2018-2022 (ET=4)."]
     # All are with somebody: who had a patient longest is followed first.
     assert next_sample(server, "you") == longest
 
@@ -71,3 +72,52 @@ def test_a_typed_report_that_ends_like_a_file_is_a_text(server):
         told = infer(server, "PHANTOM_0", report=typed)["report"]
         assert told["from"] == "typed"
         assert (told == plain) == (typed != str(secret))
+
+
+def batch(server, method: str, path: str = "", **more) -> requests.Response:
+    return requests.request(method, f"{server.url}/batch/infer{path}", timeout=60, **more)
+
+
+def until(condition, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.1)
+
+
+def test_all_patients_are_segmented_in_one_go_beside_those_who_work(server):
+    (Path(server.studies) / "PHANTOM_1" / "PHANTOM_1_t2.nii.gz").write_bytes(b"<html>")
+    assert batch(server, "GET").status_code == 404 and batch(server, "DELETE").json() is None
+    body = {"max_workers": 1, "multi_gpu": True, "device": "cuda", "gpus": "all", "label_tag": "original"}
+    task = batch(server, "POST", "/segmentation", json=body).json()
+    assert task["status"] == "RUNNING" and task["total"] == 3 and task["request"]["images"] == "all"
+    assert infer(server, "PHANTOM_0")["volumes_ml"]["WT"] > 0
+    until(lambda: batch(server, "GET").json()["status"] != "RUNNING")
+    done = batch(server, "GET").json()
+    assert (done["id"], done["status"], done["finished"], done["failed"]) == (task["id"], "DONE", 2, 1)
+    assert [line.split(":")[0] for line in done["details"]] == list(CASES) and "version 1" in done["details"][0]
+    assert labels(server) == {"original": 2}  # nobody has annotated anything
+    assert requests.get(f"{server.url}/info/", timeout=30).json()["datastore"]["completed"] == 0
+    history = requests.get(f"{server.url}/datastore/label/history?image=PHANTOM_0", timeout=30).json()
+    assert history[0]["model"] == "segmentation" and history[0]["tag"] == "original"
+
+    infer(server, "PHANTOM_0", submit=True)
+    assert batch(server, "POST", "/segmentation?images=labeled&run_sync=true", json={}).json()["finished"] == 1
+    task = batch(server, "POST", "/deepedit?images=unlabeled", json={"use_flair": False}).json()
+    assert task["total"] == 2
+    second = batch(server, "POST", "/segmentation", json={})
+    assert second.status_code == 429 and "batch" in second.json()["detail"]
+    assert batch(server, "DELETE").json()["status"] in ("STOPPED", "DONE", "ERROR")
+    assert batch(server, "GET", "?check_if_running=true").status_code == 404
+    assert len(batch(server, "GET", "?all=true").json()) == 3
+
+
+def test_the_log_names_neither_files_that_are_sent_nor_what_is_known_of_patients(server):
+    name = "DOE_JANE_t1.nii.gz"
+    session = requests.put(f"{server.url}/session/", files={"files": (name, b"abc")}, timeout=30).json()
+    requests.post(f"{server.url}/infer/segmentation", files={"file": (name, b"abc")}, timeout=30)
+    requests.put(f"{server.url}/datastore/image/info?image=PHANTOM_0", data={"info": '{"who": "DOE_JANE"}'}, timeout=30)
+    for _ in range(3):
+        next_sample(server, "DOE_JANE")
+    requests.delete(f"{server.url}/session/{session['session_id']}", timeout=30)
+    assert "DOE_JANE" not in server.text()

@@ -127,7 +127,8 @@ class BackgroundScorer:
 
     def status(self) -> dict[str, Any]:
         """``version`` in use, and of the unlabelled cases how many are ``scored``, of ``total``, and how many
-        ``failed``; ``state`` is "scoring", "waiting" (for inferences), "idle", "unreachable", "given up" or "stopped"."""
+        ``failed``; ``state`` is "scoring", "waiting" (for inferences), "idle", "unreachable" (the DICOM server), "given
+        up" or "stopped"."""
         version = self.model().version
         try:
             unlabelled = set(self.cases.unlabelled())

@@ -9,7 +9,18 @@ from fastapi.routing import APIRoute
 from monailabel.config import settings as server
 
 from ..settings import Settings
-from . import infer_route, label_routes, login_route, model_routes, proxy, session_routes, train_routes, viewer
+from . import (
+    batch_routes,
+    infer_route,
+    kept_routes,
+    label_routes,
+    login_route,
+    model_routes,
+    proxy,
+    session_routes,
+    train_routes,
+    viewer,
+)
 from .authentication import authenticate
 from .flatten import flatten
 from .middleware import Doorkeeper, RequestLog, SizeLimit
@@ -20,7 +31,9 @@ from .unblock import unblock
 logger = logging.getLogger("brats_clip.server")
 
 ROUTERS: tuple[APIRouter, ...] = (
+    batch_routes.router,
     infer_route.router,
+    kept_routes.router,
     label_routes.router,
     login_route.router,
     model_routes.router,
@@ -29,8 +42,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     train_routes.router,
     viewer.router,
 )
-# For pathology slides; and one that would start the app a second time.
-DROPPED = ("/infer/wsi", "/infer/wsi_v2", "/reload")
+# For pathology slides; and some that would start the app a second time.
+DROPPED = ("/infer/wsi", "/infer/wsi_v2", "/batch", "/reload", "/scoring")
 
 
 def install(api: FastAPI, settings: Settings) -> None:
