@@ -48,7 +48,7 @@ class DatastoreNotes:
             Refused: if it is no mapping of plain JSON.
         """
         try:
-            plain = json.loads(json.dumps(dict(notes), allow_nan=False))
+            plain = json.loads(json.dumps(dict(notes), allow_nan=False, ensure_ascii=False).encode())
         except (TypeError, ValueError):
             raise Refused("The info cannot be stored; expected a JSON object of text, numbers and lists.") from None
         with self._lock, FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60):

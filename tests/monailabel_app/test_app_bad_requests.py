@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -88,6 +89,7 @@ def archive(climbs: bool) -> bytes:
 NOTHING = {f"use_{sequence}": False for sequence in SEQUENCES}
 HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
 INFER, DEEP, SAVE = "/infer/segmentation", "/infer/deepedit", "/datastore/label"
+NEXT, BATCH = "/activelearning/random", "/batch/infer/segmentation"
 UNPACK = "/session/?uncompress=true"
 BAD: tuple[Bad, ...] = (
     # what is asked for
@@ -136,7 +138,23 @@ BAD: tuple[Bad, ...] = (
     Bad("click that is no list", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), {"ET": 3}),
     Bad("click that is no number", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), {"ET": [["a", 1, 2]]}),
     Bad("click outside", "POST", f"{DEEP}?image={CASE}", 422, ("outside",), {"ET": [[1, 2, 4000]]}),
+    Bad("click beyond all", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), '{"ET": [[1%s, 1, 2]]}' % ("0" * 400)),
+    Bad("click at NaN", "POST", f"{DEEP}?image={CASE}", 400, ("ET",), '{"ET": [[NaN, 1, 2]]}'),
+    Bad("report with half a character", "POST", f"{INFER}?image={CASE}", 400, ("Unicode",), '{"report": "\\ud800"}'),
+    Bad("file named ..", "POST", INFER, 422, ("cases",), files=file("..", b"x" * 600, "file")),
+    Bad("file with a long name", "POST", INFER, 422, ("cases",), files=file("a" * 300 + ".nii.gz", b"x", "file")),
+    Bad("client of half a character", "POST", NEXT, 400, ("client_id",), body=b'{"client_id": "\\ud800"}'),
     Bad("too many clicks", "POST", f"{DEEP}?image={CASE}", 413, ("1000",), {"ET": [[1, 2, 3]] * 1001}),
+    # many cases, and what is not done here
+    Bad("batch of an unknown model", "POST", "/batch/infer/liver", 404, ("liver", "segmentation"), body=b"{}"),
+    Bad("batch of unknown images", "POST", f"{BATCH}?images=some", 404, ("unlabeled",), body=b"{}"),
+    Bad("batch with one report", "POST", BATCH, 422, ("report", "many"), body=b'{"report": "glioma glioma"}'),
+    Bad("batch of final labels", "POST", BATCH, 422, ("original",), body=b'{"label_tag": "final"}'),
+    Bad("batch of a wrong option", "POST", BATCH, 400, ("use_t1",), body=b'{"use_t1": "perhaps"}'),
+    Bad("batch of minus one", "POST", BATCH, 400, ("max_batch_size",), body=b'{"max_batch_size": -1}'),
+    Bad("batch that is none", "GET", "/batch/infer?check_if_running=true", 404, ("running",)),
+    Bad("scoring on request", "POST", "/scoring/nonsense", 404, ("scores by itself",), body=b"{}"),
+    Bad("scoring of all", "POST", "/scoring/", 404, ("scores by itself",), body=b"{}"),
     # labels
     Bad("label without a file", "PUT", f"{SAVE}?image={CASE}", 422, ("label",)),
     Bad("label of no case", "PUT", f"{SAVE}?image=PHANTOM_9", 404, ("PHANTOM_9",), files=label()),
@@ -160,6 +178,23 @@ BAD: tuple[Bad, ...] = (
         ("spleen",),
         {"label_info": [{"name": "spleen", "idx": 1}]},
         label(),
+    ),
+    Bad(
+        "number of a name beyond all",
+        "PUT",
+        f"{SAVE}?image={CASE}",
+        422,
+        ("label_info",),
+        '{"label_info": [{"name": "ET", "idx": 1e999}]}',
+        label(),
+    ),
+    Bad(
+        "label info that is no object",
+        "PUT",
+        f"/datastore/updatelabelinfo?label={CASE}&tag=final",
+        400,
+        ("object",),
+        params="[1]",
     ),
     Bad("unknown tag", "PUT", f"{SAVE}?image={CASE}&tag=../x", 400, ("tag",), files=label()),
     Bad(
@@ -232,6 +267,34 @@ def test_a_page_of_another_site_gets_no_image(server, headers, status):
     assert "access-control-allow-origin" not in response.headers
     own = requests.get(url, params=query, headers={"Origin": server.url}, timeout=30)
     assert own.status_code == 200 and "access-control-allow-origin" not in own.headers
+
+
+def test_what_cannot_be_written_down_is_not_noted(server):
+    info = {"info": '{"note": "\\ud800"}'}
+    response = requests.put(f"{server.url}/datastore/image/info?image={CASE}", data=info, timeout=30)
+    assert response.status_code == 400 and "Unicode" in response.json()["detail"]
+    assert requests.post(f"{server.url}{NEXT}", json={"client_id": "me"}, timeout=30).json()["id"]
+
+
+def test_an_image_is_checked_by_its_sum(server):
+    image = (Path(server.studies) / CASE / f"{CASE}_t1ce.nii.gz").read_bytes()
+    sums = {
+        f"SHA256:{hashlib.sha256(image).hexdigest()}": 200,
+        hashlib.sha256(image).hexdigest(): 200,
+        f"MD5:{hashlib.md5(image).hexdigest()}": 200,
+        "SHA256:0123": 404,
+        "FOO:1": 400,
+    }
+    for check_sum, status in sums.items():
+        query = {"image": CASE, "check_sum": check_sum}
+        assert requests.head(f"{server.url}/datastore/image", params=query, timeout=30).status_code == status, check_sum
+    assert requests.head(f"{server.url}/datastore/image", params={"image": CASE}, timeout=30).status_code == 200
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has nvidia-smi")
+def test_without_a_gpu_its_state_is_said_to_be_missing(server):
+    response = requests.get(f"{server.url}/logs/gpu", timeout=30)
+    assert response.status_code == 404 and "GPU" in response.json()["detail"]
 
 
 def test_nothing_of_an_archive_lies_outside(server):

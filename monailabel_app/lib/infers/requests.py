@@ -16,6 +16,7 @@ from ..cases.folder_source import FolderSource
 from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
 from ..labels.version import FINAL, ORIGINAL
+from ..server.uploads import safe_name
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
 
@@ -87,7 +88,7 @@ def _of_file(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, 
     """A case that was sent along: a 4D file, or a single sequence whose name says which."""
     path = Path(request["uploaded"])
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
-        name = Path(str(request.get("name") or path.name).replace("\\", "/")).name
+        name = safe_name(str(request.get("name") or path.name))
         suffix = "".join(path.suffixes)
         target = Path(folder) / "case" / (name if name.endswith(suffix) and name != suffix else f"case{suffix}")
         target.parent.mkdir()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..cases.library import CaseLibrary
     from ..models import ModelRegistry, ModelVersion
 
+FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
 FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop
 
 
@@ -218,7 +219,7 @@ def _check_clicks(clicks: Mapping[str, Sequence[Sequence[float]]]) -> None:
             raise ClientError(f"clicks: found {name!r}; expected {', '.join(CLICKS)}.")
         for point in points:
             good = isinstance(point, (list, tuple)) and len(point) == 3
-            if not good or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in point):
+            if not good or not all(isinstance(v, (int, float)) and abs(v) < FARTHEST for v in point):
                 raise ClientError(f"clicks on {name}: found {str(point)[:60]}; expected three numbers, i, j and k.")
         total += len(points)
     if total > MAX_CLICKS:

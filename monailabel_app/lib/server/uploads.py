@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import UploadFile
 
-from ..errors import ClientError
+from ..errors import ClientError, check_text
 
 LONGEST_NAME = 200  # bytes
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
@@ -33,6 +33,7 @@ def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
         raise ClientError(f"{name}: found JSON nested too deep; expected an object.") from None
     if not isinstance(params, dict):
         raise ClientError(f"{name}: found a JSON {type(params).__name__}; expected an object.")
+    check_text(params, name)
     return params
 
 
