@@ -50,6 +50,7 @@ def test_clicks_and_a_missing_sequence(case, infer, tmp_path):
     assert int(np.asarray(label.dataobj)[20, 30, 24]) == 1
     facts = json.loads((tmp_path / "out" / case.name / f"{case.name}.json").read_text())
     assert facts["sequences_missing"] == ["t1"] and set(facts["read"]) == {"t1ce", "t2", "flair"}
+    assert facts["clicks"] == [{"kind": "NCR", "position": world, "space": "world"}]
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,34 @@ def test_a_report_that_was_not_listened_to_says_why(tmp_path, item):
     report = json.loads((folder / f"{folder.name}.json").read_text())["report"]
     assert report["given"] and not report["used"]
     assert report["consistency"]["warnings"] == ["The report says left; the tumour is on the right."]
+
+
+@pytest.mark.parametrize(("agreement", "used"), [(0.02, "not used"), (0.2, "used, though")])
+def test_a_report_that_disagrees_is_one_warning_without_its_words(tmp_path, item, caplog, agreement, used):
+    finding = "side" if used == "not used" else "enhancement"
+    check = FindingCheck(finding, "left", "right (98%)", agreement, "The report says left; the tumour is on the right.")
+    item |= {"report": "Words of a person.", "consistency": Consistency(0.1, (check,))}
+    CaseWriter(tmp_path).write(item)
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.getMessage().startswith("p1: ") and f"the report was {used}" in warning.getMessage()
+    assert check.warning in warning.getMessage() and "Words" not in caplog.text
+
+
+def test_a_report_that_agrees_and_no_report_are_no_warning(tmp_path, item, caplog):
+    CaseWriter(tmp_path).write({**item, "consistency": Consistency(0.9, (FindingCheck("side", "left", "left", 1.0),))})
+    CaseWriter(tmp_path).write({**item, "report": "", "consistency": None})
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_typed_report_has_typed_as_its_source(tmp_path, item):
+    CaseWriter(tmp_path).write({**item, "report_source": ""})
+    report = json.loads((tmp_path / "p1" / "p1.json").read_text())["report"]
+    assert report == {"given": True, "source": "typed", "used": True}
+
+
+def test_the_json_says_which_clicks_were_used(tmp_path, item):
+    clicks = [{"kind": "ET", "position": [120, 80.5, 60], "space": "world"}]
+    CaseWriter(tmp_path).write({**item, "clicks_given": json.dumps(clicks)})
+    assert json.loads((tmp_path / "p1" / "p1.json").read_text())["clicks"] == clicks
+    CaseWriter(tmp_path).write(item)
+    assert json.loads((tmp_path / "p1" / "p1.json").read_text())["clicks"] == []

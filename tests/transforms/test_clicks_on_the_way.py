@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_world_positions_are_placed_like_voxels(tmp_path):
     a, b = prepare(tmp_path / "a", {"NCR": voxels}), prepare(tmp_path / "b", {"NCR": world}, space="world")
     for key in ("clicks", "click_targets", "native_clicks"):
         assert torch.equal(a[key], b[key])
+
+
+@pytest.mark.parametrize(
+    "clicks",
+    [
+        {"ET": [(5, 9, 12), (0, 27.4, 19)], "background": []},
+        [("ET", (5, 9, 12)), ("ET", (0, 27.4, 19))],
+        {"ET": np.array([[5, 9, 12], [0, 27.4, 19]])},
+    ],
+    ids=["by kind", "pairs", "array"],
+)
+def test_clicks_are_kept_as_given_for_the_record(tmp_path, clicks):
+    given = json.loads(prepare(tmp_path, clicks)["clicks_given"])
+    assert [click["position"] for click in given] == [[5, 9, 12], [0, 27.4, 19]]
+    assert {(click["kind"], click["space"]) for click in given} == {("ET", "voxel")}
 
 
 @pytest.mark.parametrize("clicks", [None, {}, {"ET": []}])

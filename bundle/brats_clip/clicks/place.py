@@ -62,6 +62,15 @@ def place_clicks(
     return kinds, np.concatenate(voxels) if kinds else np.zeros((0, 3), int)
 
 
+def given_clicks(clicks: Clicks | None) -> list[dict[str, object]]:
+    """Clicks that ``place_clicks`` takes as they were given, for a record: ``kind`` and ``position``, in order."""
+    return [
+        {"kind": kind, "position": np.asarray(position).tolist()}
+        for kind, positions in _groups(clicks, "clicks")
+        for position in positions
+    ]
+
+
 def _groups(clicks: Clicks | None, where: str) -> list[tuple[str, Sequence[Sequence[float]]]]:
     """Kinds with their positions; a pair has one."""
     if clicks is None:

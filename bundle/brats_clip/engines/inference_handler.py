@@ -25,6 +25,7 @@ from ..evaluation.atomic import atomic_write
 from ..evaluation.case_metrics import region_volumes_ml
 from ..evaluation.run_info import sha256_of
 from ..labels import BRATS_2018, CONVENTIONS, ED, ET, NCR, REGIONS, from_internal
+from ..reports import Consistency
 from .finished_items import affine_of, case_of, check_same_place, finished_items, label_of
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class CaseWriter:
         clip_fingerprint: ``ClipEncoder.fingerprint``, recorded.
         pred_key: label map (1, X, Y, Z) in the geometry of the input, a MetaTensor, values 0, 1, 2, 4.
         case_key, report_key: id and report text of the case.
-        report_source_key: where the report came from, if the pipeline keeps it.
+        report_source_key: the path that the report came from; without one it was typed.
 
     Raises:
         InputError: for unknown ``labels`` or ``convention``.
@@ -137,6 +138,7 @@ class CaseWriter:
             "read": {s: Path(str(item[s])).name for s in SEQUENCES if isinstance(item.get(s), str | os.PathLike)},
             "sequences_missing": [s for s in str(item.get("sequences_missing") or "").split(", ") if s],
             "report": self._report(item),
+            "clicks": json.loads(item.get("clicks_given") or "[]"),
             **self._software,
             "device": device,
             "seconds": None if seconds is None else round(seconds, 2),
@@ -160,7 +162,15 @@ class CaseWriter:
         sizes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in volumes.items())
         took = "" if seconds is None else f" ({seconds:.1f} s)"
         logger.info("%s: %s%s -> %s", case, sizes, took, folder)
+        self._warn(case, item.get("consistency"))
         return folder
+
+    def _warn(self, case: str, consistency: Consistency | None) -> None:
+        """One line on what the report says and the image does not show; never the report's words."""
+        if consistency is not None and not consistency.same_place:
+            logger.warning("%s: the report was not used. %s", case, " ".join(consistency.warnings))
+        elif consistency is not None and consistency.warnings:
+            logger.warning("%s: the report was used, though not all of it fits. %s", case, " ".join(consistency.warnings))
 
     def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
         """File names with the array and the meaning of its values."""
@@ -190,8 +200,9 @@ class CaseWriter:
 
     def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         given = bool(str(item.get(self.report_key) or "").strip())
-        source = item.get(self.report_source_key)
-        facts = {"given": given, "source": Path(str(source)).name if given and source else None}
+        path = item.get(self.report_source_key)
+        source = Path(str(path)).name if path else "typed"
+        facts = {"given": given, "source": source if given else None}
         consistency = item.get("consistency")
         if consistency is None:
             return {**facts, "used": given}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from monai.transforms import Transform
 from monai.utils import MetaKeys
 
-from ..clicks import Clicks, click_targets, place_clicks
+from ..clicks import Clicks, click_targets, given_clicks, place_clicks
 from ..labels import label_to_regions, regions_to_label
 
 
@@ -19,7 +20,8 @@ class PlaceClicksd(Transform):
     Reads ``image`` and ``clicks`` (as ``place_clicks`` takes them; missing or None: no clicks). Writes
 
     - ``clicks`` ``(K, 3)``: voxels of ``image``, as the network takes them, and ``click_targets`` ``(K, 3)``;
-    - ``native_clicks`` ``(K, 3)``: whole voxels of the case.
+    - ``native_clicks`` ``(K, 3)``: whole voxels of the case;
+    - ``clicks_given``: what was given, as JSON, which passes through batches: a list of kind, position and space.
 
     Args:
         space: "voxel" or "world" (RAS mm), what the positions are given in.
@@ -37,7 +39,9 @@ class PlaceClicksd(Transform):
         native = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=float)
         working = torch.as_tensor(image.affine).double().numpy()
         case = str(data.get("case", ""))
-        return {**data, **click_tensors(data.get("clicks"), shape, native, working, self.space, case)}
+        placed = click_tensors(data.get("clicks"), shape, native, working, self.space, case)
+        given = [{**click, "space": self.space} for click in given_clicks(data.get("clicks"))]
+        return {**data, **placed, "clicks_given": json.dumps(given)}
 
 
 def click_tensors(
