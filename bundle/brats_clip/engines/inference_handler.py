@@ -170,7 +170,7 @@ class CaseWriter:
         if consistency is not None and not consistency.same_place:
             logger.warning("%s: the report was not used. %s", case, " ".join(consistency.warnings))
         elif consistency is not None and consistency.warnings:
-            logger.warning("%s: the report was used, though not all of it fits. %s", case, " ".join(consistency.warnings))
+            logger.warning("%s: the report was used, but not all of it fits. %s", case, " ".join(consistency.warnings))
 
     def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
         """File names with the array and the meaning of its values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -166,7 +167,8 @@ class _Writer:
     def __init__(self, folder: Path, case: str, seed: str, descriptions: str) -> None:
         self.folder, self.case, self.descriptions, self._seed = folder, case, descriptions, seed
         self.series: dict[str, str] = {}
-        self.patient_id = f"{case}-{seed}"[:64]
+        # Plain letters alone: viewers put it into addresses, and not every server reads what is encoded there.
+        self.patient_id = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{case}-{seed}")[:64]
         self.study_uid = self.uid("study")
 
     def uid(self, *what: object) -> str:
