@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from lib.cases.folder_source import FolderSource
+from lib.cases.library import CaseLibrary
 from lib.errors import Busy
 from lib.infers.gate import Gate
+from lib.infers.service import Prompt, SegmentationService
+from lib.models import ModelRegistry
+from lib.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 PATIENCE_S = 10
 
@@ -56,6 +65,41 @@ def test_who_fetches_keeps_nobody_from_computing_and_counts_all_the_same():
         with gate.enter(), pytest.raises(Busy), gate.place():
             pass
     assert not gate.busy
+
+
+class SlowLibrary(CaseLibrary):
+    """Fetches one case until it is told that it has come."""
+
+    def __init__(self, *given) -> None:
+        super().__init__(*given)
+        self.asked, self.come = threading.Event(), threading.Event()
+
+    def aligned(self, case):
+        if case.case_id == "PHANTOM_0":
+            self.asked.set()
+            self.come.wait(PATIENCE_S * 6)
+        return super().aligned(case)
+
+
+@pytest.mark.slow
+def test_a_case_that_comes_slowly_keeps_no_other_from_being_segmented(tiny_data_set, tmp_path):
+    studies = tmp_path / "studies"
+    for case in ("PHANTOM_0", "PHANTOM_1"):
+        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    source = FolderSource(studies, Settings(), tmp_path / "cache")
+    library = SlowLibrary(source, tmp_path / "cache", False)
+    models = ModelRegistry(tmp_path / "models", ROOT / "bundle" / "models" / "model.pt")
+    service = SegmentationService(Settings(device="cpu"), source, library, models, Gate(jobs=1, waiting=2))
+    answers = []
+    slow = threading.Thread(target=lambda: answers.append(service.answer(Prompt("PHANTOM_0")).case.case_id))
+    slow.start()
+    assert library.asked.wait(PATIENCE_S)
+    quick = threading.Thread(target=lambda: answers.append(service.answer(Prompt("PHANTOM_1")).case.case_id))
+    quick.start()
+    quick.join(PATIENCE_S * 5)
+    library.come.set()
+    slow.join(PATIENCE_S * 5)
+    assert answers == ["PHANTOM_1", "PHANTOM_0"]
 
 
 def test_a_job_that_fails_gives_its_place_back():

@@ -212,7 +212,7 @@ def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(tiny_data_
 
         told = put(3)
         assert (told["version"], told["passed_on"]) == (1, True)
-        params = {"params": json.dumps({"submit": True})}
+        params = {"params": json.dumps({"save_label": True, "label_tag": "final"})}
         inferred = requests.post(f"{server.url}/infer/segmentation?image={image}&output=json", data=params, timeout=120)
         assert inferred.status_code == 200, inferred.text
         saved = inferred.json()["saved"]
