@@ -73,7 +73,7 @@ class CaseDatastore(Datastore):
         self._studies = studies
         self._placed = PlacedLabels(library, workspace.cache)
         self._left_out: list[dict[str, str]] = []
-        self._notes = DatastoreNotes(workspace.state / "info.json")
+        self._notes = DatastoreNotes(workspace.state / "notes.jsonl")
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
             threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
