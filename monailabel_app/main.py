@@ -111,7 +111,7 @@ class BrainTumourApp(MONAILabelApp):
         if self.settings.scoring:
             self.scorer = BackgroundScorer(
                 self.scores,
-                LibraryCases(self.datastore(), self.source, self.library.aligned),
+                LibraryCases(self.datastore(), self.source, self.library),
                 self._model_in_use,
                 lambda: self.gate.busy,
                 bundle=str(self.bundle),

@@ -244,3 +244,11 @@ def test_a_patients_folder_is_not_taken_for_a_collection(studies, name):
     visit(studies / name / "visit1")
     visit(studies / name / "visit2")
     assert set(patients(studies).values()) == {name}
+
+
+def test_a_study_is_told_by_its_series_and_how_much_they_hold(tmp_path):
+    source = dicom_source(FOUR, tmp_path)
+    [case] = source.cases().values()
+    first = source.fingerprint(case)
+    source._records[STUDY].counts[T2] = 101
+    assert source.fingerprint(case) != first and not Workspace(tmp_path).cache.exists()

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -133,3 +134,29 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
             (faster / "a").write_text("faster")
     assert (target / "a").read_text() == "faster"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_fingerprint_outlives_the_trimming_of_what_was_split_and_resampled(library, tmp_path):
+    for name in ("FOUR", "THICK"):
+        case = library.case(name)
+        first = library.fingerprint(case)
+        assert not (tmp_path / "cache").exists() or name == "THICK"  # to tell it, nothing is split
+        library.aligned(case)
+        age(tmp_path / "cache", 3600)
+        library.trim(0)
+        library.aligned(case)
+        assert library.fingerprint(case) == first
+
+
+def test_a_fingerprint_changes_with_a_file_the_report_and_the_reference(library, tmp_path):
+    case = library.case("THICK")
+    folder = tmp_path / "studies" / "THICK"
+    seen = [library.fingerprint(case), library.fingerprint(replace(case, reference="flair"))]
+    os.utime(folder / "THICK_t1.nii.gz", ns=(1, 1))
+    seen.append(library.fingerprint(case))
+    (folder / "THICK_report.txt").write_text("Another report.")
+    seen.append(library.fingerprint(case))
+    assert len(set(seen)) == 4
+    (folder / "THICK_t1.nii.gz").unlink()
+    with pytest.raises((NotFound, OSError)):
+        library.fingerprint(case)

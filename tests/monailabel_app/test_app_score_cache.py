@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lib.active.cache import ScoreCache
-from lib.active.scores import CaseScores, identity_of
+from lib.active.scores import CaseScores
 
 THIRD = dict.fromkeys(("WT", "TC", "ET"), 1 / 3)
 
@@ -114,20 +114,6 @@ def test_old_versions_are_removed_and_the_one_in_use_stays(cache):
     cache.prune(2, "v0")
     assert set(again(cache).versions()) == {"v0", "v3", "v4"}
     assert cache.get("v1", "case") is None
-
-
-def test_identity_changes_with_a_file_and_with_the_report(tmp_path):
-    files = {"t1": tmp_path / "t1.nii.gz", "flair": tmp_path / "flair.nii.gz"}
-    for path in files.values():
-        path.write_bytes(b"image")
-    first = identity_of(files, "a report")
-    assert identity_of(dict(reversed(files.items())), "a report") == first
-    assert identity_of(files) != first
-    os.utime(files["t1"], ns=(1, 1))
-    assert identity_of(files, "a report") != first
-    files["t1"].unlink()
-    with pytest.raises(OSError):
-        identity_of(files)
 
 
 def test_a_kill_while_writing_leaves_nothing_half_written(tmp_path):

@@ -28,7 +28,7 @@ class Cases:
     """Cases in memory for the scorer."""
 
     def __init__(self, files: dict[str, dict], labelled=()) -> None:
-        self.files, self.done = files, list(labelled)
+        self.files, self.done, self.loaded = files, list(labelled), []
 
     def unlabelled(self):
         return [case_id for case_id in self.files if case_id not in self.done]
@@ -36,7 +36,11 @@ class Cases:
     def labelled(self):
         return list(self.done)
 
+    def identity(self, case_id: str) -> str:
+        return repr(self.files[case_id])
+
     def load(self, case_id: str) -> CaseFiles:
+        self.loaded.append(case_id)
         return CaseFiles(self.files[case_id])
 
 
@@ -85,6 +89,10 @@ def test_cases_are_scored_in_the_background_and_failing_ones_left_out(make_score
     cases.files["bad"] = files
     scorer.retry = 0.0
     until(lambda: scorer.status()["scored"] == 3)
+    # What was scored is compared with what it was, and neither fetched nor scored again.
+    loaded, checked = list(cases.loaded), dict(scorer._checked)
+    until(lambda: scorer._checked["a"] > checked["a"])
+    assert cases.loaded == loaded
     scorer.retry = 600.0
     versions.append("v2")
     scorer.wake()

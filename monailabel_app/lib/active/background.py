@@ -17,7 +17,6 @@ from brats_clip.errors import InputError
 from ..errors import ClientError, Unreachable, sentence
 from .cache import ScoreCache
 from .choose import scoring_order
-from .scores import identity_of
 from .worker_process import CaseFailed, ModelFailed, WorkerFailed, WorkerProcess, WorkerStopped
 
 logger = logging.getLogger(__name__)
@@ -55,6 +54,13 @@ class CasesToScore(Protocol):
     def labelled(self) -> Sequence[str]:
         """Case ids; of these only the descriptor is wanted, once."""
 
+    def identity(self, case_id: str) -> str:
+        """What tells whether a case is still the one that was measured. Fetches and converts nothing; asked for often.
+
+        Raises:
+            InputError, ClientError, OSError: as ``load``.
+        """
+
     def load(self, case_id: str) -> CaseFiles:
         """The files of a case.
 
@@ -79,7 +85,7 @@ class BackgroundScorer:
         is_busy: whether an inference runs or waits.
         bundle, device: of the segmenter; "" for its defaults.
         poll: seconds between looks for work when there was none.
-        retry: seconds until a case that failed, or files that were scored already, are looked at again.
+        retry: seconds until a case that failed is tried again, and one that was scored is compared with what it was.
         seed: of the order.
     """
 
@@ -180,16 +186,15 @@ class BackgroundScorer:
             raise WorkerStopped
         self._state = "scoring"
         try:
-            case = self.cases.load(case_id)
-            identity = identity_of(case.files, case.report)
+            identity = self.cases.identity(case_id)
+            if self._failed.get(case_id, (0.0, ""))[1] == identity:
+                self._failed[case_id] = (time.monotonic(), identity)  # the same files would fail again
+            elif self.cache.get(model.version, case_id, identity) is None:
+                case = self.cases.load(case_id)
+                self.cache.drop(model.version, case_id)
+                self._score(case_id, case, identity, model)
         except (InputError, ClientError, OSError) as reason:
             self._skip(case_id, "", sentence(reason))
-            return True
-        if self._failed.get(case_id, (0.0, ""))[1] == identity:
-            self._failed[case_id] = (time.monotonic(), identity)  # the same files would fail again
-        elif self.cache.get(model.version, case_id, identity) is None:
-            self.cache.drop(model.version, case_id)
-            self._score(case_id, case, identity, model)
         self._checked[case_id] = time.monotonic()
         return True
 
@@ -197,7 +202,7 @@ class BackgroundScorer:
         try:
             if self._worker is None:
                 self._worker = WorkerProcess(self.bundle, model.checkpoint, self.device, model.version)
-            self.cache.put(self._worker.measure(case_id, case.files, case.report, self.is_busy, self._stop))
+            self.cache.put(self._worker.measure(case_id, *case, identity, self.is_busy, self._stop))
         except CaseFailed as reason:
             self._skip(case_id, identity, str(reason))
         except ModelFailed as reason:

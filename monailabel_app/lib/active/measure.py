@@ -16,14 +16,19 @@ from brats_clip.cases import as_text
 from brats_clip.evaluation.metrics import crop_to_union, dice
 from brats_clip.labels import REGIONS
 
-from .scores import CaseScores, identity_of
+from .scores import CaseScores
 
 GROW_MM = 4.0  # about the border that readers disagree on
 LEAST_ML = 0.05  # of what the network almost predicted; smaller pieces are removed from answers, too
 
 
 def measure(
-    segmenter: Segmenter, case_id: str, files: Mapping[str, str | PathLike], report: str = "", version: str = ""
+    segmenter: Segmenter,
+    case_id: str,
+    files: Mapping[str, str | PathLike],
+    report: str = "",
+    version: str = "",
+    identity: str = "",
 ) -> CaseScores:
     """Measure a case with what ``segmenter`` shows of it. The case is read and encoded once, and forgotten then.
 
@@ -35,13 +40,13 @@ def measure(
         files: paths by sequence, on one grid; up to three may be missing.
         report: text; "" for none.
         version: of the segmenter's weights, for the result.
+        identity: of the case, for the result.
 
     Raises:
         brats_clip.errors.InputError: for files that cannot be used.
         OSError: for files that are not there.
     """
     started = time.perf_counter()
-    identity = identity_of(files, report)
     with _slice_tokens(segmenter) as tokens:
         key = segmenter.set_case(**files, case=case_id)
         if not tokens:  # the case was in memory

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from brats_clip.labels import REGIONS
@@ -23,7 +19,7 @@ class CaseScores:
     Attributes:
         case_id: whose they are.
         version: of the model.
-        identity: of the case's files, see ``identity_of``.
+        identity: what told, when it was measured, whether the case is still the same: ``CasesToScore.identity``.
         volumes_ml: predicted volume of each region, ml.
         entropy: mean binary entropy in bits, 0 to 1, in and around each region as predicted; see ``measure``.
         descriptor: of the case in CLIP space, of unit norm; empty for a network without the bridge to CLIP.
@@ -79,16 +75,3 @@ class CaseScores:
         except (TypeError, KeyError, AttributeError) as reason:
             raise ValueError(f"scores that lack something ({reason})") from reason
         return scores
-
-
-def identity_of(files: Mapping[str, str | PathLike], report: str = "") -> str:
-    """What tells whether a case is still the one that was measured: name, size and time of its files, and its report.
-
-    Raises:
-        OSError: if a file is not there.
-    """
-    facts = []
-    for sequence in sorted(files):
-        status = Path(files[sequence]).stat()
-        facts.append([sequence, Path(files[sequence]).name, status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps([facts, report]).encode()).hexdigest()[:16]

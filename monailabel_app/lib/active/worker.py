@@ -24,7 +24,7 @@ def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> in
 
     Args:
         setup: ``bundle``, ``checkpoint`` and ``device`` of the segmenter, None for its defaults, and ``version``.
-        requests: ``{"case_id", "files", "report"}`` as JSON.
+        requests: ``{"case_id", "files", "report", "identity"}`` as JSON.
         answers: gets ``{"ready": true}`` first, then ``{"scores": ...}`` or ``{"error": ...}`` for each request; only
             ``{"fatal": ...}`` if there is no segmenter to be had. No sentence holds a path or a report.
     """
@@ -47,7 +47,7 @@ def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> in
     for line in requests:
         case = json.loads(line)
         try:
-            scores = measure(segmenter, case["case_id"], case["files"], case["report"], setup["version"])
+            scores = measure(segmenter, **case, version=setup["version"])
             answer({"scores": scores.to_dict()})
         except Exception as reason:  # whatever is wrong with this case, the next may be sound
             answer({"error": sentence(reason)})

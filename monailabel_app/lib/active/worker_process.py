@@ -72,6 +72,7 @@ class WorkerProcess:
         case_id: str,
         files: Mapping[str, Path],
         report: str,
+        identity: str,
         is_busy: Callable[[], bool],
         stop: threading.Event,
     ) -> CaseScores:
@@ -83,7 +84,8 @@ class WorkerProcess:
         if not self._ready:
             self._answer(is_busy, stop)
             self._ready = True
-        request = {"case_id": case_id, "files": {s: str(path) for s, path in files.items()}, "report": report}
+        paths = {sequence: str(path) for sequence, path in files.items()}
+        request = {"case_id": case_id, "files": paths, "report": report, "identity": identity}
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()

@@ -102,5 +102,8 @@ class CaseSource(Protocol):
             Unreachable: if the DICOMweb server does not answer.
         """
 
+    def fingerprint(self, case: Case) -> list:
+        """What changes when an image or the report of the case does; plain values, told by the originals alone."""
+
     def report(self, case: Case) -> str:
         """The report that lies with the case; "" without one."""

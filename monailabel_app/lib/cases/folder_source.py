@@ -16,6 +16,7 @@ from ..errors import NotFound, Refused
 from ..settings import Settings
 from .case import SEQUENCES, Case, ChosenImage, LeftOutImage, reference_of
 from .case_ids import distinct_ids, safe_name
+from .disk_cache import identity
 from .folder_scan import FolderScan
 from .found_case import FoundCase, Problem
 from .four_d import split
@@ -128,6 +129,18 @@ class FolderSource:
                 f"Case {case.case_id}, {what} ({name}): found {problem.found}; expected {problem.expected}."
             ) from None
         return files
+
+    def fingerprint(self, case: Case) -> list:
+        """Name, date (ns) and size of each file as it lies there, and the report.
+
+        Raises:
+            NotFound: if the case has gone.
+            Refused: if the report cannot be read.
+            OSError: if a file has gone.
+        """
+        found = self._found(case)
+        files = [(s, name, *identity(found.folder / name)[1:]) for s, name in sorted(found.files.items())]
+        return [files, sorted(found.channels.items()), self.report(case)]
 
     def report(self, case: Case) -> str:
         """The report that lies with the case; "" without one.

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from .case import Case, CaseSource
-from .disk_cache import identity, touch, trim
+from .disk_cache import identity, key_of, touch, trim
 from .keyed_locks import KeyedLocks
 from .one_grid import Aligned, align
 
@@ -68,6 +68,15 @@ class CaseLibrary:
                     self._known.popitem(last=False)
         touch([*files.values(), *known[1].files.values()], self._cache)
         return known[1]
+
+    def fingerprint(self, case: Case) -> str:
+        """What tells whether ``aligned`` and the report are still what they were. Nothing is fetched or converted, and
+        it is the same after files in the cache were trimmed and made again.
+
+        Raises:
+            NotFound, Refused, OSError: if a file of the case is gone, or its report cannot be read.
+        """
+        return key_of(self.source.fingerprint(case), case.reference, self._register)
 
     def trim(self, max_bytes: int) -> int:
         """Delete cached files of the cases used longest ago until ``max_bytes`` are left; returns what is left.

@@ -150,6 +150,16 @@ class DicomWebSource:
         with self._fetching(record.uid):
             return self._dicom(record, image.image_id, image.name)
 
+    def fingerprint(self, case: Case) -> list:
+        """The series that serve as sequences or may hold a report, and how many instances each has.
+
+        Raises:
+            NotFound: if the case has gone.
+        """
+        record = self._record(case)
+        uids = [*(image.image_id for _, image in sorted(case.images.items())), *sorted(record.reports)]
+        return [[sorted(case.images), *((uid, record.counts.get(uid)) for uid in uids)]]
+
     def report(self, case: Case) -> str:
         """The text of the study's newest structured report or encapsulated text; "" without one.
 
