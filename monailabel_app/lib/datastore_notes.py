@@ -52,8 +52,7 @@ class DatastoreNotes:
             OSError: if it cannot be written; it is not noted then.
         """
         try:
-            line = json.dumps([section, key, dict(notes)], allow_nan=False, ensure_ascii=False).encode() + b"
-"
+            line = json.dumps([section, key, dict(notes)], allow_nan=False, ensure_ascii=False).encode() + b"\n"
         except (TypeError, ValueError):
             raise Refused("The info cannot be stored; expected a JSON object of text, numbers and lists.") from None
         with self._lock, FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60):
