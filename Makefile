@@ -78,14 +78,13 @@ demo: venv
 serve: venv
 	@if [ -z "$(STUDIES)" ]; then \
 	  echo "Say what to serve: make serve STUDIES=/data/cases, or STUDIES=http://127.0.0.1:8042/dicom-web" >&2; exit 2; fi
-	OMP_NUM_THREADS=$(CORES) $(PYTHON) -m monailabel.main start_server --app monailabel_app --studies "$(STUDIES)" \
-	  --host 127.0.0.1 --port $(PORT) $(CONF)
+	OMP_NUM_THREADS=$(CORES) $(PYTHON) scripts/serve.py --studies "$(STUDIES)" --port $(PORT) $(CONF)
 
 serve-demo: venv
 	OMP_NUM_THREADS=$(CORES) $(PYTHON) scripts/serve_demo.py --work runs/serve_demo --port $(PORT) $(CONF)
 
 doctor: venv
-	$(PYTHON) scripts/doctor.py $(if $(STUDIES),--studies "$(STUDIES)") $(CONF)
+	$(PYTHON) scripts/doctor.py $(if $(STUDIES),--studies "$(STUDIES)") --port $(PORT) $(CONF)
 
 lint: venv
 	$(PYTHON) -m ruff check .

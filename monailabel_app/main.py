@@ -33,9 +33,11 @@ from lib.infers.tasks import ClickTask, SegmentationTask
 from lib.labels.store import LabelStore
 from lib.labels.version import FINAL
 from lib.models import ModelRegistry
+from lib.server import start_log
+from lib.server.front_page import what_is_served
 from lib.server.install import install
 from lib.settings import Settings
-from lib.studies import open_studies
+from lib.studies import open_studies, refuse_just_made
 from lib.training.fine_tune import FineTune
 from lib.training.progress import progress
 
@@ -54,6 +56,7 @@ class BrainTumourApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.settings = Settings.read(conf)
         self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
+        refuse_just_made(studies)
         self.source, self.workspace = open_studies(studies, self.settings)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
         self.models = ModelRegistry(self.workspace.models, checkpoint)
@@ -103,6 +106,7 @@ class BrainTumourApp(MONAILabelApp):
         from monailabel.app import app as api  # only there once the server is
 
         install(api, self.settings)
+        start_log.start_log.served = lambda: what_is_served(self)
         schedule.every(10).minutes.do(self._tidy)
         if (passing_on := self.datastore().passing_on) is not None:
             passing_on.retry_in_background()
@@ -196,6 +200,7 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
+start_log.attach()
 # They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
 for chatty in (
     "dicomweb_client",

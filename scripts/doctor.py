@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
 from lib.doctor import machine, studies, versions, weights
-from lib.doctor.finding import OK, PROBLEM, WARNING, Finding, guarded
+from lib.doctor.finding import OK, PROBLEM, WARNING, Finding, counted, guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps({"problems": bad, "warnings": doubtful, "findings": [asdict(f) for f in findings]}, indent=2))
     else:
-        print(f"{bad} problems, {doubtful} warnings.")
+        print(f"{counted(bad, 'problem')}, {counted(doubtful, 'warning')}.")
     return 1 if bad else 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from monailabel.config import settings as server
 
 from brats_clip.errors import InputError
@@ -46,6 +48,20 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
         raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
     workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
     return FolderSource(folder, settings, workspace.cache, Identities(workspace.identities, write=remember)), workspace
+
+
+def refuse_just_made(studies: str) -> None:
+    """Undo what MONAI Label does at start: it makes an empty folder in place of one that is not there.
+
+    Raises:
+        InputError: if this process made the folder; it is removed. One that was there may be empty.
+    """
+    folder = Path(studies)
+    if not folder.is_dir() or any(folder.iterdir()) or folder.stat().st_mtime < psutil.Process().create_time():
+        return
+    with suppress(OSError):
+        folder.rmdir()
+    raise InputError(studies, "no such folder", "a folder of cases")
 
 
 def _writable(root: Path) -> Workspace:

@@ -47,6 +47,7 @@ def test_a_good_folder_gets_a_zero_and_its_oddities_are_named(doctor, capsys, tm
     assert found["studies"][0]["level"] == OK and "2 cases" in found["studies"][0]["says"]
     assert "B has no flair" in found["incomplete"][0]["says"] and "allow_missing" in found["incomplete"][0]["mend"]
     assert "what_is_this" in found["left out"][0]["says"]
+    assert found["viewer"][0]["level"] == OK and "3D Slicer" in found["viewer"][0]["says"]
     assert found["weights"][0]["level"] == found["CLIP"][0]["level"] == OK
     assert not (tmp_path / ".brats_clip").exists()
 
@@ -56,7 +57,7 @@ def test_what_it_prints_for_people_has_a_level_a_sentence_and_the_mending(doctor
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("PROBLEM") and "no such folder" in line)
     assert lines[at + 1].strip().startswith("->")
-    assert lines[-1].startswith("1 problems")
+    assert lines[-1].startswith("1 problem, ")
 
 
 @pytest.mark.slow

@@ -33,3 +33,8 @@ def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         yield Finding(check, PROBLEM, f"cannot be checked: {error}", "make venv")
     except Exception as error:
         yield Finding(check, PROBLEM, f"cannot be checked: {type(error).__name__}: {error}", "mend what is named")
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

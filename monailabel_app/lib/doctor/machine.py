@@ -57,7 +57,7 @@ def threads() -> Iterator[Finding]:
         says = f"OMP_NUM_THREADS is {given} with {available} cores: threads wait for one another"
         yield Finding("threads", WARNING, says, f"OMP_NUM_THREADS={available}")
     else:
-        says = f"{given or available} of {available} cores here; make serve uses CORES=2 unless told otherwise"
+        says = f"make serve computes with 2 of {available} cores; make serve CORES={available} uses all"
         yield Finding("threads", OK, says)
 
 
@@ -111,14 +111,14 @@ def room(folders: dict[str, Path], least: int) -> Iterator[Finding]:
             yield Finding("disk", OK, says)
 
 
-def port(number: int) -> Iterator[Finding]:
+def port(number: int, host: str = "127.0.0.1") -> Iterator[Finding]:
     """Whether the server's port is free."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", number))
+            probe.bind((host, number))
         except OSError as error:
-            mend = f"stop what listens there (the server itself, perhaps), or start with --port {number + 1}"
+            mend = f"stop what listens there (the server itself, perhaps), or take another: PORT={number + 1}"
             yield Finding("port", WARNING, f"{number} cannot be had ({error.strerror})", mend)
         else:
             yield Finding("port", OK, f"{number} is free")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .finding import OK, PROBLEM, WARNING, Finding
+from .finding import OK, PROBLEM, WARNING, Finding, counted
 
 if TYPE_CHECKING:
     from ..cases.folder_source import FolderSource
@@ -44,9 +44,12 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
 
 
 def _folder(source: FolderSource, settings: Settings) -> Iterator[Finding]:
+    from ..server.front_page import NO_VIEWER
+
     cases, problems = source.cases(), source.problems()
     if cases:
-        yield Finding("studies", OK, f"{len(cases)} cases in {source.root}, which can be written to")
+        yield Finding("studies", OK, f"{counted(len(cases), 'case')} in {source.root}, which can be written to")
+        yield Finding("viewer", OK, NO_VIEWER)
     else:
         says = f"no case in {source.root}" + (f"; {len(problems)} could not be used" if problems else "")
         yield Finding("studies", PROBLEM, says, LAYOUTS)
@@ -80,7 +83,7 @@ def _server(source: DicomWebSource) -> Iterator[Finding]:
         yield Finding("DICOM server", PROBLEM, error.sentence, mend)
         return
     if found:
-        yield Finding("DICOM server", OK, f"answers; {len(found)} MR studies")
+        yield Finding("DICOM server", OK, f"answers; {len(found)} MR stud{'y' if len(found) == 1 else 'ies'}")
     else:
         yield Finding("DICOM server", WARNING, "answers, but has no MR study", "send it one; the server finds it")
 

@@ -11,6 +11,7 @@ from monailabel.config import settings as server
 from ..settings import Settings
 from . import (
     batch_routes,
+    front_page,
     infer_route,
     kept_routes,
     label_routes,
@@ -32,6 +33,7 @@ logger = logging.getLogger("brats_clip.server")
 
 ROUTERS: tuple[APIRouter, ...] = (
     batch_routes.router,
+    front_page.router,
     infer_route.router,
     kept_routes.router,
     label_routes.router,

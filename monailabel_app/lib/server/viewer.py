@@ -20,6 +20,7 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.utils.others.generic import get_mime_type
 
 from ..errors import NotFound
+from .front_page import no_viewer, of_files
 
 logger = logging.getLogger("brats_clip.server")
 router = APIRouter(prefix="/ohif", tags=["Others"])
@@ -124,6 +125,8 @@ def viewer(path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_U
         if Path(path).suffix in (".js", ".css", ".wasm", ".map", ".json", ".png", ".svg", ".ico"):
             raise NotFound("The viewer has no such file.")
         file = FOLDER / "index.html"
+    if file.name == "index.html" and of_files():
+        return no_viewer()
     if file in mended():
         return Response(mended()[file], media_type="text/javascript")
     return FileResponse(file, media_type=get_mime_type(str(file)))
