@@ -6,14 +6,13 @@ thread, and ends with its parent.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from ..end_with import end_with
 from ..errors import sentence
 
 NICENESS = 10
@@ -54,18 +53,10 @@ def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> in
     return 0
 
 
-def _end_with_parent(parent: int) -> None:
-    """Have Linux kill this process when the parent dies, even while it is stopped; elsewhere the pipe tells."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            sys.exit(1)
-
-
 def main() -> int:
     """Run the worker."""
     setup = json.loads(sys.argv[1])
-    _end_with_parent(setup["parent"])
+    end_with(setup["parent"])
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     # What libraries print must not come between the answers.

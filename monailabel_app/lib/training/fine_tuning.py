@@ -144,7 +144,8 @@ class FineTuning:
         version = self.registry.find(weights) if weights.is_file() else None
         if version is None and current.number != content["compared_with"]:  # others were put to use meanwhile
             before = self._measure(current.path)
-        if version is None and best is not None and best["mean"] > (before["mean"] or 0.0):
+        needed = (before["mean"] or 0.0) + content["options"]["min_gain"]
+        if version is None and best is not None and best["mean"] > needed:
             sections = {side: [case["case"] for case in content[side]] for side in SIDES}
             spacing = content["options"]["spacing"]  # mm; Dice on different grids does not compare
             metrics = {**best, "before": before, "compared_with": current.name, "spacing": spacing}
@@ -152,7 +153,8 @@ class FineTuning:
         cases = f"{len(content['validation'])} validation case{'s' * (len(content['validation']) != 1)}"
         found = f"mean Dice {_text(best)} on {cases}, {_text(before)} before"
         if version is None:
-            verdict = f"Not better: {found}. {current.name} stays in use."
+            gain = content["options"]["min_gain"]
+            verdict = f"Not better by more than {gain:g}: {found}. {current.name} stays in use."
         else:
             verdict = f"Better: {found}. Published as {version.name}."
         self.file.update(status="done", before=before, published=version and version.name, sentence=verdict)

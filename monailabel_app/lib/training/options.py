@@ -17,6 +17,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "spacing": (0.5, 8.0),
     "patch_size": (32, 256),
     "batch_size": (1, 16),
+    "min_gain": (0.0, 1.0),
     "threads": (1, 256),
 }
 CURRENT = "current"
@@ -35,6 +36,7 @@ class TrainOptions:
         spacing: of the working grid, mm.
         patch_size: side of a training crop in voxels of that grid, divisible by 16.
         batch_size: crops per step.
+        min_gain: of mean Dice on the validation cases, that new weights must bring to be put to use: less is noise.
         threads: of torch on a CPU; inference has the others.
         resume: go on with a training that was interrupted, if it had the same labels, options and weights.
         start_from: name of the version of the weights to start from; "current" for the one in use.
@@ -46,6 +48,7 @@ class TrainOptions:
     spacing: float = 1.0
     patch_size: int = 96
     batch_size: int = 1
+    min_gain: float = 0.005
     threads: int = 1
     resume: bool = True
     start_from: str = CURRENT
