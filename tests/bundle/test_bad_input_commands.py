@@ -129,6 +129,10 @@ def test_no_folder_of_models(case, infer, configs, tmp_path):
     check(infer(bundle_root=copy, config_file=copy / "configs" / "inference.json"), tmp_path, "models")
 
 
+def test_a_misspelt_option(case, infer, tmp_path):
+    check(infer(reprot="hello"), tmp_path, "--reprot", "--report", "inference.json")
+
+
 def test_unknown_label_values_in_training(case, command, tiny_training, tmp_path, tiny_data_set):
     rewrite(case, "seg", lambda array, affine: (np.where(array > 0, 9, array), affine))
     for name in tiny_data_set.cases[1:]:

@@ -5,6 +5,7 @@ from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
 from .collate import collate_cases
+from .console import tidy_console
 from .curves import CurveWriter, read_curves
 from .early_stop import EarlyStop
 from .epoch_seed import EpochSeed
@@ -12,6 +13,7 @@ from .evaluation_handler import EvaluationWriter
 from .fusion_loss import FusionLoss
 from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
+from .options import check_options
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
 from .shared_handler import shared_handler
@@ -34,6 +36,7 @@ __all__ = [
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
+    "check_options",
     "check_switches",
     "collate_cases",
     "hash_case",
@@ -45,5 +48,6 @@ __all__ = [
     "region_output",
     "shared_handler",
     "speak_plainly",
+    "tidy_console",
     "unseen_without",
 ]

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from .embedded import CONFIG_FILE, ORIGIN_KEY, WEIGHTS_FILE, build_embedded
+from .quiet import quiet_open_clip
 from .visual import SliceVision
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,8 @@ def _load_folder(folder: Path) -> ClipEncoder:
     seed = known["seed"]
     logger.warning("The CLIP in %s is untrained (seed %s): slices and reports mean nothing to it.", folder, seed)
     model = build_embedded(seed, config)
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    with quiet_open_clip():
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     origin = f"UNTRAINED, random weights from seed {seed} ({folder.name}/)"
     return ClipEncoder(model, tokenizer, origin, preprocess["mean"], preprocess["std"])
 
@@ -168,11 +170,12 @@ def _create(name: str, pretrained: str | None, origin: str) -> ClipEncoder:
     # Weights trained with QuickGELU (OpenAI's) lose accuracy, silently, in a model built without.
     quick_gelu = bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
     try:
-        with torch.random.fork_rng(devices=[]):
-            model = open_clip.create_model(
-                name, pretrained=pretrained, force_quick_gelu=quick_gelu, require_pretrained=True
-            )
-        tokenizer = open_clip.get_tokenizer(name)
+        with quiet_open_clip():
+            with torch.random.fork_rng(devices=[]):
+                model = open_clip.create_model(
+                    name, pretrained=pretrained, force_quick_gelu=quick_gelu, require_pretrained=True
+                )
+            tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip, its downloader, torch and safetensors each raise their own
         expected = (
             "weights that fit the architecture; a download needs the internet, else give a folder with "
