@@ -140,7 +140,8 @@ def _show(datalist: dict, found: Survey, checks: list[CaseCheck], console: Conso
         used = Counter(entry.get("fold") for section in SECTIONS for entry in datalist[section])
         sizes = [used[fold] for fold in range(folds)]
         hint = "" if all(sizes) else f"; too few patients for {folds} folds"
-        console.print(f"Cases per fold (training and validation): {', '.join(map(str, sizes))}{hint}")
+        if any(sizes):  # with test cases alone nothing is in a fold
+            console.print(f"Cases per fold (training and validation): {', '.join(map(str, sizes))}{hint}")
     notes = [f"{check.case}: {note}" for check in checks for note in check.notes]
     _show_lines("Notes", notes, console)
 

@@ -93,6 +93,14 @@ def test_options_reach_the_list(main, dataset, tmp_path):
     assert {case["fold"] for case in content["training"]} <= {0, 1}
 
 
+def test_with_test_cases_alone_nothing_is_said_of_folds(main, dataset, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "datalist.json"), "--skip_image_checks"]
+    assert main([str(dataset), *output, "--fractions", "0", "0", "1"]) == 0
+    assert "fold" not in capsys.readouterr().out
+    assert main([str(dataset), *output]) == 0
+    assert "Cases per fold" in capsys.readouterr().out
+
+
 def test_bad_fractions_are_told_before_the_checks(main, dataset, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("prepare_brats.check_cases", lambda *args, **kwargs: pytest.fail("checked the images first"))
     output = ["--output", str(tmp_path / "datalist.json")]
