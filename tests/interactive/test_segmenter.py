@@ -21,6 +21,7 @@ from brats_clip.errors import CaseError, InputError, WeightsError
 from brats_clip.interactive import Segmentation
 from brats_clip.interactive import segmenter as module
 from brats_clip.labels import REGIONS
+from brats_clip.reports import Consistency, FindingCheck
 from tests.interactive.conftest import ALIGNED, GRIDS, arrays, draw, write
 
 REPORT = "Ring-enhancing mass in the right hemisphere. No oedema."
@@ -425,3 +426,16 @@ def test_other_weights_give_other_answers(segmenter, bundle, tmp_path):
         one.set_case(**arrays())
     assert other.segment().volumes_ml["WT"] > segmenter.segment().volumes_ml["WT"]
     assert other.checkpoint == str(tmp_path / "other.pt")
+
+
+def test_an_answer_prints_its_case_volumes_and_consistency():
+    check = FindingCheck("side", "left", "left", 0.9)
+    label = np.zeros((10, 10, 10), np.uint8)
+    label[:5, :5, :4] = 2
+    parts = {"sequences_used": SEQUENCES, "sequences_missing": (), "seconds": {}, "report_used": True}
+    parts |= {"probabilities": lambda: label, "attention": lambda: label}
+    with_report = Segmentation("p1", label, np.diag([2.0, 2, 2, 1]), consistency=Consistency(0.934, (check,)), **parts)
+    without = Segmentation("p1", label, np.diag([2.0, 2, 2, 1]), consistency=None, **parts)
+    volumes = "WT 0.8 ml, TC 0.0 ml, ET 0.0 ml"
+    assert repr(with_report) == f"Segmentation(p1: {volumes}, consistency 0.93)"
+    assert str(without) == f"Segmentation(p1: {volumes})"

@@ -67,6 +67,12 @@ class Segmentation:
         self.report_used, self.consistency = report_used, consistency
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
 
+    def __repr__(self) -> str:
+        volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in self.volumes_ml.items())
+        score = None if self.consistency is None else self.consistency.score
+        agrees = "" if score is None else f", consistency {score:.2f}"
+        return f"Segmentation({self.case}: {volumes}{agrees})"
+
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
         """WT, TC, ET as bool ``(X, Y, Z)``, each inside the one before."""
