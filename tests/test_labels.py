@@ -131,3 +131,11 @@ def test_regions_that_are_not_nested_give_the_label_of_what_is():
     label = regions_to_label(wt_tc_et)
     assert label.shape == (1, 4, 1, 1) and label.dtype == torch.uint8
     assert label.flatten().tolist() == [2, 0, 2, 4]
+
+
+def test_a_refusal_lists_eight_values_and_how_many_more():
+    with pytest.raises(LabelError) as error:
+        to_internal(np.arange(500).reshape(5, 10, 10), "a.nii")
+    assert error.value.found == "label values [0, 1, 2, 3, 4, 5, 6, 7] and 492 more"
+    with pytest.raises(LabelError, match=r"\[0, 9\];"):
+        to_internal(np.array([0, 9]), "a.nii")

@@ -7,6 +7,7 @@ innermost, so that "nested" means "each channel lies inside the one before".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
@@ -45,7 +46,7 @@ def detect_convention(values: set[int], where: str | PathLike, hint: str | None 
     if unknown or {3, 4} <= values:
         raise LabelError(
             where,
-            f"label values {sorted(values)}",
+            f"label values {few(sorted(values))}",
             "0, 1, 2 and one of 4 (BraTS 2018-2022) or 3 (BraTS 2023 and later, MSD Task01)",
         )
     if 4 in values:
@@ -55,6 +56,12 @@ def detect_convention(values: set[int], where: str | PathLike, hint: str | None 
             return BRATS_2023
         return hint
     return BRATS_2023 if 3 in values else BRATS_2018
+
+
+def few(values: Sequence[int], most: int = 8) -> str:
+    """``values`` as a list for a message, the first ``most`` of them and how many more there are."""
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return f"{list(values[:most])}{more}"
 
 
 def to_internal(label: np.ndarray, where: str | PathLike, hint: str | None = None) -> tuple[np.ndarray, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LabelError
-from ..labels import ED, ET, NCR, REGIONS
+from ..labels import ED, ET, NCR, REGIONS, few
 from .lesionwise import lesionwise
 from .metrics import crop_to_union, dice, hd95, sensitivity, volume_ml
 
@@ -43,7 +43,7 @@ def case_metrics(prediction: np.ndarray, label: np.ndarray, spacing: Sequence[fl
     prediction, label = crop_to_union(prediction, label)
     for where, values in (("prediction", np.unique(prediction)), ("label", np.unique(label))):
         if not np.isin(values, (0, NCR, ED, ET)).all():
-            raise LabelError(where, f"label values {values.tolist()}", "0, 1, 2 and 4 (see brats_clip.labels)")
+            raise LabelError(where, f"label values {few(values.tolist())}", "0, 1, 2 and 4 (see brats_clip.labels)")
 
     row: dict[str, float] = {}
     per_region = {region: _region_metrics(prediction, label, region, spacing) for region in REGIONS}

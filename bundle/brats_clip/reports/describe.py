@@ -9,7 +9,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
 from ..errors import LabelError
-from ..labels import ED, ET, NCR
+from ..labels import ED, ET, NCR, few
 from .findings import Findings
 from .lobes import BrainFrame, lobe_shares
 
@@ -69,7 +69,7 @@ def describe_mask(
     crop = label[box]
     values = {float(value) for value in np.unique(crop)}
     if not values <= {0, NCR, ED, ET}:
-        raise LabelError("label", f"values {sorted(values)}", f"0, {NCR}, {ED} and {ET} (see labels.to_internal)")
+        raise LabelError("label", f"values {few(sorted(values))}", f"0, {NCR}, {ED} and {ET} (see labels.to_internal)")
 
     voxel_ml = float(np.prod(spacing)) / 1000
     whole, core, et, ncr = crop > 0, (crop == NCR) | (crop == ET), crop == ET, crop == NCR

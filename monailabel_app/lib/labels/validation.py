@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from brats_clip.errors import LabelError
-from brats_clip.labels import ED, ET, NCR, REGIONS, to_internal
+from brats_clip.labels import ED, ET, NCR, REGIONS, few, to_internal
 
 from ..cases.grid import Grid
 from ..errors import Refused, TooLarge
@@ -132,7 +132,7 @@ def _from_segments(layers: np.ndarray, segments: tuple[Segment, ...], nested: bo
     for layer, values in enumerate(held):
         unnamed = set(values) - {0} - {segment.value for segment in segments if segment.layer == layer}
         if unnamed:
-            raise Refused(f"The label has values without a name, {sorted(unnamed)[:8]}; expected a name for each.")
+            raise Refused(f"The label has values without a name, {few(sorted(unnamed))}; expected a name for each.")
     masks: dict[str, np.ndarray] = {}
     # Viewers list every segment they offer; one without voxels says nothing.
     segments = tuple(segment for segment in segments if segment.value in held[segment.layer])
