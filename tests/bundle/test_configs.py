@@ -9,6 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
+from brats_clip.engines import plain_message
 from brats_clip.networks import ReportGuidedUNet
 
 SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
@@ -88,6 +89,7 @@ def test_keys_shared_by_training_and_inference_are_equal(configs):
         "dataset_dir",
         "output_dir",
         "prepare_batch",  # at inference the network encodes the slices, so that windows and exports need no tokens
+        "switches",
         "run",
         "_meta_",
     }
@@ -127,6 +129,34 @@ def test_only_the_clicks_are_trained_also_where_the_network_is_wrapped(configs, 
     assert network.trained == {"clicks"}  # before it was wrapped: DistributedDataParallel looks once
     of_clicks = {id(p) for p in network.module.clicks.parameters()}
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == of_clicks
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "inference", "pretrain_clip"])
+def test_every_switch_is_read_however_it_is_written(configs, name):
+    content = merged(configs, name).get()
+    switches = {key for key, value in content.items() if isinstance(value, bool)} | ({"amp"} & set(content))
+    assert switches == set(content["switches"]) - {"_target_"}
+    rest = {key: value for key, value in content.items() if key not in ("switches", "_meta_")}
+    assert references(rest) & switches <= {"allow_missing_sequences"}  # which who takes it reads by themselves
+    for written, read in (("true", True), ("True", True), (True, True), ("false", False), (False, False)):
+        parser = merged(configs, name)
+        parser.update(dict.fromkeys(switches, written))
+        assert parser.get_parsed_content("switches") == dict.fromkeys(switches, read)
+    parser.update(dict.fromkeys(switches, "perhaps"))
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("switches")
+    assert re.search("--.*: found 'perhaps'; expected True or False", plain_message(error.value))
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_part_of_the_network_is_switched_by_words_too(network_of, tiny_network, switch):
+    def parts(value) -> set[str]:
+        return set(network_of(**tiny_network, **{f"network_def#{switch}": value}).state_dict())
+
+    assert parts("false") == parts(False) and parts("True") == parts(True)
+    with pytest.raises(RuntimeError) as error:
+        parts("off")
+    assert f"--network_def#{switch}" in plain_message(error.value)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

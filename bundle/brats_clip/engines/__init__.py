@@ -17,7 +17,7 @@ from .options import check_options
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
 from .shared_handler import shared_handler
-from .switches import check_switches
+from .switches import read_switches
 from .take_logits import TakeLogits
 from .weight_average import WeightAverage
 
@@ -37,7 +37,6 @@ __all__ = [
     "TakeLogits",
     "WeightAverage",
     "check_options",
-    "check_switches",
     "collate_cases",
     "hash_case",
     "hash_transforms",
@@ -45,6 +44,7 @@ __all__ = [
     "load_weights",
     "plain_message",
     "read_curves",
+    "read_switches",
     "region_output",
     "shared_handler",
     "speak_plainly",

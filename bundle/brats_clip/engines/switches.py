@@ -1,16 +1,14 @@
-"""Catch a switch that was written in a way Python does not read as one."""
+"""Read the switches of a config as a command line writes them."""
 
 from __future__ import annotations
 
-from ..errors import InputError
+from ..switches import read_switch
 
 
-def check_switches(**switches: object) -> None:
-    """Refuse anything but True and False: ``--resume false`` arrives as a text, and a text counts as true.
+def read_switches(**switches: bool | str) -> dict[str, bool]:
+    """Switches by name as True or False: ``--resume false`` arrives as a text, and any text counts as true in Python.
 
     Raises:
-        InputError: naming the switch, as ``--name value``.
+        InputError: naming the switch, as ``--name``, for anything but True, False and the words for them.
     """
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise InputError(f"--{name}", repr(value), "True or False")
+    return {name: read_switch(name, value) for name, value in switches.items()}

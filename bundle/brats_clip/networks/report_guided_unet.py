@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..switches import read_switch
 from .blocks import DecoderLevel, EncoderLevel, ResidualBlock, SampleNorm
 from .bridge import SliceBridge, in_whole_volume
 from .clicks import ClickRefinement
@@ -103,6 +104,18 @@ class ReportGuidedUNet(nn.Module):
         clicks: bool = True,
     ):
         super().__init__()
+        parts = {
+            "pixel_fusion": pixel_fusion,
+            "attention": attention,
+            "deep_supervision": deep_supervision,
+            "bridge": bridge,
+            "guidance": guidance,
+            "semantic_attention": semantic_attention,
+            "clicks": clicks,
+        }
+        pixel_fusion, attention, deep_supervision, bridge, guidance, semantic_attention, clicks = (
+            read_switch(f"network_def#{name}", value) for name, value in parts.items()
+        )
         if pixel_fusion and sequences != 4:
             raise InputError("sequences", str(sequences), "4 (T1, T1ce, T2, FLAIR) for pixel fusion")
         if len(widths) < 3 or any(width % 4 for width in widths):
