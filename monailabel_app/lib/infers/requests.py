@@ -19,6 +19,7 @@ from ..labels.version import FINAL, ORIGINAL
 from ..server.uploads import safe_name
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
+from .unknown_keys import not_understood
 
 if TYPE_CHECKING:
     from main import BrainTumourApp
@@ -36,6 +37,14 @@ def answer_request(app: BrainTumourApp, request: Mapping[str, Any]) -> dict[str,
         ClientError: for a request that cannot be answered.
     """
     task = app.infer_task(str(request.get("model") or ""))
+    result = _answered(app, task, request)
+    if unknown := not_understood(request, task.config()):
+        params = result["params"]
+        result["params"] = params | {"notes": [*params["notes"], f"Not understood: {', '.join(unknown)}."]}
+    return result
+
+
+def _answered(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("uploaded"):
         return _of_file(app, task, request)
     if request.get("session_id"):
