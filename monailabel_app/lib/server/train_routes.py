@@ -30,15 +30,17 @@ def status(
 ) -> Any:
     """The last training: its state, its last lines, and its figures so far (``progress``).
 
-    With ``check_if_running`` 404 unless one runs; with ``all`` a list of all since the server started.
+    ``IDLE`` before the first. With ``check_if_running`` 404 unless one runs; with ``all`` a list of all since the
+    server started.
     """
     app = app_instance()
     progress = app.train_progress()
     task, sentence = AsyncTask.status("train", all, check_if_running)
     if task is None:
-        if check_if_running or progress["status"] == "idle":
+        if check_if_running:
             raise NotFound(sentence)
-        return {"status": progress["status"].upper(), "progress": progress}  # of before the server started
+        told = {"status": progress["status"].upper(), "progress": progress}  # of before the server started
+        return [told] if all and progress["status"] != "idle" else [] if all else told
     if all:
         return [*task[:-1], {**task[-1], "progress": progress}]
     return {**task, "progress": progress}
