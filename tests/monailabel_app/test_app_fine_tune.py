@@ -446,7 +446,9 @@ def weights(path: Path, value: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("mean", "published"), [(0.51, "0.2.0+site.1"), (0.504, None), (0.5, None), (0.4, None), (None, None)])
+@pytest.mark.parametrize(
+    ("mean", "published"), [(0.51, "0.2.0+site.1"), (0.504, None), (0.5, None), (0.4, None), (None, None)]
+)
 def test_only_a_mean_dice_that_is_higher_by_more_than_noise_is_published(workspace, mean, published):
     training = Finished(workspace, compared_with=0)
     assert training.end(mean)["published"] == published
