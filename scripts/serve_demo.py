@@ -76,7 +76,8 @@ def serve(args: argparse.Namespace) -> int:
         studies = [add_patient(orthanc, work, args, index) for index in range(args.count)]
         with label_server(orthanc.url, work, args) as server:
             wait_for(server, f"http://{HOST}:{args.port}/info/", work / "server.log")
-            say("Open one of these in a browser; choose 'segmentation' in the panel on the right and press Run:")
+            say("Open one of these in a browser. When the images are there, press the round arrow in the panel on the")
+            say("right (it is empty until then), then Run below 'Auto-Segmentation':")
             for study in studies:
                 say(f"  http://{HOST}:{args.port}/ohif/monai-label?StudyInstanceUIDs={study}")
             say("Ctrl-C stops both servers.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -62,7 +63,7 @@ def study(tmp_path_factory):
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("ohif")
     extras = Extras(localiser=True, thick_flair=True)
-    written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", extras, 0, (120, 120, 78), (2, 2, 2))
+    written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", extras, "0/120@2", (120, 120, 78), (2, 2, 2))
     with LocalOrthanc(folder / "orthanc") as orthanc:
         orthanc.upload(written.files())
         with RunningServer(orthanc.url, folder / "server", {"workspace": folder / "workspace"}) as server:
@@ -154,6 +155,8 @@ def set_report(page, report: str) -> None:
 def test_a_typed_report_a_click_and_a_saved_segmentation(study, page, artefacts):
     set_report(page, REPORT)
     assert run(page, "Auto-Segmentation").status == 200
+    done = page.locator('[data-sonner-toast][data-type="success"]', has_text="Running Segmentation - Successful. WT ")
+    assert done.count() == 1
     first, affine = labelmap(page)
     page.screenshot(path=artefacts / "ohif_segmentation.png")
     answer = ask(
@@ -199,14 +202,30 @@ def posted_points(posted: str, name: str) -> list[list[int]]:
     return params[name]
 
 
+def test_the_studies_panel_lists_the_series_of_the_patient(page):
+    """It asks by PatientID; in the demo that had characters that Orthanc does not decode."""
+    if not page.locator('[data-cy="study-browser-thumbnail"]').count():
+        page.locator('[data-cy="side-panel-header-left"]').click()
+    page.wait_for_selector('[data-cy="study-browser-thumbnail"]', timeout=PATIENT_S)
+    shown = page.locator('[data-cy="study-browser-thumbnail"]').all_inner_texts()
+    for description in ("AX T1 MPRAGE", "AX T1 MPRAGE POST GD", "AX T2 TSE", "SAG FLAIR"):
+        assert any(description in text for text in shown), shown
+
+
 def test_a_report_that_contradicts_the_image_is_warned_of_on_the_screen(study, page, artefacts):
     page.click('label:text-is("Auto-Segmentation")')
     set_report(page, "Mass in the right frontal lobe.")
     response = run(page, "Auto-Segmentation")
-    warning = "The report says right; the tumour is on the left."
+    warning = "The report was not used: The report says right; the tumour is on the left."
     assert unquote(response.headers["x-warning"]) == warning
     assert page.locator(f"text={warning}").count() == 1
+    toast = page.locator('[data-sonner-toast][data-type="warning"]', has_text=warning)
+    assert re.search(r"WT [0-9.]+ ml, TC [0-9.]+ ml, ET [0-9.]+ ml", toast.inner_text())
+    page.wait_for_timeout(9000)
     page.screenshot(path=artefacts / "ohif_warning.png")
+    assert toast.count() == 1  # it stays until somebody closes it
+    toast.locator("button", has_text="Close").click()
+    toast.wait_for(state="detached", timeout=10_000)
     set_report(page, "")
 
 

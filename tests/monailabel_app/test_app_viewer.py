@@ -68,7 +68,15 @@ def test_nothing_outside_its_folder_is_served(client, path):
     assert served.status_code == 404 or served.content == index
 
 
-def test_a_warning_travels_in_a_header_whatever_its_letters():
-    (value,) = viewer.warning_header("The report says left; the image says right: ½ ml.\n").values()
-    assert value.isascii() and "\n" not in value and unquote(value).startswith("The report says left")
-    assert viewer.warning_header("") == {}
+def test_a_warning_travels_in_a_header_whatever_its_letters_and_says_first_that_the_report_was_not_used():
+    said = "The report says left; the image says right: ½ ml.\n"
+    headers = viewer.answer_headers({"warning": said, "report": {"used": False}})
+    assert all(value.isascii() and "\n" not in value for value in headers.values())
+    assert unquote(headers["X-Warning"]) == f"The report was not used: {said}"
+    assert unquote(viewer.answer_headers({"warning": said, "report": {"used": True}})["X-Warning"]) == said
+
+
+def test_the_volumes_travel_along():
+    headers = viewer.answer_headers({"warning": "", "volumes_ml": {"TC": 1.25, "WT": 20.04, "ET": 0.0}})
+    assert {name: unquote(text) for name, text in headers.items()} == {"X-Volumes": "WT 20.0 ml, TC 1.2 ml, ET 0.0 ml."}
+    assert viewer.answer_headers({}) == {}

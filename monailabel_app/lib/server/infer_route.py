@@ -18,7 +18,7 @@ from requests_toolbelt import MultipartEncoder
 from ..errors import ClientError, NotFound
 from .middleware import is_session_id
 from .uploads import read_params, received
-from .viewer import warning_header
+from .viewer import answer_headers
 
 router = APIRouter(prefix="/infer", tags=["Infer"])
 
@@ -84,7 +84,7 @@ def _send(result: dict[str, Any], output: ResultType | None, background_tasks: B
     if output == ResultType.json:
         return Response(json.dumps(params), media_type="application/json", background=background_tasks)
     if output in (ResultType.image, ResultType.dicom_seg):
-        headers = warning_header(params.get("warning", ""))
+        headers = answer_headers(params)
         return FileResponse(path, media_type=kind, filename=path.name, headers=headers, background=background_tasks)
     fields = {
         "params": (None, json.dumps(params), "application/json"),

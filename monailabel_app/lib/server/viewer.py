@@ -7,9 +7,10 @@ The files of the package stay as they are; what is changed is changed on the way
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import monailabel.endpoints.ohif
@@ -26,7 +27,7 @@ logger = logging.getLogger("brats_clip.server")
 router = APIRouter(prefix="/ohif", tags=["Others"])
 
 FOLDER = (Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif").resolve()
-WARNING_HEADER = "X-Warning"
+WARNING_HEADER, VOLUMES_HEADER = "X-Warning", "X-Volumes"
 _SAID = (
     "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } "
     "catch { return %s } })()"
@@ -35,7 +36,17 @@ _POINTS = (
     "params['background'] = [];\n        for (const label in points) {\n"
     "          params[label] = points[label];\n        }"
 )
-_WARNED = "%s + (response.headers['x-warning'] ? '. ' + decodeURIComponent(response.headers['x-warning']) : '')"
+# A warning stays until it is closed; OHIF's toasts have no button for that.
+_TOLD = (
+    "...(() => { const told = name => decodeURIComponent(response.headers[name] || ''); "
+    "const warning = told('x-warning'); "
+    "const message = [warning || %s, told('x-volumes')].filter(Boolean).join(' '); "
+    "if (!warning) { return { message, type: 'success', duration: 8000 } } "
+    "const close = react.createElement('button', { style: { display: 'block', textDecoration: 'underline' }, "
+    "onClick: () => this.notification.hide() }, 'Close'); "
+    "return { message: react.createElement('div', null, message, close), type: 'warning', duration: Infinity } })()"
+)
+_DONE = "message: '%s - Successful',\n        type: 'success',\n        duration: 4000"
 
 
 # As in a DICOM SEG; the panel knows organs alone, and compares in lower case.
@@ -79,21 +90,41 @@ MENDS: tuple[Mend, ...] = (
         "the server's sentence did not reach the person",
     ),
     Mend(
-        "message: 'Running Segmentation - Successful'",
-        f"message: {_WARNED % repr('Running Segmentation - Successful')}",
-        "a report that contradicts the image is warned of",
+        _DONE % "Running Segmentation",
+        _TOLD % repr("Running Segmentation - Successful."),
+        "a report that contradicts the image is warned of, and the volumes are told",
     ),
     Mend(
-        "message: 'Running Inference for Point Prompts - Successful'",
-        f"message: {_WARNED % repr('Running Inference for Point Prompts - Successful')}",
-        "a report that contradicts the image is warned of",
+        _DONE % "Running Inference for Point Prompts",
+        _TOLD % repr("Running Inference for Point Prompts - Successful."),
+        "a report that contradicts the image is warned of, and the volumes are told",
+    ),
+    Mend(
+        """createElement("input", {
+      id: section + name + k,
+      type: "text",""",
+        """createElement(k === 'report' ? 'textarea' : 'input', {
+      id: section + name + k,
+      rows: 6,
+      type: "text",""",
+        "a report has more than one line",
+    ),
+    Mend(
+        '"Server:"',
+        '"Server: show a series, then press the round arrow to connect"',
+        "nothing said that the panel stays empty until then",
     ),
 )
 
 
-def warning_header(warning: str) -> dict[str, str]:
-    """The header in which a warning travels beside a label map; none without a warning."""
-    return {WARNING_HEADER: quote(warning)} if warning else {}
+def answer_headers(params: Mapping[str, Any]) -> dict[str, str]:
+    """What travels beside a label map, for a person: a warning if there is one, and the volumes."""
+    warning, volumes = params.get("warning", ""), params.get("volumes_ml") or {}
+    if warning and not params.get("report", {}).get("used", True):
+        warning = f"The report was not used: {warning}"
+    told = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in ("WT", "TC", "ET") if region in volumes)
+    headers = {WARNING_HEADER: warning, VOLUMES_HEADER: f"{told}." if told else ""}
+    return {name: quote(text) for name, text in headers.items() if text}
 
 
 @lru_cache(maxsize=1)
