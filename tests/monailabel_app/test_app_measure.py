@@ -126,7 +126,7 @@ def test_a_case_lacking_a_sequence_is_measured_and_a_broken_one_is_refused(segme
     broken.write_bytes(b"<html>")
     with pytest.raises(CaseError):
         measure(segmenter, "case", files | {"t1": broken})
-    with pytest.raises(OSError):
+    with pytest.raises(CaseError, match="found no file"):
         measure(segmenter, "case", files | {"t1": tmp_path / "nowhere.nii.gz"})
     assert not segmenter._network.slice_encoder._forward_hooks
 

@@ -44,7 +44,6 @@ def measure(
 
     Raises:
         brats_clip.errors.InputError: for files that cannot be used.
-        OSError: for files that are not there.
     """
     started = time.perf_counter()
     with _slice_tokens(segmenter) as tokens:
