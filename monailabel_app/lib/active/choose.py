@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .clip_space import Coverage, Descriptors, Field
 from .scores import CaseScores
 
 HALF_ML = 5.0  # of a region: this much of it counts half
 CRITERIA = ("doubt", "coverage", "disagreement")
-MOST = 1000  # cases that coverage is measured on
 
 
 class Choice(NamedTuple):
@@ -29,7 +29,6 @@ class Choice(NamedTuple):
 
 
 Scores = Mapping[str, CaseScores]
-Descriptors = Sequence[Sequence[float]]
 
 
 def random_order(scores: Iterable[str], labelled: Descriptors, rng: np.random.Generator, count: int) -> list[Choice]:
@@ -88,7 +87,7 @@ def semantic_diversity(scores: Scores, labelled: Descriptors, rng: np.random.Gen
     come last.
     """
     ids = _shuffled((c for c in scores if scores[c].descriptor), rng)
-    field = _Field([scores[c].descriptor for c in ids], labelled)
+    field = Field([scores[c].descriptor for c in ids], labelled)
     chosen: list[Choice] = []
     for _ in range(min(count, len(ids))):
         best = int(np.argmax(field.wanted))
@@ -108,7 +107,7 @@ def combined(scores: Scores, labelled: Descriptors, rng: np.random.Generator, co
 
         score = (rank of doubt + rank of coverage + rank of disagreement) / 3
 
-    with ``doubt``, with the gain of ``_Coverage``, and with ``report_disagreement`` times ``foreground``. Doubt and
+    with ``doubt``, with the gain of ``Coverage``, and with ``report_disagreement`` times ``foreground``. Doubt and
     disagreement count by how much there is to label: by themselves they are largest where next to nothing was
     predicted, and choose patients without an enhancing tumour, from which little is learned about it.
 
@@ -119,7 +118,7 @@ def combined(scores: Scores, labelled: Descriptors, rng: np.random.Generator, co
         "doubt": ranks([doubt(scores[c]) for c in ids]),
         "disagreement": ranks([scores[c].report_disagreement * foreground(scores[c]) for c in ids]),
     }
-    coverage = _Coverage([scores[c].descriptor for c in ids], labelled)
+    coverage = Coverage([scores[c].descriptor for c in ids], labelled)
     chosen: list[Choice] = []
     left = np.ones(len(ids), bool)
     for _ in range(min(count, len(ids))):
@@ -170,62 +169,6 @@ def scoring_order(case_ids: Iterable[str], known: Scores, rng: np.random.Generat
     wanted += _shuffled(earlier.keys() - set(wanted), rng)
     new = _shuffled((c for c in ids if c not in known), rng)
     return [c for pair in zip_longest(wanted, new) for c in pair if c is not None]
-
-
-class _Field:
-    """Distances from each case to the nearest that is labelled or taken; 1 - cosine, so 0 to 2.
-
-    Cases without a descriptor, or with one of another CLIP than the rest, are at distance 0.
-    """
-
-    def __init__(self, descriptors: Descriptors, labelled: Descriptors) -> None:
-        size = max((len(d) for d in descriptors), default=0) or 1
-        self.points = np.array([d if len(d) == size else [0.0] * size for d in descriptors], np.float32)
-        self.points = self.points.reshape(len(descriptors), size)
-        self.known, self.taken = self.points.any(axis=1), np.zeros(len(descriptors), bool)
-        others = np.array([d for d in labelled if len(d) == size], np.float32).reshape(-1, size)
-        self.compared = len(others) > 0
-        if self.compared:
-            distance = 1.0 - (self.points @ others.T).max(axis=1)
-            self.wanted = self.distance = np.where(self.known, distance, 0.0)
-        else:  # a typical one first; from then on, those unlike it
-            mean = self.points[self.known].mean(axis=0) if self.known.any() else np.zeros(size, np.float32)
-            self.wanted = np.where(self.known, self.points @ mean, -np.inf)
-            self.distance = np.zeros(len(descriptors))
-
-    def take(self, index: int) -> None:
-        """Count a case as labelled."""
-        if self.known[index]:
-            near = np.where(self.known, 1.0 - self.points @ self.points[index], 0.0)
-            self.distance = np.minimum(self.distance, near) if self.compared else near
-            self.compared = True
-        self.taken[index] = True
-        self.wanted = np.where(self.taken, -np.inf, self.distance)
-
-
-class _Coverage:
-    """How near the cases are to a labelled one, and what labelling another would add: facility location in CLIP space.
-
-    Farthest first takes what is odd; this takes what stands for many that nothing labelled stands for. Measured on
-    ``MOST`` cases. One without a descriptor, or with one of another CLIP, adds nothing.
-    """
-
-    def __init__(self, descriptors: Descriptors, labelled: Descriptors) -> None:
-        size = max((len(d) for d in descriptors), default=0) or 1
-        points = np.array([d if len(d) == size else [0.0] * size for d in descriptors], np.float32).reshape(-1, size)
-        known = points.any(axis=1)
-        # Descriptors come in a shuffled order, so that the first are a sample. 0 to 2: the higher, the more alike.
-        self.alike = np.where(known[:, None] & known[None, :MOST], 1.0 + points @ points[:MOST].T, 0.0)
-        others = np.array([d for d in labelled if len(d) == size], np.float32).reshape(-1, size)
-        self.nearest = (1.0 + points[:MOST] @ others.T).max(axis=1, initial=0.0)
-
-    def gains(self) -> np.ndarray:
-        """Of each case: the mean rise of ``nearest`` if it were labelled."""
-        return np.maximum(self.alike - self.nearest, 0.0).mean(axis=1)
-
-    def take(self, index: int) -> None:
-        """Count a case as labelled."""
-        self.nearest = np.maximum(self.nearest, self.alike[index])
 
 
 def _best(values: Mapping[str, float], reason: str, rng: np.random.Generator, count: int) -> list[Choice]:
