@@ -27,7 +27,7 @@ def test_both_trackers_record_a_training(command, tiny_data_set, tiny_training, 
     assert {"train_loss", "val_mean_dice"} <= names
 
 
-def test_a_switch_that_python_reads_as_text_is_refused(command, tiny_data_set, tiny_training, tmp_path):
+def test_a_switch_that_is_neither_true_nor_false_is_refused(command, tiny_data_set, tiny_training, tmp_path):
     result = command(
         "run",
         "training",
@@ -36,7 +36,7 @@ def test_a_switch_that_python_reads_as_text_is_refused(command, tiny_data_set, t
         dataset_dir=tiny_data_set.folder,
         datalist=tiny_data_set.datalist,
         output_dir=tmp_path / "run",
-        **{**tiny_training, "resume": "false"},
+        **{**tiny_training, "resume": "perhaps"},
     )
     assert result.returncode != 0
-    assert "Error: --resume: found 'false'; expected True or False." in result.stderr
+    assert "Error: --resume: found 'perhaps'; expected True or False." in result.stderr

@@ -172,7 +172,7 @@ def test_a_report_that_was_not_listened_to_says_why(tmp_path, item):
     assert report["consistency"]["warnings"] == ["The report says left; the tumour is on the right."]
 
 
-@pytest.mark.parametrize(("agreement", "used"), [(0.02, "not used"), (0.2, "used, though")])
+@pytest.mark.parametrize(("agreement", "used"), [(0.02, "not used"), (0.2, "used, but")])
 def test_a_report_that_disagrees_is_one_warning_without_its_words(tmp_path, item, caplog, agreement, used):
     finding = "side" if used == "not used" else "enhancement"
     check = FindingCheck(finding, "left", "right (98%)", agreement, "The report says left; the tumour is on the right.")
