@@ -121,7 +121,7 @@ def test_images_settle_what_headers_do_not_say_and_the_answer_is_kept(server, so
     assert set(case.images) >= {"t1", "t2", "flair"}
     assert all("image itself" in image.reason for image in case.images.values())
     assert case.images["flair"].image_id == studies[2].series["flair"]
-    kept = list((source._cache / studies[2].study_uid).glob("answers/*.json"))
+    kept = list((source._series.cache / studies[2].study_uid).glob("answers/*.json"))
     assert len(kept) == 1
 
 
@@ -171,7 +171,7 @@ def test_new_study_is_found_on_asking_for_it_and_gone_ones_go(server, source, ti
     source.cases()
     late = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path, "LATE", seed=9)
     server.upload(late.files())
-    source._looked = float("-inf")  # as after some seconds
+    source._studies.looked = float("-inf")  # as after some seconds
     assert source.resolve(late.series["flair"])[1] == "flair"
     case = case_of(source, late)
     remove(server, late)
@@ -289,14 +289,14 @@ def test_threads_that_want_one_case_fetch_it_once(server, studies, tmp_path):
 def test_listing_is_served_at_once_and_refreshed_behind(server, studies, tmp_path):
     source = DicomWebSource(server.url, Settings(), tmp_path, expiry_s=0.0)
     before = source.cases()
-    looked = source._looked
+    looked = source._studies.looked
     started = time.perf_counter()
     assert source.cases() == before
     assert time.perf_counter() - started < 0.1
     until = time.monotonic() + 20
-    while source._looked == looked and time.monotonic() < until:
+    while source._studies.looked == looked and time.monotonic() < until:
         time.sleep(0.02)
-    assert source._looked > looked
+    assert source._studies.looked > looked
 
 
 def test_password_is_asked_for_and_used(tmp_path):
@@ -404,7 +404,7 @@ def test_callers_do_not_wait_one_after_another_for_a_server_that_never_answers(t
 
 def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (6, 6))
-    monkeypatch.setattr("lib.dicom.web_source.PATIENCE_S", 1.5)
+    monkeypatch.setattr("lib.dicom.study_list.PATIENCE_S", 1.5)
     source = DicomWebSource(silent_url, Settings(), tmp_path)
     assert sorted(seconds_until_told(source.cases, 4))[2] < 4
 

@@ -173,9 +173,8 @@ def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> Dic
         identities=Identities(workspace.identities),
     )
     record = StudyRecord(STUDY, patient, "", None, {h.uid: h for h in headers}, {}, (), choose(headers))
-    case = record.case(source._settings.reference, source._identities)
-    source._records, source._cases = {STUDY: record}, {case.case_id: case}
-    source._looked = float("inf")
+    source._studies.know({STUDY: record})
+    source._studies.looked = float("inf")
     return source
 
 
@@ -250,5 +249,5 @@ def test_a_study_is_told_by_its_series_and_how_much_they_hold(tmp_path):
     source = dicom_source(FOUR, tmp_path)
     [case] = source.cases().values()
     first = source.fingerprint(case)
-    source._records[STUDY].counts[T2] = 101
+    source._studies.records[STUDY].counts[T2] = 101
     assert source.fingerprint(case) != first and not Workspace(tmp_path).cache.exists()
