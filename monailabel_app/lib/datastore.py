@@ -12,15 +12,17 @@ from typing import Any
 import nibabel as nib
 from monailabel.interfaces.datastore import Datastore
 
-from brats_clip.cases import as_text
-from brats_clip.errors import BratsClipError, InputError
+from brats_clip.errors import InputError
 
+from .case_info import image_info, label_info
 from .cases.case import Case, CaseSource
 from .cases.grid import Grid
+from .datalist import Datalist
 from .dataset_archive import write_archive
 from .datastore_notes import DatastoreNotes
-from .errors import ClientError, NotFound, Refused, Unreachable, sentence
+from .errors import ClientError, NotFound, Refused, Unreachable
 from .image_upload import add_case
+from .labels.by_tag import tag_of, version_in_use
 from .labels.drawing import Drawing
 from .labels.passing_on import PassingOn
 from .labels.placed import PlacedLabels
@@ -72,7 +74,7 @@ class CaseDatastore(Datastore):
         self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.passing_on)
         self._studies = studies
         self._placed = PlacedLabels(library, workspace.cache)
-        self._left_out: list[dict[str, str]] = []
+        self._datalist = Datalist(source, labels, library, self._placed)
         self._notes = DatastoreNotes(workspace.state / "notes.jsonl")
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
@@ -109,24 +111,7 @@ class CaseDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
         case, sequence = self.source.resolve(image_id)
-        shown = case.images[sequence]
-        return {
-            **case.info,
-            "name": f"{shown.image_id}{ENDING}",
-            "case": case.case_id,
-            "patient": case.patient,
-            "image": shown.image_id,
-            "sequence": sequence,
-            "reference": case.reference,
-            "sequences": {
-                s: {"image": image.image_id, "name": image.name, "reason": image.reason}
-                for s, image in case.images.items()
-            },
-            "missing": list(case.missing),
-            "left_out": [{"image": i.image_id, "name": i.name, "reason": i.reason} for i in case.left_out],
-            "labels": {tag: v.number for tag in TAGS if (v := self.labels.current(case.case_id, tag))},
-            **self._notes.get(_IMAGES, case.case_id),
-        }
+        return image_info(case, sequence, self.labels, self._notes.get(_IMAGES, case.case_id))
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Note something about a case."""
@@ -134,11 +119,11 @@ class CaseDatastore(Datastore):
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Cases that have a label with this tag (``final`` if none is given), whatever ``labels`` it holds."""
-        return sorted(set(self.source.cases()) & set(self.labels.labelled(_tag(label_tag))))
+        return sorted(set(self.source.cases()) & set(self.labels.labelled(tag_of(label_tag))))
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """The other cases."""
-        return sorted(set(self.source.cases()) - set(self.labels.labelled(_tag(label_tag))))
+        return sorted(set(self.source.cases()) - set(self.labels.labelled(tag_of(label_tag))))
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Label id by tag."""
@@ -147,12 +132,12 @@ class CaseDatastore(Datastore):
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
         """Label id; "" if there is none."""
-        return self.get_labels_by_image_id(image_id).get(_tag(tag), "")
+        return self.get_labels_by_image_id(image_id).get(tag_of(tag), "")
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of the label, on the grid of the sequence that ``label_id`` shows."""
         case, sequence = self.source.resolve(label_id)
-        version = self._version(case, label_tag)
+        version = version_in_use(self.labels, case, label_tag)
         try:
             path = self._placed.file(case, sequence, version)
         except (ClientError, InputError):
@@ -168,18 +153,13 @@ class CaseDatastore(Datastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """Who saved it and when, with which model, its volumes, and what was noted."""
         case = self._case(label_id)
-        version = self._version(case, label_tag)
-        notes = self._notes.get(_LABELS, f"{case.case_id}/{version.number}")
-        info = {"name": f"{case.case_id}{ENDING}", "version": version.number, **version.record, **notes}
-        drawn_on = version.record.get("reference", case.reference)
-        if drawn_on != case.reference:
-            info["resampled"] = f"Stored on the grid of {drawn_on}, brought to that of {case.reference}."
-        return info
+        version = version_in_use(self.labels, case, label_tag)
+        return label_info(case, version, self._notes.get(_LABELS, f"{case.case_id}/{version.number}"))
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Note something about the label as it is now; a later one starts without."""
         case = self._case(label_id)
-        self._notes.update(_LABELS, f"{case.case_id}/{self._version(case, label_tag).number}", info)
+        self._notes.update(_LABELS, f"{case.case_id}/{version_in_use(self.labels, case, label_tag).number}", info)
 
     def store_label(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any] | None) -> StoredLabel:
         """Check and store a label; ``save_label`` with all that there is to tell about it.
@@ -188,7 +168,7 @@ class CaseDatastore(Datastore):
             NotFound: for an unknown id.
             Refused, TooLarge: for a label that cannot be used; the one before stays.
         """
-        return self.submissions.submit(image_id, Path(path), _tag(tag), params or {})
+        return self.submissions.submit(image_id, Path(path), tag_of(tag), params or {})
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Check and store a label; returns the id of its case."""
@@ -204,7 +184,7 @@ class CaseDatastore(Datastore):
         Raises:
             NotFound: for an unknown id, or a case without this label.
         """
-        return self.submissions.remove(label_id, _tag(label_tag), user[:100] or "unknown")
+        return self.submissions.remove(label_id, tag_of(label_tag), user[:100] or "unknown")
 
     def restore_label(self, image_id: str, version: int, user: str) -> StoredLabel:
         """Make an earlier version the newest; none is lost.
@@ -235,8 +215,7 @@ class CaseDatastore(Datastore):
 
     def labelled_patients(self) -> dict[str, str]:
         """The patient of each case with a final label. Opens no file."""
-        labelled = set(self.labels.labelled(FINAL))
-        return {case_id: case.patient for case_id, case in sorted(self.source.cases().items()) if case_id in labelled}
+        return self._datalist.patients()
 
     def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
@@ -247,21 +226,7 @@ class CaseDatastore(Datastore):
         Returns:
             The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.
         """
-        entries, left_out = [], []
-        for case_id in self.get_labeled_images():
-            try:
-                case = self._case(case_id)
-                files = {sequence: str(path) for sequence, path in self.library.aligned(case).files.items()}
-                label = str(self._placed.file(case, case.reference, self._version(case, FINAL)))
-                report = as_text(report) if (report := self.source.report(case)) else ""
-            except (ClientError, BratsClipError, OSError) as error:
-                left_out.append({"case": case_id, "reason": sentence(error)})
-                logger.warning("case %s is left out: %s", case_id, left_out[-1]["reason"])
-                continue
-            entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
-            entries.append({**entry, "image": files[case.reference]})
-        self._left_out = left_out
-        return entries, left_out
+        return self._datalist.entries()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """ZIP file of the labelled cases."""
@@ -292,7 +257,7 @@ class CaseDatastore(Datastore):
                 *self.labels.problems(),
                 *self.source.problems(),
                 *(self.passing_on.waiting() if self.passing_on else ()),
-                *(f"Labelled case {out['case']} is left out: {out['reason']}" for out in self._left_out),
+                *self._datalist.problems(),
             ],
         }
 
@@ -314,16 +279,3 @@ class CaseDatastore(Datastore):
 
     def _case(self, image_id: str) -> Case:
         return self.source.resolve(image_id)[0]
-
-    def _version(self, case: Case, tag: str) -> Version:
-        version = self.labels.current(case.case_id, _tag(tag))
-        if version is None:
-            raise NotFound(f"Case {case.case_id} has no label with the tag {_tag(tag)!r}.")
-        return version
-
-
-def _tag(tag: str | None) -> str:
-    tag = str(getattr(tag, "value", tag) or FINAL)
-    if tag not in TAGS:
-        raise Refused(f"The tag of a label is {' or '.join(TAGS)}; found {tag[:64]!r}.")
-    return tag
