@@ -7,16 +7,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from brats_clip.errors import BratsClipError
 
 from ..errors import Busy, ClientError, NotFound, Refused
 from ..labels.version import ORIGINAL
-
-if TYPE_CHECKING:
-    from main import BrainTumourApp
+from .app import App
 
 logger = logging.getLogger("brats_clip.batch")
 
@@ -39,7 +37,7 @@ class Batch:
         patience: seconds between looks at whether somebody waits.
     """
 
-    def __init__(self, app: BrainTumourApp, patience: float = 0.2) -> None:
+    def __init__(self, app: App, patience: float = 0.2) -> None:
         self._app, self._patience = app, patience
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._tasks: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 from monailabel.interfaces.datastore import DefaultLabelTag
@@ -17,17 +17,15 @@ from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
 from ..labels.version import FINAL, ORIGINAL
 from ..server.uploads import safe_name
+from .app import App
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
 from .unknown_keys import not_understood
 
-if TYPE_CHECKING:
-    from main import BrainTumourApp
-
 logger = logging.getLogger("brats_clip.infer")
 
 
-def answer_request(app: BrainTumourApp, request: Mapping[str, Any]) -> dict[str, Any]:
+def answer_request(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer, and store the answer where that was asked for.
 
     Returns:
@@ -44,7 +42,7 @@ def answer_request(app: BrainTumourApp, request: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def _answered(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("uploaded"):
         return _of_file(app, task, request)
     if request.get("session_id"):
@@ -54,7 +52,7 @@ def _answered(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str,
     return _of_case(app, task, request)
 
 
-def _of_case(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     answer = task.answer(request)
     params = answer.params
     if task.wants_to_submit(request) or request.get("save_label"):
@@ -64,7 +62,7 @@ def _of_case(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, 
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
 
 
-def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _store(app: App, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Save the answer as a label of its case: OHIF has no button for it, batch inference wants it."""
     with tempfile.TemporaryDirectory(prefix="answer-") as folder:
         path = Path(folder) / "label.nii.gz"
@@ -80,7 +78,7 @@ def _store(app: BrainTumourApp, answer: Answer, tag: str, request: Mapping[str, 
     return {"tag": tag, **stored.to_dict()}
 
 
-def _dicom_seg(app: BrainTumourApp, answer: Answer) -> Path:
+def _dicom_seg(app: App, answer: Answer) -> Path:
     if app.exchange is None:
         raise Refused("The studies are files; a DICOM SEG needs DICOM images to refer to. Ask for output=image.")
     with tempfile.NamedTemporaryFile(prefix="label-", suffix=".dcm", delete=False) as file:
@@ -93,7 +91,7 @@ def _dicom_seg(app: BrainTumourApp, answer: Answer) -> Path:
     return path
 
 
-def _of_file(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_file(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     """A case that was sent along: a 4D file, or a single sequence whose name says which."""
     path = Path(request["uploaded"])
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
@@ -105,7 +103,7 @@ def _of_file(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, 
         return _of_folder(app, task, request, Path(folder))
 
 
-def _of_session(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_session(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     session = app.sessions().get_session(str(request["session_id"])) if app.sessions() is not None else None
     if session is None:
         raise NotFound("No such session; it may have expired. Create one again.")
@@ -113,7 +111,7 @@ def _of_session(app: BrainTumourApp, task: SegmentationTask, request: Mapping[st
     return _of_folder(app, task, request, image if image.is_dir() else image.parent)
 
 
-def _of_folder(app: BrainTumourApp, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _of_folder(app: App, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="cache-") as cache:
         source = FolderSource(folder, app.settings, Path(cache))
         cases = list(source.cases())
