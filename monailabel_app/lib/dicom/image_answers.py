@@ -7,7 +7,7 @@ import json
 from ..durable import durable_write
 from .fetched_series import FetchedSeries
 from .image_choice import tell_by_image
-from .series_choice import Question
+from .questions import Question
 from .small_grid import on_small_grid
 from .study_index import StudyRecord
 

@@ -12,8 +12,9 @@ from pydicom.dataset import Dataset
 from ..cases.case import SEQUENCES, Case, reference_of
 from ..cases.identities import Identities, Identity
 from .client import Client
+from .questions import SPOKEN
 from .series import SeriesHeader, read_header
-from .series_choice import SPOKEN, StudyChoice, choose
+from .series_choice import StudyChoice, choose
 
 REPORT_MODALITIES = ("SR", "DOC")
 NO_IMAGES = ("SEG", "PR", "KO", "RTSTRUCT", "PLAN", "REG", "AU", "OT")
