@@ -17,17 +17,15 @@ class Field:
     """
 
     def __init__(self, descriptors: Descriptors, labelled: Descriptors) -> None:
-        size = max((len(d) for d in descriptors), default=0) or 1
-        self.points = np.array([d if len(d) == size else [0.0] * size for d in descriptors], np.float32)
-        self.points = self.points.reshape(len(descriptors), size)
-        self.known, self.taken = self.points.any(axis=1), np.zeros(len(descriptors), bool)
-        others = np.array([d for d in labelled if len(d) == size], np.float32).reshape(-1, size)
+        self.points, self.known, others = _points(descriptors, labelled)
+        self.taken = np.zeros(len(descriptors), bool)
         self.compared = len(others) > 0
         if self.compared:
             distance = 1.0 - (self.points @ others.T).max(axis=1)
             self.wanted = self.distance = np.where(self.known, distance, 0.0)
         else:  # a typical one first; from then on, those unlike it
-            mean = self.points[self.known].mean(axis=0) if self.known.any() else np.zeros(size, np.float32)
+            known = self.points[self.known]
+            mean = known.mean(axis=0) if len(known) else np.zeros(self.points.shape[1], np.float32)
             self.wanted = np.where(self.known, self.points @ mean, -np.inf)
             self.distance = np.zeros(len(descriptors))
 
@@ -49,12 +47,9 @@ class Coverage:
     """
 
     def __init__(self, descriptors: Descriptors, labelled: Descriptors) -> None:
-        size = max((len(d) for d in descriptors), default=0) or 1
-        points = np.array([d if len(d) == size else [0.0] * size for d in descriptors], np.float32).reshape(-1, size)
-        known = points.any(axis=1)
+        points, known, others = _points(descriptors, labelled)
         # Descriptors come in a shuffled order, so that the first are a sample. 0 to 2: the higher, the more alike.
         self.alike = np.where(known[:, None] & known[None, :MOST], 1.0 + points @ points[:MOST].T, 0.0)
-        others = np.array([d for d in labelled if len(d) == size], np.float32).reshape(-1, size)
         self.nearest = (1.0 + points[:MOST] @ others.T).max(axis=1, initial=0.0)
 
     def gains(self) -> np.ndarray:
@@ -64,3 +59,12 @@ class Coverage:
     def take(self, index: int) -> None:
         """Count a case as labelled."""
         self.nearest = np.maximum(self.nearest, self.alike[index])
+
+
+def _points(descriptors: Descriptors, labelled: Descriptors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Descriptors ``(N, E)``, zeros in place of one that is missing or of another CLIP; which of them are known
+    ``(N,)``; and those of labelled cases that compare with them."""
+    size = max((len(d) for d in descriptors), default=0) or 1
+    points = np.array([d if len(d) == size else [0.0] * size for d in descriptors], np.float32).reshape(-1, size)
+    others = np.array([d for d in labelled if len(d) == size], np.float32).reshape(-1, size)
+    return points, points.any(axis=1), others

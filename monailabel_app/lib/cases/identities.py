@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from brats_clip.errors import InputError
-
-from ..durable import write_json
+from ..durable import read_kept, write_json
 
 __all__ = ["Identities", "Identity"]
 
@@ -85,14 +82,12 @@ class Identities:
     def _read(self) -> dict[str, Identity]:
         if self.path is None:
             return {}
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            known = {place: Identity(entry["case"], entry["patient"]) for place, entry in content.items()}
-            if not all(isinstance(text, str) for identity in known.values() for text in identity):
-                raise ValueError("an id that is no text")
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
-            expected = "the ids of all cases, as they were written; bring the file back from a backup"
-            raise InputError(self.path, f"a damaged file ({type(reason).__name__})", expected) from reason
-        return known
+        expected = "the ids of all cases, as they were written; bring the file back from a backup"
+        return read_kept(self.path, _known, expected)
+
+
+def _known(content: Any) -> dict[str, Identity]:
+    known = {place: Identity(entry["case"], entry["patient"]) for place, entry in content.items()}
+    if not all(isinstance(text, str) for identity in known.values() for text in identity):
+        raise ValueError("an id that is no text")
+    return known

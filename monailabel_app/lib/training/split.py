@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from brats_clip.cases import fold_of
-from brats_clip.errors import InputError
 
-from ..durable import write_json
+from ..durable import read_kept, write_json
 
 TRAINING, VALIDATION = "training", "validation"
 SIDES = (TRAINING, VALIDATION)
@@ -90,13 +89,11 @@ class PatientSplit:
         return fold_of(patient, _STEPS, self.seed) / _STEPS
 
     def _read(self) -> dict[str, dict]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if not all(entry["side"] in SIDES for entry in content.values()):
-                raise ValueError("a side of no name")
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
-            expected = "the sides of all patients, as they were written; bring the file back from a backup"
-            raise InputError(self.path, f"a damaged file ({type(reason).__name__})", expected) from reason
-        return content
+        expected = "the sides of all patients, as they were written; bring the file back from a backup"
+        return read_kept(self.path, _checked, expected)
+
+
+def _checked(content: Any) -> dict[str, dict]:
+    if not all(entry["side"] in SIDES for entry in content.values()):
+        raise ValueError("a side of no name")
+    return content
