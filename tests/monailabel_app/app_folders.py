@@ -14,6 +14,12 @@ from brats_clip.cases import SEQUENCES
 FREE = {"t1": "T1_pre.nii.gz", "t1ce": "ax T1 post.nii.gz", "t2": "T2w.nii.gz", "flair": "3D-T2.FLAIR.nii.gz"}
 
 
+def copy_cases(data_set, studies: Path) -> None:
+    """Copy the cases of the ``tiny_data_set`` fixture as they are."""
+    for case in data_set.cases:
+        shutil.copytree(data_set.folder / case, studies / case)
+
+
 def as_brats(phantom: Path, studies: Path, case: str) -> Path:
     """Copy a phantom's folder under another name, without its findings."""
     folder = studies / case

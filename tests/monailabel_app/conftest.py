@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.dicom.orthanc import OrthancMissing, find_orthanc
+
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory) -> Path:
@@ -15,3 +17,12 @@ def artefacts(tmp_path_factory) -> Path:
     folder = Path(given) if given else tmp_path_factory.mktemp("artefacts")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def needs_orthanc() -> None:
+    """Skip where there is no Orthanc to start, and say what is missing."""
+    try:
+        find_orthanc()
+    except OrthancMissing as missing:
+        pytest.skip(str(missing))

@@ -24,7 +24,7 @@ from monailabel.client import MONAILabelClient
 from pydicom import dcmread
 
 from lib.dicom.client import Client, connect
-from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.orthanc import LocalOrthanc
 from lib.dicom.phantom_study import write_study
 from lib.server import authentication
 
@@ -222,11 +222,7 @@ def test_an_admin_trains_and_puts_weights_to_use(ask):
     assert ask("DELETE", "/train/", "adam").status_code == 200
 
 
-def test_who_may_only_look_stores_nothing_on_the_dicom_server(realm, tiny_data_set, tmp_path):
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
+def test_who_may_only_look_stores_nothing_on_the_dicom_server(needs_orthanc, realm, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / CASE, tmp_path / "dicom", "P")
     switch = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm.uri}
     conf = {"workspace": tmp_path / "workspace"}

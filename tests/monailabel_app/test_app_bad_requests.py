@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from app_folders import copy_cases
 from app_server import RunningServer
 
 from brats_clip.cases import SEQUENCES
@@ -30,8 +31,7 @@ CASE = "PHANTOM_0"
 def server(tiny_data_set, tmp_path_factory):
     """Three cases, one of them without its FLAIR; small limits."""
     studies = tmp_path_factory.mktemp("studies")
-    for case in tiny_data_set.cases:
-        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    copy_cases(tiny_data_set, studies)
     (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
     (studies / "secret.txt").write_text("not for clients")
     conf = {"max_upload_mb": 2, "max_unpacked_mb": 1, "max_sessions": 3, "max_report_chars": 20_000}

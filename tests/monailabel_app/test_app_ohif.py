@@ -17,7 +17,7 @@ import requests
 from app_server import RunningServer
 
 from brats_clip.phantoms import draw_phantom
-from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.orthanc import LocalOrthanc
 from lib.dicom.phantom_study import Extras, write_study
 from lib.dicom.seg import find_segs, read_seg
 from lib.dicom.web_source import DicomWebSource
@@ -55,12 +55,8 @@ LABELMAP = """() => {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(needs_orthanc, tmp_path_factory):
     """A patient with a localiser and a FLAIR of thick sagittal slices, on a server."""
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("ohif")
     extras = Extras(localiser=True, thick_flair=True)
     written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", extras, "0/120@2", (120, 120, 78), (2, 2, 2))

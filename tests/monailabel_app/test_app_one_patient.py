@@ -18,7 +18,7 @@ from lib.cases.folder_source import FolderSource
 from lib.cases.grid import Grid
 from lib.cases.library import CaseLibrary
 from lib.cases.resample import resample
-from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.orthanc import LocalOrthanc
 from lib.dicom.phantom_study import Extras, write_study
 from lib.dicom.web_source import DicomWebSource
 from lib.infers.gate import Gate
@@ -56,12 +56,8 @@ def serve(segmenter, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def studies(made, tmp_path_factory):
+def studies(needs_orthanc, made, tmp_path_factory):
     """The patient's sources: files, one file, and two DICOM studies, the second with a thick sagittal FLAIR."""
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
     folder, sources = tmp_path_factory.mktemp("studies"), {}
     as_four_d(made, folder / "4d" / "P1.nii.gz")
     sources["folder"] = FolderSource(made.parent, Settings(), folder / "c1")

@@ -15,7 +15,7 @@ from app_server import RunningServer
 from lib.cases.library import CaseLibrary
 from lib.datastore import CaseDatastore
 from lib.dicom.exchange import SegExchange
-from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.orthanc import LocalOrthanc
 from lib.dicom.phantom_study import write_study
 from lib.dicom.removal import delete_series
 from lib.dicom.seg import find_segs, read_seg
@@ -36,11 +36,7 @@ def until(condition) -> None:
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory):
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
+def orthanc(needs_orthanc, tmp_path_factory):
     with LocalOrthanc(tmp_path_factory.mktemp("orthanc")) as running:
         yield running
 
@@ -183,11 +179,7 @@ def test_the_next_save_that_gets_through_brings_what_others_missed(datastore, st
 
 
 @pytest.mark.slow
-def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(tiny_data_set, tmp_path):
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
+def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(needs_orthanc, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "P")
     conf = {"workspace": tmp_path / "workspace"}
     image = study.series["t1ce"]

@@ -14,7 +14,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from lib.dicom import phantom_study
-from lib.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from lib.dicom.orthanc import LocalOrthanc
 from lib.server import proxy
 from lib.server.qido_query import loose, query, strictly
 
@@ -41,11 +41,7 @@ def test_what_a_wider_search_found_is_sifted():
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory):
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
+def orthanc(needs_orthanc, tmp_path_factory):
     folder = tmp_path_factory.mktemp("qido")
     with LocalOrthanc(folder / "orthanc") as orthanc:
         orthanc.upload([patient(folder / f"{number}.dcm", name) for number, name in enumerate(IDS)])

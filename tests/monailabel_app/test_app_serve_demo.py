@@ -12,20 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from lib.dicom.orthanc import OrthancMissing, find_orthanc, free_port
+from lib.dicom.orthanc import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("needs_orthanc")]
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "serve_demo.py"
 START_S = 240
-
-
-@pytest.fixture(autouse=True)
-def _needs_orthanc():
-    try:
-        find_orthanc()
-    except OrthancMissing as missing:
-        pytest.skip(str(missing))
 
 
 def started(folder: Path, port: int, out: Path) -> subprocess.Popen:

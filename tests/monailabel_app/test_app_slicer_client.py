@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from app_folders import copy_cases
 from app_server import RunningServer
 from monailabel.client import MONAILabelClient
 
@@ -21,8 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def server(tiny_data_set, tmp_path_factory):
     studies = tmp_path_factory.mktemp("studies")
-    for case in tiny_data_set.cases:
-        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    copy_cases(tiny_data_set, studies)
     with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
         yield server
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
+from app_folders import copy_cases
 from app_server import RunningServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -21,8 +21,7 @@ BROKEN = "PHANTOM_2"
 def server(tiny_data_set, tmp_path_factory):
     """Three labelled patients; an image of one was spoilt since."""
     studies = tmp_path_factory.mktemp("studies")
-    for case in tiny_data_set.cases:
-        shutil.copytree(tiny_data_set.folder / case, studies / case)
+    copy_cases(tiny_data_set, studies)
     with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
         for case in tiny_data_set.cases:
             files = {"label": ("label.nii.gz", (studies / case / f"{case}_seg.nii.gz").read_bytes())}

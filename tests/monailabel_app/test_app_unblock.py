@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import inspect
 import threading
+from importlib import import_module
 
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
-from monailabel.endpoints import (
-    activelearning,
-    batch_infer,
-    datastore,
-    infer,
-    info,
-    logs,
-    model,
-    ohif,
-    proxy,
-    scoring,
-    session,
-    train,
-    wsi_infer,
-)
 
 from lib.server.flatten import flatten
 from lib.server.install import install
@@ -31,21 +17,8 @@ from lib.server.unblock import in_a_thread, unblock
 from lib.settings import Settings
 
 PATIENCE_S = 5
-OF_MONAI_LABEL = (
-    activelearning,
-    batch_infer,
-    datastore,
-    infer,
-    info,
-    logs,
-    model,
-    ohif,
-    proxy,
-    scoring,
-    session,
-    train,
-    wsi_infer,
-)
+ENDPOINTS = "activelearning batch_infer datastore infer info logs model ohif proxy scoring session train wsi_infer"
+OF_MONAI_LABEL = tuple(import_module(f"monailabel.endpoints.{name}") for name in ENDPOINTS.split())
 
 
 def upstream(router: APIRouter, path: str, endpoint) -> None:
