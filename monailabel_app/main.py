@@ -13,33 +13,33 @@ import schedule
 from monailabel.config import settings as server
 from monailabel.interfaces.app import MONAILabelApp
 
-import lib  # noqa: F401 - finds the bundle
+import brats_label  # noqa: F401 - finds the bundle
 from brats_clip import Segmenter
-from lib.active.background import BackgroundScorer, ModelInUse
-from lib.active.cache import ScoreCache
-from lib.active.library_cases import LibraryCases
-from lib.active.served import Served
-from lib.active.strategies import make_strategies
-from lib.cases.library import CaseLibrary
-from lib.datastore import CaseDatastore
-from lib.dicom.exchange import SegExchange
-from lib.dicom.web_source import DicomWebSource
-from lib.errors import NotFound, check_text
-from lib.infers.batch import Batch
-from lib.infers.gate import Gate
-from lib.infers.requests import answer_request
-from lib.infers.service import SegmentationService
-from lib.infers.tasks import ClickTask, SegmentationTask
-from lib.labels.store import LabelStore
-from lib.labels.version import FINAL
-from lib.models import ModelRegistry
-from lib.server import start_log
-from lib.server.front_page import what_is_served
-from lib.server.install import install
-from lib.settings import Settings
-from lib.studies import open_studies, refuse_just_made
-from lib.training.fine_tune import FineTune
-from lib.training.progress import progress
+from brats_label.active.background import BackgroundScorer, ModelInUse
+from brats_label.active.cache import ScoreCache
+from brats_label.active.library_cases import LibraryCases
+from brats_label.active.served import Served
+from brats_label.active.strategies import make_strategies
+from brats_label.cases.library import CaseLibrary
+from brats_label.datastore import CaseDatastore
+from brats_label.dicom.exchange import SegExchange
+from brats_label.dicom.web_source import DicomWebSource
+from brats_label.errors import NotFound, check_text
+from brats_label.infers.batch import Batch
+from brats_label.infers.gate import Gate
+from brats_label.infers.requests import answer_request
+from brats_label.infers.service import SegmentationService
+from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.labels.store import LabelStore
+from brats_label.labels.version import FINAL
+from brats_label.models import ModelRegistry
+from brats_label.server import start_log
+from brats_label.server.front_page import what_is_served
+from brats_label.server.install import install
+from brats_label.settings import Settings
+from brats_label.studies import open_studies, refuse_just_made
+from brats_label.training.fine_tune import FineTune
+from brats_label.training.progress import progress
 
 logger = logging.getLogger("brats_clip.app")
 

@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-from lib.doctor import machine, studies, versions, weights
-from lib.doctor.finding import OK, PROBLEM, WARNING, Finding, counted, guarded
+from brats_label.doctor import machine, studies, versions, weights
+from brats_label.doctor.finding import OK, PROBLEM, WARNING, Finding, counted, guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
@@ -63,7 +63,7 @@ def examine(where: str, conf: dict[str, str], port: int | None) -> Iterator[Find
 def served(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
     """What depends on settings and studies."""
     from brats_clip.errors import InputError
-    from lib.settings import Settings
+    from brats_label.settings import Settings
 
     try:
         settings = Settings.read(conf)

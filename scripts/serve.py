@@ -42,8 +42,8 @@ def main() -> int:
 
 def what_is_wrong(args: argparse.Namespace) -> str:
     """What keeps the server from starting, and how to mend it; "" if nothing does."""
-    from lib.doctor import machine
-    from lib.doctor.finding import OK
+    from brats_label.doctor import machine
+    from brats_label.doctor.finding import OK
 
     folder = Path(args.studies)
     if not args.studies.startswith(("http://", "https://")) and not folder.is_dir():
@@ -53,7 +53,7 @@ def what_is_wrong(args: argparse.Namespace) -> str:
     if port.level != OK:
         return f"port {port.says}; {port.mend}."
     from brats_clip.errors import InputError
-    from lib.settings import Settings
+    from brats_label.settings import Settings
 
     try:
         Settings.read(dict(args.conf))

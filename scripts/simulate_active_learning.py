@@ -27,8 +27,8 @@ from rich.console import Console
 
 from brats_clip.errors import BratsClipError
 from brats_clip.evaluation import atomic_write, collect_run_info, write_metrics_csv
-from lib.active.cache import ScoreCache
-from lib.active.choose import ORDERS
+from brats_label.active.cache import ScoreCache
+from brats_label.active.choose import ORDERS
 from measuring.active_learning_page import NAME, draw, to_markdown
 from measuring.active_learning_rounds import Round, Setting
 from measuring.active_learning_setting import prepare

@@ -10,7 +10,7 @@ import numpy as np
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
 from brats_clip.evaluation.summary import statistics
 from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
-from lib.active.choose import ORDERS
+from brats_label.active.choose import ORDERS
 
 from .active_learning_rounds import BASELINE
 from .active_learning_summary import WANTED_SHARE, in_short

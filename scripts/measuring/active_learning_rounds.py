@@ -10,9 +10,9 @@ from pathlib import Path
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES, read_report
 from brats_clip.evaluation.labelled import draws, read_truth
-from lib.active.cache import ScoreCache
-from lib.active.choose import ORDERS
-from lib.active.measure import measure
+from brats_label.active.cache import ScoreCache
+from brats_label.active.choose import ORDERS
+from brats_label.active.measure import measure
 
 from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, run_bundle
 from .json_files import read_json, write_json

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from lib.active.choose import ORDERS, doubt, foreground, ranks, scoring_order
-from lib.active.scores import CaseScores
+from brats_label.active.choose import ORDERS, doubt, foreground, ranks, scoring_order
+from brats_label.active.scores import CaseScores
 
 
 def case(

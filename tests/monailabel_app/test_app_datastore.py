@@ -15,12 +15,12 @@ import pytest
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from brats_clip.cases import SEQUENCES, read_report
-from lib.cases.folder_source import FolderSource
-from lib.cases.library import CaseLibrary
-from lib.datastore import CaseDatastore
-from lib.errors import NotFound, Refused
-from lib.labels.store import LabelStore
-from lib.settings import Settings, Workspace
+from brats_label.cases.folder_source import FolderSource
+from brats_label.cases.library import CaseLibrary
+from brats_label.datastore import CaseDatastore
+from brats_label.errors import NotFound, Refused
+from brats_label.labels.store import LabelStore
+from brats_label.settings import Settings, Workspace
 
 CASE, OTHER = "PHANTOM_0", "PHANTOM_1"
 WHO = {"client_id": "user-xyz", "comment": "rim redrawn", "report": "a secret finding"}

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from app_folders import tiny_case, tiny_image
 
-from lib.dicom.orthanc import free_port
-from lib.doctor import machine, studies, versions, weights
-from lib.doctor.finding import OK, PROBLEM, WARNING, guarded
-from lib.settings import Settings
+from brats_label.dicom.orthanc import free_port
+from brats_label.doctor import machine, studies, versions, weights
+from brats_label.doctor.finding import OK, PROBLEM, WARNING, guarded
+from brats_label.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "doctor.py"

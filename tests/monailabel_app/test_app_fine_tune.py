@@ -19,15 +19,15 @@ from monailabel.utils.async_tasks.utils import run_background_task, stop_backgro
 
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
-from lib.errors import Busy, NotFound, Refused
-from lib.models import ModelRegistry
-from lib.settings import Settings, Workspace
-from lib.training.fine_tune import FineTune
-from lib.training.fine_tuning import FineTuning
-from lib.training.options import TrainOptions
-from lib.training.progress import ProgressFile, progress, stats
-from lib.training.snapshot import Snapshot, read_cases
-from lib.training.split import PatientSplit
+from brats_label.errors import Busy, NotFound, Refused
+from brats_label.models import ModelRegistry
+from brats_label.settings import Settings, Workspace
+from brats_label.training.fine_tune import FineTune
+from brats_label.training.fine_tuning import FineTuning
+from brats_label.training.options import TrainOptions
+from brats_label.training.progress import ProgressFile, progress, stats
+from brats_label.training.snapshot import Snapshot, read_cases
+from brats_label.training.split import PatientSplit
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
@@ -366,8 +366,8 @@ def test_a_torn_progress_file_is_as_good_as_none(workspace, content):
 
 @pytest.mark.slow
 def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled, tmp_path, monkeypatch):
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "__init__.py").write_text("raise SystemExit('somebody else's')")
+    (tmp_path / "brats_label").mkdir()
+    (tmp_path / "brats_label" / "__init__.py").write_text("raise SystemExit('somebody else's')")
     monkeypatch.chdir(tmp_path)
     labelled.cases[0]["report"] = "$[][0] is no program. Mass in the left frontal lobe."
     labelled.left_out = [{"case": "OTHER", "reason": "found no image; expected a NIfTI file"}]
@@ -489,10 +489,10 @@ APP = """
 import json, sys
 from pathlib import Path
 sys.path[:0] = [{app!r}, {bundle!r}]
-import lib
-from lib.models import ModelRegistry
-from lib.settings import Settings, Workspace
-from lib.training.fine_tune import FineTune
+import brats_label
+from brats_label.models import ModelRegistry
+from brats_label.settings import Settings, Workspace
+from brats_label.training.fine_tune import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 
 class Labelled:

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from lib.errors import Unreachable
-from lib.server import front_page, viewer
+from brats_label.errors import Unreachable
+from brats_label.server import front_page, viewer
 
 
 def app(studies: str, cases=("A",)):

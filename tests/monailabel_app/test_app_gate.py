@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lib.cases.folder_source import FolderSource
-from lib.cases.library import CaseLibrary
-from lib.errors import Busy
-from lib.infers.gate import Gate
-from lib.infers.service import Prompt, SegmentationService
-from lib.models import ModelRegistry
-from lib.settings import Settings
+from brats_label.cases.folder_source import FolderSource
+from brats_label.cases.library import CaseLibrary
+from brats_label.errors import Busy
+from brats_label.infers.gate import Gate
+from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.models import ModelRegistry
+from brats_label.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

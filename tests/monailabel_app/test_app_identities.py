@@ -14,18 +14,18 @@ import pytest
 from app_folders import FREE, tiny_case, tiny_image
 
 from brats_clip.errors import InputError
-from lib.cases.folder_source import FolderSource
-from lib.cases.identities import Identities, Identity
-from lib.cases.library import CaseLibrary
-from lib.datastore import CaseDatastore
-from lib.dicom.series import SeriesHeader
-from lib.dicom.series_choice import choose
-from lib.dicom.study_index import StudyRecord
-from lib.dicom.web_source import DicomWebSource
-from lib.doctor.studies import look
-from lib.labels.store import LabelStore
-from lib.settings import Settings, Workspace
-from lib.studies import open_studies
+from brats_label.cases.folder_source import FolderSource
+from brats_label.cases.identities import Identities, Identity
+from brats_label.cases.library import CaseLibrary
+from brats_label.datastore import CaseDatastore
+from brats_label.dicom.series import SeriesHeader
+from brats_label.dicom.series_choice import choose
+from brats_label.dicom.study_index import StudyRecord
+from brats_label.dicom.web_source import DicomWebSource
+from brats_label.doctor.studies import look
+from brats_label.labels.store import LabelStore
+from brats_label.settings import Settings, Workspace
+from brats_label.studies import open_studies
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_disk_that_is_full_costs_no_case(studies, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib.cases.identities.write_json", full)
+    monkeypatch.setattr("brats_label.cases.identities.write_json", full)
     visit(studies / "alice")
     source = open_source(studies)
     assert list(source.cases()) == ["alice"] and "No space left" in caplog.text

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from brats_clip.cases import SEQUENCES
-from lib.errors import ClientError
-from lib.infers.labels import LABELS, OUTPUTS, TISSUES, as_output, present
-from lib.infers.service import Prompt
-from lib.infers.tasks import ClickTask, SegmentationTask
-from lib.settings import Settings
+from brats_label.errors import ClientError
+from brats_label.infers.labels import LABELS, OUTPUTS, TISSUES, as_output, present
+from brats_label.infers.service import Prompt
+from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.settings import Settings
 
 IMAGE = {"image": "A"}
 

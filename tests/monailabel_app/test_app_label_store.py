@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lib.errors import NotFound, Refused, Unreachable
-from lib.labels import version_folders
-from lib.labels.store import LabelStore
+from brats_label.errors import NotFound, Refused, Unreachable
+from brats_label.labels import version_folders
+from brats_label.labels.store import LabelStore
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 WHO = {"who": "reader-1", "client_id": "slicer", "model": "segmentation", "model_version": "v3", "comment": "rim"}

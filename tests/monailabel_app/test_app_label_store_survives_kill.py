@@ -20,7 +20,7 @@ PROGRAM = """
     from pathlib import Path
     import nibabel as nib
     import numpy as np
-    from lib.labels.store import LabelStore
+    from brats_label.labels.store import LabelStore
 
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 

@@ -12,9 +12,9 @@ import pytest
 
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
-from lib.active.choose import ORDERS
-from lib.active.scores import CaseScores
-from lib.datastore_notes import DatastoreNotes
+from brats_label.active.choose import ORDERS
+from brats_label.active.scores import CaseScores
+from brats_label.datastore_notes import DatastoreNotes
 
 ROOT = Path(__file__).parents[2]
 CASES = 1200

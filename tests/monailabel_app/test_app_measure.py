@@ -12,9 +12,9 @@ import torch
 from brats_clip import Segmenter
 from brats_clip.errors import CaseError
 from brats_clip.evaluation.metrics import dice
-from lib.active.measure import GROW_MM, describe, measure, region_entropy
-from lib.active.scores import CaseScores
-from lib.active.worker import serve
+from brats_label.active.measure import GROW_MM, describe, measure, region_entropy
+from brats_label.active.scores import CaseScores
+from brats_label.active.worker import serve
 from tests.interactive import conftest as interactive
 
 tiny_bundle = pytest.fixture(scope="module")(interactive.bundle.__wrapped__)

@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from lib.server.middleware import Doorkeeper, RequestLog, SizeLimit
+from brats_label.server.middleware import Doorkeeper, RequestLog, SizeLimit
 
 LIMIT = 1000
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from brats_clip.errors import WeightsError
-from lib import models
-from lib.errors import NotFound
-from lib.models import ModelRegistry, as_json
+from brats_label import models
+from brats_label.errors import NotFound
+from brats_label.models import ModelRegistry, as_json
 
 
 def weights(path, value: float):

@@ -17,12 +17,12 @@ import requests
 from app_server import RunningServer
 
 from brats_clip.phantoms import draw_phantom
-from lib.dicom.orthanc import LocalOrthanc
-from lib.dicom.phantom_study import Extras, write_study
-from lib.dicom.seg import find_segs, read_seg
-from lib.dicom.web_source import DicomWebSource
-from lib.infers.labels import LABELS
-from lib.settings import Settings
+from brats_label.dicom.orthanc import LocalOrthanc
+from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.dicom.seg import find_segs, read_seg
+from brats_label.dicom.web_source import DicomWebSource
+from brats_label.infers.labels import LABELS
+from brats_label.settings import Settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

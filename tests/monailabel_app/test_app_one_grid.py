@@ -11,13 +11,13 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from brats_clip.cases import SEQUENCES, read_volume
-from lib.cases import one_grid
-from lib.cases.case import Case, ChosenImage
-from lib.cases.grid import Grid
-from lib.cases.one_grid import align
-from lib.cases.register import register
-from lib.cases.resample import resample
-from lib.errors import NotFound, Refused
+from brats_label.cases import one_grid
+from brats_label.cases.case import Case, ChosenImage
+from brats_label.cases.grid import Grid
+from brats_label.cases.one_grid import align
+from brats_label.cases.register import register
+from brats_label.cases.resample import resample
+from brats_label.errors import NotFound, Refused
 
 
 @pytest.fixture(scope="module")

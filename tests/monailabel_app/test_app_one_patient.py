@@ -14,17 +14,17 @@ from nibabel.processing import resample_from_to
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.phantoms import draw_phantom, write_phantom
-from lib.cases.folder_source import FolderSource
-from lib.cases.grid import Grid
-from lib.cases.library import CaseLibrary
-from lib.cases.resample import resample
-from lib.dicom.orthanc import LocalOrthanc
-from lib.dicom.phantom_study import Extras, write_study
-from lib.dicom.web_source import DicomWebSource
-from lib.infers.gate import Gate
-from lib.infers.service import Prompt, SegmentationService
-from lib.models import ModelRegistry
-from lib.settings import Settings
+from brats_label.cases.folder_source import FolderSource
+from brats_label.cases.grid import Grid
+from brats_label.cases.library import CaseLibrary
+from brats_label.cases.resample import resample
+from brats_label.dicom.orthanc import LocalOrthanc
+from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.dicom.web_source import DicomWebSource
+from brats_label.infers.gate import Gate
+from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.models import ModelRegistry
+from brats_label.settings import Settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from monailabel.config import settings as server
 from pydantic import AnyHttpUrl
 from starlette.middleware import Middleware
 
-from lib.server.install import install
-from lib.server.origins import OwnPages, allow_origins
-from lib.settings import Settings
+from brats_label.server.install import install
+from brats_label.server.origins import OwnPages, allow_origins
+from brats_label.settings import Settings
 
 FRIEND = "https://viewer.example"
 

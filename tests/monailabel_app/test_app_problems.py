@@ -16,9 +16,9 @@ from monailabel.interfaces.exception import (
 )
 
 from brats_clip.errors import CaseError, InputError, LabelError, ReportError, WeightsError
-from lib.errors import Busy, ClientError, NotFound, Refused, TooLarge, Unreachable
-from lib.server.middleware import RequestLog
-from lib.server.problems import MENDED, speak_plainly
+from brats_label.errors import Busy, ClientError, NotFound, Refused, TooLarge, Unreachable
+from brats_label.server.middleware import RequestLog
+from brats_label.server.problems import MENDED, speak_plainly
 
 SECRET = "/home/doe_john/scan.nii.gz"
 

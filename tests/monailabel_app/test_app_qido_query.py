@@ -13,10 +13,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from lib.dicom import phantom_study
-from lib.dicom.orthanc import LocalOrthanc
-from lib.server import proxy
-from lib.server.qido_query import loose, query, strictly
+from brats_label.dicom import phantom_study
+from brats_label.dicom.orthanc import LocalOrthanc
+from brats_label.server import proxy
+from brats_label.server.qido_query import loose, query, strictly
 
 IDS = ("A/B@C", "A/B@C D", "A/B@CxD", "x&00100020=y", "per%cent", "a#b", "a+b", "Mül", "O'Neil (1)", "50%2F1")
 

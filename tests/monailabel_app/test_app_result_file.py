@@ -8,8 +8,8 @@ import pytest
 import SimpleITK
 from scipy.spatial.transform import Rotation
 
-from lib.errors import ClientError
-from lib.infers.result_file import EXTENSIONS, write_result
+from brats_label.errors import ClientError
+from brats_label.infers.result_file import EXTENSIONS, write_result
 
 SPACING = (0.9, 1.1, 5.0)
 

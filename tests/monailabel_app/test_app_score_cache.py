@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.active.cache import ScoreCache
-from lib.active.scores import CaseScores
+from brats_label.active.cache import ScoreCache
+from brats_label.active.scores import CaseScores
 
 THIRD = dict.fromkeys(("WT", "TC", "ET"), 1 / 3)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.active.background import BackgroundScorer, CaseFiles, ModelInUse
-from lib.active.cache import ScoreCache
+from brats_label.active.background import BackgroundScorer, CaseFiles, ModelInUse
+from brats_label.active.cache import ScoreCache
 from tests.interactive import conftest as interactive
 
 pytestmark = pytest.mark.slow

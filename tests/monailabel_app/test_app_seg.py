@@ -15,11 +15,11 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 
-from lib.dicom.convert import to_nifti
-from lib.dicom.phantom_study import Extras, write_study
-from lib.dicom.seg import SEGMENTS, read_seg, write_seg
-from lib.errors import Refused
-from lib.infers.labels import LABELS
+from brats_label.dicom.convert import to_nifti
+from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.dicom.seg import SEGMENTS, read_seg, write_seg
+from brats_label.errors import Refused
+from brats_label.infers.labels import LABELS
 
 NUMBERS = {segment.name: segment.value for segment in SEGMENTS}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from brats_clip.errors import InputError
-from lib.settings import Settings, Workspace
+from brats_label.settings import Settings, Workspace
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 GIVEN = {

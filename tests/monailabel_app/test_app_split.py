@@ -9,7 +9,7 @@ import multiprocessing
 import pytest
 
 from brats_clip.errors import InputError
-from lib.training.split import TRAINING, VALIDATION, PatientSplit
+from brats_label.training.split import TRAINING, VALIDATION, PatientSplit
 
 PATIENTS = [f"P{i:03d}" for i in range(40)]
 

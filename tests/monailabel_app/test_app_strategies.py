@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lib.active.cache import ScoreCache
-from lib.active.choose import ORDERS
-from lib.active.scores import CaseScores
-from lib.active.served import Served
-from lib.active.strategies import make_strategies
-from lib.errors import ClientError
+from brats_label.active.cache import ScoreCache
+from brats_label.active.choose import ORDERS
+from brats_label.active.scores import CaseScores
+from brats_label.active.served import Served
+from brats_label.active.strategies import make_strategies
+from brats_label.errors import ClientError
 
 
 class Store:

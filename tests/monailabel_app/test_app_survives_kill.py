@@ -22,7 +22,7 @@ from app_server import RunningServer
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TRAIN = {"max_epochs": 400, "patch_size": 64, "spacing": 4.0, "patience": 400}
 LABELLED = ("PHANTOM_0", "PHANTOM_1")
-SCORER, TASK, TRAINER = "lib.active.worker", "monailabel.interfaces.utils.app", "lib.training.run"
+SCORER, TASK, TRAINER = "brats_label.active.worker", "monailabel.interfaces.utils.app", "brats_label.training.run"
 
 
 def wait_for(what, seconds: float = 240.0):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from lib.server import train_routes
-from lib.server.problems import speak_plainly
+from brats_label.server import train_routes
+from brats_label.server.problems import speak_plainly
 
 
 def test_before_any_training_its_state_is_idle_and_none_runs(monkeypatch):

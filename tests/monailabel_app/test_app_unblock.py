@@ -11,10 +11,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
-from lib.server.flatten import flatten
-from lib.server.install import install
-from lib.server.unblock import in_a_thread, unblock
-from lib.settings import Settings
+from brats_label.server.flatten import flatten
+from brats_label.server.install import install
+from brats_label.server.unblock import in_a_thread, unblock
+from brats_label.settings import Settings
 
 PATIENCE_S = 5
 ENDPOINTS = "activelearning batch_infer datastore infer info logs model ohif proxy scoring session train wsi_infer"
@@ -115,9 +115,9 @@ def test_each_address_has_one_route_and_what_has_no_place_here_is_gone(installed
     assert len(pairs) == len(set(pairs))
     assert not [path for _, path in pairs if "wsi" in path or path == "/reload"]
     owners = {(method, r.path): r.endpoint.__module__ for r in routes(installed) for method in r.methods}
-    assert owners["POST", "/infer/{model}"] == "lib.server.infer_route"
-    assert owners["PUT", "/datastore/label"] == "lib.server.label_routes"
-    assert owners["GET", "/proxy/dicom/{path:path}"] == "lib.server.proxy"
+    assert owners["POST", "/infer/{model}"] == "brats_label.server.infer_route"
+    assert owners["PUT", "/datastore/label"] == "brats_label.server.label_routes"
+    assert owners["GET", "/proxy/dicom/{path:path}"] == "brats_label.server.proxy"
     assert owners["POST", "/activelearning/{strategy}"] == "monailabel.endpoints.activelearning"
 
 

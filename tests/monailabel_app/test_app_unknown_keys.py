@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib.infers import requests
-from lib.infers.unknown_keys import not_understood
+from brats_label.infers import requests
+from brats_label.infers.unknown_keys import not_understood
 
 OPTIONS = ("report", "use_report", "output", "allow_missing_sequences", "submit", "use_t1")
 OHIF = {"background": [], "ET": [[1, 2, 3]], "restore_label_idx": False, "result_compress": False}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.errors import Refused, TooLarge
-from lib.server.unpack import unpack
-from lib.server.uploads import LONGEST_NAME, safe_name
+from brats_label.errors import Refused, TooLarge
+from brats_label.server.unpack import unpack
+from brats_label.server.uploads import LONGEST_NAME, safe_name
 
 LIMIT = 2**20
 

@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from lib.server import viewer
-from lib.server.problems import speak_plainly
+from brats_label.server import viewer
+from brats_label.server.problems import speak_plainly
 
 
 @pytest.fixture(scope="module")

@@ -194,8 +194,8 @@ class FineTune(TrainTask):
         environment = {**os.environ, "PYTHONPATH": path}
         if self.device == "cpu":
             environment["OMP_NUM_THREADS"] = str(job["options"]["threads"])
-        command = [sys.executable, "-m", "lib.training.run"]
-        # Python looks into the working folder first, and a "lib" may lie in anybody's.
+        command = [sys.executable, "-m", "brats_label.training.run"]
+        # Python looks into the working folder first, which may hold a package of the same name.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, cwd=_APP)
         try:
             with suppress(BrokenPipeError):  # it ended at once; its status tells

@@ -80,7 +80,11 @@ class FineTuning:
         """The bundle's training on these cases; what is not named here is as ``train.json`` has it."""
         bundle = Path(self.job["bundle"])
         cases = {
-            side: {"_target_": "lib.training.snapshot.read_cases", "folder": str(self.snapshot.folder), "section": side}
+            side: {
+                "_target_": "brats_label.training.snapshot.read_cases",
+                "folder": str(self.snapshot.folder),
+                "section": side,
+            }
             for side in SIDES
         }
         workflow = ConfigWorkflow(

@@ -1,4 +1,4 @@
-"""The process that trains: ``python -m lib.training.run`` with a job, as JSON, on its standard input.
+"""The process that trains: ``python -m brats_label.training.run`` with a job, as JSON, on its standard input.
 
 A process of its own, so that its thread count, its priority and its memory are not the server's. It ends by itself when
 the process that started it is gone.

@@ -1,4 +1,4 @@
-"""A process of its own that measures cases: ``python -m lib.active.worker '{"checkpoint": ..., ...}'``.
+"""A process of its own that measures cases: ``python -m brats_label.active.worker '{"checkpoint": ..., ...}'``.
 
 Reads a case per line from standard input and answers with a line each, JSON both ways. It is nice, computes in one
 thread, and ends with its parent.
@@ -30,7 +30,7 @@ def serve(setup: dict[str, Any], requests: Iterable[str], answers: TextIO) -> in
     import torch
 
     from brats_clip import Segmenter
-    from lib.active.measure import measure
+    from brats_label.active.measure import measure
 
     def answer(content: dict) -> None:
         answers.write(json.dumps(content) + "\n")

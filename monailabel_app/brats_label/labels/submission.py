@@ -28,13 +28,13 @@ _LONGEST = {"who": 100, "client_id": 100, "model": 100, "model_version": 100, "c
 
 
 class Library(Protocol):
-    """Where images are found: ``lib.cases.library.CaseLibrary``."""
+    """Where images are found: ``brats_label.cases.library.CaseLibrary``."""
 
     def image_file(self, image_id: str) -> Path:
         """The native 3D NIfTI file that ``image_id`` shows."""
 
     def aligned(self, case: Case) -> Any:
-        """The case on one grid: ``lib.cases.aligned.Aligned``."""
+        """The case on one grid: ``brats_label.cases.aligned.Aligned``."""
 
 
 @dataclass(frozen=True)

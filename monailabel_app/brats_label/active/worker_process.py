@@ -51,7 +51,7 @@ class WorkerProcess:
         paths = [str(_APP), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lib.active.worker", json.dumps(setup)],
+            [sys.executable, "-m", "brats_label.active.worker", json.dumps(setup)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # warnings of libraries name files
