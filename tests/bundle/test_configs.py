@@ -16,6 +16,7 @@ SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance
 WORKFLOWS = {
     "train": ["train"],
     "train_clicks": ["train", "train_clicks"],
+    "mix_phantoms": ["train", "mix_phantoms"],
     "evaluate": ["train", "evaluate"],
     "inference": ["inference"],
     "pretrain_clip": ["pretrain_clip"],
