@@ -13,6 +13,7 @@ from .evaluation_handler import EvaluationWriter
 from .fusion_loss import FusionLoss
 from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
+from .mixed_sampler import mixed_sampler
 from .options import check_options
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
@@ -42,6 +43,7 @@ __all__ = [
     "hash_transforms",
     "image_evidence",
     "load_weights",
+    "mixed_sampler",
     "plain_message",
     "read_curves",
     "read_switches",

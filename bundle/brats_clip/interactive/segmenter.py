@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
+from .. import bundle_root
 from ..cases import SEQUENCES, read_report
 from ..clicks import Clicks
 from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
@@ -35,8 +36,6 @@ from .known_case import KnownCase
 from .native import ToNative
 from .segmentation import Segmentation
 from .sources import as_source, identity_of
-
-_BUNDLE = Path(__file__).resolve().parents[2]
 
 
 class Segmenter:
@@ -82,7 +81,7 @@ class Segmenter:
     ) -> None:
         self._cache = CaseCache(cache_bytes)
         usable = None if device is None else usable_device(device)
-        root = Path(bundle) if bundle is not None else _BUNDLE
+        root = Path(bundle) if bundle is not None else bundle_root()
         config = ConfigParser()
         if not (root / "configs" / "inference.json").is_file():
             raise InputError(root, "no configs/inference.json", "the folder of a bundle")
