@@ -195,6 +195,15 @@ def test_float_label_with_whole_values_is_accepted(tmp_path):
     assert result.ok and result.volumes["ET"] == 0.012
 
 
+def test_label_values_rounded_by_a_scale_factor_are_accepted(tmp_path):
+    case = write_case(tmp_path)
+    label = make_label().astype(np.float64) * (1 + 1.14e-5)
+    assert float(label.max()) == pytest.approx(4.0000456)
+    write_nifti(tmp_path / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz", label)
+    content = read_case(case)
+    assert np.array_equal(content.label, make_label()) and not check_case(case).problems
+
+
 def test_label_on_another_grid(tmp_path):
     problem = only_problem(replace(write_case(tmp_path), "label", make_label(shape=(24, 28, 22))))
     assert isinstance(problem, LabelError) and "24 x 28 x 22" in problem.found
