@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brats_clip.cases import check_case, check_cases, find_cases
+from brats_clip.cases import check_case, check_cases, find_cases, read_case
 from brats_clip.errors import CaseError, LabelError, ReportError
 from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
 from tests.cases.case_files import (
