@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..geometry import Placement
 from ..networks import Decoded
 from ..reports import Consistency, ImageEvidence
-from .grid import Placement
 
 KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
 

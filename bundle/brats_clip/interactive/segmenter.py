@@ -23,6 +23,7 @@ from ..cases import SEQUENCES, read_report
 from ..clicks import Clicks
 from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
 from ..errors import CaseError, InputError, WeightsError
+from ..geometry import Grid, find_placement, place
 from ..labels import nest
 from ..networks import Decoded
 from ..reports import Consistency, compare_with_image
@@ -31,7 +32,6 @@ from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
 from .encoded_case import EncodedCase
-from .grid import find_placement, place
 from .known_case import KnownCase
 from .native import ToNative
 from .segmentation import Segmentation
@@ -267,7 +267,7 @@ class Segmenter:
             brain=brain,
             native_shape=shape,
             native_affine=affine,
-            placement=find_placement(working, tuple(image.shape[1:]), affine, shape),
+            placement=find_placement(Grid(image.shape[1:], working), Grid(shape, affine)),
             sequences_used=tuple(s for s in SEQUENCES if s in sources),
             sequences_missing=missing,
             unseen=unseen_without(image),
@@ -321,13 +321,13 @@ class Segmenter:
             pred = MetaTensor(logits).copy_meta_from(encoded.stub, copy_attr=True)
             done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
             return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
-        inside = encoded.placement.working
+        inside = encoded.placement.source
         regions = nest(logits[(slice(None), *inside)] > 0, dim=0)
         voxel_ml = float(abs(np.linalg.det(encoded.native_affine[:3, :3]))) / 1000
         corner = torch.tensor([s.start for s in inside])
         clicked = (made["clicks"].round().long() - corner).tolist()
         label = clean_label(regions, voxel_ml, *self._least, clicked, made["click_targets"].tolist())
-        native = place(label, encoded.placement._replace(working=(slice(None),) * 3), encoded.native_shape)
+        native = place(label, encoded.placement._replace(source=(slice(None),) * 3), encoded.native_shape)
         obey_clicks(native, made["native_clicks"], made["click_targets"])
         return native[0].numpy()
 
