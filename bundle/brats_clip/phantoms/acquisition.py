@@ -59,7 +59,7 @@ def draw_acquisition(
     soft, motion = random.ranged(0.0, 0.9), random.uniform(0, 0.06) if random.chance(0.2) else 0.0
     noise = 0.055 * random.scalar.beta(1.3, 2.6) * (1 + 0.6 * random.shift) + 0.004
     shading *= random.uniform(0.3, 1.0)
-    rise = random.uniform(-0.3, 1.0)
+    rise = random.uniform(-0.5, 1.0)
     cut_axis = axis
     if poor:
         fault = random.choice(["slices", "blur", "motion"], [0.6, 0.2, 0.2])

@@ -20,21 +20,21 @@ HEALTHY = {
     "t1": ((1.00, 0.04), (0.82, 0.05), (0.42, 0.10), (0.30, 0.08)),
     "t1ce": ((1.00, 0.04), (0.86, 0.06), (0.50, 0.12), (0.30, 0.08)),
     "t2": ((0.62, 0.06), (0.74, 0.06), (1.10, 0.25), (1.45, 0.30)),
-    "flair": ((0.84, 0.05), (0.96, 0.06), (0.62, 0.12), (0.30, 0.10)),
+    "flair": ((0.85, 0.05), (0.96, 0.06), (0.66, 0.12), (0.36, 0.12)),
 }
 
 # Oedema's z-score and spread between patients, in the order of SEQUENCES.
-OEDEMA = ((0.00, 0.50), (-0.25, 0.45), (1.00, 0.75), (2.40, 0.90))
-FAINT_OEDEMA = ((-0.10, 0.25), (-0.20, 0.25), (0.60, 0.40), (1.30, 0.40))
+OEDEMA = ((-0.15, 0.50), (-0.45, 0.45), (1.35, 0.80), (3.20, 1.00))
+FAINT_OEDEMA = ((-0.15, 0.25), (-0.25, 0.25), (0.70, 0.40), (1.60, 0.45))
 # How core differs from the oedema beside it, and enhancement from the core; T1ce of the latter as a log.
 CORE = {
-    "necrotic": ((-0.80, 0.50), (-0.60, 0.55), (1.40, 0.90), (0.50, 1.30)),
-    "non_enhancing": ((-0.70, 0.45), (-0.60, 0.45), (1.00, 0.75), (0.30, 1.00)),
+    "necrotic": ((-0.75, 0.50), (-0.55, 0.55), (1.05, 0.90), (0.70, 1.30)),
+    "non_enhancing": ((-0.70, 0.45), (-0.60, 0.45), (0.85, 0.70), (0.45, 1.00)),
     "infiltrating": ((-0.50, 0.30), (-0.45, 0.30), (0.80, 0.55), (-0.25, 0.70)),
     "faint": ((-0.35, 0.25), (-0.35, 0.25), (0.50, 0.35), (0.15, 0.45)),
 }
 CORE_OF = {"patchy": "non_enhancing", "non_enhancing": "non_enhancing", "diffuse": "non_enhancing"}
-ENHANCING = ((0.45, 0.35), (1.20, 0.50), (-0.80, 0.65), (-0.10, 0.80))
+ENHANCING = ((0.45, 0.35), (0.95, 0.50), (-0.80, 0.65), (-0.10, 0.80))
 
 WEAK = 0.2  # share of patients whose enhancement is hardly brighter than what lies around it
 MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places
@@ -56,7 +56,7 @@ def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
         return np.array([random.varied(m, s) for m, s in table])
 
     oedema = draw(FAINT_OEDEMA if kind == "faint" else OEDEMA)
-    oedema[3] = max(oedema[3], 0.6)
+    oedema[3] = max(oedema[3], 0.8)
     core_kind = kind if kind in CORE else CORE_OF.get(kind, "necrotic")
     core = oedema + draw(CORE[core_kind])
     # T1ce is T1 with contrast: where nothing enhances, the two differ little.

@@ -37,7 +37,7 @@ def paint_lesion(
     plain = 0.3 if traits.kind == "faint" else 1.0  # how uneven the tissues are
     oedema_share = _oedema_share(random, tumour, oedema)
     bright_oedema = random.uniform(-0.3, 1.0) * plain  # brighter towards the core, or hardly
-    patchy_oedema = random.uniform(0.1, 0.7) * plain
+    patchy_oedema = random.uniform(0.15, 0.95) * plain
     et_share = _enhancing_share(random, traits.kind, enhancing, inside, coarse[1], fine)
     fluid = _cyst(random, traits.cyst, solid, enhancing, inside, coarse[0])
     blood = _patches(random, traits.blood, solid, inside)
@@ -52,9 +52,9 @@ def paint_lesion(
             return mean + sd * float(z[tissue][i])
 
         texture = sd * plain * (random.uniform(0.1, 0.6) * coarse[0] + random.uniform(0.0, 0.2) * fine)
-        keep = random.uniform(0.0, 0.5)  # anatomy still shows through oedema
+        keep = random.uniform(0.1, 0.7)  # anatomy still shows through oedema
         uneven = sd * (patchy_oedema * coarse[1] + bright_oedema * (tumour.oedema_grade - 0.5))
-        target = level("oedema") + keep * (channel - mean) + uneven * (1.0 if i >= 2 else -0.3)
+        target = level("oedema") + keep * (channel - mean) + uneven * (1.0 if i >= 2 else -0.45)
         channel = channel + (target - channel) * oedema_share * (1 - anatomy.tissue[SULCAL]).clamp(0, 1)
         core = level("core") + texture + sd * gradient * (1 if i >= 2 else -1)
         if traits.kind in ("infiltrating", "faint"):  # grown-through brain keeps some of its pattern
@@ -76,7 +76,7 @@ def paint_lesion(
 
 def _oedema_share(random: Randomness, tumour: Tumour, oedema: torch.Tensor) -> torch.Tensor:
     """How much of each voxel is oedema: fading before its label ends, and a little beyond the border."""
-    fade = random.uniform(0.05, 0.6)
+    fade = random.uniform(0.05, 0.45)
     share = torch.where(oedema, (1 - fade) + fade * tumour.oedema_grade, torch.zeros(()))
     beyond = blur_mask(blur_mask(blur_mask((tumour.label > 0).float())))
     return torch.where(tumour.label > 0, share, beyond * random.uniform(0.0, 0.6))

@@ -220,7 +220,7 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
     ease = plan.cortex_ease + 1.1 * white**plan.fingers - 0.9 * fluid
     ragged = 1 + 0.5 * fractal_noise(random, shape, (16, 7, 3))[0]
     reach = plan.oedema_mm * ease.clamp(min=0.02) * ragged.clamp(min=0.1)
-    oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.45) & (fluid < 0.5) & anatomy.brain
+    oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.5) & (fluid < 0.5) & anatomy.brain
     oedema = (oedema & (plan.oedema_mm > 0)) | (whole & (parenchyma > 0.45))
     oedema &= ~core & (anatomy.depth > 1)
     oedema = _tidy(oedema | core, min_ml=0.3) & ~core
