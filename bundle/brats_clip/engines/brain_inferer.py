@@ -83,10 +83,11 @@ class BrainInferer(Inferer):
             return network(inputs, **kwargs)
         self.consistencies = [None] * len(texts)
         if self.window is not None:
+            kwargs.pop("report_findings", None)  # sizes are compared with a whole volume
             if any(texts):
                 unprompted = {k: v for k, v in kwargs.items() if not k.startswith(("report_", "click"))}
                 logits = self._by_windows(inputs, network, unprompted)
-                kwargs = {**kwargs, "report_mask": self._screen(inputs, logits, texts, affines, kwargs["report_mask"])}
+                kwargs = {**kwargs, **self._screened(inputs, logits, texts, affines, kwargs)}
             return self._by_windows(inputs, network, kwargs)
         if self.attention or any(texts):
             return self._whole(inputs, network, texts, affines, **kwargs)
@@ -98,17 +99,16 @@ class BrainInferer(Inferer):
         network: nn.Module,
         texts: list[str],
         affines: list[np.ndarray],
-        report_tokens: Tensor | None = None,
-        report_mask: Tensor | None = None,
         clicks: Tensor | None = None,
         click_targets: Tensor | None = None,
         **kwargs,
     ) -> Tensor:
         network = getattr(network, "module", network)
+        report = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("report_")}
         features = network.encode(inputs, **kwargs)
         if any(texts):
-            report_mask = self._screen(inputs, network.decode(features).logits, texts, affines, report_mask)
-        decoded = network.decode(features, report_tokens, report_mask)
+            report.update(self._screened(inputs, network.decode(features).logits, texts, affines, report))
+        decoded = network.decode(features, **report)
         if clicks is not None:
             decoded = network.refine(decoded, clicks, click_targets)
         if not self.attention:
@@ -120,17 +120,20 @@ class BrainInferer(Inferer):
             maps = decoded.logits[:, :0]
         return torch.cat([decoded.refined, maps], dim=1)
 
-    def _screen(
-        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], mask: Tensor
-    ) -> Tensor:
-        """The reports' mask without those that contradict ``logits``, which have not seen them."""
-        mask = mask.clone()
+    def _screened(
+        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], report: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``report`` without what contradicts ``logits``, which have not seen it: a report of another place."""
+        used = torch.ones(len(texts), dtype=torch.bool, device=logits.device)
         for n, text in enumerate(texts):
             if text:
                 evidence = image_evidence(logits[n], affines[n], (inputs[n] != 0).any(dim=0))
                 self.consistencies[n] = compare_with_image(text, evidence, unseen_without(inputs[n]))
-                mask[n] &= self.consistencies[n].same_place
-        return mask
+                used[n] = self.consistencies[n].same_place
+        screened = {"report_mask": report["report_mask"] & used[:, None]}
+        if "report_findings" in report:
+            screened["report_findings"] = report["report_findings"] * used[:, None, None]
+        return {**report, **screened}
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
         if inputs.shape[0] != 1:

@@ -25,8 +25,7 @@ from ..errors import CaseError, InputError, WeightsError
 from ..labels import nest
 from ..networks import Decoded
 from ..reports import Consistency, compare_with_image
-from ..semantics import encode_report
-from ..transforms import clean_label, click_tensors, obey_clicks
+from ..transforms import clean_label, click_tensors, obey_clicks, report_inputs
 from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
@@ -297,12 +296,13 @@ class Segmenter:
 
         def compute() -> Decoded:
             started = time.perf_counter()
-            tokens = None
+            report = {}
             if text:
-                tokens = encode_report(text, self._clip, self._sentences).unsqueeze(0).to(self.device)
+                report = report_inputs(text, self._clip, self._sentences)
+                report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():
-                decoded = self._network.decode(encoded.features, tokens)
+                decoded = self._network.decode(encoded.features, **report)
             self._synchronise()
             spent["decode"] = time.perf_counter() - started - spent["report"]
             return decoded
