@@ -21,7 +21,7 @@ from monai.utils import MetaKeys
 from .. import bundle_root
 from ..cases import SEQUENCES, read_report
 from ..clicks import Clicks
-from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
+from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
 from ..errors import CaseError, InputError, WeightsError
 from ..geometry import Grid, find_placement, place
 from ..labels import nest
@@ -62,6 +62,8 @@ class Segmenter:
             given in memory, and their case has to be set again. Cases from files always come back.
         screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
             does as the bundle's ``inference.json`` says.
+        tta: average over the image and its mirror image; None does as ``inference.json`` says. The first answer takes
+            about twice as long, later ones do not.
         keep_memory: on a CPU, have the C library keep freed memory for the next answer, which saves a quarter of the
             time of decoding. This concerns the whole process and cannot be undone in it: see ``keep_freed_memory``.
 
@@ -77,6 +79,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         cache_bytes: int = 2 * 2**30,
         screen_reports: bool | None = None,
+        tta: bool | None = None,
         keep_memory: bool = True,
     ) -> None:
         self._cache = CaseCache(cache_bytes)
@@ -90,6 +93,8 @@ class Segmenter:
         config["allow_missing_sequences"] = True
         if screen_reports is not None:
             config["screen_reports"] = screen_reports
+        if tta is not None:
+            config["tta"] = tta
         if usable is not None:
             config["device"] = usable
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
@@ -107,6 +112,7 @@ class Segmenter:
         self._postprocess = config.get_parsed_content("postprocessing")
         self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._screen_reports = config.get_parsed_content("screen_reports")
+        self._tta = config.get_parsed_content("tta")
         self._inferer = BrainInferer()
         self._sentences: dict[str, torch.Tensor] = {}
         self._current = threading.local()
@@ -253,6 +259,9 @@ class Segmenter:
                 tokens, positions = self._network.slice_encoder(batch)
             sliced = time.perf_counter()
             features = self._network.encode(batch, tokens, positions)
+            correction = None
+            if self._tta:
+                correction = mirror_correction(self._network, batch, self._network.decode(features).logits)
         self._synchronise()
         done = time.perf_counter()
         stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
@@ -272,6 +281,7 @@ class Segmenter:
             sequences_missing=missing,
             unseen=unseen_without(image),
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
+            correction=correction,
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -301,7 +311,7 @@ class Segmenter:
                 report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():
-                decoded = self._network.decode(encoded.features, **report)
+                decoded = corrected(self._network.decode(encoded.features, **report), encoded.correction)
             self._synchronise()
             spent["decode"] = time.perf_counter() - started - spent["report"]
             return decoded
