@@ -26,6 +26,7 @@ WORKFLOWS = {
     "train": ["train"],
     "train_clicks": ["train", "train_clicks"],
     "train_findings": ["train", "train_findings"],
+    "mix_phantoms": ["train", "mix_phantoms"],
     "evaluate": ["train", "evaluate"],
     "inference": ["inference"],
     "pretrain_clip": ["pretrain_clip"],

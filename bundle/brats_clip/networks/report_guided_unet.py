@@ -283,7 +283,7 @@ class ReportGuidedUNet(nn.Module):
             features: from ``encode``; left as they are.
             report_tokens: ``(N, R, E)``, one per sentence; ``None`` or R = 0: no report.
             report_mask: ``(N, R)``, True for real tokens; ``None``: all are. A sample without any has no report.
-            report_findings: ``(N, K, 1 + F)``, what the report states as numbers: a flag that the finding is known, then
+            report_findings: ``(N, K, 1 + F)``, what the report states as numbers: a flag that a finding is known, then
                 its row of ``reports.finding_features``. For whole volumes only: sizes are compared with what is there.
                 ``None``: nothing is known.
         """

@@ -13,7 +13,7 @@ from ..reports import PERTURBATIONS, Findings, split_sentences, write_report
 from ..semantics import ClipEncoder
 from .encode_semantics import report_inputs
 
-WRONG = ("another_patient", "flip_side", "negate_enhancement", "swap_region", "double_sizes", "halve_sizes")
+WRONG = ("another_patient", "flip_side", "negate_enhancement", "swap_region", "scale_up", "scale_down")
 
 
 class RandVaryReportd(Randomizable, Transform):
