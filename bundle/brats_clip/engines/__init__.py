@@ -1,6 +1,6 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
-from .brain_inferer import BrainInferer, image_evidence, unseen_without
+from .brain_inferer import BrainInferer, corrected, image_evidence, mirror_correction, unseen_without
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
@@ -39,10 +39,12 @@ __all__ = [
     "WeightAverage",
     "check_options",
     "collate_cases",
+    "corrected",
     "hash_case",
     "hash_transforms",
     "image_evidence",
     "load_weights",
+    "mirror_correction",
     "mixed_sampler",
     "plain_message",
     "read_curves",
