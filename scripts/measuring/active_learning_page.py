@@ -9,7 +9,6 @@ import pandas as pd
 
 from brats_clip.evaluation import MEASURES
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
-from brats_clip.evaluation.tables import figure
 from brats_label.active.choose import ORDERS
 
 from .page import cell, spread, write_page
@@ -61,8 +60,8 @@ def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
     for share in (WANTED_SHARE, 1.0):
         right.axvline(share, color=SOFT, lw=0.9, ls=":")
     repeats = table["seed"].nunique()
-    spread = "mean ± sd over repeats" if repeats > 1 else "no spread"
-    picture.suptitle(f"{repeats} repeat{'s' * (repeats > 1)}: {spread}", fontsize=9)
+    shown = "mean ± sd over repeats" if repeats > 1 else "no spread"
+    picture.suptitle(f"{repeats} repeat{'s' * (repeats > 1)}: {shown}", fontsize=9)
     save_figure(picture, stem)
 
 
@@ -120,11 +119,9 @@ def in_short(summary: Sequence[dict]) -> list[str]:
     sentences = [f"Highest mean Dice over the rounds: {best['strategy']}, {cell(best, 'curve')}."]
     for name, line in by_name.items():
         if name != BASELINE and line["gain"] is not None:
-            spread = line["gain_sd"]
-            sure = "" if spread is None else " (more than one sd)" if abs(line["gain"]) > spread else " (within one sd)"
-            sentences.append(
-                f"{name} against random: mean Dice over the rounds {figure(line['gain'], spread, '+')}{sure}."
-            )
+            sd = line["gain_sd"]
+            sure = "" if sd is None else " (more than one sd)" if abs(line["gain"]) > sd else " (within one sd)"
+            sentences.append(f"{name} against random: mean Dice over the rounds {cell(line, 'gain', '+')}{sure}.")
     wanted = by_name.get("combined")
     if wanted is not None and BASELINE in by_name:
         got = wanted["share"]
