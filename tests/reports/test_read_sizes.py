@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from brats_clip.reports import read_findings
-from brats_clip.reports.sizes import ellipsoid_ml, scale_sizes
+from brats_clip.reports.reading import ellipsoid_ml, scale_sizes
 
 
 @pytest.mark.parametrize(

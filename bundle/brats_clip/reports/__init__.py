@@ -15,7 +15,7 @@ from .perturb import (
     swap_region,
 )
 from .places import swap_side
-from .read import read_findings
+from .reading import read_findings
 from .sentences import split_sentences
 from .write import caption, write_report
 

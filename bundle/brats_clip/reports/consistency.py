@@ -16,7 +16,7 @@ from .describe import MIN_LOBE_SHARE, _enhancement
 from .findings import LOBES
 from .lobes import BrainFrame, lobe_of
 from .places import LOBAR, listing
-from .read import read_findings
+from .reading import read_findings
 
 # Findings are judged on a grid of about this, which keeps a whole brain cheap.
 _GRID_MM = 2.0

@@ -16,7 +16,7 @@ from .negate import negate_enhancement
 from .phrases import GENERIC
 from .places import pick, swap_side
 from .sentences import sentence_spans
-from .sizes import scale_sizes
+from .reading import scale_sizes
 from .write import fill_choices
 
 # Each pair of words is exchanged, so that doing it twice restores the text. Combining forms come first.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 
 SIZED_PARTS = ("core", "enhancement", "necrosis", "oedema", "whole")
 """Parts with sizes: TC, ET, NCR (necrotic or other core without enhancement), ED, WT (oedema included)."""
