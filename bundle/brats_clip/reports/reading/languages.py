@@ -29,7 +29,12 @@ _MARKERS = {
     "Czech or Slovak": "vlevo vpravo bez a s v levého pravého laloku nádor edém nekróza",
     "Romanian": "și cu fără stâng drept stânga dreapta leziune în este",
 }
-_MARKERS = {language: frozenset(words.split()) for language, words in _MARKERS.items()}
+# English words, too, tell nothing.
+_SHARED = frozenset("no on is in die des per edema tumor con come sol van drift".split())
+_MARKERS = {
+    language: frozenset(words.split()) - (_SHARED if language != ENGLISH else frozenset())
+    for language, words in _MARKERS.items()
+}
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 
@@ -110,7 +115,7 @@ _ROMANCE = (
     (r"(?:efecto|effet|effetto|efeito)(?: de| di)? mass[ae]?|efecto (?:de )?masa|efeito de massa", "mass effect"),
     (r"c[ií]stic\w*|qu[ií]stic\w*|quistes?|cisti|cistos?|kyst\w*", "cystic"),
     (
-        r"mas[as]?|mass[ae]s?|lesi[oó]n(?:es)?|lesion[ei]|les(?:ão|ões)|l[eé]sions?|tumou?r\w*|tumeurs?|tumore?s?|process(?:us|o) (?:expansif|espansivo|expansivo)",
+        r"masas?|mass[ae]s?|lesi[oó]n(?:es)?|lesion[ei]|les(?:ão|ões)|l[eé]sions?|tumou?r\w*|tumeurs?|tumore?s?|process(?:us|o) (?:expansif|espansivo|expansivo)",
         "mass",
     ),
     (r"bilat[eé]ra\w*", "bilateral"),
@@ -154,14 +159,14 @@ _FRENCH = (
         r"(?:prise|réhaussement|rehaussement|réhauss\w+|rehauss\w+)(?: (?:de|du|le) (?:produit de )?contraste)?",
         "enhancement",
     ),
-    (r"(?:il n'y a |on ne (?:note|retrouve|voit) )?pas d(?:e |')|absence d(?:e |')|aucune?", "no "),
+    (r"(?:il n'y a |on ne (?:note|retrouve|voit) )?pas de|absence de|aucune?", "no"),
     (r"sans", "without"),
     (r"ni", "nor"),
     (r"et", "and"),
     (r"avec", "with"),
     (r"mais", "but"),
     (r"dans(?: le| la)?|au niveau d(?:u|e la)", "in"),
-    (r"du|de la|des|de|d(?=')", "of"),
+    (r"du|de la|des|de", "of"),
 )
 _ITALIAN = (
     (r"sinistr\w+|sn\.?|sin\.", "left"),
@@ -203,10 +208,10 @@ _PORTUGUESE = (
 )
 _GLOSSARIES = {
     "German": _GERMAN,
-    "Spanish": _SPANISH + _ROMANCE,
-    "French": _FRENCH + _ROMANCE,
-    "Italian": _ITALIAN + _ROMANCE,
-    "Portuguese": _PORTUGUESE + _ROMANCE,
+    "Spanish": _ROMANCE + _SPANISH,
+    "French": _ROMANCE + _FRENCH,
+    "Italian": _ROMANCE + _ITALIAN,
+    "Portuguese": _ROMANCE + _PORTUGUESE,
 }
 LANGUAGES_READ = (ENGLISH, *_GLOSSARIES)
 # "links frontal" is "left frontal"; "frontotemporal links" and "Stirnlappen" come apart into words, too.
@@ -240,6 +245,7 @@ def in_english(text: str) -> str:
         return text
     if language not in _PATTERNS:
         return ""
+    text = re.sub(r"(?<=[^\W\d_])'(?=[^\W\d_])", "e ", text)  # "d'oedeme", "dell'insula"
     text = _COMPOUND.sub(lambda match: _FIRST[match[1][0].lower()], text)
     # A word that was put in English is not looked up again.
     done: list[str] = []

@@ -7,6 +7,8 @@ import re
 
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[a-zA-Z][a-zA-Z0-9]{0,9})\b[^<>]{0,200}>")
 _INLINE_TAGS = {"b", "i", "u", "em", "strong", "span", "font", "sub", "sup", "small", "a"}
+_CELLS = re.compile(r"</t[dh]>\s*<t[dh]\b[^<>]{0,200}>", re.IGNORECASE)
+_TABLE_ROW = re.compile(r"^[ \t]*\|?[ \t]*([^|\n]{1,80}?)[ \t]*\|[ \t]*([^|\n]{1,200}?)[ \t]*\|?[ \t]*$", re.MULTILINE)
 _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2212\ufe63\uff0d", "-"),
@@ -19,7 +21,7 @@ _CHARACTERS = str.maketrans(
 _YES, _NO = r"yes|ja|s[ií]|oui|sim|present|\+", r"no(?:ne)?|nein|non|n[aã]o|absent|nil|-"
 # "Enhancement? No.", "Oedema - none", "Necrosis (-)", "oedema [x] yes": the finding and the answer to it.
 _ANSWER = re.compile(
-    rf"(?:[ ]*\?\s*|[ ]+[-\u2013\u2014]+[ ]+|[ ]*\((?=\s*(?:{_YES}|{_NO})\s*\)))"
+    rf"(?:[ ]*\?\s*|[ ]+(?=[+-]\s*(?:[.,;\n]|$))|[ ]+[-\u2013\u2014]+[ ]+|[ ]*\((?=\s*(?:{_YES}|{_NO})\s*\)))"
     rf"(?:(?P<yes>{_YES})|(?P<no>{_NO}))\)?(?=\s*(?:[.,;)\n]|$))",
     re.IGNORECASE,
 )
@@ -38,7 +40,7 @@ _COMPARED_SIDES = re.compile(r"\b(?:L\s*[>/<]\s*R|R\s*[>/<]\s*L|(?:left|right)\s
 
 # Sections whose statements are not about the images of today.
 _LEFT_OUT = (
-    r"(?:(?:past|relevant|clinical|patient|medical|surgical|oncological|brief)\s+)*(?:history|hx|anamnesis)"
+    r"(?:clinical\s+)?background|(?:(?:past|relevant|clinical|patient|medical|surgical|oncological|brief)\s+)*(?:history|hx|anamnesis)"
     r"|clinical(?:\s+(?:information|indication|details?|data|question|statement|background|context|presentation|diagnosis|notes?))?"
     r"|indications?(?:\s+for\s+\w+)?|reasons?\s+for\s+(?:the\s+)?(?:exam\w*|study|scan|referral|visit|request)|request"
     r"|comparisons?|compared\s+(?:with|to)|prior(?:\s+(?:studies|study|exams?|imaging|mri?))|previous(?:\s+(?:studies|study|exams?|imaging|mri?))"
@@ -64,11 +66,18 @@ _HEADING = re.compile(
 def plain_text(report: str) -> str:
     """Return a report without markup, with plain hyphens, answers as "finding: no" and sides spelled out."""
     if "<" in report:
+        report = _CELLS.sub(": ", report)
         report = _TAG.sub(lambda tag: "" if tag["name"].lower() in _INLINE_TAGS else "\n", report)
+    if "|" in report:
+        report = _TABLE_ROW.sub(r"\1: \2", report)
     if "&" in report:
         report = html.unescape(report)
     text = report.translate(_CHARACTERS).replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"\*{1,2}(?=\S)|(?<=\S)\*{1,2}|(?m:^#+ )", "", text) if "*" in text or "#" in text else text
+    if "[" in text:
+        text = re.sub(r"\[ ?\][ ]*[\w-]+", "", text)
+        text = re.sub(r"[ :]*\[[xX]\][ ]*(?=[\w-])", ": ", text)
+    text = re.sub(r"[ ]*\.{3,}[ ]*(?=\w)", ": ", text) if "..." in text else text
     text = _ANSWER.sub(lambda answer: f": {'yes' if answer['yes'] else 'no'}", text)
     text = _COMPARED_SIDES.sub("left and right", text)
     text = _ABBREVIATED.sub(lambda side: _SIDE_WORDS[side[1].lower()], text)

@@ -35,7 +35,7 @@ _NOUN_AFTER = (
     "pattern|extent|effect|part|component|portion|zone|volume|uptake|areas?|cent(?:re|er)|core|cavity|change|lesion|"
     "tissue|rim|nodule|foc(?:us|i)"
 )
-_DEGREE = "severe|marked|extensive|pronounced|prominent|significant|large|clear|full|complete"
+_DEGREE = "changed|increased|decreased|progressed|grown|worsened|different|only|severe|marked|extensive|pronounced|prominent|significant|large|clear|full|complete"
 _SEEN_BEFORE = r"(?:\s+(?:(?:that|which)\s+was\s+)?(?:seen|noted|described|present|known)\s+(?:previously|before|earlier|on\s[^,;:.]{0,40}?))?"
 # What denies a finding from behind: "<finding> [part] [in the left lobe] is not ...", "<finding>: none". But "is not
 # severe" does not deny it, nor "was not seen before".
@@ -44,12 +44,13 @@ _DENIED_AFTER = re.compile(
     r"(?:\s*[:=]\s*(?:none|no\b|nil|absent|negative|not\b|0\b)"
     r"|\s+(?:(?:is|are|was|were|appears?|can|could|has|have|had|be|been|now|since|again|completely|entirely)\s+)*"
     rf"(?:not\b(?! (?:\w+ly )?(?:{_DEGREE})\b)|cannot\b|absent\b|nil\b|none\b|lacking\b|excluded\b|missing\b|no\b"
-    r"|resolved\b|disappeared\b|vanished\b|gone\b)(?![^.;,]{0,25}\b(?:before|previously|on (?:the )?prior)\b))",
+    r"|resolved\b|regressed completely|disappeared\b|vanished\b|gone\b)(?![^.;,]{0,25}\b(?:before|previously|on (?:the )?prior)\b))",
     re.IGNORECASE,
 )
 _ASSESSED = r"assess\w*|evaluat\w*|evaluable|determin\w*|judged?|excluded?|ruled? out|comment\w*"
 _UNKNOWN_AFTER = re.compile(
-    rf"^[^.;]{{0,60}}?\b(?:cannot|can not|could not|can't|may not|not)\s+(?:be\s+)?(?:\w+ly\s+)?(?:{_ASSESSED})\b",
+    rf"^[^.;]{{0,60}}?\b(?:(?:cannot|can not|could not|can't|may not|not)\s+(?:be\s+)?(?:\w+ly\s+)?(?:{_ASSESSED})\b"
+    r"|(?:is|are|remains?)\s+(?:therefore\s+|thus\s+)?(?:unknown|unclear|not known)\b)",
     re.IGNORECASE,
 )
 _UNKNOWN_BEFORE = re.compile(

@@ -34,7 +34,8 @@ MASS_EFFECT = re.compile(
     r"|\bventric\w+[^.;,]{0,40}\b(?:narrowed|deformed|displaced|flattened|effaced)"
     r"|\b(?:deform|displac|narrow|efface|flatten)(?:s|es|ing|ation|ment)?\b[^.;,]{0,30}\bventric"
     r"|\b(?:presses|pushes)\b[^.;,]{0,20}\bventric|\b(?:uncompressed|undeformed)\b"
-    r"|\beffacement of (?:the )?(?:\w+ )?(?:sulc|cistern)|\bsulcal effacement|\bherniation",
+    r"|\beffacement of (?:the )?(?:\w+ )?(?:sulc|cistern)|\bsulcal effacement|\bherniation"
+    r"|\b(?:left|right)[\s-]to[\s-](?:the )?(?:left|right) shift|\bsubfalcine\b|\bmidline (?:is |are |was |structures )*(?:shifted|displaced|deviated)",
     re.IGNORECASE,
 )
 _STATES = {"necrosis": NECROSIS, "oedema": OEDEMA, "mass_effect": MASS_EFFECT, "cyst": CYST}

@@ -14,7 +14,7 @@ _LOBES = {
     "temporal": r"tempor(?:al(?!is)|o[- ]?(?=pariet|occipit|insul|front|basal|mesial))|\b(?:para)?hippocamp|\bamygdal|\buncus\b|\buncal region\b",
     "occipital": r"occipit(?:al|o[- ]?(?=pariet|tempor|front))|\bcuneus\b|\bcalcarine\b|\blingual gyrus\b",
     "insular": r"\binsul(?:a|ar|ae)\b|(?<=o)insular\b",
-    "deep": r"\bbasal gangli|\bbasal nuclei|\bthalam|\bputamen|\bcaudate|\bpallid|\bstriat|\blent(?:iform|icular)|\bdeep gr[ae]y|\binternal capsule",
+    "deep": r"\bbasal gangli|\bbasal nuclei|\b(?:bi)?thalam|\bputamen|\bcaudate|\bpallid|\bstriat|\blent(?:iform|icular)|\bdeep gr[ae]y|\binternal capsule",
     "cerebellum": r"\bcerebell|\bvermis\b",
     "brainstem": r"\b(?:brain[- ]?stem|hind-?brain)\b|\bpons\b|\bpontine\b|\bmidbrain\b|\bmesenceph|\bmedulla\b",
 }
@@ -23,7 +23,6 @@ _LOBES = {name: re.compile(rf"(?:{_LOBES[name]}){_OTHER_TEMPORAL}", re.IGNORECAS
 _SIDES = {
     # "Is left of the tumour", "the patient left the room": a verb. "Left of the midline" is not.
     "left": (
-        r"(?<!patient )(?<!\bhe )(?<!who )(?<!nothing )(?<!nothing is )(?<!what is )(?<!what was )(?<!been )"
         r"(?:\b(?:left|lt\.)(?![a-z])(?!\s+(?:over|behind|untreated|alone|unchanged|in place|in situ|the (?:room|scanner|scan|hospital|department|exam\w*))\b)"
         r"|\bleft(?=wards?\b))"
     ),
@@ -36,6 +35,11 @@ _SIDES = {
 }
 _SIDES = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _SIDES.items()}
 
+_REMAINS = re.compile(
+    r"\b(?:of|nothing|little|what|much|remnants?|tissue)\b[^.;,]{0,40}\b(?:is|was|are|were|be|been|has|have|had)\s$"
+    r"|\b(?:patient|s?he|who|they)\s(?:has\s|had\s)?$",
+    re.IGNORECASE,
+)
 # A side or a lobe that is named in order to say that it is well.
 _WELL = r"(?:normal|spared|unaffected|unremarkable|intact|free|preserved|uninvolved|clear|not (?:involved|affected|infiltrated))"
 _PLACE_WORD = (
@@ -44,7 +48,7 @@ _PLACE_WORD = (
     r"structures|deep|gr[ae]y|white|left|right|part|also|again)"
 )
 _SPARED_AFTER = re.compile(
-    rf"^\w*(?:[-\s,/]*{_PLACE_WORD}\b)*(?:\s+(?:is|are|was|were|remains?|appears?|looks?|being)\s+(?:\w+ly\s+)?{_WELL}\b"
+    rf"^\w*(?:[-\s,/)]*{_PLACE_WORD}\b)*(?:\s+(?:is|are|was|were|remains?|appears?|looks?|being)\s+(?:\w+ly\s+)?{_WELL}\b"
     rf"(?!\s+of)|\s*[:(]?\s*(?:\w+ly\s+)?{_WELL}\b(?=\s*(?:[.;,)]|$|and\b|in\b))"
     r"|\s+(?:shows?|has|have|demonstrates?)\s+(?:no|normal)\s+(?:abnormalit|lesion|involvement|signal|appearance|patholog))"
     r"|^[^.;]*?\bwithout (?:abnormalit|lesion)",
@@ -54,9 +58,9 @@ _NO_VERB = r"(?:(?!\b(?:lies|lying|is|are|but|extends|involves|located|cent(?:re
 _SPARED_BEFORE = re.compile(
     r"(?:\b(?:spar(?:es|ing|ed)|respect(?:s|ing|ed)?|no (?:[\w-]+ )?(?:involvement|abnormality|extension|infiltration)"
     r"|no (?:(?!enhancing)[\w-]+ )?(?:lesions?|mass(?:es)?|tumou?rs?)(?=(?:\s(?:is|are))?(?:\sseen|\sfound)?\s(?:in|on|within|at)\b)"
-    r"|not (?:involve|affect|reach|extend|infiltrate)\w*|without (?:involvement|extension|infiltration)|free)\b"
+    r"|nothing (?:abnormal|suspicious|else)|not (?:involve|affect|reach|extend|infiltrate)\w*|without (?:involvement|extension|infiltration)|free)\b"
     rf"{_NO_VERB}"
-    rf"|\b(?:unremarkable|normal(?: (?:appearance|signal|aspect|size|morphology|structure))?)\b(?:,?\s*(?:in|{_PLACE_WORD})\b)*\s)$",
+    rf"|\b(?:unremarkable|normal(?: (?:appearance|signal|aspect|size|morphology|structure))?)\b(?:,?\s*(?:in|{_PLACE_WORD})\b)*\s|\bnot\s(?:on\s|in\s)?(?:the\s)?)$",
     re.IGNORECASE,
 )
 
@@ -119,16 +123,20 @@ _OTHER = (
     r"(?:hippocampal|mesial temporal) sclerosis|arter(?:y|ies)|veins?|muscles?|temporalis|bones?|calvari\w*|skull|scalp|orbit(?:s|al)?|globe|"
     r"parotid|turbinates?|maxillary|cochlea\w*|petrous|carotid|mastectomy|breast|lung|kidney|arms?|legs?|hands?|foot|face|facial|"
     r"hemi(?:paresis|plegia|anopsia|anopia|body)|weakness|handed\w*|eyes?|ears?|visual|pares[ie]s|numbness|shunt|catheter|reservoir|burr hole|"
-    r"craniotom\w*|craniectom\w*|cranioplast\w*|lobectom\w*|biopsy(?!-)|resection(?! cavity)|surgery"
+    r"craniotom\w*|craniectom\w*|cranioplast\w*|lobectom\w*|biopsy(?!-)|resection(?! cavity)|surgery|"
+    r"post-?(?:surgical|operative|treatment|radiation|traumatic) \w+|"
+    r"(?:old|chronic|remote) (?:[\w-]+ )?(?:ha?em\w+|contusions?|bleed\w*|injury|insult|trauma|defect|changes)"
 )
 _THING = re.compile(rf"\b(?:(?P<other>{_OTHER})|(?P<sign>{_SIGN}))\b", re.IGNORECASE)
 _STRAIGHT_TO = re.compile(
-    r"(?:[\s/-]+(?!(?:in|on|with|and|at|of|by|from|is|are|was|were|has|within|without|which|that|to|for|around|near|but|or|along)\b)[\w-]+){0,4}?[\s-]+",
+    r"\w*(?:[\s/-]+(?!(?:in|on|with|and|at|of|by|from|is|are|was|were|has|within|without|which|that|to|for|around|near|but|or|along)\b)[\w-]+){0,4}?[\s-]+",
     re.IGNORECASE,
 )
 # Former lesions: "resection of the left frontal glioma", "glioma on the left, since resected", "the prior MRI showed".
 _FORMER_BEFORE = re.compile(
-    r"\b(?:(?:resection|excision|removal|debulking|surgery|operation|irradiation|radiotherapy|history)\s(?:of|for)"
+    r"\b(?:(?:treated|resected|operated|irradiated|removed|excised)(?=\s+(?:(?!tumou?r|mass|lesion|from|by|with|and)[\w-]+\s+)*$)"
+    r"|previously (?:treated|resected|operated|irradiated|diagnosed)|(?:mri?|ct|scan|study)\s(?:from|of|in|dated)\s[^.;]{0,30}?\d\d\b[^.;]{0,20}?\b"
+    r"(?:show\w+|demonstrat\w+|reveal\w+|with)|(?:resection|excision|removal|debulking|surgery|operation|irradiation|radiotherapy|history)\s(?:of|for)"
     r"|(?:prior|previous|earlier|last|outside)\s(?:stud(?:y|ies)|exam\w*|mri?s?|scans?|ct|imaging)\b[^.;]{0,40}?\b(?:show\w+|demonstrat\w+|reveal\w+|with))"
     r"\b(?:(?!\b(?:now|new|residual|recurren\w+|current\w*)\b)[^.;])*$",
     re.IGNORECASE,
@@ -159,7 +167,7 @@ class Sites:
         for name, pattern in _SIDES.items():
             for match in pattern.finditer(sentence):
                 before, after = near(sentence, *match.span())
-                if _spared(before, after):
+                if _spared(before, after) or (name == "left" and _verb(before, after)):
                     continue
                 self.sides[name] = None
                 if _moved(before, after, name) or _of_other(sentence, match, things, starts):
@@ -195,6 +203,11 @@ class Sites:
 
 def _spared(before: str, after: str) -> bool:
     return bool(_SPARED_AFTER.match(after) or _SPARED_BEFORE.search(before))
+
+
+def _verb(before: str, after: str) -> bool:
+    """Whether "left" is a verb: "nothing of the tumour is left", "what is left of it"."""
+    return bool(_REMAINS.search(before)) and not re.match(r"\s+of\s+(?:the\s+)?midline", after)
 
 
 def _former(before: str, after: str) -> bool:
