@@ -70,7 +70,8 @@ _MULTIPLE = re.compile(
     re.IGNORECASE,
 )
 _SINGLE = re.compile(
-    r"\b(?:unifocal|(?:single|solitary|one)\s+(?:(?!separate|of\b)[\w-]+\s+){0,5}?(?:lesion|focus(?!\s+of)|mass|tumou?r|metastasis|glioma)(?![\w-]))\b",
+    r"\b(?:unifocal|(?:single|solitary|one)\s+(?:(?!separate|of\b)[\w-]+\s+){0,5}?(?:lesion"
+    r"|focus(?!\s+of)|mass|tumou?r|metastasis|glioma)(?![\w-]))\b",
     re.IGNORECASE,
 )
 

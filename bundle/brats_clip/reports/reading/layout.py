@@ -13,8 +13,8 @@ _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2212\ufe63\uff0d", "-"),
         **dict.fromkeys("\u00a0\u2007\u2009\u202f\t\f\v", " "),
-        **dict.fromkeys("\u200b\u200c\u200d\u00ad\ufeff", ""),
-        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+        **dict.fromkeys("\x00\u200b\u200c\u200d\u00ad\ufeff", ""),
+        **dict.fromkeys('"{}\u201c\u201d\u201e\u00ab\u00bb', ""),
         **dict.fromkeys("\u2018\u2019\u00b4`", "'"),
     }
 )
@@ -25,8 +25,10 @@ _ANSWER = re.compile(
     rf"(?:(?P<yes>{_YES})|(?P<no>{_NO}))\)?(?=\s*(?:[.,;)\n]|$))",
     re.IGNORECASE,
 )
+_ANSWER_BELOW = re.compile(rf":[ ]*\n[ ]*(?=(?:{_YES}|{_NO})[ ]*(?:[.,;\n]|$))", re.IGNORECASE)
 _PLACE = (
-    r"(?:[\w-]+[\s-]+){0,2}?(?:(?:bi)?front|pariet|tempor|occipit|insul|basal|thalam|cerebell|cerebr|hemispher|lobe|sided?\b|caudate"
+    r"(?:[\w-]+[\s-]+){0,2}?(?:(?:bi)?front|pariet|tempor|occipit|insul|basal|thalam|cerebell|cerebr"
+    r"|hemispher|lobe|sided?\b|caudate"
     r"|putamen|brain|mass|tumou?r|lesion|glio|hippocamp|[\w]+ gyrus|pre-?central|post-?central|peri-?rolandic)"
 )
 _SIDE_WORDS = {"r": "right", "rt": "right", "l": "left", "lt": "left"}
@@ -40,25 +42,33 @@ _COMPARED_SIDES = re.compile(r"\b(?:L\s*[>/<]\s*R|R\s*[>/<]\s*L|(?:left|right)\s
 
 # Sections whose statements are not about the images of today.
 _LEFT_OUT = (
-    r"(?:clinical\s+)?background|(?:(?:past|relevant|clinical|patient|medical|surgical|oncological|brief)\s+)*(?:history|hx|anamnesis)"
-    r"|clinical(?:\s+(?:information|indication|details?|data|question|statement|background|context|presentation|diagnosis|notes?))?"
+    r"(?:clinical\s+)?background|(?:(?:past|relevant|clinical|patient|medical|surgical|oncological"
+    r"|brief)\s+)*(?:history|hx|anamnesis)"
+    r"|clinical(?:\s+(?:information|indication|details?|data|question|statement|background|context"
+    r"|presentation|diagnosis|notes?))?"
     r"|indications?(?:\s+for\s+\w+)?|reasons?\s+for\s+(?:the\s+)?(?:exam\w*|study|scan|referral|visit|request)|request"
-    r"|comparisons?|compared\s+(?:with|to)|prior(?:\s+(?:studies|study|exams?|imaging|mri?))|previous(?:\s+(?:studies|study|exams?|imaging|mri?))"
-    r"|techniques?|protocol|procedure|sequences|methods?|scan\s+protocol|contrast(?:\s+(?:agent|medium|media|administration))|medication|treatment|therapy|questions?"
+    r"|comparisons?|compared\s+(?:with|to)|prior(?:\s+(?:studies|study|exams?|imaging|mri?))"
+    r"|previous(?:\s+(?:studies|study|exams?|imaging|mri?))"
+    r"|techniques?|protocol|procedure|sequences|methods?|scan\s+protocol|contrast(?:\s+(?:agent|medium"
+    r"|media|administration))|medication|treatment|therapy|questions?"
     r"|klinik|klinische\s+\w+|anamnese|fragestellung|vorgeschichte|technik|vergleich|voraufnahmen?|indikation"
     r"|antecedentes|historia(?:\s+cl[ií]nica)?|indicaci[oó]n|t[eé]cnica|comparaci[oó]n"
     r"|ant[eé]c[eé]dents|renseignements\s+cliniques|indication|technique|comparaison"
     r"|anamnesi|quesito(?:\s+\w+)?|tecnica|confronto|hist[oó]ria(?:\s+cl[ií]nica)?|indica[cç][aã]o|compara[cç][aã]o"
 )
 _READ = (
-    r"findings?|impressions?|conclusions?|summary|assessment|opinion|results?|report|interpretation|diagnosis|description|observations?"
-    r"|today|current(?:\s+\w+)?|(?:mri?\s+)?brain|head|mri?(?:\s+\w+)?|parenchyma|tumou?r|lesion|mass|location|site|side|laterality|lobe|size"
+    r"findings?|impressions?|conclusions?|summary|assessment|opinion|results?|report|interpretation"
+    r"|diagnosis|description|observations?"
+    r"|today|current(?:\s+\w+)?|(?:mri?\s+)?brain|head|mri?(?:\s+\w+)?|parenchyma|tumou?r|lesion|mass"
+    r"|location|site|side|laterality|lobe|size"
     r"|enhancement|o?edema|necrosis|mass\s+effect|ventricles?|midline|addendum|recommendations?"
-    r"|befund|beurteilung|zusammenfassung|hallazgos|conclusi[oó]n|impresi[oó]n|r[eé]sultats?|conclusion|reperti|referto|conclusioni"
+    r"|befund|beurteilung|zusammenfassung|hallazgos|conclusi[oó]n|impresi[oó]n|r[eé]sultats?|conclusion"
+    r"|reperti|referto|conclusioni"
     r"|achados|conclus[aã]o|impress[aã]o|diagn[oó]stico"
 )
 _HEADING = re.compile(
-    rf"(?:^|(?<=[.\n;!?])|(?<=[.;!?] )|(?<=\n[ *#-])|(?<=\n\d[.)] ))[ *#]*(?:(?P<out>{_LEFT_OUT})|(?P<read>{_READ}))[ *]*:",
+    rf"(?:^|(?<=[.\n;!?])|(?<=[.;!?] )|(?<=\n[ *#-])|(?<=\n\d[.)] ))[ *#]*(?:(?P<out>{_LEFT_OUT})"
+    rf"|(?P<read>{_READ}))[ *]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -78,6 +88,7 @@ def plain_text(report: str) -> str:
         text = re.sub(r"\[ ?\][ ]*[\w-]+", "", text)
         text = re.sub(r"[ :]*\[[xX]\][ ]*(?=[\w-])", ": ", text)
     text = re.sub(r"[ ]*\.{3,}[ ]*(?=\w)", ": ", text) if "..." in text else text
+    text = _ANSWER_BELOW.sub(": ", text)
     text = _ANSWER.sub(lambda answer: f": {'yes' if answer['yes'] else 'no'}", text)
     text = _COMPARED_SIDES.sub("left and right", text)
     text = _ABBREVIATED.sub(lambda side: _SIDE_WORDS[side[1].lower()], text)

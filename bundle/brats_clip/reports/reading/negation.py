@@ -8,13 +8,15 @@ import re
 NEAR = 300
 
 _CUE = re.compile(
-    r"\b(?:(?P<noun>no|without|absen(?:ce|t)|lack(?:s|ing)?|free of|neither|nor|devoid of|negative for|excludes?)"
+    r"\b(?:(?P<noun>no|without|absen(?:ce|t)|lack(?:s|ing)?|free of|neither|nor|devoid of|negative for"
+    r"|excludes?|(?:resolution|disappearance) of)"
     r"|not|never|fails? to|failed to|cannot|denies|rather than)\b(?! only\b)",
     re.IGNORECASE,
 )
 # What ends the reach of a cue that stands before a finding.
 _SCOPE_END = re.compile(
-    r"[;:.]|\b(?:but|however|although|though|while|whereas|except|apart from|despite|there (?:is|are)|and (?:shows?|has|with))\b",
+    r"[;:.]|\b(?:but|however|although|though|while|whereas|except|apart from|despite|there (?:is|are)"
+    r"|and (?:shows?|has|with))\b",
     re.IGNORECASE,
 )
 # "No growth of the enhancing part" denies the growth: a noun with a preposition takes the cue for itself. These do not.
@@ -35,16 +37,24 @@ _NOUN_AFTER = (
     "pattern|extent|effect|part|component|portion|zone|volume|uptake|areas?|cent(?:re|er)|core|cavity|change|lesion|"
     "tissue|rim|nodule|foc(?:us|i)"
 )
-_DEGREE = "changed|increased|decreased|progressed|grown|worsened|different|only|severe|marked|extensive|pronounced|prominent|significant|large|clear|full|complete"
-_SEEN_BEFORE = r"(?:\s+(?:(?:that|which)\s+was\s+)?(?:seen|noted|described|present|known)\s+(?:previously|before|earlier|on\s[^,;:.]{0,40}?))?"
+_DEGREE = (
+    "changed|increased|decreased|progressed|grown|worsened|different|only|severe|marked|extensive|pronounced|"
+    "prominent|significant|large|clear|full|complete"
+)
+_SEEN_BEFORE = (
+    r"(?:\s+(?:(?:that|which)\s+was\s+)?(?:seen|noted|described|present|known)\s+(?:previously|before"
+    r"|earlier|on\s[^,;:.]{0,40}?))?"
+)
 # What denies a finding from behind: "<finding> [part] [in the left lobe] is not ...", "<finding>: none". But "is not
 # severe" does not deny it, nor "was not seen before".
 _DENIED_AFTER = re.compile(
-    rf"^[\w-]*(?:\s+(?:{_NOUN_AFTER}|of (?:the )?[\w-]+))*{_SEEN_BEFORE}(?:\s+(?:in|within|at|around|of|by|for)\s+[^,;:.]{{0,80}}?)?"
+    rf"^[\w-]*(?:\s+(?:{_NOUN_AFTER}|of (?:the )?[\w-]+))*{_SEEN_BEFORE}(?:\s+(?:in|within|at|around|of"
+    rf"|by|for)\s+[^,;:.]{{0,80}}?)?"
     r"(?:\s*[:=]\s*(?:none|no\b|nil|absent|negative|not\b|0\b)"
     r"|\s+(?:(?:is|are|was|were|appears?|can|could|has|have|had|be|been|now|since|again|completely|entirely)\s+)*"
     rf"(?:not\b(?! (?:\w+ly )?(?:{_DEGREE})\b)|cannot\b|absent\b|nil\b|none\b|lacking\b|excluded\b|missing\b|no\b"
-    r"|resolved\b|regressed completely|disappeared\b|vanished\b|gone\b)(?![^.;,]{0,25}\b(?:before|previously|on (?:the )?prior)\b))",
+    r"|resolved\b|regressed completely|disappeared\b|vanished\b|gone\b)(?![^.;,]{0,25}\b(?:before"
+    r"|previously|on (?:the )?prior)\b))",
     re.IGNORECASE,
 )
 _ASSESSED = r"assess\w*|evaluat\w*|evaluable|determin\w*|judged?|excluded?|ruled? out|comment\w*"
@@ -54,7 +64,8 @@ _UNKNOWN_AFTER = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN_BEFORE = re.compile(
-    rf"\b(?:cannot|can not|could not|unable to|not possible to|no|without|limited)\s+(?:{_ASSESSED}|assessment|evaluation)\b[^.;,]*$",
+    rf"\b(?:cannot|can not|could not|unable to|not possible to|no|without|limited)\s+(?:{_ASSESSED}"
+    rf"|assessment|evaluation)\b[^.;,]*$",
     re.IGNORECASE,
 )
 

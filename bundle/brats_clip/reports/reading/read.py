@@ -35,7 +35,8 @@ MASS_EFFECT = re.compile(
     r"|\b(?:deform|displac|narrow|efface|flatten)(?:s|es|ing|ation|ment)?\b[^.;,]{0,30}\bventric"
     r"|\b(?:presses|pushes)\b[^.;,]{0,20}\bventric|\b(?:uncompressed|undeformed)\b"
     r"|\beffacement of (?:the )?(?:\w+ )?(?:sulc|cistern)|\bsulcal effacement|\bherniation"
-    r"|\b(?:left|right)[\s-]to[\s-](?:the )?(?:left|right) shift|\bsubfalcine\b|\bmidline (?:is |are |was |structures )*(?:shifted|displaced|deviated)",
+    r"|\b(?:left|right)[\s-]to[\s-](?:the )?(?:left|right) shift|\bsubfalcine\b|\bmidline (?:is |are "
+    r"|was |structures )*(?:shifted|displaced|deviated)",
     re.IGNORECASE,
 )
 _STATES = {"necrosis": NECROSIS, "oedema": OEDEMA, "mass_effect": MASS_EFFECT, "cyst": CYST}
@@ -77,7 +78,7 @@ def read_findings(text: str) -> dict[str, Any]:
         if value is not None:
             details.setdefault(name, {})[value] = None
 
-    for sentence in split_sentences(sections_read(in_english(plain_text(text)))):
+    for sentence in split_sentences(english_text(text)):
         sites.add(sentence)
         for span, polarity in enhancement_mentions(sentence):
             stated["enhancement"].add(polarity)
@@ -112,6 +113,11 @@ def read_findings(text: str) -> dict[str, Any]:
         **{name: _told(name, list(details.get(name, ()))) for name in _DETAILS},
         "sizes": merge_sizes(sizes),
     }
+
+
+def english_text(report: str) -> str:
+    """What is read of a report: its sections about the images of today, as plain text in English; "" for none."""
+    return sections_read(in_english(plain_text(report)))
 
 
 def _told(name: str, values: list[Any]) -> Any:

@@ -9,12 +9,16 @@ from ..findings import LOBES
 from .negation import near
 
 _LOBES = {
-    "frontal": r"\b(?:bi)?front(?:al|o[- ]?(?=tempor|pariet|occipit|insul|basal|cent))|\bpre-?central\b|\bgyrus rectus\b|\bmotor cortex\b",
-    "parietal": r"pariet(?:al|o[- ]?(?=tempor|occipit|front|insul))|\bpost-?central\b|\bprecuneus\b|\b(?:angular|supramarginal) gyrus\b",
-    "temporal": r"tempor(?:al(?!is)|o[- ]?(?=pariet|occipit|insul|front|basal|mesial))|\b(?:para)?hippocamp|\bamygdal|\buncus\b|\buncal region\b",
+    "frontal": r"\b(?:bi|orbito|pre)?front(?:al|o[- ]?(?=tempor|pariet|occipit|insul|basal|cent))|\bpre-?central\b"
+    r"|\bgyrus rectus\b|\bmotor cortex\b",
+    "parietal": r"pariet(?:al|o[- ]?(?=tempor|occipit|front|insul))|\bpost-?central\b|\bprecuneus\b|\b(?:angular"
+    r"|supramarginal) gyrus\b",
+    "temporal": r"tempor(?:al(?!is)|o[- ]?(?=pariet|occipit|insul|front|basal|mesial))|\b(?:para)?hippocamp"
+    r"|\bamygdal|\buncus\b|\buncal region\b",
     "occipital": r"occipit(?:al|o[- ]?(?=pariet|tempor|front))|\bcuneus\b|\bcalcarine\b|\blingual gyrus\b",
     "insular": r"\binsul(?:a|ar|ae)\b|(?<=o)insular\b",
-    "deep": r"\bbasal gangli|\bbasal nuclei|\b(?:bi)?thalam|\bputamen|\bcaudate|\bpallid|\bstriat|\blent(?:iform|icular)|\bdeep gr[ae]y|\binternal capsule",
+    "deep": r"\bbasal gangli|\bbasal nuclei|\b(?:bi)?thalam|\bputamen|\bcaudate|\bpallid|\bstriat|\blent(?:iform"
+    r"|icular)|\bdeep gr[ae]y|\binternal capsule",
     "cerebellum": r"\bcerebell|\bvermis\b",
     "brainstem": r"\b(?:brain[- ]?stem|hind-?brain)\b|\bpons\b|\bpontine\b|\bmidbrain\b|\bmesenceph|\bmedulla\b",
 }
@@ -23,12 +27,14 @@ _LOBES = {name: re.compile(rf"(?:{_LOBES[name]}){_OTHER_TEMPORAL}", re.IGNORECAS
 _SIDES = {
     # "Is left of the tumour", "the patient left the room": a verb. "Left of the midline" is not.
     "left": (
-        r"(?:\b(?:left|lt\.)(?![a-z])(?!\s+(?:over|behind|untreated|alone|unchanged|in place|in situ|the (?:room|scanner|scan|hospital|department|exam\w*))\b)"
+        r"(?:\b(?:left|lt\.)(?![a-z])(?!\s+(?:over|behind|untreated|alone|unchanged|in place|in situ"
+        r"|the (?:room|scanner|scan|hospital|department|exam\w*))\b)"
         r"|\bleft(?=wards?\b))"
     ),
     "right": r"\b(?:right|rt\.)(?![a-z])|\bright(?=wards?\b)",
     "bilateral": (
-        r"\bbilateral(?:ly)?\b|\b(?:both|either) (?:sides?|(?:cerebral )?hemispheres?|[a-z-]+ lobes|thalam\w+|insul\w+)\b"
+        r"\bbilateral(?:ly)?\b|\b(?:both|either) (?:sides?|(?:cerebral )?hemispheres?|[a-z-]+ lobes"
+        r"|thalam\w+|insul\w+)\b"
         r"|\bbi-?(?:frontal|parietal|temporal|occipital|hemispheric|thalamic|insular)\w*|\bbutterfly\b"
     ),
     "midline": r"\bmidline\b(?!\s+(?:shift|structures?|displacement|deviation))",
@@ -41,26 +47,37 @@ _REMAINS = re.compile(
     re.IGNORECASE,
 )
 # A side or a lobe that is named in order to say that it is well.
-_WELL = r"(?:normal|spared|unaffected|unremarkable|intact|free|preserved|uninvolved|clear|not (?:involved|affected|infiltrated))"
+_WELL = (
+    r"(?:normal|spared|unaffected|unremarkable|intact|free|preserved|uninvolved|clear|not (?:involved"
+    r"|affected|infiltrated))"
+)
 _PLACE_WORD = (
-    r"(?:and|or|the|of|both|lobes?|regions?|hemispheres?|cerebral|cerebellar|side|brain|lateral|gyr(?:us|i)|cortex|matter|\w*frontal|\w*parietal|"
-    r"\w*temporal|\w*occipital|insulae?|insular|basal|ganglia|thalam\w+|cerebellum|brain-?stem|pons|midbrain|medulla|parenchyma|"
+    r"(?:and|or|the|of|both|lobes?|regions?|hemispheres?|cerebral|cerebellar|side|brain|lateral|gyr(?:us"
+    r"|i)|cortex|matter|\w*frontal|\w*parietal|"
+    r"\w*temporal|\w*occipital|insulae?|insular|basal|ganglia|thalam\w+|cerebellum|brain-?stem|pons"
+    r"|midbrain|medulla|parenchyma|"
     r"structures|deep|gr[ae]y|white|left|right|part|also|again)"
 )
 _SPARED_AFTER = re.compile(
-    rf"^\w*(?:[-\s,/)]*{_PLACE_WORD}\b)*(?:\s+(?:is|are|was|were|remains?|appears?|looks?|being)\s+(?:\w+ly\s+)?{_WELL}\b"
+    rf"^\w*(?:[-\s,/)]*{_PLACE_WORD}\b)*(?:\s+(?:is|are|was|were|remains?|appears?|looks?"
+    rf"|being)\s+(?:\w+ly\s+)?{_WELL}\b"
     rf"(?!\s+of)|\s*[:(]?\s*(?:\w+ly\s+)?{_WELL}\b(?=\s*(?:[.;,)]|$|and\b|in\b))"
-    r"|\s+(?:shows?|has|have|demonstrates?)\s+(?:no|normal)\s+(?:abnormalit|lesion|involvement|signal|appearance|patholog))"
+    r"|\s+(?:shows?|has|have|demonstrates?)\s+(?:no|normal)\s+(?:abnormalit|lesion|involvement|signal"
+    r"|appearance|patholog))"
     r"|^[^.;]*?\bwithout (?:abnormalit|lesion)",
     re.IGNORECASE,
 )
 _NO_VERB = r"(?:(?!\b(?:lies|lying|is|are|but|extends|involves|located|cent(?:red|ered))\b)[^.;,])*"
 _SPARED_BEFORE = re.compile(
     r"(?:\b(?:spar(?:es|ing|ed)|respect(?:s|ing|ed)?|no (?:[\w-]+ )?(?:involvement|abnormality|extension|infiltration)"
-    r"|no (?:(?!enhancing)[\w-]+ )?(?:lesions?|mass(?:es)?|tumou?rs?)(?=(?:\s(?:is|are))?(?:\sseen|\sfound)?\s(?:in|on|within|at)\b)"
-    r"|nothing (?:abnormal|suspicious|else)|not (?:involve|affect|reach|extend|infiltrate)\w*|without (?:involvement|extension|infiltration)|free)\b"
+    r"|no (?:(?!enhancing)[\w-]+ )?(?:lesions?|mass(?:es)?|tumou?rs?)(?=(?:\s(?:is|are))?(?:\sseen"
+    r"|\sfound)?\s(?:in|on|within|at)\b)"
+    r"|nothing (?:abnormal|suspicious|else)|not (?:involve|affect|reach|extend|infiltrate)\w*"
+    r"|without (?:involvement|extension|infiltration)|free)\b"
     rf"{_NO_VERB}"
-    rf"|\b(?:unremarkable|normal(?: (?:appearance|signal|aspect|size|morphology|structure))?)\b(?:,?\s*(?:in|{_PLACE_WORD})\b)*\s|\bnot\s(?:on\s|in\s)?(?:the\s)?)$",
+    rf"|\b(?:unremarkable|normal(?: (?:appearance|signal|aspect|size|morphology"
+    rf"|structure))?)\b(?:,?\s*(?:in|{_PLACE_WORD})\b)*\s|\bnot\s(?:on\s|in\s)?(?:the\s)?"
+    r"|\bno (?:[\w-]+ )?(?:lesions?|mass(?:es)?|tumou?rs?)\s)$",
     re.IGNORECASE,
 )
 
@@ -79,7 +96,8 @@ _MOVED_BEFORE = re.compile(
 )
 # "rightward shift", "left-to-right midline shift", "right frontal craniotomy".
 _ADJECTIVE = (
-    r"midline|mild|slight|minor|moderate|marked|severe|subfalcine|uncal|\w*frontal|\w*temporal|\w*parietal|\w*occipital|"
+    r"midline|mild|slight|minor|moderate|marked|severe|subfalcine|uncal|\w*frontal|\w*temporal"
+    r"|\w*parietal|\w*occipital|"
     r"pterional|cerebral"
 )
 _MOVED_AFTER = re.compile(
@@ -95,7 +113,8 @@ _AT_VENTRICLE = re.compile(
     re.IGNORECASE,
 )
 _OF_LESION = re.compile(
-    r"^(?:[\s-]sided)?(?:\s(?!(?:by|from|for|of|on|at|after|with|and|due|to|in|is|are|caus\w*|secondary)\b)[\w-]+){0,4}?"
+    r"^(?:[\s-]sided)?(?:\s(?!(?:by|from|for|of|on|at|after|with|and|due|to|in|is|are|caus\w*"
+    r"|secondary)\b)[\w-]+){0,4}?"
     rf"\s(?:{_LESION})\b",
     re.IGNORECASE,
 )
@@ -112,38 +131,58 @@ _DENIED_THERE = re.compile(
 
 # What a place may belong to: the tumour or a sign of it, or something else in the head, in the body or in the past.
 _SIGN = (
-    rf"{_LESION}|nodules?|foc(?:us|i)|abnormalit\w+|signal|hyperintens\w+|(?:non-?)?enhanc\w+|o?edema\w*|necro\w+|cavity|process|infiltrat\w+"
-    r"|recurren\w+|growth|core"
+    rf"{_LESION}|nodules?|foc(?:us|i)|abnormalit\w+|signal|hyperintens\w+|(?:non-?)?enhanc\w+|o?edema\w*"
+    rf"|necro\w+|cavity|process|infiltrat\w+"
+    r"|recurren\w+|growth|core|location|localisation|localization|site|side|lobe:|laterality"
+    r"|epicent(?:re|er)|extend\w*|involv\w*"
+    r"|cross\w*|spread\w*|invad\w*|affect\w*|located|cent(?:red|ered)|lying|lies|oligodendro\w+|gbm|lymphoma"
 )
 _OTHER = (
-    r"infarct\w*|lacun\w*|strokes?|ischa?emi\w*|meningioma\w*|(?:developmental )?venous anomal\w+|DVA|cavernom\w*|cavernous malformation|"
-    r"aneurysm\w*|(?:arachnoid|retention|pineal|colloid|choroid\w* fissure|epidermoid|porencephalic|mucous) cysts?|polyps?|mucosal|mucocele|"
-    r"sinus(?:es|itis)?|(?:oto)?mastoid\w*|encephalomalaci\w*|gliosis|microangiopath\w*|leukoaraiosis|white[- ]matter (?:disease|changes|"
-    r"hyperintensit\w+|lesions)|lipoma|schwannoma|neuroma|hygroma|(?:sub|epi)dural\w*|ha?ematoma|microbleeds?|siderosis|perivascular spaces?|"
-    r"(?:hippocampal|mesial temporal) sclerosis|arter(?:y|ies)|veins?|muscles?|temporalis|bones?|calvari\w*|skull|scalp|orbit(?:s|al)?|globe|"
-    r"parotid|turbinates?|maxillary|cochlea\w*|petrous|carotid|mastectomy|breast|lung|kidney|arms?|legs?|hands?|foot|face|facial|"
-    r"hemi(?:paresis|plegia|anopsia|anopia|body)|weakness|handed\w*|eyes?|ears?|visual|pares[ie]s|numbness|shunt|catheter|reservoir|burr hole|"
+    r"infarct\w*|lacun\w*|contusions?|hyperostosis|osteoma\w*|opacification|small[- ]vessel"
+    r"|microvascular|artefacts?|artifacts?|implant|cataract|strokes?|ischa?emi\w*|meningioma\w*"
+    r"|(?:developmental )?venous anomal\w+|DVA"
+    r"|cavernom\w*|cavernous malformation|"
+    r"aneurysm\w*|(?:arachnoid|retention|pineal|colloid|choroid\w* fissure|epidermoid|porencephalic"
+    r"|mucous) cysts?|polyps?|mucosal|mucocele|"
+    r"sinus(?:es|itis)?|(?:oto)?mastoid\w*|encephalomalaci\w*|gliosis|microangiopath\w*|leukoaraiosis"
+    r"|white[- ]matter (?:disease|changes|"
+    r"hyperintensit\w+|lesions)|lipoma|schwannoma|neuroma|hygroma|(?:sub|epi)dural\w*|ha?ematoma"
+    r"|microbleeds?|siderosis|perivascular spaces?|"
+    r"(?:hippocampal|mesial temporal) sclerosis|arter(?:y|ies)|veins?|muscles?|temporalis|bones?"
+    r"|calvari\w*|skull|scalp|orbit(?:s|al)?|globe|"
+    r"parotid|turbinates?|maxillary|ethmoid\w*|cochlea\w*|petrous|carotid|mastectomy|breast|lung|kidney|arms?|legs?"
+    r"|hands?|foot|face|facial|"
+    r"hemi(?:paresis|plegia|anopsia|anopia|body)|weakness|handed\w*|eyes?|ears?|visual|pares[ie]s"
+    r"|numbness|shunt|catheter|reservoir|burr hole|"
     r"craniotom\w*|craniectom\w*|cranioplast\w*|lobectom\w*|biopsy(?!-)|resection(?! cavity)|surgery|"
     r"post-?(?:surgical|operative|treatment|radiation|traumatic) \w+|"
     r"(?:old|chronic|remote) (?:[\w-]+ )?(?:ha?em\w+|contusions?|bleed\w*|injury|insult|trauma|defect|changes)"
 )
 _THING = re.compile(rf"\b(?:(?P<other>{_OTHER})|(?P<sign>{_SIGN}))\b", re.IGNORECASE)
 _STRAIGHT_TO = re.compile(
-    r"\w*(?:[\s/-]+(?!(?:in|on|with|and|at|of|by|from|is|are|was|were|has|within|without|which|that|to|for|around|near|but|or|along)\b)[\w-]+){0,4}?[\s-]+",
+    r"\w*(?:[\s/-]+(?!(?:in|on|with|and|at|of|by|from|is|are|was|were|has|within|without|which|that|to"
+    r"|for|around|near|but|or|along|after|before|during|following|via|through|into|under|over|between"
+    r"|since|due)\b)[\w-]+){0,4}?[\s-]+",
     re.IGNORECASE,
 )
 # Former lesions: "resection of the left frontal glioma", "glioma on the left, since resected", "the prior MRI showed".
 _FORMER_BEFORE = re.compile(
-    r"\b(?:(?:treated|resected|operated|irradiated|removed|excised)(?=\s+(?:(?!tumou?r|mass|lesion|from|by|with|and)[\w-]+\s+)*$)"
-    r"|previously (?:treated|resected|operated|irradiated|diagnosed)|(?:mri?|ct|scan|study)\s(?:from|of|in|dated)\s[^.;]{0,30}?\d\d\b[^.;]{0,20}?\b"
-    r"(?:show\w+|demonstrat\w+|reveal\w+|with)|(?:resection|excision|removal|debulking|surgery|operation|irradiation|radiotherapy|history)\s(?:of|for)"
-    r"|(?:prior|previous|earlier|last|outside)\s(?:stud(?:y|ies)|exam\w*|mri?s?|scans?|ct|imaging)\b[^.;]{0,40}?\b(?:show\w+|demonstrat\w+|reveal\w+|with))"
-    r"\b(?:(?!\b(?:now|new|residual|recurren\w+|current\w*)\b)[^.;])*$",
+    r"\b(?:(?:treated|resected|operated|irradiated|removed|excised)(?=\s+(?:(?!tumou?r|mass|lesion|from"
+    r"|by|with|and)[\w-]+\s+)*$)"
+    r"|previously (?:treated|resected|operated|irradiated|diagnosed)|(?:mri?|ct|scan|study)\s(?:from|of"
+    r"|in|dated)\s[^.;]{0,30}?\d\d\b[^.;]{0,20}?\b"
+    r"(?:show\w+|demonstrat\w+|reveal\w+|with)|(?:resection|excision|removal|debulking|surgery|operation"
+    r"|irradiation|radiotherapy|history)\s(?:of|for)"
+    r"|(?:prior|previous|earlier|last|outside)\s(?:stud(?:y|ies)|exam\w*|mri?s?|scans?|ct"
+    r"|imaging)\b[^.;]{0,40}?(?::|\b(?:show\w+|demonstrat\w+|reveal\w+|with)))"
+    r"(?:(?!\b(?:now|new|residual|recurren\w+|current\w*)\b)[^.;])*$",
     re.IGNORECASE,
 )
 _FORMER_AFTER = re.compile(
-    r"^[^.;]{0,70}?(?:,|\bwhich|\bthat|\bwas|\bhas been)\s*(?:since|now|meanwhile|was|has been|had been|completely|\s)*(?:resected|operated|removed|excised)\b"
-    r"|^[^.;]{0,50}?\b(?:is|are)\sno\slonger\b|^[^.;]{0,50}?\b(?:has|have)\s(?:since\s|completely\s)?(?:resolved|disappeared)\b",
+    r"^[^.;]{0,70}?(?:,|\bwhich|\bthat|\bwas|\bhas been)\s*(?:since|now|meanwhile|was|has been|had been"
+    r"|completely|\s)*(?:resected|operated|removed|excised)\b"
+    r"|^[^.;]{0,50}?\b(?:is|are)\sno\slonger\b|^[^.;]{0,50}?\b(?:has|have)\s(?:since\s"
+    r"|completely\s)?(?:resolved|disappeared)\b",
     re.IGNORECASE,
 )
 
@@ -153,16 +192,16 @@ class Sites:
 
     def __init__(self) -> None:
         self.sides: dict[str, None] = {}
-        self.lobes: dict[str, None] = {}
-        # Sides by what they are named for; where one group is empty, the next one counts.
-        self._groups: tuple[set[str], ...] = (set(), set(), set(), set())
-        self._former_lobes: dict[str, None] = {}
+        # Places by what they are named for; where one group is empty, the next one counts. Sides: of the lesion,
+        # unclear, of what is denied, beside a ventricle, of a former lesion. Lobes: of the lesion, unclear, former.
+        self._sides: tuple[set[str], ...] = (set(), set(), set(), set(), set())
+        self._lobes: tuple[dict[str, None], ...] = ({}, {}, {})
 
     def add(self, sentence: str) -> None:
         """Read one sentence."""
         things = [(match.start(), match.end(), bool(match["other"])) for match in _THING.finditer(sentence)]
         starts = [thing[0] for thing in things]
-        lesions, denied, ventricles, former = self._groups
+        lesions, unclear, denied, ventricles, former = self._sides
         at_ventricle = bool(_VENTRICLE.search(sentence))
         for name, pattern in _SIDES.items():
             for match in pattern.finditer(sentence):
@@ -170,35 +209,39 @@ class Sites:
                 if _spared(before, after) or (name == "left" and _verb(before, after)):
                     continue
                 self.sides[name] = None
-                if _moved(before, after, name) or _of_other(sentence, match, things, starts):
+                other = _of_other(sentence, match, things, starts)
+                if other or _moved(before, after, name):
                     continue
                 if _former(before, after):
                     former.add(name)
                 elif at_ventricle:
                     ventricles.add(name)
+                elif _DENIED_THERE.search(before):
+                    denied.add(name)
                 else:
-                    (denied if _DENIED_THERE.search(before) else lesions).add(name)
+                    (unclear if other is None else lesions).add(name)
         found = []
         for name, pattern in _LOBES.items():
             for match in pattern.finditer(sentence):
                 before, after = near(sentence, *match.span())
-                if not _spared(before, after) and not _of_other(sentence, match, things, starts):
-                    found.append((match.start(), name, _former(before, after)))
-        for _, name, former_one in sorted(found):
-            (self._former_lobes if former_one else self.lobes)[name] = None
+                other = _of_other(sentence, match, things, starts)
+                if not (other or _spared(before, after)):
+                    found.append((match.start(), name, 2 if _former(before, after) else int(other is None)))
+        for _, name, group in sorted(found):
+            self._lobes[group][name] = None
 
     @property
     def side(self) -> str | None:
         """Side of the lesion, one of ``findings.SIDES``."""
-        sides = next(filter(None, self._groups), set())
+        sides = next(filter(None, self._sides), set())
         if "bilateral" in sides or {"left", "right"} <= sides:
             return "bilateral"
         return next((side for side in ("left", "right", "midline") if side in sides), None)
 
     @property
     def lobes_of_lesion(self) -> tuple[str, ...] | None:
-        """The lobes named, in order; those of former lesions only where no other is."""
-        return tuple(self.lobes or self._former_lobes) or None
+        """The lobes of the lesion, in order of mention."""
+        return tuple(next(filter(None, self._lobes), ())) or None
 
 
 def _spared(before: str, after: str) -> bool:
@@ -214,11 +257,13 @@ def _former(before: str, after: str) -> bool:
     return bool(_FORMER_BEFORE.search(before) or _FORMER_AFTER.match(after))
 
 
-def _of_other(sentence: str, match: re.Match[str], things: list[tuple[int, int, bool]], starts: list[int]) -> bool:
-    """Whether a place is that of an incidental finding, of the body or of an operation.
+def _of_other(
+    sentence: str, match: re.Match[str], things: list[tuple[int, int, bool]], starts: list[int]
+) -> bool | None:
+    """Whether a place is that of an incidental finding, of the body or of an operation; ``None`` for neither.
 
     What a place belongs to is the noun that it modifies ("left maxillary sinus"), or else the last one before it
-    ("infarct in the left thalamus").
+    ("infarct in the left thalamus"), or else the next one ("in the left thalamus there is an infarct").
     """
     behind = bisect_left(starts, match.end())
     for start, _, other in things[behind : behind + 1]:
@@ -226,7 +271,10 @@ def _of_other(sentence: str, match: re.Match[str], things: list[tuple[int, int, 
             return other
     if behind and not re.search(r"[;:]|\bbut\b", sentence[things[behind - 1][1] : match.start()][-200:]):
         return things[behind - 1][2]
-    return False
+    for start, _, other in things[behind : behind + 1]:
+        if start - match.end() <= 200 and not re.search(r"[;:]|\bbut\b", sentence[match.end() : start]):
+            return other
+    return None
 
 
 def _moved(before: str, after: str, side: str) -> bool:
