@@ -30,13 +30,14 @@ from brats_label.infers.gate import Gate
 from brats_label.infers.requests import answer_request
 from brats_label.infers.service import SegmentationService
 from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.labels.revision import FINAL
 from brats_label.labels.store import LabelStore
-from brats_label.labels.version import FINAL
 from brats_label.models import ModelRegistry
 from brats_label.server import start_log
 from brats_label.server.front_page import what_is_served
 from brats_label.server.install import install
 from brats_label.settings import Settings
+from brats_label.store import open_store
 from brats_label.studies import open_studies, refuse_just_made
 from brats_label.training.fine_tune import FineTune
 from brats_label.training.progress import progress
@@ -58,6 +59,7 @@ class BrainTumourApp(MONAILabelApp):
         self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
         refuse_just_made(studies)
         self.source, self.workspace = open_studies(studies, self.settings)
+        self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
         self.models = ModelRegistry(self.workspace.models, checkpoint)
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
@@ -82,7 +84,7 @@ class BrainTumourApp(MONAILabelApp):
         self.exchange = SegExchange(self.source) if isinstance(self.source, DicomWebSource) else None
         return CaseDatastore(
             self.source,
-            LabelStore(self.workspace.labels),
+            LabelStore(self.workspace.labels, self.store),
             self.workspace,
             self.library,
             studies=None if self.exchange else Path(self.studies),
@@ -108,9 +110,9 @@ class BrainTumourApp(MONAILabelApp):
         install(api, self.settings)
         start_log.start_log.served = lambda: what_is_served(self)
         schedule.every(10).minutes.do(self._tidy)
-        if (passing_on := self.datastore().passing_on) is not None:
-            passing_on.retry_in_background()
-            schedule.every(2).minutes.do(passing_on.retry_in_background)
+        if (outbox := self.datastore().outbox) is not None:
+            outbox.retry_in_background()
+            schedule.every(2).minutes.do(outbox.retry_in_background)
         super().on_init_complete()
         if self.settings.scoring:
             self.scorer = BackgroundScorer(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .cases.case import Case
+from .labels.revision import ENDING, TAGS, Revision
 from .labels.store import LabelStore
-from .labels.version import ENDING, TAGS, Version
 
 
 def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,16 +38,16 @@ def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str
     }
 
 
-def label_info(case: Case, version: Version, notes: Mapping[str, Any]) -> dict[str, Any]:
+def label_info(case: Case, revision: Revision, notes: Mapping[str, Any]) -> dict[str, Any]:
     """Who saved it and when, with which model, its volumes, and what was noted.
 
     Args:
         case: whose.
-        version: of its label.
-        notes: about this version.
+        revision: of its label.
+        notes: about this revision.
     """
-    info = {"name": f"{case.case_id}{ENDING}", "version": version.number, **version.record, **notes}
-    drawn_on = version.record.get("reference", case.reference)
+    info = {"name": f"{case.case_id}{ENDING}", "version": revision.number, **revision.record, **notes}
+    drawn_on = revision.record.get("reference", case.reference)
     if drawn_on != case.reference:
         info["resampled"] = f"Stored on the grid of {drawn_on}, brought to that of {case.reference}."
     return info

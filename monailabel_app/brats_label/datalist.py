@@ -10,11 +10,10 @@ from brats_clip.errors import BratsClipError
 
 from .cases.case import CaseSource
 from .errors import ClientError, sentence
-from .labels.by_tag import version_in_use
 from .labels.placed import PlacedLabels
+from .labels.revision import FINAL
 from .labels.store import LabelStore
 from .labels.submission import Library
-from .labels.version import FINAL
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Datalist:
     def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
 
-        Labels are named by their version, which no later save changes; one that was stored on another grid than that
+        Labels are named by their revision, which no later save changes; one that was stored on another grid than that
         of the reference now is brought there.
 
         Returns:
@@ -65,7 +64,7 @@ class Datalist:
     def _entry(self, case_id: str) -> dict[str, Any]:
         case = self._source.resolve(case_id)[0]
         files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
-        label = str(self._placed.file(case, case.reference, version_in_use(self._labels, case, FINAL)))
+        label = str(self._placed.file(case, case.reference, self._labels.in_use(case.case_id, FINAL)))
         report = as_text(report) if (report := self._source.report(case)) else ""
         entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
         return {**entry, "image": files[case.reference]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -50,12 +49,3 @@ def bundled(path: Path, digest: str) -> ModelVersion:
 def as_json(version: ModelVersion) -> dict[str, Any]:
     """What clients see of a version: all but where it lies."""
     return {key: value for key, value in asdict(version).items() if key != "path"}
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,10 +16,11 @@ from filelock import FileLock
 
 from brats_clip.engines import load_weights
 from brats_clip.errors import WeightsError
+from brats_clip.evaluation import sha256_of
 
 from .durable import sync, write_json
 from .errors import NotFound
-from .model_version import ModelVersion, as_json, bundled, sha256_of
+from .model_version import ModelVersion, as_json, bundled
 
 __all__ = ["ModelRegistry", "ModelVersion", "as_json"]
 

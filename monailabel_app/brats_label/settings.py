@@ -129,9 +129,9 @@ class Workspace:
         return self.root / ".brats_clip"
 
     @property
-    def identities(self) -> Path:
-        """What each case and its patient are called, for ever."""
-        return self.state / "identities.json"
+    def store(self) -> Path:
+        """The records of ``brats_label.store``: what cases are called, the split, label revisions and so on."""
+        return self.state / "store.db"
 
     @property
     def models(self) -> Path:

@@ -14,6 +14,7 @@ from brats_clip.errors import InputError
 from .cases.case import CaseSource
 from .cases.identities import Identities
 from .settings import Settings, Workspace
+from .store import open_store
 
 
 def open_studies(studies: str, settings: Settings, remember: bool = True) -> tuple[CaseSource, Workspace]:
@@ -37,7 +38,7 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
         root = Path(settings.workspace or Path.home() / ".cache" / "brats_clip" / digest)
         workspace = _writable(root)
         login = server.MONAI_LABEL_DICOMWEB_USERNAME, server.MONAI_LABEL_DICOMWEB_PASSWORD
-        identities = Identities(workspace.identities, write=remember)
+        identities = _identities(workspace, remember)
         source = DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login, identities=identities)
         return source, workspace
 
@@ -47,7 +48,7 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
     if not folder.is_dir():
         raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
     workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
-    return FolderSource(folder, settings, workspace.cache, Identities(workspace.identities, write=remember)), workspace
+    return FolderSource(folder, settings, workspace.cache, _identities(workspace, remember)), workspace
 
 
 def refuse_just_made(studies: str) -> None:
@@ -62,6 +63,11 @@ def refuse_just_made(studies: str) -> None:
     with suppress(OSError):
         folder.rmdir()
     raise InputError(studies, "no such folder", "a folder of cases")
+
+
+def _identities(workspace: Workspace, remember: bool) -> Identities:
+    # Who only looks makes no store.
+    return Identities(open_store(workspace) if remember or workspace.store.exists() else None, write=remember)
 
 
 def _writable(root: Path) -> Workspace:

@@ -26,6 +26,7 @@ from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import ClientError, NotFound, Refused, Unreachable
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
+from brats_label.store import open_store
 
 pytestmark = pytest.mark.e2e
 
@@ -238,7 +239,7 @@ def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny
             source.resolve(uid)
     workspace = Workspace(tmp_path / "workspace")
     library = CaseLibrary(source, workspace.cache, register=False)
-    datastore = CaseDatastore(source, LabelStore(workspace.labels), workspace, library)
+    datastore = CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library)
     assert told in datastore.status()["problems"]
     remove(server, study)
 

@@ -22,6 +22,7 @@ from brats_clip.errors import InputError
 from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
+from brats_label.store import open_store
 from brats_label.training.fine_tune import FineTune
 from brats_label.training.fine_tuning import FineTuning
 from brats_label.training.options import TrainOptions
@@ -116,7 +117,7 @@ def test_two_cases_of_one_patient_are_too_few(workspace, tmp_path):
 
 
 def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_path):
-    split = PatientSplit(workspace.state / "split.json", 1e-9, 0)
+    split = PatientSplit(open_store(workspace), 1e-9, 0)
     sides = split.assign(["A", "B", "C"])
     left = [case for case, side in sides.items() if side == "training"]
     with pytest.raises(Refused, match="All 2 labelled patients are for training"):
@@ -492,6 +493,7 @@ sys.path[:0] = [{app!r}, {bundle!r}]
 import brats_label
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
+from brats_label.store import open_store
 from brats_label.training.fine_tune import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from filelock import FileLock
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
 
-from ..durable import read_kept, write_json
+from .. import store as tables
+from ..store import Store
 
 __all__ = ["Identities", "Identity"]
 
@@ -33,17 +34,20 @@ class Identities:
     processes.
 
     Args:
-        path: JSON file that keeps them; None for memory alone.
+        store: keeps them; None for memory alone.
         write: False to read it only.
 
     Raises:
-        InputError: if the file is damaged. Ids are not invented anew: labels might come to another patient.
+        InputError: if the store is damaged. Ids are not invented anew: labels might come to another patient.
     """
 
-    def __init__(self, path: Path | None = None, write: bool = True) -> None:
-        self.path, self._write = path, write
+    def __init__(self, store: Store | None = None, write: bool = True) -> None:
+        self._store, self._write = store, write
         self._lock = threading.Lock()
-        self._known = self._read()
+        self._known: dict[str, Identity] = {}
+        if store is not None:
+            with store.read() as connection:
+                self._known = _read(connection)
 
     def of(
         self, places: Sequence[str], invent: Callable[[list[int], frozenset[str]], Sequence[Identity]]
@@ -60,18 +64,24 @@ class Identities:
             return [self._known[place] for place in places]
 
     def _add(self, places: Sequence[str], invent: Callable) -> None:
-        if self.path is None or not self._write:
+        if self._store is None or not self._write:
             self._invent(places, invent)
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60):
-                self._known |= self._read()
+            with self._store.write() as connection:
+                stored = _read(connection)
+                self._known |= stored
                 self._invent(places, invent)
-                write_json(self.path, {p: {"case": i.case_id, "patient": i.patient} for p, i in self._known.items()})
-        except OSError as reason:  # the cases can be used all the same; it is written with the next new one
+                new = {place: identity for place, identity in self._known.items() if place not in stored}
+                if not new:  # another process was faster
+                    return
+                patients = [{"patient": identity.patient} for identity in new.values()]
+                connection.execute(insert(tables.patients).on_conflict_do_nothing(), patients)
+                rows = [{"place": place, **identity._asdict()} for place, identity in new.items()]
+                connection.execute(insert(tables.cases), rows)
+        except OSError as reason:  # the cases can be used all the same; they are written with the next new one
             self._invent(places, invent)
-            logger.error("%s could not be written (%s): ids may change after a restart", self.path.name, reason)
+            logger.error("new cases could not be written down (%s): ids may change after a restart", reason)
 
     def _invent(self, places: Sequence[str], invent: Callable) -> None:
         new = [index for index, place in enumerate(places) if place not in self._known]
@@ -79,15 +89,7 @@ class Identities:
             taken = frozenset(identity.case_id for identity in self._known.values())
             self._known |= zip((places[index] for index in new), invent(new, taken), strict=True)
 
-    def _read(self) -> dict[str, Identity]:
-        if self.path is None:
-            return {}
-        expected = "the ids of all cases, as they were written; bring the file back from a backup"
-        return read_kept(self.path, _known, expected)
 
-
-def _known(content: Any) -> dict[str, Identity]:
-    known = {place: Identity(entry["case"], entry["patient"]) for place, entry in content.items()}
-    if not all(isinstance(text, str) for identity in known.values() for text in identity):
-        raise ValueError("an id that is no text")
-    return known
+def _read(connection: Connection) -> dict[str, Identity]:
+    rows = connection.execute(select(tables.cases.c["place", "case_id", "patient"]))
+    return {place: Identity(case_id, patient) for place, case_id, patient in rows}

@@ -14,7 +14,7 @@ from ..cases.case import Case
 from ..cases.grid import Grid
 from ..errors import Refused
 from ..labels.drawing import Drawing, Segment
-from ..labels.version import Version
+from ..labels.revision import Revision
 from .removal import delete_series
 from .seg import DESCRIPTION, read_seg, series_uid, store, write_seg
 from .web_source import DicomWebSource
@@ -47,7 +47,7 @@ class SegExchange:
         )
         dataset.save_as(path, write_like_original=False)
 
-    def store(self, case: Case, label: nib.Nifti1Image, version: Version) -> None:
+    def store(self, case: Case, label: nib.Nifti1Image, version: Revision) -> None:
         """Put a label that a person submitted on the server, if it is not there; an empty one, too.
 
         Raises:
@@ -70,7 +70,7 @@ class SegExchange:
         )
         store(self.source.client, dataset)
 
-    def withdraw(self, case: Case, versions: Sequence[Version]) -> list[str]:
+    def withdraw(self, case: Case, versions: Sequence[Revision]) -> list[str]:
         """Delete labels from the server; returns a sentence on those that it keeps.
 
         Raises:
@@ -100,6 +100,6 @@ class SegExchange:
         return sorted(self.source.dicom_folder(case).glob("*.dcm"))
 
 
-def _seed(version: Version) -> tuple[str, str, str]:
+def _seed(version: Revision) -> tuple[str, str, str]:
     """A version has one series, however often it is sent and whoever looks for it later."""
     return version.case_id, str(version.number), str(version.record["sha256"])

@@ -19,8 +19,8 @@ def weights(bundle: Path, checkpoint: Path, versions: Path | None) -> Iterator[F
     """
     from brats_clip import Segmenter
     from brats_clip.errors import BratsClipError
+    from brats_clip.evaluation import sha256_of
 
-    from ..model_version import sha256_of
     from ..models import ModelRegistry
 
     try:

@@ -15,7 +15,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from ..cases.folder_source import FolderSource
 from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
-from ..labels.version import FINAL, ORIGINAL
+from ..labels.revision import FINAL, ORIGINAL
 from ..server.uploads import safe_name
 from .app import App
 from .service import Answer, SegmentationService

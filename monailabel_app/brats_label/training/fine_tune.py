@@ -26,6 +26,7 @@ from ..end_with import end_with
 from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
 from ..settings import Settings, Workspace
+from ..store import open_store
 from .options import CURRENT, TrainOptions
 from .progress import ProgressFile, is_running, read, stats
 from .run import BUSY
@@ -53,7 +54,7 @@ class FineTune(TrainTask):
         self.workspace, self.models, self.settings = workspace, models, settings
         self.bundle = Path(settings.bundle) if settings.bundle else _APP.parent / "bundle"
         self.device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.split = PatientSplit(workspace.state / "split.json", settings.validation_share, settings.seed)
+        self.split = PatientSplit(open_store(workspace), settings.validation_share, settings.seed)
 
     def config(self) -> dict[str, Any]:
         """The options that clients show, with their defaults; a list is a choice."""

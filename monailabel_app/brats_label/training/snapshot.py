@@ -12,10 +12,10 @@ from typing import Any
 
 from brats_clip.cases import SEQUENCES, read_report
 from brats_clip.engines import EpochCheckpoint
-from brats_clip.errors import InputError
+from brats_clip.errors import InputError, WeightsError
+from brats_clip.evaluation import sha256_of
 
 from ..durable import sync, write_json
-from ..model_version import sha256_of
 from .options import TrainOptions
 from .split import SIDES
 
@@ -122,9 +122,10 @@ def fingerprints(cases: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, 
 
 def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
     try:
-        label = sha256_of(Path(case["label"]))
-    except OSError as reason:
-        raise InputError(case["label"], f"a label that cannot be read ({reason.strerror})", "a label map") from reason
+        label = sha256_of(case["label"])
+    except (OSError, WeightsError) as reason:
+        why = getattr(reason, "strerror", None) or "no file"
+        raise InputError(case["label"], f"a label that cannot be read ({why})", "a label map") from reason
     images = {sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)}
     return {"side": side, "images": images, "report": _report(case), "label": label}
 

@@ -23,6 +23,7 @@ from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import Unreachable
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
+from brats_label.store import open_store
 
 pytestmark = [pytest.mark.e2e]
 PATIENCE_S = 30
@@ -54,7 +55,7 @@ def open_datastore(url: str, folder: Path, **changed) -> CaseDatastore:
     source = DicomWebSource(url, Settings(), workspace.cache)
     exchange, library = SegExchange(source), CaseLibrary(source, workspace.cache, register=False)
     given = {"on_stored": exchange.store, "on_removed": exchange.withdraw} | changed
-    return CaseDatastore(source, LabelStore(workspace.labels), workspace, library, **given)
+    return CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library, **given)
 
 
 @pytest.fixture
@@ -88,9 +89,9 @@ def on_server(datastore, study) -> list[tuple[str, str, int]]:
 
 def test_the_newest_on_the_server_is_what_was_restored_and_says_which_version_it_is(datastore, study, tmp_path):
     for size in (3, 4):
-        assert save(datastore, study, tmp_path, size).passed_on is True
+        assert save(datastore, study, tmp_path, size).delivered is True
     restored = datastore.restore_label(study.series["flair"], 1, "adam")
-    assert (restored.version.number, restored.passed_on) == (3, True)
+    assert (restored.revision.number, restored.delivered) == (3, True)
     assert on_server(datastore, study) == [
         ("VERSION_1", "Brain tumour segmentation, version 1", 27),
         ("VERSION_2", "Brain tumour segmentation, version 2", 64),
@@ -102,7 +103,7 @@ def test_a_removed_label_goes_from_the_server_and_a_restored_one_comes_back(data
     for size in (3, 4):
         save(datastore, study, tmp_path, size)
     removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
-    assert (removed.passed_on, removed.notes, removed.version.record["who"]) == (True, (), "adam")
+    assert (removed.delivered, removed.notes, removed.revision.record["who"]) == (True, (), "adam")
     assert on_server(datastore, study) == []
     datastore.restore_label(study.series["t1ce"], 2, "adam")
     assert [(name, voxels) for name, _, voxels in on_server(datastore, study)] == [("VERSION_4", 64)]
@@ -123,7 +124,7 @@ def test_a_series_that_is_not_there_counts_as_deleted(datastore, study):
 
 def test_no_tumour_reaches_the_server_too(datastore, study, tmp_path):
     save(datastore, study, tmp_path, 3)
-    assert save(datastore, study, tmp_path, 0).passed_on is True
+    assert save(datastore, study, tmp_path, 0).delivered is True
     assert on_server(datastore, study)[-1] == ("VERSION_2", "Brain tumour segmentation, version 2, no tumour", 0)
 
 
@@ -139,31 +140,31 @@ def test_what_the_server_missed_is_told_kept_over_a_restart_and_brought_once(ort
     exchange = SegExchange(datastore.source)
     for size in (3, 4):
         stored = save(datastore, study, tmp_path, size)
-        assert stored.passed_on is False and "cannot be reached" in stored.notes[-1]
+        assert stored.delivered is False and "cannot be reached" in stored.notes[-1]
     [problem] = datastore.status()["problems"]
     assert study.series["t1ce"] in problem and "cannot be reached" in problem
     away[0] = False
     restarted = open_datastore(orthanc.url, here)
     assert restarted.status()["problems"] == [problem]
-    restarted.passing_on.retry()
+    restarted.outbox.retry()
     assert [(name, voxels) for name, _, voxels in on_server(restarted, study)] == [("VERSION_2", 64)]
     assert restarted.status()["problems"] == []
-    restarted.passing_on.retry()
+    restarted.outbox.retry()
     assert len(on_server(restarted, study)) == 1
 
 
 def test_a_label_whose_storing_was_killed_before_it_was_passed_on_is_brought_later(datastore, study, tmp_path):
     store, label = datastore.labels, nib.load(drawn(datastore, study, tmp_path, 3))
-    datastore.passing_on.expect(study.series["t1ce"])
+    datastore.outbox.add(study.series["t1ce"])
     store.save(study.series["t1ce"], label, "final", {"who": "anna"})  # and here the process ended
-    datastore.passing_on.retry()
+    datastore.outbox.retry()
     assert [name for name, _, _ in on_server(datastore, study)] == ["VERSION_1"]
 
 
 def test_an_answer_that_was_lost_on_the_way_makes_no_second_series(datastore, study, tmp_path):
     stored = save(datastore, study, tmp_path, 3)
-    datastore.passing_on.expect(stored.case.case_id)
-    datastore.passing_on.retry()
+    datastore.outbox.add(stored.case.case_id)
+    datastore.outbox.retry()
     assert len(on_server(datastore, study)) == 1
 
 
@@ -172,7 +173,7 @@ def test_the_next_save_that_gets_through_brings_what_others_missed(datastore, st
     orthanc.upload(other.files())
     datastore.refresh()
     label = nib.load(drawn(datastore, other, tmp_path, 4))
-    datastore.passing_on.expect(other.series["t1ce"])
+    datastore.outbox.add(other.series["t1ce"])
     datastore.labels.save(other.series["t1ce"], label, "final", {"who": "anna"})
     save(datastore, study, tmp_path, 3)
     until(lambda: [name for name, _, _ in on_server(datastore, other)] == ["VERSION_1"])
@@ -221,7 +222,7 @@ def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(needs_orth
         told = put(4)
         assert (told["version"], told["passed_on"]) == (5, False)
         assert "cannot be reached" in told["notes"][-1]
-        assert "not passed on: The DICOMweb server" in server.text()
+        assert "not delivered: The DICOMweb server" in server.text()
         problems = requests.get(f"{server.url}/info/", timeout=60).json()["datastore"]["problems"]
         assert any("not on the DICOM server yet" in problem for problem in problems)
         server.kill()
