@@ -18,7 +18,6 @@ from brats_clip import Segmenter
 from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
-from brats_label.active.served import Served
 from brats_label.active.strategies import make_strategies
 from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
@@ -32,6 +31,7 @@ from brats_label.infers.service import SegmentationService
 from brats_label.infers.tasks import ClickTask, SegmentationTask
 from brats_label.labels.revision import FINAL
 from brats_label.labels.store import LabelStore
+from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
 from brats_label.server import start_log
 from brats_label.server.front_page import what_is_served
@@ -61,12 +61,12 @@ class BrainTumourApp(MONAILabelApp):
         self.source, self.workspace = open_studies(studies, self.settings)
         self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
-        self.models = ModelRegistry(self.workspace.models, checkpoint)
+        self.models = ModelRegistry(self.workspace.models, checkpoint, self.store)
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
         self.gate = Gate(self.settings.jobs, self.settings.waiting)
         self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
-        self.scores = ScoreCache(self.workspace.scores)
-        self.served = Served()
+        self.scores = ScoreCache(self.store)
+        self.leases = Leases(self.store)
         self.batch = Batch(self)
         self.scorer: BackgroundScorer | None = None
         server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
@@ -101,7 +101,7 @@ class BrainTumourApp(MONAILabelApp):
         return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return make_strategies(self.scores, lambda: self.models.current().sha256, self.served)
+        return make_strategies(self.scores, lambda: self.models.current().sha256, self.leases)
 
     def on_init_complete(self) -> None:
         """The server starts: change its routes, and begin to score."""
@@ -163,7 +163,7 @@ class BrainTumourApp(MONAILabelApp):
     def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
         """There may be something new to score; with a final label the patient is done, and nobody's any more."""
         if tag == FINAL:
-            self.served.release(label_id)
+            self.leases.release(label_id)
         self.look_for_work()
 
     def look_for_work(self) -> None:

@@ -78,7 +78,7 @@ def served(where: str, conf: dict[str, str], port: int | None) -> Iterator[Findi
         yield Finding("studies", OK, "none named; --studies checks them, too (make doctor STUDIES=...)")
     bundle = Path(settings.bundle) if settings.bundle else ROOT / "bundle"
     checkpoint = Path(settings.checkpoint or bundle / "models" / "model.pt")
-    yield from guarded("weights", lambda: weights.weights(bundle, checkpoint, workspace and workspace.models))
+    yield from guarded("weights", lambda: weights.weights(bundle, checkpoint, workspace))
     yield from guarded("CLIP", lambda: weights.clip(bundle))
     yield from guarded("device", lambda: machine.device(settings.device))
     folders = {"labels and weights": workspace.root, "the cache": workspace.cache} if workspace else {}

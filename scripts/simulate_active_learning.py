@@ -29,6 +29,7 @@ from brats_clip.errors import BratsClipError
 from brats_clip.evaluation import atomic_write, collect_run_info, write_metrics_csv
 from brats_label.active.cache import ScoreCache
 from brats_label.active.choose import ORDERS
+from brats_label.store import Store
 from measuring.active_learning_page import NAME, draw, to_markdown
 from measuring.active_learning_rounds import Round, Setting
 from measuring.active_learning_setting import prepare
@@ -70,7 +71,7 @@ def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, 
     seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
     run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
     run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
-    cache, failures = ScoreCache(args.output / "scores"), {}
+    cache, failures = ScoreCache(Store(args.output / "scores.db")), {}
     with make_progress(console) as progress:
         bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
 

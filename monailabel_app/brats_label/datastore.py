@@ -14,12 +14,11 @@ from monailabel.interfaces.datastore import Datastore
 
 from brats_clip.errors import InputError
 
-from .case_info import image_info, label_info
+from .case_info import Notes, image_info, label_info
 from .cases.case import Case, CaseSource
 from .cases.grid import Grid
 from .datalist import Datalist
 from .dataset_archive import write_archive
-from .datastore_notes import DatastoreNotes
 from .errors import ClientError, NotFound, Refused, Unreachable
 from .image_upload import add_case
 from .labels.drawing import Drawing
@@ -29,6 +28,7 @@ from .labels.revision import ENDING, FINAL, TAGS, Revision, tag_of
 from .labels.store import LabelStore
 from .labels.submission import Library, StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
+from .leases import Leases
 from .settings import Workspace
 from .store import open_store
 
@@ -76,7 +76,7 @@ class CaseDatastore(Datastore):
         self._studies = studies
         self._placed = PlacedLabels(library, workspace.cache)
         self._datalist = Datalist(source, labels, library, self._placed)
-        self._notes = DatastoreNotes(workspace.state / "notes.jsonl")
+        self._notes, self._leases = Notes(self._store), Leases(self._store)
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
             threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
@@ -112,7 +112,11 @@ class CaseDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
         case, sequence = self.source.resolve(image_id)
-        return image_info(case, sequence, self.labels, self._notes.get(_IMAGES, case.case_id))
+        notes = self._notes.get(_IMAGES, case.case_id)
+        if leases := self._leases.by_strategy(case.case_id):
+            noted = notes.get("strategy")
+            notes["strategy"] = {**(noted if isinstance(noted, dict) else {}), **leases}
+        return image_info(case, sequence, self.labels, notes)
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Note something about a case."""

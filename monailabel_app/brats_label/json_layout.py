@@ -20,6 +20,7 @@ from brats_clip.errors import InputError
 from brats_clip.evaluation import sha256_of
 
 from . import store
+from .leases import LEASE_SECONDS
 from .settings import Workspace
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,13 @@ def _notes(connection: Connection, path: Path) -> None:
         raise InputError(path, "a damaged file", "notes as JSON; delete it to do without") from reason
     for (section, key), notes in content.items():
         _add(connection, store.notes, section=section, key=key, content=notes)
+        served = notes.get("strategy") if section == "images" else None
+        for strategy, record in served.items() if isinstance(served, dict) else ():
+            since = record.get("ts") if isinstance(record, dict) else None
+            if isinstance(since, int | float) and not isinstance(since, bool):
+                until, client_id = since + LEASE_SECONDS, str(record.get("client_id") or "")
+                _add(connection, store.leases, case_id=key, strategy=strategy, since=since, until=until,
+                     client_id=client_id)  # fmt: skip
 
 
 def _scores(connection: Connection, folder: Path) -> None:

@@ -125,7 +125,7 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        """All else that must not be lost: the split, who was served what. Hidden, so that it is no case."""
+        """All else: records, trained weights, the training, caches. Hidden, so that it is no case."""
         return self.root / ".brats_clip"
 
     @property
@@ -137,11 +137,6 @@ class Workspace:
     def models(self) -> Path:
         """Weights that were trained here, each version with what it was trained on, and which one is in use."""
         return self.state / "models"
-
-    @property
-    def scores(self) -> Path:
-        """Active-learning scores by model version."""
-        return self.state / "scores"
 
     @property
     def training(self) -> Path:

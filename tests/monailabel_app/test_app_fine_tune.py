@@ -62,7 +62,9 @@ def workspace(tmp_path) -> Workspace:
 
 
 def fine_tune(workspace: Workspace, **settings) -> FineTune:
-    return FineTune(workspace, ModelRegistry(workspace.models, WEIGHTS), Settings(device="cpu", **settings))
+    return FineTune(
+        workspace, ModelRegistry(workspace.models, WEIGHTS, open_store(workspace)), Settings(device="cpu", **settings)
+    )
 
 
 @pytest.fixture
@@ -262,7 +264,9 @@ def change(interrupted: Interrupted, tmp_path: Path, what: str) -> None:
         first["flair"] = first["t2"]
     elif what == "weights":
         weights(tmp_path / "other.pt", 2.0)
-        ModelRegistry(interrupted.workspace.models, WEIGHTS).publish(tmp_path / "other.pt", {}, {})
+        ModelRegistry(interrupted.workspace.models, WEIGHTS, open_store(interrupted.workspace)).publish(
+            tmp_path / "other.pt", {}, {}
+        )
 
 
 @pytest.mark.parametrize(
@@ -507,7 +511,7 @@ class App(MONAILabelApp):
 
     def init_trainers(self):
         workspace = Workspace(Path(self.studies))
-        models = ModelRegistry(workspace.models, {weights!r})
+        models = ModelRegistry(workspace.models, {weights!r}, open_store(workspace))
         return {{"segmentation": FineTune(workspace, models, Settings(device="cpu"))}}
 """
 

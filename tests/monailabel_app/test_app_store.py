@@ -179,6 +179,9 @@ def earlier(tmp_path) -> Path:
     write(state / "identities.json", {"here/x/CASE": {"case": "first", "patient": "alice"}})
     write(state / "split.json", {"alice": {"side": "training", "since": "2025"}, "bob": {"side": "validation"}})
     lines = [["images", "first", {"x": 1}], ["images", "first", {"y": 2}], ["images", "first", {"x": 3}]]
+    lines += [["images", "first", {"strategy": {"random": {"ts": 5, "client_id": "anna"}}}]]
+    for number, strategy in enumerate(([], "x", {"s": 3}, {"s": {"ts": "soon"}}, {"s": {}})):
+        lines += [["images", f"odd{number}", {"strategy": strategy}]]
     write(state / "notes.jsonl", "\n".join(map(json.dumps, lines)) + '\n["images", "fir')
     write(state / "unsent" / "first.json", {"case": "first", "token": "t", "problem": "It does not answer."})
     write(state / "scores" / "abc" / "first.json", {"format": 1, "version": "abc", "case_id": "first"})
@@ -214,7 +217,11 @@ def test_a_workspace_of_an_earlier_version_is_taken_in_once(earlier):
     assert (case_id, case.patient) == ("first", "alice")
     sides = {row["patient"]: row["side"] for row in rows(kept, store.patients)}
     assert sides == {"alice": "training", "bob": "validation"}
-    assert [row["content"] for row in rows(kept, notes)] == [{"x": 3, "y": 2}]
+    noted = {row["key"]: row["content"] for row in rows(kept, notes)}["first"]
+    assert (noted["x"], noted["y"]) == (3, 2)
+    assert [(row["case_id"], row["since"], row["client_id"]) for row in rows(kept, store.leases)] == [
+        ("first", 5, "anna")
+    ]
     assert [(row["case_id"], row["problem"]) for row in rows(kept, store.outbox)] == [("first", "It does not answer.")]
     assert [row["version"] for row in rows(kept, store.scores)] == ["abc"]
     assert [(row["name"], row["metrics"]) for row in rows(kept, store.weights)] == [("0.2.0+site.1", {"mean": 0.5})]

@@ -5,30 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .finding import OK, PROBLEM, WARNING, Finding
 
+if TYPE_CHECKING:
+    from ..settings import Workspace
 
-def weights(bundle: Path, checkpoint: Path, versions: Path | None) -> Iterator[Finding]:
+
+def weights(bundle: Path, checkpoint: Path, workspace: Workspace | None) -> Iterator[Finding]:
     """Whether the weights in use are there, load, fit the network, and are those they are said to be.
 
     Args:
         bundle: its folder.
         checkpoint: the weights of version 0.
-        versions: where the server keeps those that were trained; None if it is not known.
+        workspace: where the server keeps those that were trained; None if it is not known.
     """
     from brats_clip import Segmenter
     from brats_clip.errors import BratsClipError
     from brats_clip.evaluation import sha256_of
 
     from ..models import ModelRegistry
+    from ..store import Store
 
+    kept = workspace is not None and workspace.store.exists()
+    versions = workspace.models if kept else bundle / "no versions"
     try:
-        version = ModelRegistry(versions or bundle / "no versions", checkpoint).current()
+        version = ModelRegistry(versions, checkpoint, Store(workspace.store) if kept else None).current()
         Segmenter(bundle=bundle, checkpoint=version.path, device="cpu", cache_bytes=0)
     except (BratsClipError, OSError) as error:
         mend = f"put the weights back, or name others with --conf checkpoint FILE (now {checkpoint})"
-        if versions is not None and str(versions) in str(error):
+        if str(versions) in str(error):
             mend = "put another version to use: POST /model/versions/0/use"
         yield Finding("weights", PROBLEM, str(error), mend)
         return

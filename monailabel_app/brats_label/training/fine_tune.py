@@ -154,6 +154,7 @@ class FineTune(TrainTask):
             "parent": os.getpid(),
             "folder": str(self.workspace.training.absolute()),
             "models": str(self.models.folder.absolute()),
+            "store": str(self.workspace.store.absolute()),
             "checkpoint": str(self.models.bundle_checkpoint.absolute()),
             "bundle": str(self.bundle.absolute()),
             "device": self.device,

@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from brats_clip.engines import load_weights
 
 from ..models import ModelRegistry
+from ..store import Store
 from .options import CURRENT, TrainOptions
 from .progress import ProgressFile, dice_of
 from .report import ReportProgress, best_of
@@ -32,7 +33,7 @@ class FineTuning:
 
     def __init__(self, job: dict[str, Any], folder: Path, file: ProgressFile) -> None:
         self.job, self.file = job, file
-        self.registry = ModelRegistry(job["models"], job["checkpoint"])
+        self.registry = ModelRegistry(job["models"], job["checkpoint"], Store(job["store"]))
         self.snapshot = Snapshot(folder / "run")
         self.cache = folder / "cache"
 
