@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from brats_clip.evaluation.atomic import atomic_write
+from brats_clip.images import atomic_write
 
 
 @contextmanager

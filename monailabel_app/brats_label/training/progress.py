@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from brats_clip.evaluation.atomic import atomic_write
+from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
 
 from ..settings import Workspace
