@@ -19,17 +19,15 @@ from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
 from brats_label.active.strategies import make_strategies
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.exchange import SegExchange
-from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import NotFound, check_text
 from brats_label.infers.batch import Batch
 from brats_label.infers.gate import Gate
 from brats_label.infers.requests import answer_request
 from brats_label.infers.service import SegmentationService
 from brats_label.infers.tasks import ClickTask, SegmentationTask
-from brats_label.labels.revision import FINAL
+from brats_label.labels import FINAL
+from brats_label.labels.seg_exchange import SegExchange
 from brats_label.labels.store import LabelStore
 from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
@@ -39,6 +37,8 @@ from brats_label.server.install import install
 from brats_label.settings import Settings
 from brats_label.store import open_store
 from brats_label.studies import open_studies, refuse_just_made
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.library import CaseLibrary
 from brats_label.training.fine_tune import FineTune
 from brats_label.training.progress import progress
 

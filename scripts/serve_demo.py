@@ -28,9 +28,9 @@ import requests
 import torch
 
 from brats_clip.phantoms import draw_phantom
+from brats_label.demo.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
+from brats_label.demo.phantom_study import Extras, WrittenStudy, write_study
 from brats_label.dicom.client import connect
-from brats_label.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
-from brats_label.dicom.phantom_study import Extras, WrittenStudy, write_study
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"

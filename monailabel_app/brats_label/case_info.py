@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 
-from .cases.case import Case
 from .errors import Refused
-from .labels.revision import ENDING, TAGS, Revision
+from .labels import ENDING, TAGS, Revision
 from .labels.store import LabelStore
 from .store import Store
 from .store import notes as table
+from .studies.case import Case
 
 
 class Notes:

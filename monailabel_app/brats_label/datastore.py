@@ -13,24 +13,23 @@ import nibabel as nib
 from monailabel.interfaces.datastore import Datastore
 
 from brats_clip.errors import InputError
+from brats_clip.geometry import Grid
 
 from .case_info import Notes, image_info, label_info
-from .cases.case import Case, CaseSource
-from .cases.grid import Grid
-from .datalist import Datalist
-from .dataset_archive import write_archive
 from .errors import ClientError, NotFound, Refused, Unreachable
 from .image_upload import add_case
-from .labels.drawing import Drawing
+from .labels import ENDING, FINAL, TAGS, Revision, tag_of
+from .labels.labelled_cases import LabelledCases, write_archive
 from .labels.outbox import Outbox
-from .labels.placed import PlacedLabels
-from .labels.revision import ENDING, FINAL, TAGS, Revision, tag_of
+from .labels.reading import Drawing
 from .labels.store import LabelStore
-from .labels.submission import Library, StoredLabel, Submissions
+from .labels.submission import StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
 from .leases import Leases
 from .settings import Workspace
 from .store import open_store
+from .studies.case import Case, CaseSource
+from .studies.library import CaseLibrary
 
 logger = logging.getLogger(__name__)
 _IMAGES, _LABELS, _ITSELF = "images", "labels", "datastore"
@@ -60,7 +59,7 @@ class CaseDatastore(Datastore):
         source: CaseSource,
         labels: LabelStore,
         workspace: Workspace,
-        library: Library,
+        library: CaseLibrary,
         studies: Path | None = None,
         max_upload_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
@@ -74,8 +73,7 @@ class CaseDatastore(Datastore):
             self.outbox = Outbox(self._store, labels, self._case, on_stored, on_removed)
         self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.outbox)
         self._studies = studies
-        self._placed = PlacedLabels(library, workspace.cache)
-        self._datalist = Datalist(source, labels, library, self._placed)
+        self._labelled = LabelledCases(source, labels, library, workspace.cache)
         self._notes, self._leases = Notes(self._store), Leases(self._store)
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
@@ -144,7 +142,7 @@ class CaseDatastore(Datastore):
         case, sequence = self.source.resolve(label_id)
         revision = self.labels.in_use(case.case_id, label_tag)
         try:
-            path = self._placed.file(case, sequence, revision)
+            path = self._labelled.file(case, sequence, revision)
         except (ClientError, InputError):
             if sequence != case.reference:
                 raise
@@ -220,7 +218,7 @@ class CaseDatastore(Datastore):
 
     def labelled_patients(self) -> dict[str, str]:
         """The patient of each case with a final label. Opens no file."""
-        return self._datalist.patients()
+        return self._labelled.patients()
 
     def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
@@ -231,7 +229,7 @@ class CaseDatastore(Datastore):
         Returns:
             The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.
         """
-        return self._datalist.entries()
+        return self._labelled.entries()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """ZIP file of the labelled cases."""
@@ -262,7 +260,7 @@ class CaseDatastore(Datastore):
                 *self.labels.problems(),
                 *self.source.problems(),
                 *(self.outbox.problems() if self.outbox else ()),
-                *self._datalist.problems(),
+                *self._labelled.problems(),
             ],
         }
 

@@ -15,10 +15,10 @@ from brats_clip.cases import SEQUENCES, read_volume
 from brats_clip.errors import CaseError
 from brats_clip.images import check_intensities
 
-from .cases.case import CaseSource
 from .durable import durable_write
 from .errors import NotFound, Refused, TooLarge
 from .labels.file_kind import NIFTI, look
+from .studies.case import CaseSource
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _EXPECTED = f"a 4D NIfTI file whose four channels are {', '.join(SEQUENCES)} in the order that --conf channels says"

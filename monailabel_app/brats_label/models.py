@@ -16,13 +16,13 @@ from brats_clip.engines import load_weights
 from brats_clip.errors import WeightsError
 from brats_clip.evaluation import sha256_of
 
-from .cases.disk_cache import whole_folder
 from .durable import sync
 from .errors import NotFound
 from .model_version import ModelVersion, as_json, bundled
 from .store import Store
 from .store import weights as table
 from .store import weights_uses as uses
+from .studies.disk_cache import whole_folder
 
 __all__ = ["ModelRegistry", "ModelVersion", "as_json"]
 

@@ -16,13 +16,13 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from sqlalchemy import select, update
 
 from brats_clip.cases import SEQUENCES, read_report
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, Refused
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
 from brats_label.store import open_store, revisions
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.library import CaseLibrary
 
 CASE, OTHER = "PHANTOM_0", "PHANTOM_1"
 WHO = {"client_id": "user-xyz", "comment": "rim redrawn", "report": "a secret finding"}

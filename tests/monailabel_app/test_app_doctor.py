@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from app_folders import tiny_case, tiny_image
 
-from brats_label.dicom.orthanc import free_port
+from brats_label.demo.orthanc import free_port
 from brats_label.doctor import machine, studies, versions, weights
 from brats_label.doctor.finding import OK, PROBLEM, WARNING, guarded
 from brats_label.settings import Settings

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.library import CaseLibrary
 from brats_label.errors import Busy
 from brats_label.infers.gate import Gate
 from brats_label.infers.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.library import CaseLibrary
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,19 +15,19 @@ from sqlalchemy import select
 
 from brats_clip.errors import InputError
 from brats_label import store
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.identities import Identities, Identity
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.series import SeriesHeader
-from brats_label.dicom.series_choice import choose
-from brats_label.dicom.study_index import StudyRecord
-from brats_label.dicom.web_source import DicomWebSource
 from brats_label.doctor.studies import look
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
 from brats_label.store import open_store
 from brats_label.studies import open_studies
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.dicomweb.series import SeriesHeader
+from brats_label.studies.dicomweb.series_choice import choose
+from brats_label.studies.dicomweb.study_record import StudyRecord
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.identity import Identities, Identity
+from brats_label.studies.library import CaseLibrary
 
 
 @pytest.fixture

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import requests
 from app_server import RunningServer
+from stored_segs import find_segs
 
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.exchange import SegExchange
-from brats_label.dicom.orthanc import LocalOrthanc
-from brats_label.dicom.phantom_study import write_study
-from brats_label.dicom.removal import delete_series
-from brats_label.dicom.seg import find_segs, read_seg
-from brats_label.dicom.web_source import DicomWebSource
+from brats_label.demo.orthanc import LocalOrthanc
+from brats_label.demo.phantom_study import write_study
+from brats_label.dicom.client import delete_series
+from brats_label.dicom.seg import read_seg
 from brats_label.errors import Unreachable
+from brats_label.labels.seg_exchange import SegExchange
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
 from brats_label.store import open_store
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.library import CaseLibrary
 
 pytestmark = [pytest.mark.e2e]
 PATIENCE_S = 30
@@ -111,7 +112,7 @@ def test_a_removed_label_goes_from_the_server_and_a_restored_one_comes_back(data
 
 def test_a_server_that_does_not_delete_is_told_of(datastore, study, tmp_path, monkeypatch):
     save(datastore, study, tmp_path, 3)
-    monkeypatch.setattr("brats_label.dicom.removal._by_orthanc", lambda client, series: False)  # as on other servers
+    monkeypatch.setattr("brats_label.dicom.client._by_orthanc", lambda client, series: False)  # as on other servers
     removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
     [note] = removed.notes
     assert "does not delete" in note and "version 1" in note

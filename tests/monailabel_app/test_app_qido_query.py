@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from brats_label.dicom import phantom_study
-from brats_label.dicom.orthanc import LocalOrthanc
+from brats_label.demo import phantom_study
+from brats_label.demo.orthanc import LocalOrthanc
 from brats_label.server import proxy
 from brats_label.server.qido_query import loose, query, strictly
 

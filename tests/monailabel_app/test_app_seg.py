@@ -15,9 +15,9 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 
-from brats_label.dicom.convert import to_nifti
-from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.demo.phantom_study import Extras, write_study
 from brats_label.dicom.seg import SEGMENTS, read_seg, write_seg
+from brats_label.dicom.volume import to_nifti
 from brats_label.errors import Refused
 from brats_label.infers.labels import LABELS
 

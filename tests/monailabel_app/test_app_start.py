@@ -15,7 +15,7 @@ import pytest
 from app_folders import tiny_case
 
 from brats_clip.errors import InputError
-from brats_label.dicom.orthanc import free_port
+from brats_label.demo.orthanc import free_port
 from brats_label.server.start_log import StartLog
 from brats_label.studies import refuse_just_made
 

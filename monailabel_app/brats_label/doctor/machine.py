@@ -75,7 +75,7 @@ def dicom_seg_program() -> Iterator[Finding]:
 
 def orthanc() -> Iterator[Finding]:
     """The DICOM server of the demo."""
-    from ..dicom.orthanc import OrthancMissing, find_orthanc
+    from ..demo.orthanc import OrthancMissing, find_orthanc
 
     try:
         program, plugin = find_orthanc()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from .finding import OK, PROBLEM, WARNING, Finding, counted
 
 if TYPE_CHECKING:
-    from ..cases.folder_source import FolderSource
-    from ..dicom.web_source import DicomWebSource
     from ..settings import Settings, Workspace
+    from ..studies.dicomweb import DicomWebSource
+    from ..studies.folder import FolderSource
 
 SHOWN = 10
 LAYOUTS = (
@@ -71,8 +71,8 @@ def _some(check: str, sentences: list[str], mend: str) -> Iterator[Finding]:
 
 def _server(source: DicomWebSource) -> Iterator[Finding]:
     from ..dicom.client import pages, reaching
-    from ..dicom.study_index import STUDY_FIELDS
     from ..errors import Unreachable
+    from ..studies.dicomweb.study_record import STUDY_FIELDS
 
     try:
         with reaching(source.url):

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import nibabel as nib
 from monailabel.utils.sessions import Sessions
 
-from ..cases.case import Case
 from ..datastore import CaseDatastore
 from ..models import ModelRegistry
 from ..settings import Settings
+from ..studies.case import Case
 from .gate import Gate
 from .service import SegmentationService
 from .tasks import SegmentationTask

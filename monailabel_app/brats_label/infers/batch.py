@@ -13,7 +13,7 @@ from uuid import uuid4
 from brats_clip.errors import BratsClipError
 
 from ..errors import Busy, ClientError, NotFound, Refused
-from ..labels.revision import ORIGINAL
+from ..labels import ORIGINAL
 from .app import App
 
 logger = logging.getLogger("brats_clip.batch")

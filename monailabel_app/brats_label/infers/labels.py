@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from brats_clip.labels import ED, ET, NCR, REGIONS
+from brats_clip.labels import REGIONS
 
-# The first three as BraTS numbers them; a region as a whole has a number of its own, so that no number has two names.
-LABELS: dict[str, int] = {"NCR/NET": NCR, "ED": ED, "ET": ET, "TC": 5, "WT": 6}
+from ..dicom.segments import LABELS
+
 TISSUES = "NCR/NET, ED and ET"
 OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": ("WT",), "TC": ("TC",), "ET": ("ET",)}
 

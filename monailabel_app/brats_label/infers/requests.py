@@ -12,11 +12,11 @@ from typing import Any
 import nibabel as nib
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from ..cases.folder_source import FolderSource
-from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
-from ..labels.revision import FINAL, ORIGINAL
+from ..labels import FINAL, ORIGINAL
 from ..server.uploads import safe_name
+from ..studies.folder import FolderSource
+from ..studies.library import CaseLibrary
 from .app import App
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask

@@ -17,15 +17,15 @@ from brats_clip.cases import SEQUENCES, as_text
 from brats_clip.clicks.place import MAX_CLICKS
 from brats_clip.interactive.segmentation import Segmentation
 
-from ..cases.case import Case, CaseSource
 from ..errors import ClientError, Refused, TooLarge
 from ..settings import Settings
+from ..studies.case import Case, CaseSource
 from .gate import Gate
 from .labels import CLICKS, LABELS, OUTPUTS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
-    from ..cases.library import CaseLibrary
     from ..models import ModelRegistry, ModelVersion
+    from ..studies.library import CaseLibrary
 
 FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
 FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop

@@ -12,7 +12,7 @@ import numpy as np
 from brats_clip.labels import ED, ET, NCR
 
 from ..errors import Refused
-from .drawing import Segment
+from .reading import Segment
 
 BACKGROUND = "background"
 # Painted so that they do not overlap, regions leave what BraTS calls the tissues: WT without TC is oedema.

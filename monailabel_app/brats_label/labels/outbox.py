@@ -11,11 +11,11 @@ import nibabel as nib
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from ..cases.case import Case
-from ..cases.keyed_locks import KeyedLocks
 from ..errors import ClientError, Unreachable
 from ..store import Store, outbox
-from .revision import FINAL, Revision
+from ..studies.case import Case
+from ..studies.disk_cache import KeyedLocks
+from . import FINAL, Revision
 from .store import LabelStore
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,12 @@ import nibabel as nib
 import numpy as np
 from sqlalchemy import Connection, func, insert, select
 
-from ..cases.grid import Grid
+from brats_clip.geometry import Grid
+
 from ..durable import durable_write, sync
 from ..errors import ClientError, NotFound, Unreachable
 from ..store import Store, revisions
-from .revision import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, signature, tag_of
+from . import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, signature, tag_of
 from .validation import volumes_ml
 
 _DRAFTS = ".tmp-*"  # as ``durable_write`` calls them
@@ -296,7 +297,7 @@ def _labelled(connection: Connection, tag: str) -> list[str]:
 
 def _describe(label: nib.Nifti1Image) -> dict[str, Any]:
     array = np.asarray(label.dataobj).astype(np.uint8)
-    return {"volumes_ml": volumes_ml(array, Grid.of(label)), "shape": list(array.shape)}
+    return {"volumes_ml": volumes_ml(array, Grid(label.shape, label.affine)), "shape": list(array.shape)}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -7,34 +7,26 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from brats_clip.errors import InputError
+from brats_clip.geometry import Grid
+from brats_clip.images import read_header
 
-from ..cases.case import Case, CaseSource
-from ..cases.grid import Grid
 from ..errors import ClientError, Refused
-from .drawing import Drawing
+from ..studies.case import Case, CaseSource
+from ..studies.library import CaseLibrary
+from . import FINAL, Revision
 from .outbox import Outbox
-from .revision import FINAL, Revision
+from .reading import Drawing
 from .store import LabelStore
 from .validation import MAX_BYTES, ValidLabel, validate
 
 logger = logging.getLogger(__name__)
 _LONGEST = {"who": 100, "client_id": 100, "model": 100, "model_version": 100, "comment": 2000}
-
-
-class Library(Protocol):
-    """Where images are found: ``brats_label.cases.library.CaseLibrary``."""
-
-    def image_file(self, image_id: str) -> Path:
-        """The native 3D NIfTI file that ``image_id`` shows."""
-
-    def aligned(self, case: Case) -> Any:
-        """The case on one grid: ``brats_label.cases.aligned.Aligned``."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class Submissions:
     def __init__(
         self,
         source: CaseSource,
-        library: Library,
+        library: CaseLibrary,
         store: LabelStore,
         max_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
@@ -99,7 +91,7 @@ class Submissions:
             Refused, TooLarge: for a label that cannot be used; the one before stays.
         """
         case, sequence = self._source.resolve(image_id)
-        grid = Grid.of(self._library.image_file(image_id))
+        grid = read_header(self._library.image_file(image_id)).grid
         valid = validate(Path(path), grid, params, self._max_bytes, self._read_dicom_seg)
         label, as_drawn = self._on_reference(case, sequence, valid)
         notes = [f"Read as {valid.read_as}."]
@@ -148,7 +140,7 @@ class Submissions:
         case = self._source.resolve(case_id)[0]
         sequence = case.reference
         try:
-            grid = Grid.of(self._library.image_file(case.images[sequence].image_id))
+            grid = read_header(self._library.image_file(case.images[sequence].image_id)).grid
         except InputError as error:
             raise Refused(f"The image it is for cannot be read: {error.found}.") from None
         return self._on_reference(case, sequence, validate(path, grid, {}, self._max_bytes))[0], None
