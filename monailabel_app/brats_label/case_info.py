@@ -14,7 +14,7 @@ from .labels import ENDING, TAGS, Revision
 from .labels.store import LabelStore
 from .store import Store
 from .store import notes as table
-from .studies.case import Case
+from .studies import Case
 
 
 class Notes:

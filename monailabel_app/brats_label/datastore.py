@@ -28,7 +28,7 @@ from .labels.validation import MAX_BYTES
 from .leases import Leases
 from .settings import Workspace
 from .store import open_store
-from .studies.case import Case, CaseSource
+from .studies import Case, CaseSource
 from .studies.library import CaseLibrary
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from brats_clip.images import check_intensities
 
 from .durable import durable_write
 from .errors import NotFound, Refused, TooLarge
-from .labels.file_kind import NIFTI, look
-from .studies.case import CaseSource
+from .labels.reading import NIFTI, look
+from .studies import CaseSource
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _EXPECTED = f"a 4D NIfTI file whose four channels are {', '.join(SEQUENCES)} in the order that --conf channels says"

@@ -13,10 +13,9 @@ from scipy.spatial.transform import Rotation
 from brats_clip.cases import SEQUENCES, read_volume
 from brats_clip.geometry import Grid, resample
 from brats_label.errors import NotFound, Refused
-from brats_label.studies import library
-from brats_label.studies.case import Case, ChosenImage
+from brats_label.studies import Case, ChosenImage, library
+from brats_label.studies.aligned import register
 from brats_label.studies.library import align
-from brats_label.studies.register import register
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from monailabel.interfaces.datastore import Datastore
 
 from ..errors import NotFound
-from ..studies.case import Case, CaseSource
+from ..studies import Case, CaseSource
 from ..studies.library import CaseLibrary
 from .background import CaseFiles
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from brats_clip.cases import SEQUENCES
 from brats_clip.phantoms import Phantom, write_phantom
-from ..dicom import pydicom2
+from ..dicom import as_file, save_file
 from ..dicom.report_documents import basic_text_sr
 from ..dicom.report_documents import encapsulated_text
 from ..studies.dicomweb.series import MR_STORAGE
@@ -215,7 +215,7 @@ class _Writer:
     def save(self, ds: Dataset, name: str, number: int) -> None:
         folder = self.folder / name.replace(" ", "_")
         folder.mkdir(parents=True, exist_ok=True)
-        pydicom2.save(pydicom2.as_file(ds), folder / f"{number:04d}.dcm")
+        save_file(as_file(ds), folder / f"{number:04d}.dcm")
 
     def _shared(self, name: str, protocol: Protocol) -> Dataset:
         ds = self.common(name)

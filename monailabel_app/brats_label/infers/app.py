@@ -11,7 +11,7 @@ from monailabel.utils.sessions import Sessions
 from ..datastore import CaseDatastore
 from ..models import ModelRegistry
 from ..settings import Settings
-from ..studies.case import Case
+from ..studies import Case
 from .gate import Gate
 from .service import SegmentationService
 from .tasks import SegmentationTask

@@ -19,7 +19,7 @@ from brats_clip.interactive.segmentation import Segmentation
 
 from ..errors import ClientError, Refused, TooLarge
 from ..settings import Settings
-from ..studies.case import Case, CaseSource
+from ..studies import Case, CaseSource
 from .gate import Gate
 from .labels import CLICKS, LABELS, OUTPUTS, TISSUES, as_output, present
 

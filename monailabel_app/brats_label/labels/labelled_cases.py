@@ -22,7 +22,7 @@ from brats_clip.images import read_header
 
 from ..durable import durable_write
 from ..errors import ClientError, Refused, sentence
-from ..studies.case import Case, CaseSource
+from ..studies import Case, CaseSource
 from ..studies.disk_cache import key_of, touch
 from ..studies.library import CaseLibrary
 from . import ENDING, FINAL, Revision

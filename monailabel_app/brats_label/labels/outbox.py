@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from ..errors import ClientError, Unreachable
 from ..store import Store, outbox
-from ..studies.case import Case
+from ..studies import Case
 from ..studies.disk_cache import KeyedLocks
 from . import FINAL, Revision
 from .store import LabelStore

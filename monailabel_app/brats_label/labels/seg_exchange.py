@@ -12,11 +12,11 @@ from pydicom.errors import InvalidDicomError
 
 from brats_clip.geometry import Grid
 
-from ..dicom import pydicom2
+from ..dicom import save_file
 from ..dicom.client import delete_series
 from ..dicom.seg import DESCRIPTION, read_seg, series_uid, store, write_seg
 from ..errors import Refused
-from ..studies.case import Case
+from ..studies import Case
 from ..studies.dicomweb import DicomWebSource
 from . import Revision
 from .reading import Drawing, Segment
@@ -47,7 +47,7 @@ class SegExchange:
         dataset = write_seg(
             np.asarray(label.dataobj), label.affine, self._files(case), version=version, algorithm_type="AUTOMATIC"
         )
-        pydicom2.save(dataset, path)
+        save_file(dataset, path)
 
     def store(self, case: Case, label: nib.Nifti1Image, revision: Revision) -> None:
         """Put a label that a person submitted on the server, if it is not there; an empty one, too.

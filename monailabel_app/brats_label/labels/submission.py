@@ -17,7 +17,7 @@ from brats_clip.geometry import Grid
 from brats_clip.images import read_header
 
 from ..errors import ClientError, Refused
-from ..studies.case import Case, CaseSource
+from ..studies import Case, CaseSource
 from ..studies.library import CaseLibrary
 from . import FINAL, Revision
 from .outbox import Outbox

@@ -14,9 +14,8 @@ from brats_clip.geometry import Grid
 from brats_clip.labels import ED, ET, NCR, REGIONS, few, to_internal
 
 from ..errors import Refused, TooLarge
-from .file_kind import ACCEPTED, DICOM, RAW, kind_by_name, look
 from .naming import BACKGROUND, PAINTED_REGIONS, TISSUES, meaning, name_layers, name_values, read_names, values_of
-from .reading import Drawing, Segment, read_image, read_raw
+from .reading import ACCEPTED, DICOM, RAW, Drawing, Segment, kind_by_name, look, read_image, read_raw
 
 MAX_BYTES = 512 * 2**20
 _HOW_TO_SUBMIT_EMPTY = 'To say that there is no tumour, submit it with the parameter "empty": true.'

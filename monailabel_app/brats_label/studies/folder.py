@@ -14,7 +14,7 @@ from brats_clip.errors import CaseError, InputError
 
 from ..errors import NotFound, Refused
 from ..settings import Settings
-from .case import SEQUENCES, Case, ChosenImage, LeftOutImage, reference_of
+from . import SEQUENCES, Case, ChosenImage, LeftOutImage, reference_of
 from .disk_cache import KeyedLocks, identity
 from .folder_files import HeaderCache, Stamps, find_report, has_changed, walk
 from .folder_scan import FolderScan, FoundCase, Problem

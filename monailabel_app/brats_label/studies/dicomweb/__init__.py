@@ -10,11 +10,10 @@ from ...dicom.client import Client, Connection
 from ...dicom.report_documents import newest
 from ...errors import NotFound
 from ...settings import Settings
-from ..case import Case
+from .. import Case
 from ..identity import Identities
-from .fetched_series import FetchedSeries
 from .study_list import StudyList
-from .study_record import StudyRecord, is_uid
+from .study_record import FetchedSeries, StudyRecord, is_uid
 
 LOOK_AGAIN_S = 5.0  # for an id that is not known, the server is asked at most this often
 

@@ -12,9 +12,8 @@ import SimpleITK
 from scipy import ndimage
 
 from ...durable import durable_write
-from .fetched_series import FetchedSeries
 from .series_choice import Question
-from .study_record import StudyRecord
+from .study_record import FetchedSeries, StudyRecord
 
 # Four real cases and ten phantoms: T1ce over T1 gives 2.9 and more on the real ones, T1 over itself with noise -0.2.
 ENHANCED = 1.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..case import SEQUENCES, ChosenImage, LeftOutImage
+from .. import SEQUENCES, ChosenImage, LeftOutImage
 from .series import SeriesHeader
 from .series_rules import FAT_SUPPRESSED_WORDS, MIN_COVER_MM, REFORMATS, THIN_MM, normalise
 from .verdict import BY_AGENT, Verdict, judge

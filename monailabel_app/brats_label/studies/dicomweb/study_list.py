@@ -14,11 +14,10 @@ import requests
 from ...dicom.client import Connection, pages, reaching
 from ...errors import Unreachable
 from ...settings import Settings
-from ..case import Case
+from .. import Case
 from ..identity import Identities
-from .fetched_series import FetchedSeries
 from .image_choice import settled
-from .study_record import STUDY_FIELDS, StudyRecord, look_up, signature_of
+from .study_record import STUDY_FIELDS, FetchedSeries, StudyRecord, look_up, signature_of
 
 log = logging.getLogger(__name__)
 ASK_AT_ONCE = 4  # studies that are asked about at a time
