@@ -33,7 +33,7 @@ class Notes:
             return connection.scalar(_content(section, key)) or {}
 
     def update(self, section: str, key: str, notes: Mapping[str, Any]) -> None:
-        """Add to what was noted, and bring it to the disk; equal names are replaced.
+        """Add to what was noted, durably; equal names are replaced.
 
         Raises:
             Refused: if it is no mapping of plain JSON.
@@ -92,5 +92,5 @@ def label_info(case: Case, revision: Revision, notes: Mapping[str, Any]) -> dict
     info = {"name": f"{case.case_id}{ENDING}", "version": revision.number, **revision.record, **notes}
     drawn_on = revision.record.get("reference", case.reference)
     if drawn_on != case.reference:
-        info["resampled"] = f"Stored on the grid of {drawn_on}, brought to that of {case.reference}."
+        info["resampled"] = f"Stored on the grid of {drawn_on}, resampled to that of {case.reference}."
     return info

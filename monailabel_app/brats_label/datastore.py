@@ -224,7 +224,7 @@ class CaseDatastore(Datastore):
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
 
         Labels are named by their revision, which no later save changes; one that was stored on another grid than that
-        of the reference now is brought there.
+        of the reference now is resampled.
 
         Returns:
             The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.

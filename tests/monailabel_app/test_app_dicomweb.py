@@ -406,7 +406,7 @@ def test_callers_do_not_wait_one_after_another_for_a_server_that_never_answers(t
 
 def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (6, 6))
-    monkeypatch.setattr("brats_label.studies.dicomweb.study_list.PATIENCE_S", 1.5)
+    monkeypatch.setattr("brats_label.studies.dicomweb.study_list.INACTIVITY_S", 1.5)
     source = DicomWebSource(silent_url, Settings(), tmp_path)
     assert sorted(seconds_until_told(source.cases, 4))[2] < 4
 

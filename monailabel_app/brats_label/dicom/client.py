@@ -102,8 +102,8 @@ def pages(search, key: str, **arguments: Any) -> list[dict]:
             return list(found.values())
 
 
-class Outage:
-    """Remembers for some seconds that a server kept somebody waiting in vain. Safe to use from several threads."""
+class CircuitBreaker:
+    """Fails at once for some seconds after a server let somebody wait in vain. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._last: tuple[float, str] | None = None
@@ -122,8 +122,8 @@ class Outage:
             raise Unreachable(last[1])
 
     @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Remember what goes wrong inside, and that the server answers if nothing does."""
+    def recording(self) -> Iterator[None]:
+        """Record a failure inside; no failure closes the circuit again."""
         begun = time.monotonic()
         try:
             yield
@@ -145,8 +145,8 @@ class Connection:
         username, password: for basic authentication, if any.
 
     Attributes:
-        outage: whether the server kept somebody waiting in vain.
-        heard: when it last said something, or was first asked, on the clock of ``time.monotonic``.
+        breaker: remembers for some seconds that the server did not answer.
+        last_answer: when it last answered, or was first asked, on the clock of ``time.monotonic``.
 
     Raises:
         ClientError: if ``url`` is no address. Nothing is asked of the server yet.
@@ -156,7 +156,7 @@ class Connection:
         self.url, self._login = url, (username, password)
         connect(url, username, password)
         self._local = threading.local()
-        self.outage, self.heard = Outage(), float("-inf")
+        self.breaker, self.last_answer = CircuitBreaker(), float("-inf")
 
     @property
     def client(self) -> Client:
@@ -170,9 +170,9 @@ class Connection:
         """Host and port of the server, for people; without a login that the address may hold."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
-    def hear(self) -> None:
-        """Note that the server said something just now."""
-        self.heard = time.monotonic()
+    def note_answer(self) -> None:
+        """Note that the server answered just now."""
+        self.last_answer = time.monotonic()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -181,8 +181,8 @@ class Connection:
         Raises:
             Unreachable: if it does not answer, or kept somebody else waiting in vain some seconds ago.
         """
-        self.outage.check()
-        with self.outage.noting(), reaching(self.url):
+        self.breaker.check()
+        with self.breaker.recording(), reaching(self.url):
             yield
 
 

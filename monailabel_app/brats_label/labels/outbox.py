@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Keeps another server in step with the newest final label of each case.
+    """Keeps the DICOM server up to date with the newest final label of each case.
 
-    A case that is not in step has a row. It is written before the label is stored and goes once the server has the
-    label, so that neither a server that is away nor a killed process makes us forget. Of several labels that the server
-    missed it gets the newest. Safe to use from several threads.
+    A case has a row while the server lacks its newest label. The row is written before the label is stored and goes
+    once the server has the label, so that neither an outage nor a killed process loses a delivery. Of several labels
+    that the server missed it gets the newest. Safe to use from several threads.
 
     Args:
         store: has the table ``outbox``.
@@ -55,7 +55,7 @@ class Outbox:
             connection.execute(row.on_conflict_do_update(index_elements=["case_id"], set_=values))
 
     def deliver(self, case_id: str) -> list[str]:
-        """Deliver the newest label of a case, or withdraw it if it was removed; nothing if the server is in step.
+        """Deliver the newest label of a case, or withdraw it if it was removed; nothing if the server is up to date.
 
         Returns:
             What to tell people.

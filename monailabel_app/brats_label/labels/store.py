@@ -36,7 +36,7 @@ class LabelStore:
         root/versions/CASE/0001_as_drawn.nii.gz   what was submitted, where that differs: another grid, other numbers
 
     The table ``revisions`` says who, when, with which model. A save writes the file of the revision, then its row, then
-    the copy in ``final``, each whole or not at all. Whatever a killed process leaves between them is put right by the
+    the copy in ``final``, each whole or not at all. Whatever a killed process leaves between them is repaired by the
     next that opens the folder. Safe to use from several threads and processes.
 
     Args:
@@ -151,11 +151,11 @@ class LabelStore:
                 case_id = path.name.removesuffix(ENDING)
                 try:
                     with self._store.read() as connection:
-                        strange = self._sum(path) not in _sums_of(connection, safe_id(case_id))
+                        unknown = self._sum(path) not in _sums_of(connection, safe_id(case_id))
                 except NotFound as error:
                     self._problems[path] = (signature(path), error.sentence)
                     continue
-                if strange and self._problems.get(path, (None,))[0] != signature(path):
+                if unknown and self._problems.get(path, (None,))[0] != signature(path):
                     found.append((case_id, tag))
         return found
 
@@ -232,10 +232,10 @@ class LabelStore:
             there = self._sum(place)
             if there and there not in _sums_of(connection, revision.case_id):
                 self._set_aside(place, revision.case_id)
-            self._put_right(connection, revision.case_id, revision.tag)
+            self._repair(connection, revision.case_id, revision.tag)
         return revision
 
-    def _put_right(self, connection: Connection, case_id: str, tag: str) -> None:
+    def _repair(self, connection: Connection, case_id: str, tag: str) -> None:
         place, newest = self._place(case_id, tag), self.current(case_id, tag, connection)
         there = self._sum(place)
         if newest is not None and there != newest.record["sha256"]:
@@ -270,8 +270,8 @@ class LabelStore:
                 path.unlink()
             for tag in TAGS:
                 there = self._sum(self._place(folder.name, tag))
-                if not there or there in _sums_of(connection, folder.name):  # else people brought it
-                    self._put_right(connection, folder.name, tag)
+                if not there or there in _sums_of(connection, folder.name):  # else people copied it there
+                    self._repair(connection, folder.name, tag)
 
     def _file(self, case_id: str, number: int) -> Path:
         return self.root / "versions" / case_id / f"{number:04d}{ENDING}"

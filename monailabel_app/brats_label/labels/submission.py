@@ -96,7 +96,7 @@ class Submissions:
         label, as_drawn = self._on_reference(case, sequence, valid)
         notes = [f"Read as {valid.read_as}."]
         if as_drawn is not None:
-            notes.append(f"Drawn on {sequence}, brought to the grid of {case.reference} by the nearest voxel.")
+            notes.append(f"Drawn on {sequence}, resampled to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
         record["reference"] = case.reference  # it may be another one day
         return self._keep(case, tag, lambda: self._store.save(case.case_id, label, tag, record, as_drawn), notes)

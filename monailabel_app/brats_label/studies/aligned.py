@@ -60,7 +60,7 @@ class Aligned:
         return new_image(label, target.affine)
 
     def label_from(self, sequence: str, label: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """Bring a label that was drawn on ``sequence`` to the grid of the reference, by the nearest voxel.
+        """Resample a label that was drawn on ``sequence`` to the grid of the reference, by the nearest voxel.
 
         Args:
             label: ``(X, Y, Z)``, whole numbers.

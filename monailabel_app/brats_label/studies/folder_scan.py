@@ -56,7 +56,7 @@ class Problem:
 
 
 _LABEL_FOLDER = re.compile(r"(labels?|masks?|seg(mentation)?s?|predictions?|labelsT[rs])$", re.IGNORECASE)
-_UNNAMED = "no sequence is told by its name"
+_UNNAMED = "its name says no sequence"
 _Roles = dict[str, list[str]]
 
 

@@ -98,7 +98,7 @@ class CaseLibrary:
 
 
 def align(case: Case, files: Mapping[str, Path], cache: Path, register: bool) -> Aligned:
-    """Bring every sequence onto the grid of ``case.reference``; what is there already stays the file that it is.
+    """Resample every sequence to the grid of ``case.reference``; what is there already stays the file that it is.
 
     Args:
         files: a 3D NIfTI file per sequence, from ``CaseSource.native_files``.

@@ -98,7 +98,7 @@ def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str =
     free = [(name, sequence_of(name, prefix)) for name in names if name not in claimed]
     for sequence in SEQUENCES:
         if sequence not in patterns:
-            fits[sequence] = [name for name, told in free if told == sequence]
+            fits[sequence] = [name for name, found in free if found == sequence]
     settled: set[str] = set()
     while alone := [s for s, group in fits.items() if len(group) == 1 and s not in settled]:
         settled.add(alone[0])
@@ -153,11 +153,11 @@ def channel_order(channels: str, description: Path | None) -> tuple[dict[str, in
     names = _channel_names(description) if description else {}
     if len(names) != 4:
         return {sequence: MSD_CHANNELS[sequence] for sequence in SEQUENCES}, "in the order of MSD Task01"
-    told = {sequence_of(name): channel for channel, name in names.items()}
-    if set(told) != set(SEQUENCES) or sorted(told.values()) != [0, 1, 2, 3]:
+    named = {sequence_of(name): channel for channel, name in names.items()}
+    if set(named) != set(SEQUENCES) or sorted(named.values()) != [0, 1, 2, 3]:
         found = ", ".join(names[channel] for channel in sorted(names))
         raise InputError(description, f"the channels {found}", "each sequence once; else set --conf channels")
-    return {sequence: told[sequence] for sequence in SEQUENCES}, f"as {DESCRIPTION} says"
+    return {sequence: named[sequence] for sequence in SEQUENCES}, f"as {DESCRIPTION} says"
 
 
 def _channel_names(description: Path) -> dict[int, str]:

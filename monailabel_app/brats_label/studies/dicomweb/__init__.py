@@ -76,7 +76,7 @@ class DicomWebSource:
         self._studies.refresh()
 
     def problems(self) -> list[str]:
-        """A sentence for each study of the server that is no case, by what was last heard of it. Asks nothing."""
+        """A sentence for each study of the server that is no case, by its last listing. Asks nothing."""
         return self._studies.problems()
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
@@ -88,7 +88,7 @@ class DicomWebSource:
         """
         found = self._find(image_id)
         if found is None and is_uid(str(image_id)) and time.monotonic() - self._studies.looked > LOOK_AGAIN_S:
-            self._connection.outage.check()
+            self._connection.breaker.check()
             self.refresh()  # it may have arrived since
             found = self._find(image_id)
         if found is None:
@@ -109,7 +109,7 @@ class DicomWebSource:
         return {s: files[image.image_id] for s, image in case.images.items()}
 
     def dicom_folder(self, case: Case, sequence: str = "") -> Path:
-        """Folder with the instances of one sequence, the reference if not told otherwise; a SEG refers to them.
+        """Folder with the instances of one sequence, the reference by default; a SEG refers to them.
 
         Raises:
             As ``native_files``.

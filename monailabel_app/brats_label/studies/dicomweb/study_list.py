@@ -20,12 +20,12 @@ from .image_choice import settled
 from .study_record import STUDY_FIELDS, FetchedSeries, StudyRecord, look_up, signature_of
 
 log = logging.getLogger(__name__)
-ASK_AT_ONCE = 4  # studies that are asked about at a time
-PATIENCE_S = 20.0  # so long nobody waits for a listing during which the server says nothing
+PARALLEL = 4  # studies that are asked about at a time
+INACTIVITY_S = 20.0  # nobody waits longer for a listing during which the server answers nothing
 
 
 class StudyList:
-    """Studies and the cases they make, as the server last told. Safe to use from several threads.
+    """Studies and the cases they make, as the server last listed them. Safe to use from several threads.
 
     Args:
         connection: to the server.
@@ -66,8 +66,8 @@ class StudyList:
             Unreachable: if the server has never answered.
         """
         if self.records is None:
-            self._connection.outage.check()
-            with self._turn_to_look():
+            self._connection.breaker.check()
+            with self._only_one_refreshes():
                 if self.records is None:
                     self._look()
         elif time.monotonic() - max(self.looked, self._tried) > self._expiry_s:
@@ -80,11 +80,11 @@ class StudyList:
         Raises:
             Unreachable: if it does not answer; what was known stays.
         """
-        with self._turn_to_look():
+        with self._only_one_refreshes():
             self._look()
 
     def problems(self) -> list[str]:
-        """A sentence for each study of the server that is no case, by what was last heard of it. Asks nothing."""
+        """A sentence for each study of the server that is no case, by its last listing. Asks nothing."""
         known = sorted((self.records or {}).items())
         return [*(why for _, record in known if (why := record.why_no_case())), *self._unread.values()]
 
@@ -101,21 +101,21 @@ class StudyList:
         self.records, self._unread, self.looked = records, unread or {}, time.monotonic()
 
     @contextmanager
-    def _turn_to_look(self) -> Iterator[None]:
-        """Wait for whoever is looking, and share the failure if that is how it ends.
+    def _only_one_refreshes(self) -> Iterator[None]:
+        """Wait for a refresh by another thread, and share its failure.
 
         Raises:
-            Unreachable: that failure, or if the server has said nothing for too long.
+            Unreachable: that failure, or if the server has been inactive for too long.
         """
         begun = time.monotonic()
         while not self._refreshing.acquire(timeout=0.2):
-            if time.monotonic() - max(begun - PATIENCE_S + 1, self._connection.heard) > PATIENCE_S:
+            if time.monotonic() - max(begun - INACTIVITY_S + 1, self._connection.last_answer) > INACTIVITY_S:
                 raise Unreachable(
                     f"The DICOMweb server at {self._connection.host} was asked for its studies and has not answered "
                     "yet; check that it runs and is not overloaded."
                 )
         try:
-            self._connection.outage.check(since=begun)
+            self._connection.breaker.check(since=begun)
             yield
         finally:
             self._refreshing.release()
@@ -136,10 +136,10 @@ class StudyList:
 
     def _look(self) -> None:
         """Ask for all studies; the caller holds ``_refreshing``."""
-        self._connection.hear()
-        self._tried = self._connection.heard
+        self._connection.note_answer()
+        self._tried = self._connection.last_answer
         before = self.records or {}
-        with self._connection.outage.noting(), reaching(self._connection.url):
+        with self._connection.breaker.recording(), reaching(self._connection.url):
             items = pages(
                 self._connection.client.search_for_studies,
                 "0020000D",
@@ -147,7 +147,7 @@ class StudyList:
                 search_filters={"ModalitiesInStudy": "MR"},
             )
         unread: dict[str, str] = {}
-        with ThreadPoolExecutor(ASK_AT_ONCE, thread_name_prefix="dicomweb-study") as pool:
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="dicomweb-study") as pool:
             records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
         self.know({record.uid: record for record in records if record is not None}, unread)
 
@@ -157,12 +157,12 @@ class StudyList:
         old, signature = before.get(uid), signature_of(item)
         if old is not None and signature is not None and old.signature == signature:
             return old
-        self._connection.hear()
+        self._connection.note_answer()
         try:
-            self._connection.outage.check()
-            with self._connection.outage.noting():
+            self._connection.breaker.check()
+            with self._connection.breaker.recording():
                 record = look_up(self._connection.client, item, old)
-            self._connection.hear()
+            self._connection.note_answer()
             return settled(record, self._series) if record.choice.needs_image else record
         except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
             log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)

@@ -61,7 +61,7 @@ class StudyRecord:
             reference: the sequence whose grid the case is stored on, if the study has it. Its series gives a study
                 that was never seen before its id.
             identities: what studies were called before, if anybody remembers.
-            register: whether the sequences will be registered, for what people are told.
+            register: whether the sequences will be registered, for a note to people.
         """
         chosen = self.choice.chosen
         if not chosen:
@@ -246,6 +246,6 @@ class FetchedSeries:
         count = 0
         with self._connection.asking():
             for count, instance in enumerate(self._connection.client.iter_series(study, series), 1):
-                self._connection.hear()
+                self._connection.note_answer()
                 save_file(instance, path(count))
         return count
