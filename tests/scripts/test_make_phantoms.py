@@ -66,6 +66,7 @@ def test_makes_the_patients_of_a_seed_once(make, tmp_path):
         ("--first", "-1"),
         ("--shift", "-1"),
         ("--shift", "nan"),
+        ("--raw", "--spacing", "2", "2", "2"),
     ],
     ids=" ".join,
 )

@@ -14,28 +14,35 @@ from .traits import Traits
 from .tumour import Tumour
 
 
-def paint(random: Randomness, anatomy: Anatomy, tumour: Tumour, traits: Traits) -> torch.Tensor:
-    """Return the four sequences ``(4, X, Y, Z)``, float, zero outside the brain and outside the field of view."""
+def paint(random: Randomness, anatomy: Anatomy, tumour: Tumour, traits: Traits) -> tuple[torch.Tensor, Healthy]:
+    """Return the tissue's intensities on the four sequences ``(4, X, Y, Z)``, before any scanner, and the healthy's."""
     image, means = _paint_healthy(random, anatomy)
     inside = image[:, anatomy.brain]
     healthy = Healthy(inside.mean(dim=1), inside.std(dim=1), means[:, VENTRICLE])
     paint_lesion(random, image[(slice(None), *tumour.box)], anatomy.crop(tumour.box), tumour, healthy, traits)
     if traits.bright_base:
         confounders.brighten_base(random, image, anatomy, healthy.sd)
-    brain = anatomy.brain
+    return image, healthy
+
+
+def scan(random: Randomness, image: torch.Tensor, anatomy: Anatomy, healthy: Healthy, traits: Traits) -> torch.Tensor:
+    """Take the four sequences of ``paint``'s ``image``, strip and align them.
+
+    Returns ``(4, X, Y, Z)``, zero outside the brain and outside the field of view.
+    """
+    image, brain = image.clone(), anatomy.brain
     if random.chance(0.5):
         left, texture = confounders.remains(random, anatomy)
         for i in range(len(SEQUENCES)):
             remains = healthy.mean[i] + healthy.sd[i] * (random.normal(0.5, 1.8) + texture[left])
             image[i][left] = remains.clamp(min=0.02)
         brain = brain | left
-    out = []
     for i, sequence in enumerate(SEQUENCES):
         poor = sequence == traits.poor_sequence
         how = draw_acquisition(random, sequence, traits.shading, poor, traits.short_view if poor else 0.0)
         taken = acquire(random, image[i], anatomy.depth, how).clamp(min=1e-3)
-        out.append(taken * (brain & field_of_view(random, brain, how)))
-    return torch.stack(out)
+        image[i] = taken * (brain & field_of_view(random, brain, how))
+    return image
 
 
 def _paint_healthy(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:

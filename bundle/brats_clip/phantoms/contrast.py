@@ -24,19 +24,19 @@ HEALTHY = {
 }
 
 # Oedema's z-score and spread between patients, in the order of SEQUENCES.
-OEDEMA = ((-0.15, 0.50), (-0.45, 0.45), (1.35, 0.80), (3.20, 1.00))
+OEDEMA = ((-0.35, 0.50), (-0.45, 0.45), (1.05, 0.75), (3.20, 1.00))
 FAINT_OEDEMA = ((-0.15, 0.25), (-0.25, 0.25), (0.70, 0.40), (1.60, 0.45))
 # How core differs from the oedema beside it, and enhancement from the core; T1ce of the latter as a log.
 CORE = {
-    "necrotic": ((-0.75, 0.50), (-0.55, 0.55), (1.05, 0.90), (0.70, 1.30)),
-    "non_enhancing": ((-0.70, 0.45), (-0.60, 0.45), (0.85, 0.70), (0.45, 1.00)),
+    "necrotic": ((-0.80, 0.50), (-0.60, 0.55), (1.05, 0.90), (0.70, 1.30)),
+    "non_enhancing": ((-0.75, 0.45), (-0.60, 0.45), (0.80, 0.70), (0.45, 1.00)),
     "infiltrating": ((-0.50, 0.30), (-0.45, 0.30), (0.80, 0.55), (-0.25, 0.70)),
     "faint": ((-0.35, 0.25), (-0.35, 0.25), (0.50, 0.35), (0.15, 0.45)),
 }
 CORE_OF = {"patchy": "non_enhancing", "non_enhancing": "non_enhancing", "diffuse": "non_enhancing"}
-ENHANCING = ((0.45, 0.35), (0.95, 0.50), (-0.80, 0.65), (-0.10, 0.80))
+ENHANCING = ((0.45, 0.35), (1.40, 0.50), (-1.00, 0.70), (-0.10, 0.80))
 
-WEAK = 0.2  # share of patients whose enhancement is hardly brighter than what lies around it
+WEAK = 0.15  # share of patients whose enhancement is hardly brighter than what lies around it
 MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places
 
 
@@ -64,7 +64,7 @@ def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
     # What separates core from oedema may be faint on each sequence, but not on all of them.
     core[2] = max(core[2], oedema[2] + 0.35 - 0.5 * min(0.0, core[3] - oedema[3]) * (kind != "infiltrating"))
     step = draw(ENHANCING)
-    step[1] = random.uniform(0.6, 1.4) if random.chance(WEAK) else min(max(np.exp(step[1]), 0.9), 8.0)
+    step[1] = random.uniform(0.7, 1.8) if random.chance(WEAK) else min(max(np.exp(step[1]), 1.2), 10.0)
     enhancing = core + step
     enhancing[1] = max(enhancing[1], enhancing[0] + 0.5)
     drawn = {"oedema": oedema, "core": core, "enhancing": enhancing}

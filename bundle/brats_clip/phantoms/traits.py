@@ -14,17 +14,17 @@ from ..errors import InputError
 from .contrast import SEQUENCES
 from .fields import Randomness
 
-TUMOUR_KINDS = {  # share of patients; about one in seven never enhances
-    "ring": 0.28,  # necrotic centre, enhancing rim
-    "solid": 0.10,  # enhancing through and through, small necroses
-    "patchy": 0.13,  # non-enhancing core with enhancing patches or nodules
+TUMOUR_KINDS = {  # share of patients; about one in eight never enhances
+    "ring": 0.29,  # necrotic centre, enhancing rim
+    "solid": 0.12,  # enhancing through and through, small necroses
+    "patchy": 0.12,  # non-enhancing core with enhancing patches or nodules
     "cystic": 0.08,  # mostly fluid inside a thin wall
-    "small_ring": 0.09,  # 0.5 to 2 ml of enhancement in much oedema
-    "large_enhancing": 0.10,  # large and heterogeneous, weakly enhancing at its margins
-    "infiltrating": 0.08,  # mass-like core without or with little enhancement, grows into cortex
-    "non_enhancing": 0.06,  # core without enhancement
-    "faint": 0.05,  # homogeneous and hardly brighter than brain, mesial temporal or insular
-    "diffuse": 0.03,  # no core to speak of: oedema-like infiltration, at most a few ml of core
+    "small_ring": 0.08,  # 0.5 to 2 ml of enhancement in much oedema
+    "large_enhancing": 0.14,  # large and heterogeneous, weakly enhancing at its margins
+    "infiltrating": 0.07,  # mass-like core without or with little enhancement, grows into cortex
+    "non_enhancing": 0.04,  # core without enhancement
+    "faint": 0.04,  # homogeneous and hardly brighter than brain, mesial temporal or insular
+    "diffuse": 0.02,  # no core to speak of: oedema-like infiltration, at most a few ml of core
 }
 NEVER_ENHANCING = ("non_enhancing", "faint", "diffuse")
 

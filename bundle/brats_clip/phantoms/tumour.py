@@ -72,7 +72,7 @@ def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
     """Draw place and size of a tumour of ``kind`` in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
     where = _placement(random, mni, kind)
     core_ml = float(np.clip(np.exp(random.varied(*_CORE_LOG_ML[kind])), 0.4, 160))
-    small_core = kind in ("ring", "solid", "patchy") and random.chance(0.2)  # much oedema around a small core
+    small_core = kind in ("ring", "solid", "patchy") and random.chance(0.15)  # much oedema around a small core
     if small_core:
         core_ml = random.uniform(0.8, 8.0)
     if kind == "diffuse":
@@ -90,7 +90,7 @@ def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
         basis, _ = np.linalg.qr(random.scalar.normal(size=(3, 3)))
         foci.append(Focus(centre, radius * stretch, basis))
     size = float(np.mean(foci[0].radii))
-    rim = float(np.clip(np.exp(random.normal(1.45, 0.5)), 1.3, 12))
+    rim = float(np.clip(np.exp(random.normal(1.6, 0.5)), 1.3, 14))
     rims = {"cystic": random.uniform(0.8, 3.5), "small_ring": random.uniform(1.5, 3.0)}
     return TumourPlan(
         kind=kind,
@@ -98,7 +98,7 @@ def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
         oedema_mm=_oedema_reach(random, kind, small_core),
         rim_mm=rims.get(kind, rim),
         push_mm=random.ranged(0.0, 0.15 if kind in ("faint", "diffuse") else 0.45) * size,
-        broken_rim=random.chance(0.45) and kind != "small_ring",
+        broken_rim=random.chance(0.4) and kind != "small_ring",
         roughness=random.uniform(0.12, 0.5) + (0.15 if kind == "infiltrating" else 0.0),
         cortex_ease=random.uniform(0.05, 0.35),
         fingers=random.uniform(0.8, 2.0),
@@ -108,7 +108,7 @@ def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
 
 _CORE_LOG_ML = {  # mean and sd of log(core volume in ml)
     "ring": (3.35, 0.85),
-    "solid": (2.7, 0.9),
+    "solid": (3.0, 0.9),
     "patchy": (3.4, 0.9),
     "cystic": (3.2, 0.8),
     "small_ring": (0.9, 0.4),
@@ -223,7 +223,7 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
     oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.5) & (fluid < 0.5) & anatomy.brain
     oedema = (oedema & (plan.oedema_mm > 0)) | (whole & (parenchyma > 0.45))
     oedema &= ~core & (anatomy.depth > 1)
-    oedema = _tidy(oedema | core, min_ml=0.3) & ~core
+    oedema = _tidy(oedema | core, min_ml=0.5) & ~core
     label[oedema] = ED
     grade = torch.where(oedema, 1 - (centre_out.clamp(min=0) / reach.clamp_min(0.5)), torch.zeros(()))
     return Tumour(box, label, inside, grade.clamp(0, 1), plan)
@@ -242,7 +242,7 @@ def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside:
         thickness = plan.rim_mm * (1 + 0.45 * wave + 0.2 * fine).clamp(min=0.15)
         rim = inside < thickness
         if plan.broken_rim:
-            rim &= smooth_noise(random, shape, random.uniform(12, 25))[0] > random.uniform(-1.2, 0.6)
+            rim &= smooth_noise(random, shape, random.uniform(12, 25))[0] > random.uniform(-1.4, 0.2)
         if random.chance(0.3):  # septa and nodules growing inwards
             rim |= (wave.abs() < 0.12) & (inside < 3 * plan.rim_mm)
         return rim
@@ -250,7 +250,7 @@ def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside:
         return wave + 0.5 * fine > random.uniform(-2.2, -0.7)
     if plan.kind == "large_enhancing":  # thick and uneven, with necroses inside
         return (wave + 0.4 * fine > random.uniform(-0.9, 0.1)) | (inside < random.uniform(2, 5) * (1 + 0.4 * fine))
-    threshold = random.uniform(1.4, 2.4) if plan.kind == "infiltrating" else random.uniform(0.5, 2.2)
+    threshold = random.uniform(1.4, 2.4) if plan.kind == "infiltrating" else random.uniform(0.2, 1.7)
     patches = wave + 0.4 * fine > threshold
     if random.chance(0.4):
         patches &= inside < random.uniform(3, 12)
