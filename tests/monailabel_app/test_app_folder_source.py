@@ -15,9 +15,9 @@ from app_folders import FREE, as_brats, as_four_d, as_free, tiny_case, tiny_imag
 
 from brats_clip.cases import SEQUENCES, survey
 from brats_clip.errors import InputError
-from brats_label.cases import folder_source as module
 from brats_label.errors import NotFound, Refused
 from brats_label.settings import Settings
+from brats_label.studies import folder as module
 from brats_label.studies.folder import FolderSource
 from brats_label.studies.sequences import sequence_of
 

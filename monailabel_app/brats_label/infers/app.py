@@ -18,7 +18,7 @@ from .tasks import SegmentationTask
 
 
 class Exchange(Protocol):
-    """What writes answers as DICOM SEG: ``brats_label.dicom.exchange.SegExchange``."""
+    """What writes answers as DICOM SEG: ``brats_label.labels.seg_exchange.SegExchange``."""
 
     def write(self, case: Case, label: nib.Nifti1Image, path: Path, version: str) -> None:
         """Write an answer, by the weights of that version."""
