@@ -6,6 +6,7 @@ python -m monailabel.main start_server --app monailabel_app --studies STUDIES --
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ from brats_label.infers.tasks import ClickTask, SegmentationTask
 from brats_label.labels.store import LabelStore
 from brats_label.labels.version import FINAL
 from brats_label.models import ModelRegistry
-from brats_label.server import start_log
-from brats_label.server.front_page import what_is_served
-from brats_label.server.install import install
+from brats_label.server import patches, viewer
+from brats_label.server.application import build_server
+from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
 from brats_label.studies import open_studies, refuse_just_made
 from brats_label.training.fine_tune import FineTune
@@ -102,11 +103,12 @@ class BrainTumourApp(MONAILabelApp):
         return make_strategies(self.scores, lambda: self.models.current().sha256, self.served)
 
     def on_init_complete(self) -> None:
-        """The server starts: change its routes, and begin to score."""
-        from monailabel.app import app as api  # only there once the server is
+        """The server starts: answer its requests, and begin to score."""
+        from monailabel.app import app as server_app  # only there once the server is
 
-        install(api, self.settings)
-        start_log.start_log.served = lambda: what_is_served(self)
+        patches.take_over(server_app, build_server(self))
+        patches.start_log.served = lambda: what_is_served(self)
+        threading.Thread(target=viewer.check_viewer, name="viewer check", daemon=True).start()
         schedule.every(10).minutes.do(self._tidy)
         if (passing_on := self.datastore().passing_on) is not None:
             passing_on.retry_in_background()
@@ -200,7 +202,7 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
-start_log.attach()
+patches.attach_start_log()
 # They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
 for chatty in (
     "dicomweb_client",

@@ -21,7 +21,6 @@ from .datalist import Datalist
 from .dataset_archive import write_archive
 from .datastore_notes import DatastoreNotes
 from .errors import ClientError, NotFound, Refused, Unreachable
-from .image_upload import add_case
 from .labels.by_tag import tag_of, version_in_use
 from .labels.drawing import Drawing
 from .labels.passing_on import PassingOn
@@ -31,6 +30,7 @@ from .labels.submission import Library, StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
 from .labels.version import ENDING, FINAL, TAGS, Version
 from .settings import Workspace
+from .uploads import add_case
 
 logger = logging.getLogger(__name__)
 _IMAGES, _LABELS, _ITSELF = "images", "labels", "datastore"

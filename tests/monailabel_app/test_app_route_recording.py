@@ -1,4 +1,4 @@
-"""Clients get from every route the status and the fields that they got from MONAI Label's server and this app's first one."""
+"""Every route answers with the status and the fields that clients got before all routes were ours."""
 
 from __future__ import annotations
 

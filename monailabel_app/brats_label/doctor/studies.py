@@ -44,7 +44,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
 
 
 def _folder(source: FolderSource, settings: Settings) -> Iterator[Finding]:
-    from ..server.front_page import NO_VIEWER
+    from ..server.pages import NO_VIEWER
 
     cases, problems = source.cases(), source.problems()
     if cases:

@@ -16,7 +16,7 @@ from ..cases.folder_source import FolderSource
 from ..cases.library import CaseLibrary
 from ..errors import ClientError, NotFound, Refused
 from ..labels.version import FINAL, ORIGINAL
-from ..server.uploads import safe_name
+from ..uploads import safe_name
 from .app import App
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask

@@ -15,8 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from brats_label.dicom import phantom_study
 from brats_label.dicom.orthanc import LocalOrthanc
-from brats_label.server import proxy
-from brats_label.server.qido_query import loose, query, strictly
+from brats_label.server import dicomweb_proxy
+from brats_label.server.dicomweb_proxy import loose, query, strictly
 
 IDS = ("A/B@C", "A/B@C D", "A/B@CxD", "x&00100020=y", "per%cent", "a#b", "a+b", "Mül", "O'Neil (1)", "50%2F1")
 
@@ -63,9 +63,9 @@ def patient(path, patient_id: str):
 @pytest.fixture
 def client(orthanc, monkeypatch):
     monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", orthanc.url)
-    monkeypatch.setattr(proxy, "_client", None)
+    monkeypatch.setattr(dicomweb_proxy, "_client", None)
     api = FastAPI()
-    api.include_router(proxy.router)
+    api.include_router(dicomweb_proxy.router)
     with TestClient(api) as client:
         yield client
 

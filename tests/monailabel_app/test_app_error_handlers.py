@@ -17,8 +17,8 @@ from monailabel.interfaces.exception import (
 
 from brats_clip.errors import CaseError, InputError, LabelError, ReportError, WeightsError
 from brats_label.errors import Busy, ClientError, NotFound, Refused, TooLarge, Unreachable
+from brats_label.server.application import add_error_handlers
 from brats_label.server.middleware import RequestLog
-from brats_label.server.problems import MENDED, speak_plainly
 
 SECRET = "/home/doe_john/scan.nii.gz"
 
@@ -37,7 +37,7 @@ def ask(error: Exception):
     def fails(number: int) -> None:
         raise error
 
-    speak_plainly(api)
+    add_error_handlers(api)
     api.add_middleware(RequestLog)
     return TestClient(api, raise_server_exceptions=False).get("/fails/1")
 
@@ -61,7 +61,6 @@ def ask(error: Exception):
         (MONAILabelException(MONAILabelError.INVALID_INPUT, "a"), 404),
         (HTTPException(418, "a"), 418),
         (decode_error(), 400),
-        *((HTTPException(500, text), status) for text, status in MENDED.items()),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
@@ -106,7 +105,7 @@ def test_a_wrong_parameter_is_named_and_its_value_is_not_repeated():
     def train(number: int) -> None:
         """Never called."""
 
-    speak_plainly(api)
+    add_error_handlers(api)
     client = TestClient(api)
     response = client.get("/train/glioma-of-john-doe")
     assert response.status_code == 422
@@ -116,7 +115,7 @@ def test_a_wrong_parameter_is_named_and_its_value_is_not_repeated():
 def test_an_address_that_is_none_and_a_method_that_is_none_are_named():
     api = FastAPI()
     api.get("/here")(lambda: 1)
-    speak_plainly(api)
+    add_error_handlers(api)
     client = TestClient(api)
     assert client.get("/there").json()["detail"] == "GET /there: not found."
     assert client.patch("/here").status_code == 405 and "PATCH /here" in client.patch("/here").json()["detail"]

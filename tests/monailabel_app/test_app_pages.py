@@ -12,7 +12,7 @@ from monailabel.config import settings
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from brats_label.errors import Unreachable
-from brats_label.server import front_page, viewer
+from brats_label.server import pages, viewer
 
 
 def app(studies: str, cases=("A",)):
@@ -33,9 +33,9 @@ def app(studies: str, cases=("A",)):
 def get(monkeypatch):
     def get(path: str, served) -> str:
         monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", served.studies)
-        monkeypatch.setattr(front_page, "app_instance", lambda: served)
         api = FastAPI()
-        api.include_router(front_page.router)
+        api.state.app = served
+        api.include_router(pages.router)
         api.include_router(viewer.router)
         response = TestClient(api, base_url="http://127.0.0.1:8765").get(path)
         assert response.status_code == 200 and response.headers["content-type"].startswith("text/html")

@@ -1,4 +1,4 @@
-"""What clients send: parameters as JSON, files under names of our own."""
+"""What routes take: the app, parameters as JSON, and files under names of our own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import UploadFile
+from fastapi import Depends, Request, UploadFile
 
 from ..errors import ClientError, check_text
+from ..infers import app as served
 
-LONGEST_NAME = 200  # bytes
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
+
+
+def _served(request: Request) -> served.App:
+    return request.app.state.app
+
+
+App = Annotated[served.App, Depends(_served)]
 
 
 def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
@@ -35,16 +42,6 @@ def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
         raise ClientError(f"{name}: found a JSON {type(params).__name__}; expected an object.")
     check_text(params, name)
     return params
-
-
-def safe_name(name: str | None) -> str:
-    """The last part of a client's file name as one that any folder takes; its words and its ending stay."""
-    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
-    plain = "".join(c for c in last if c.isprintable()).lstrip(". ")
-    if len(plain.encode()) > LONGEST_NAME:
-        ending = "".join(Path(plain).suffixes[-2:])
-        plain = plain[: LONGEST_NAME // 8] + (ending if _SUFFIX.fullmatch(ending) else "")
-    return plain if plain and plain != "meta.info" else f"image{plain}"  # MONAI Label's own file in a session
 
 
 def save(upload: UploadFile, path: Path) -> None:
