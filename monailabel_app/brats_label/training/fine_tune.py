@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -156,7 +155,7 @@ class FineTune(TrainTask):
             "checkpoint": str(self.models.bundle_checkpoint.absolute()),
             "bundle": str(self.bundle.absolute()),
             "device": self.device,
-            "options": asdict(options),
+            "options": options.model_dump(),
             "cases": self._sides(labelled, left_out),
             "left_out": left_out,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ class FineTuning:
         resumed, beginning = decide(self.snapshot, self.job["cases"], options, weights)
         if not resumed:
             self.snapshot.begin(self.job["cases"], options, weights)
-        self.snapshot.note(options=asdict(options))  # threads may be others
+        self.snapshot.note(options=options.model_dump())  # threads may be others
         return self.snapshot.content(), resumed, beginning
 
     def _workflow(self, options: TrainOptions, weights: str) -> ConfigWorkflow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from .options import TrainOptions
@@ -58,7 +57,7 @@ def _of_weights(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _of_options(before: TrainOptions, now: TrainOptions) -> list[str]:
-    names = [field.name for field in fields(TrainOptions) if field.name not in _NOT_COMPARED]
+    names = [name for name in TrainOptions.model_fields if name not in _NOT_COMPARED]
     pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
     return [f"{name} was {old:g} and is {new:g}" for name, old, new in pairs if old != new]
 

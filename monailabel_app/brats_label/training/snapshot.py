@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ class Snapshot:
         (self.folder / "labels").mkdir(parents=True)
         sections = {side: [self._keep(case, f"{side}_{i}") for i, case in enumerate(cases[side])] for side in SIDES}
         sync(self.folder / "labels")
-        facts = {"options": asdict(options), "weights": dict(weights), "fingerprints": prints, **sections}
+        facts = {"options": options.model_dump(), "weights": dict(weights), "fingerprints": prints, **sections}
         write_json(self.folder / FILE, facts)
 
     def note(self, **facts: Any) -> None:
