@@ -1,7 +1,8 @@
 """What clients get from every route: a list of requests, and what is kept of each answer.
 
 ``test_app_route_recording.py`` compares it with ``route_recording.json``, which was made at commit 560bb96, when MONAI
-Label's own routes still answered a part of the requests. ``RECORD_ROUTES=1`` has the test write that file anew.
+Label's own routes still answered a part of the requests; but for the log's page, which loads no scripts from elsewhere
+any more. ``RECORD_ROUTES=1`` has the test write that file anew.
 """
 
 from __future__ import annotations
