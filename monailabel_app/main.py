@@ -26,11 +26,11 @@ from brats_label.datastore import CaseDatastore
 from brats_label.dicom.exchange import SegExchange
 from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import NotFound, check_text
-from brats_label.infers.batch import Batch
-from brats_label.infers.gate import Gate
-from brats_label.infers.requests import answer_request
-from brats_label.infers.service import SegmentationService
-from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.inference.admission import AdmissionControl
+from brats_label.inference.answers import answer_request
+from brats_label.inference.batch import Batch
+from brats_label.inference.service import SegmentationService
+from brats_label.inference.tasks import ClickTask, SegmentationTask
 from brats_label.labels.store import LabelStore
 from brats_label.labels.version import FINAL
 from brats_label.models import ModelRegistry
@@ -62,8 +62,8 @@ class BrainTumourApp(MONAILabelApp):
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
         self.models = ModelRegistry(self.workspace.models, checkpoint)
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
-        self.gate = Gate(self.settings.jobs, self.settings.waiting)
-        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
+        self.admission = AdmissionControl(self.settings.jobs, self.settings.waiting)
+        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.admission)
         self.scores = ScoreCache(self.workspace.scores)
         self.served = Served()
         self.batch = Batch(self)
@@ -119,7 +119,7 @@ class BrainTumourApp(MONAILabelApp):
                 self.scores,
                 LibraryCases(self.datastore(), self.source, self.library),
                 self._model_in_use,
-                lambda: self.gate.busy,
+                lambda: self.admission.busy,
                 bundle=str(self.bundle),
                 device=self.settings.device,
                 seed=self.settings.seed,

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from brats_clip.errors import InputError
 from brats_clip.switches import read_switch
 
+A_TEXT = "a text"
 _WORDS = {"1": "true", "yes": "true", "0": "false", "no": "false"}
 
 
@@ -52,8 +53,8 @@ class Wrong(NamedTuple):
 
     @property
     def found(self) -> str:
-        """The value as an error shows it."""
-        return repr(str(self.value)[:40])
+        """The value as an error shows it; where a text was expected, its type."""
+        return type(self.value).__name__ if self.expected == A_TEXT else repr(str(self.value)[:40])
 
 
 def fields_of(model: type) -> dict[str, FieldInfo]:
@@ -89,5 +90,5 @@ def _expected(field: FieldInfo) -> str:
     else:
         words = (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
         within = " and ".join(f"{word} {bounds[kind]}" for kind, word in words if kind in bounds)
-        expected = f"a number, {within}" if within else "a number" if field.annotation in (int, float) else "a text"
+        expected = f"a number, {within}" if within else "a number" if field.annotation in (int, float) else A_TEXT
     return f"{expected}, divisible by {bounds['multiple_of']}" if "multiple_of" in bounds else expected

@@ -21,7 +21,7 @@ from brats_label.dicom.orthanc import LocalOrthanc
 from brats_label.dicom.phantom_study import Extras, write_study
 from brats_label.dicom.seg import find_segs, read_seg
 from brats_label.dicom.web_source import DicomWebSource
-from brats_label.infers.labels import LABELS
+from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -21,8 +21,8 @@ from brats_label.cases.resample import resample
 from brats_label.dicom.orthanc import LocalOrthanc
 from brats_label.dicom.phantom_study import Extras, write_study
 from brats_label.dicom.web_source import DicomWebSource
-from brats_label.infers.gate import Gate
-from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.inference.admission import AdmissionControl
+from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
 
@@ -50,7 +50,9 @@ def serve(segmenter, tmp_path_factory):
         folder = tmp_path_factory.mktemp("workspace")
         models = ModelRegistry(folder / "models", ROOT / "bundle" / "models" / "model.pt")
         library = CaseLibrary(source, folder / "cache", False)
-        return SegmentationService(Settings(), source, library, models, Gate(1, 4), make=lambda **_: segmenter)
+        return SegmentationService(
+            Settings(), source, library, models, AdmissionControl(1, 4), make=lambda **_: segmenter
+        )
 
     return service
 

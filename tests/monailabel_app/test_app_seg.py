@@ -19,7 +19,7 @@ from brats_label.dicom.convert import to_nifti
 from brats_label.dicom.phantom_study import Extras, write_study
 from brats_label.dicom.seg import SEGMENTS, read_seg, write_seg
 from brats_label.errors import Refused
-from brats_label.infers.labels import LABELS
+from brats_label.labels.naming import LABELS
 
 NUMBERS = {segment.name: segment.value for segment in SEGMENTS}
 

@@ -35,7 +35,7 @@ class SegExchange:
 
         Args:
             case: whose.
-            label: numbers of ``infers.labels.LABELS`` on the case's reference grid.
+            label: numbers of ``labels.naming.LABELS`` on the case's reference grid.
             path: where to.
             version: of the weights.
 

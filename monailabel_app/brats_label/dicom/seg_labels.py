@@ -9,7 +9,7 @@ from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from ..infers.labels import LABELS
+from ..labels.naming import LABELS
 
 ALTERED = Code("49755003", "SCT", "Morphologically Altered Structure")
 

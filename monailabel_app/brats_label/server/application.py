@@ -24,7 +24,7 @@ from starlette.middleware import Middleware
 from brats_clip.errors import InputError, WeightsError
 
 from ..errors import Busy, ClientError
-from ..infers.app import App
+from ..inference.app import App
 from . import (
     authentication,
     case_routes,

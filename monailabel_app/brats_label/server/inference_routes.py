@@ -19,7 +19,8 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from requests_toolbelt import MultipartEncoder
 
 from ..errors import Busy, ClientError, NotFound, Refused
-from ..infers.batch import ALL
+from ..inference.batch import ALL
+from ..inference.options import InferOptions
 from ..uploads import safe_name, unpack
 from .authentication import Admin, AnyUser, annotator_name, may_annotate
 from .inputs import App, read_params, received, save
@@ -66,8 +67,8 @@ def infer(
     request["user"] = annotator_name(user, request.get("client_id"))
     if file is None and not image and not session_id:
         raise ClientError("image: found none; expected the id of an image, a session, or a file.")
-    saves = app.infer_task(model).wants_to_submit(request) or bool(request.get("save_label"))
-    if saves and not may_annotate(user):  # saving by way of a segmentation takes what saving takes
+    app.infer_task(model)
+    if InferOptions.read(request).saves and not may_annotate(user):  # this takes what saving a label takes
         raise ClientError('Role "monailabel-annotator" is required to save the answer as a label.', 403)
     if file is not None:
         with received(file) as path:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, UploadFile
 
 from ..errors import ClientError, check_text
-from ..infers import app as served
+from ..inference import app as served
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
 

@@ -18,9 +18,9 @@ from ..errors import ClientError, NotFound, Refused
 from ..labels.version import FINAL, ORIGINAL
 from ..uploads import safe_name
 from .app import App
+from .options import InferOptions, not_understood
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
-from .unknown_keys import not_understood
 
 logger = logging.getLogger("brats_clip.infer")
 
@@ -55,8 +55,9 @@ def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> d
 def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     answer = task.answer(request)
     params = answer.params
-    if task.wants_to_submit(request) or request.get("save_label"):
-        tag = FINAL if task.wants_to_submit(request) else str(request.get("label_tag") or ORIGINAL)
+    options = InferOptions.read(request)
+    if options.saves:
+        tag = FINAL if options.submit else options.label_tag or ORIGINAL
         params["saved"] = _store(app, answer, tag, request)
     file = _dicom_seg(app, answer) if request.get("as_dicom_seg") else task.write(answer, request)
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
@@ -122,7 +123,6 @@ def _of_folder(app: App, task: SegmentationTask, request: Mapping[str, Any], fol
                 "NIfTI file of four sequences, or files whose names end in _t1, _t1ce, _t2 and _flair."
             )
         library = CaseLibrary(source, Path(cache), app.settings.register)
-        service = SegmentationService(app.settings, source, library, app.models, app.gate, borrowed=app.service)
-        visitor = type(task)(service)
-        file, params = visitor({**request, "image": cases[0]})
+        service = SegmentationService(app.settings, source, library, app.models, app.admission, shared=app.service)
+        file, params = type(task)(service)({**request, "image": cases[0]})
     return {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}

@@ -14,20 +14,19 @@ import numpy as np
 
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES, as_text
-from brats_clip.clicks.place import MAX_CLICKS
 from brats_clip.interactive.segmentation import Segmentation
 
 from ..cases.case import Case, CaseSource
-from ..errors import ClientError, Refused, TooLarge
+from ..errors import Refused, TooLarge
+from ..labels.naming import LABELS
 from ..settings import Settings
-from .gate import Gate
-from .labels import CLICKS, LABELS, OUTPUTS, TISSUES, as_output, present
+from .admission import AdmissionControl
+from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
     from ..cases.library import CaseLibrary
     from ..models import ModelRegistry, ModelVersion
 
-FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
 FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop
 
 
@@ -79,9 +78,9 @@ class SegmentationService:
         source: where reports are found.
         library: where images are found, on one grid.
         models: which weights are in use.
-        gate: how many compute at a time.
+        admission: how many compute at a time.
         make: builds a ``Segmenter`` from a checkpoint.
-        borrowed: a service whose ``Segmenter`` this one uses: for cases that come and go.
+        shared: a service whose ``Segmenter`` this one uses, for cases that come and go.
     """
 
     def __init__(
@@ -90,19 +89,20 @@ class SegmentationService:
         source: CaseSource,
         library: CaseLibrary,
         models: ModelRegistry,
-        gate: Gate,
+        admission: AdmissionControl,
         make: Callable[..., Segmenter] = Segmenter,
-        borrowed: SegmentationService | None = None,
+        shared: SegmentationService | None = None,
     ) -> None:
-        self.settings, self.source, self.library, self.models, self.gate = settings, source, library, models, gate
-        self._make, self._lock, self._borrowed = make, threading.Lock(), borrowed
+        self.settings, self.source, self.library, self.models = settings, source, library, models
+        self.admission = admission
+        self._make, self._lock, self._shared = make, threading.Lock(), shared
         self._stripped: dict[str, bool] = {}
         self._loaded: tuple[str, Segmenter] | None = None
 
     def segmenter(self) -> tuple[Segmenter, ModelVersion]:
         """The network with the weights in use; they are loaded when they have changed."""
-        if self._borrowed is not None:
-            return self._borrowed.segmenter()
+        if self._shared is not None:
+            return self._shared.segmenter()
         version = self.models.current()
         with self._lock:
             if self._loaded is None or self._loaded[0] != version.sha256:
@@ -121,14 +121,11 @@ class SegmentationService:
         Raises:
             ClientError: for anything in the prompt that cannot be answered.
         """
-        if prompt.output not in OUTPUTS:
-            raise ClientError(f"output: found {prompt.output!r}; expected one of {', '.join(OUTPUTS)}.")
         started = time.perf_counter()
         case, shown = self.source.resolve(prompt.image_id)
         report, report_from = self._report(case, prompt)
-        _check_clicks(prompt.clicks)
-        with self.gate.place():
-            # Before it has its turn: a study that comes slowly must not keep others from computing.
+        with self.admission.admit():
+            # Before it takes a slot: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
             files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
             self._check_sequences(case, prompt, files)
@@ -136,7 +133,7 @@ class SegmentationService:
             clicks = {
                 CLICKS[name]: aligned.points_to_reference(shown, ijk) for name, ijk in prompt.clicks.items() if ijk
             }
-            with self.gate.turn():
+            with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
                 # All lie on the reference grid, so the answer does, whichever of them are used.
@@ -153,7 +150,7 @@ class SegmentationService:
             "label_names": present(output),
             "labels": LABELS,
             "volumes_ml": {region: round(ml, 3) for region, ml in result.volumes_ml.items()},
-            "report": _what_became_of(report_from, result),
+            "report": _report_params(report_from, result),
             "sequences_used": list(result.sequences_used),
             "sequences_missing": list(result.sequences_missing),
             "clicks": {name: len(ijk) for name, ijk in prompt.clicks.items() if ijk},
@@ -181,9 +178,6 @@ class SegmentationService:
         return (found, "found with the case") if found else ("", "none")
 
     def _check_sequences(self, case: Case, prompt: Prompt, files: Mapping) -> None:
-        unknown = [s for s in prompt.sequences if s not in SEQUENCES]
-        if unknown:
-            raise ClientError(f"sequences: found {', '.join(unknown)}; expected {', '.join(SEQUENCES)}.")
         if not prompt.sequences:
             raise Refused(f"Sequences: found none to use; expected one at least of {', '.join(SEQUENCES)}.")
         if not files:
@@ -212,25 +206,11 @@ class SegmentationService:
         return hints
 
 
-def _check_clicks(clicks: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    total = 0
-    for name, points in clicks.items():
-        if name not in CLICKS:
-            raise ClientError(f"clicks: found {name!r}; expected {', '.join(CLICKS)}.")
-        for point in points:
-            good = isinstance(point, (list, tuple)) and len(point) == 3
-            if not good or not all(isinstance(v, (int, float)) and abs(v) < FARTHEST for v in point):
-                raise ClientError(f"clicks on {name}: found {str(point)[:60]}; expected three numbers, i, j and k.")
-        total += len(points)
-    if total > MAX_CLICKS:
-        raise TooLarge(f"clicks: found {total}; expected at most {MAX_CLICKS}.")
-
-
-def _what_became_of(report_from: str, result: Segmentation) -> dict[str, Any]:
+def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
     """Where the report came from, whether it was listened to, and how well it agrees with the image."""
-    told: dict[str, Any] = {"from": report_from, "used": result.report_used}
+    params: dict[str, Any] = {"from": report_from, "used": result.report_used}
     consistency = result.consistency
     if consistency is not None:
-        told["consistency"] = consistency.to_dict()
-        told["warning"] = " ".join(consistency.warnings)
-    return told
+        params["consistency"] = consistency.to_dict()
+        params["warning"] = " ".join(consistency.warnings)
+    return params

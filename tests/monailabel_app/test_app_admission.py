@@ -1,4 +1,4 @@
-"""So many compute, so many wait, and the next is turned away."""
+"""So many compute, so many wait, and the next is refused."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ import pytest
 from brats_label.cases.folder_source import FolderSource
 from brats_label.cases.library import CaseLibrary
 from brats_label.errors import Busy
-from brats_label.infers.gate import Gate
-from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.inference.admission import AdmissionControl
+from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 
 
 def until(condition) -> None:
     begun = time.monotonic()
     while not condition():
-        assert time.monotonic() - begun < PATIENCE_S
+        assert time.monotonic() - begun < TIMEOUT_S
         time.sleep(0.005)
 
 
 def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_again():
-    gate, leave, lock = Gate(jobs=2, waiting=1), threading.Event(), threading.Lock()
+    control, leave, lock = AdmissionControl(jobs=2, waiting=1), threading.Event(), threading.Lock()
     computing, most, through = 0, 0, 0
 
     def job() -> None:
         nonlocal computing, most, through
-        with gate.enter():
+        with control.admit(), control.slot():
             with lock:
                 computing += 1
                 most = max(most, computing)
-            leave.wait(PATIENCE_S)
+            leave.wait(TIMEOUT_S)
             with lock:
                 computing -= 1
                 through += 1
@@ -47,24 +47,24 @@ def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_
     threads = [threading.Thread(target=job) for _ in range(3)]
     for thread in threads:
         thread.start()
-    until(lambda: gate._inside == 3)
-    assert gate.busy
-    with pytest.raises(Busy, match="3 segmentations") as refused, gate.enter():
+    until(lambda: control._admitted == 3)
+    assert control.busy
+    with pytest.raises(Busy, match="3 segmentations") as refused, control.admit():
         pass
     assert refused.value.status == 429
     leave.set()
     for thread in threads:
-        thread.join(PATIENCE_S)
-    assert (most, through, gate.busy) == (2, 3, False)
+        thread.join(TIMEOUT_S)
+    assert (most, through, control.busy) == (2, 3, False)
 
 
-def test_who_fetches_keeps_nobody_from_computing_and_counts_all_the_same():
-    gate = Gate(jobs=1, waiting=1)
-    with gate.place():
-        assert gate.busy
-        with gate.enter(), pytest.raises(Busy), gate.place():
+def test_a_download_keeps_no_request_from_computing_and_counts_all_the_same():
+    control = AdmissionControl(jobs=1, waiting=1)
+    with control.admit():
+        assert control.busy
+        with control.admit(), control.slot(), pytest.raises(Busy), control.admit():
             pass
-    assert not gate.busy
+    assert not control.busy
 
 
 class SlowLibrary(CaseLibrary):
@@ -77,7 +77,7 @@ class SlowLibrary(CaseLibrary):
     def aligned(self, case):
         if case.case_id == "PHANTOM_0":
             self.asked.set()
-            self.come.wait(PATIENCE_S * 6)
+            self.come.wait(TIMEOUT_S * 6)
         return super().aligned(case)
 
 
@@ -89,24 +89,24 @@ def test_a_case_that_comes_slowly_keeps_no_other_from_being_segmented(tiny_data_
     source = FolderSource(studies, Settings(), tmp_path / "cache")
     library = SlowLibrary(source, tmp_path / "cache", False)
     models = ModelRegistry(tmp_path / "models", ROOT / "bundle" / "models" / "model.pt")
-    service = SegmentationService(Settings(device="cpu"), source, library, models, Gate(jobs=1, waiting=2))
+    service = SegmentationService(Settings(device="cpu"), source, library, models, AdmissionControl(jobs=1, waiting=2))
     answers = []
     slow = threading.Thread(target=lambda: answers.append(service.answer(Prompt("PHANTOM_0")).case.case_id))
     slow.start()
-    assert library.asked.wait(PATIENCE_S)
+    assert library.asked.wait(TIMEOUT_S)
     quick = threading.Thread(target=lambda: answers.append(service.answer(Prompt("PHANTOM_1")).case.case_id))
     quick.start()
-    quick.join(PATIENCE_S * 5)
+    quick.join(TIMEOUT_S * 5)
     library.come.set()
-    slow.join(PATIENCE_S * 5)
+    slow.join(TIMEOUT_S * 5)
     assert answers == ["PHANTOM_1", "PHANTOM_0"]
 
 
-def test_a_job_that_fails_gives_its_place_back():
-    gate = Gate(jobs=1, waiting=0)
+def test_a_job_that_fails_releases_its_slot():
+    control = AdmissionControl(jobs=1, waiting=0)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), gate.enter():
+        with pytest.raises(ZeroDivisionError), control.admit(), control.slot():
             raise ZeroDivisionError
-    assert not gate.busy
-    with gate.enter():
-        assert gate.busy
+    assert not control.busy
+    with control.admit(), control.slot():
+        assert control.busy

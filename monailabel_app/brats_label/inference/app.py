@@ -12,7 +12,7 @@ from ..cases.case import Case
 from ..datastore import CaseDatastore
 from ..models import ModelRegistry
 from ..settings import Settings
-from .gate import Gate
+from .admission import AdmissionControl
 from .service import SegmentationService
 from .tasks import SegmentationTask
 
@@ -34,7 +34,7 @@ class App(Protocol):
     Attributes:
         settings: of the app.
         models: which weights are in use.
-        gate: how many compute at a time.
+        admission: how many compute at a time.
         service: answers for the cases of the app.
         exchange: for labels as DICOM SEG; None where the studies are files.
         trainers: by the model that they train.
@@ -43,7 +43,7 @@ class App(Protocol):
 
     settings: Settings
     models: ModelRegistry
-    gate: Gate
+    admission: AdmissionControl
     service: SegmentationService
     exchange: Exchange | None
     trainers: dict[str, FineTune]

@@ -26,7 +26,7 @@ _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "sessi
 
 
 class Batch:
-    """Runs one batch at a time, in a thread that goes through the gate as clients do, and lets them go first.
+    """Runs one batch at a time, in a thread that is admitted as clients are, and lets them go first.
 
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
@@ -34,11 +34,11 @@ class Batch:
 
     Args:
         app: whose cases and models.
-        patience: seconds between looks at whether somebody waits.
+        poll_s: seconds between looks at whether somebody waits.
     """
 
-    def __init__(self, app: App, patience: float = 0.2) -> None:
-        self._app, self._patience = app, patience
+    def __init__(self, app: App, poll_s: float = 0.2) -> None:
+        self._app, self._poll_s = app, poll_s
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._tasks: list[dict[str, Any]] = []
         self._thread: threading.Thread | None = None
@@ -118,26 +118,26 @@ class Batch:
         for case_id in case_ids:
             if self._stop.is_set():
                 break
-            line, good = self._segment(case_id, request)
+            line, succeeded = self._segment(case_id, request)
             with self._lock:
-                task["finished" if good else "failed"] += 1
+                task["finished" if succeeded else "failed"] += 1
                 task["details"] = [*task["details"], line][-LINES_KEPT:]
-        whole = task["finished"] + task["failed"] == task["total"]
+        complete = task["finished"] + task["failed"] == task["total"]
         with self._lock:
             ended = "DONE" if task["finished"] or not task["failed"] else "ERROR"
-            task.update(status=ended if whole else "STOPPED", end_ts=_now())
-        told = (task[key] for key in ("total", "status", "finished", "failed"))
-        logger.info("batch of %s cases ended %s: %s segmented, %s failed", *told)
+            task.update(status=ended if complete else "STOPPED", end_ts=_now())
+        counts = (task[key] for key in ("total", "status", "finished", "failed"))
+        logger.info("batch of %s cases ended %s: %s segmented, %s failed", *counts)
 
     def _segment(self, case_id: str, request: Mapping[str, Any]) -> tuple[str, bool]:
         while not self._stop.is_set():
-            if self._app.gate.busy:
-                self._stop.wait(self._patience)
+            if self._app.admission.busy:
+                self._stop.wait(self._poll_s)
                 continue
             try:
                 answer = self._app.infer({**request, "image": case_id})
             except Busy:
-                self._stop.wait(self._patience)
+                self._stop.wait(self._poll_s)
             except (ClientError, BratsClipError) as error:
                 return f"{case_id}: {getattr(error, 'sentence', type(error).__name__)}", False
             except Exception:
