@@ -39,8 +39,8 @@ from brats_label.server.application import build_server
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
 from brats_label.studies import open_studies, refuse_just_made
-from brats_label.training.fine_tune import FineTune
 from brats_label.training.progress import progress
+from brats_label.training.task import FineTune
 
 logger = logging.getLogger("brats_clip.app")
 

@@ -21,12 +21,12 @@ from brats_clip.errors import InputError
 from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
-from brats_label.training.fine_tune import FineTune
-from brats_label.training.fine_tuning import FineTuning
 from brats_label.training.options import TrainOptions
 from brats_label.training.progress import ProgressFile, progress, stats
+from brats_label.training.run import FineTuning
 from brats_label.training.snapshot import Snapshot, read_cases
 from brats_label.training.split import PatientSplit
+from brats_label.training.task import FineTune
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
@@ -491,7 +491,7 @@ sys.path[:0] = [{app!r}, {bundle!r}]
 import brats_label
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
-from brats_label.training.fine_tune import FineTune
+from brats_label.training.task import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 
 class Labelled:

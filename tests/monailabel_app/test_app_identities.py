@@ -22,7 +22,7 @@ from brats_label.dicom.series import SeriesHeader
 from brats_label.dicom.series_choice import choose
 from brats_label.dicom.study_index import StudyRecord
 from brats_label.dicom.web_source import DicomWebSource
-from brats_label.doctor.studies import look
+from brats_label.doctor.served import look
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
 from brats_label.studies import open_studies

@@ -17,7 +17,7 @@ from .service import SegmentationService
 from .tasks import SegmentationTask
 
 if TYPE_CHECKING:
-    from ..training.fine_tune import FineTune
+    from ..training.task import FineTune
     from .batch import Batch
 
 

@@ -1,13 +1,14 @@
-"""The studies: a folder, or a DICOMweb server."""
+"""What is served: the studies, a folder or a DICOMweb server; the weights and CLIP; and who may ask."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .finding import OK, PROBLEM, WARNING, Finding, counted
+from . import OK, PROBLEM, WARNING, Finding, counted
 
 if TYPE_CHECKING:
     from ..cases.folder_source import FolderSource
@@ -53,20 +54,20 @@ def _folder(source: FolderSource, settings: Settings) -> Iterator[Finding]:
     else:
         says = f"no case in {source.root}" + (f"; {len(problems)} could not be used" if problems else "")
         yield Finding("studies", PROBLEM, says, LAYOUTS)
-    yield from _some("left out", problems, "rename or mend the files; the server leaves them out")
+    yield from _some("left out", problems, "rename or correct the files; the server leaves them out")
     incomplete = [f"{c.case_id} has no {', '.join(c.missing)}" for c in cases.values() if c.missing]
     if settings.allow_missing_sequences:
         yield from _some("incomplete", incomplete, "the answer is less sure without them")
     else:
-        mend = "add the sequences, or --conf allow_missing_sequences true (the answer is less sure without them)"
-        yield from _some("incomplete", incomplete, mend)
+        remedy = "add the sequences, or --conf allow_missing_sequences true (the answer is less sure without them)"
+        yield from _some("incomplete", incomplete, remedy)
 
 
-def _some(check: str, sentences: list[str], mend: str) -> Iterator[Finding]:
+def _some(check: str, sentences: list[str], remedy: str) -> Iterator[Finding]:
     for sentence in sentences[:SHOWN]:
-        yield Finding(check, WARNING, sentence, mend)
+        yield Finding(check, WARNING, sentence, remedy)
     if len(sentences) > SHOWN:
-        yield Finding(check, WARNING, f"and {len(sentences) - SHOWN} more", mend)
+        yield Finding(check, WARNING, f"and {len(sentences) - SHOWN} more", remedy)
 
 
 def _server(source: DicomWebSource) -> Iterator[Finding]:
@@ -79,8 +80,8 @@ def _server(source: DicomWebSource) -> Iterator[Finding]:
             search = source.client.search_for_studies
             found = pages(search, "0020000D", fields=STUDY_FIELDS, search_filters={"ModalitiesInStudy": "MR"})
     except Unreachable as error:
-        mend = "start it, or correct the address; MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD if it asks for a login"
-        yield Finding("DICOM server", PROBLEM, error.sentence, mend)
+        remedy = "start it, or correct the address; MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD if it asks for a login"
+        yield Finding("DICOM server", PROBLEM, error.sentence, remedy)
         return
     if found:
         yield Finding("DICOM server", OK, f"answers; {len(found)} MR stud{'y' if len(found) == 1 else 'ies'}")
@@ -101,10 +102,67 @@ def access(settings: Settings) -> Iterator[Finding]:
             sentence = "" if known else f"{server.MONAI_LABEL_AUTH_REALM_URI} is no realm: it names no public key"
         except Unreachable as error:
             sentence = error.sentence
-        mend = "correct MONAI_LABEL_AUTH_REALM_URI, or start the login server"
-        yield Finding("access", PROBLEM, sentence, mend) if sentence else Finding("access", OK, "with a token only")
+        remedy = "correct MONAI_LABEL_AUTH_REALM_URI, or start the login server"
+        yield Finding("access", PROBLEM, sentence, remedy) if sentence else Finding("access", OK, "with a token only")
     elif settings.remote:
         says = "other machines may ask, and nobody has to log in: who reaches the port sees and changes everything"
         yield Finding("access", WARNING, says, "MONAI_LABEL_AUTH_ENABLE=true, see the documentation")
     else:
         yield Finding("access", OK, "this machine alone")
+
+
+def weights(bundle: Path, checkpoint: Path, versions: Path | None) -> Iterator[Finding]:
+    """Whether the weights in use are there, load, fit the network, and are those they are said to be.
+
+    Args:
+        bundle: its folder.
+        checkpoint: the weights of version 0.
+        versions: where the server keeps those that were trained; None if it is not known.
+    """
+    from brats_clip import Segmenter
+    from brats_clip.errors import BratsClipError
+
+    from ..model_version import sha256_of
+    from ..models import ModelRegistry
+
+    try:
+        version = ModelRegistry(versions or bundle / "no versions", checkpoint).current()
+        Segmenter(bundle=bundle, checkpoint=version.path, device="cpu", cache_bytes=0)
+    except (BratsClipError, OSError) as error:
+        remedy = f"put the weights back, or name others with --conf checkpoint FILE (now {checkpoint})"
+        if versions is not None and str(versions) in str(error):
+            remedy = "put another version to use: POST /model/versions/0/use"
+        yield Finding("weights", PROBLEM, str(error), remedy)
+        return
+    digest = sha256_of(version.path)
+    if version.number and digest != version.sha256:
+        remedy = "put another version to use: POST /model/versions/0/use"
+        yield Finding("weights", PROBLEM, f"{version.name}: not the file that was published (sha256)", remedy)
+    elif not version.number and checkpoint.parent.parent == bundle and not _known(bundle, digest):
+        says = f"{version.name} load and fit, but are not those of the bundle's README (sha256 {digest[:16]}...)"
+        yield Finding("weights", WARNING, says, "expected if you trained them; else put them back")
+    else:
+        yield Finding("weights", OK, f"{version.name} load and fit (sha256 {digest[:16]}...)")
+
+
+def clip(bundle: Path) -> Iterator[Finding]:
+    """Whether the bundle's CLIP is there and loads."""
+    from monai.bundle import ConfigParser
+
+    from brats_clip.errors import WeightsError
+    from brats_clip.semantics import load_clip
+
+    config = ConfigParser()
+    config.read_config(bundle / "configs" / "inference.json")
+    config["bundle_root"] = str(bundle)
+    try:
+        yield Finding("CLIP", OK, load_clip(config.get_parsed_content("clip_source")).describe())
+    except WeightsError as error:
+        yield Finding("CLIP", PROBLEM, str(error), "put the folder back: git checkout -- bundle/models/clip")
+
+
+def _known(bundle: Path, digest: str) -> bool:
+    """Whether the bundle's README names this sum, or the start of it."""
+    readme = bundle / "docs" / "README.md"
+    named = re.findall(r"\b[0-9a-f]{16,64}\b", readme.read_text(encoding="utf-8")) if readme.is_file() else []
+    return any(digest.startswith(start) for start in named)

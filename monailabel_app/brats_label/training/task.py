@@ -26,8 +26,7 @@ from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
 from ..settings import Settings, Workspace
 from .options import CURRENT, TrainOptions
-from .progress import ProgressFile, is_running, read, stats
-from .run import BUSY
+from .progress import BUSY, ProgressFile, is_running, read, stats
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
 
 logger = logging.getLogger(__name__)
@@ -106,26 +105,26 @@ class FineTune(TrainTask):
             end_with(int(request["server_pid"]))
         run = str(request.get("run") or uuid4().hex)
         self._not_busy(run)  # or the progress file would be that of the training that runs
-        told = ProgressFile(self.workspace.training, run)
-        told.update()
+        file = ProgressFile(self.workspace.training, run)
+        file.update()
         try:
-            job = self._job(request, datastore, told)
+            job = self._job(request, datastore, file)
         except ClientError as refused:
-            told.update(status="refused", sentence=refused.sentence)
+            file.update(status="refused", sentence=refused.sentence)
             raise
         except Exception as error:
             reason = plain_message(error) or "the log of the server says how."
-            told.update(status="failed", sentence=f"The training failed: {reason}")
+            file.update(status="failed", sentence=f"The training failed: {reason}")
             raise
         status = self._execute(job)
         if status == BUSY:
             raise Busy("A training is running already; stop it, or wait for its end.")
         state = read(self.workspace.training) or {}
-        if state.get("run") == run and state["status"] == "running":  # it could not say good-bye
+        if state.get("run") == run and state["status"] == "running":  # it was killed
             sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
             state.update(status="failed", sentence=f"{sentence} Start again to go on.")
-            told.state = state
-            told.update()
+            file.state = state
+            file.update()
         if status != 0:
             raise RuntimeError(state.get("sentence") or f"The training ended with status {status}.")
         return self.stats()
@@ -142,13 +141,13 @@ class FineTune(TrainTask):
             self.models.named(options.start_from)
         return options
 
-    def _job(self, request: Mapping[str, Any], datastore: Datastore, told: ProgressFile) -> dict[str, Any]:
+    def _job(self, request: Mapping[str, Any], datastore: Datastore, file: ProgressFile) -> dict[str, Any]:
         """What the process that trains needs to know."""
-        options = self._options(request, told.state["run"])
+        options = self._options(request, file.state["run"])
         labelled, left_out = datastore.labelled_cases()
-        told.update(left_out=left_out)
+        file.update(left_out=left_out)
         return {
-            "run": told.state["run"],
+            "run": file.state["run"],
             "parent": os.getpid(),
             "folder": str(self.workspace.training.absolute()),
             "models": str(self.models.folder.absolute()),
@@ -197,7 +196,7 @@ class FineTune(TrainTask):
         # Python looks into the working folder first, which may hold a package of the same name.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, cwd=_APP)
         try:
-            with suppress(BrokenPipeError):  # it ended at once; its status tells
+            with suppress(BrokenPipeError):  # it ended at once; see its status
                 process.stdin.write(json.dumps(job))
                 process.stdin.close()
             process.wait()
