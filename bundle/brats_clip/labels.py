@@ -25,6 +25,8 @@ CONVENTIONS: dict[str, dict[int, int]] = {
     "MSD Task01 (1=ED, 2=NCR, 3=ET)": {0: 0, 1: ED, 2: NCR, 3: ET},
 }
 BRATS_2018, BRATS_2023, MSD = CONVENTIONS
+# A label stored with a scale factor comes back as 4.0000457.
+_ROUNDING = 1e-3
 
 
 def detect_convention(values: set[int], where: str | PathLike, hint: str | None = None) -> str:
@@ -72,13 +74,13 @@ def to_internal(label: np.ndarray, where: str | PathLike, hint: str | None = Non
     """
     label = np.asarray(label)
     values = np.unique(label)
-    if not np.all(np.isfinite(values)) or not np.all(values == np.round(values)):
+    if not np.all(np.isfinite(values)) or np.abs(values - np.round(values)).max() > _ROUNDING:
         raise LabelError(where, f"label values such as {values[:5].tolist()}", "whole numbers 0, 1, 2 and 3 or 4")
-    convention = detect_convention({int(v) for v in values}, where, hint)
+    convention = detect_convention({round(float(v)) for v in values}, where, hint)
     lookup = np.zeros(5, np.uint8)
     for stored, internal in CONVENTIONS[convention].items():
         lookup[stored] = internal
-    return lookup[label.astype(np.int64)], convention
+    return lookup[np.rint(label).astype(np.int64)], convention
 
 
 def from_internal(label: np.ndarray, convention: str = BRATS_2018) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_clip.errors import InputError
-from brats_clip.evaluation.atomic import atomic_write
+from brats_clip.images import atomic_write
 
 
 @contextmanager

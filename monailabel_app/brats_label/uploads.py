@@ -18,8 +18,8 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip.cases import SEQUENCES, read_volume
-from brats_clip.cases.volume import check_intensities
 from brats_clip.errors import CaseError
+from brats_clip.images import check_intensities
 
 from .cases.case import CaseSource
 from .durable import durable_write

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from monai.bundle import ConfigParser
 
 from brats_clip.errors import InputError
 
-from .bundle_run import BUNDLE, CONFIGS, RunFailed, hold, run_bundle
+from .bundle_run import BUNDLE, CONFIGS, differing, hold, run_or_fail
 from .json_files import read_json, write_json
 from .region_dice import MEASURES
 
@@ -65,14 +64,11 @@ class Run:
         if not list(self.folder.glob("[!.]*")):
             return
         expected = "the same settings; use another --output, or remove the folder"
-        old, new = self.record().get("settings"), self.settings
+        old = self.record().get("settings")
         if old is None:
             raise InputError(self.folder, "files of an unknown run", expected)
-        other = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-        if other:
-            shown = [f"{name} {reprlib.repr(old.get(name))}, now {reprlib.repr(new.get(name))}" for name in other[:4]]
-            more = f"; and {len(other) - 4} more" if len(other) > 4 else ""
-            raise InputError(self.folder, f"a run with other settings ({'; '.join(shown)}{more})", expected)
+        if other := differing(old, self.settings):
+            raise InputError(self.folder, f"a run with other settings ({other})", expected)
         for path in filter(Path.is_file, map(self.metrics, self.reports)):
             read_dice(path)
 
@@ -118,10 +114,7 @@ class Run:
     def _command(self, arguments: Sequence, lock: int, watch: Callable[[], None]) -> None:
         log = self.folder / "log.txt"
         # The child holds the lock, too: it may outlive this process.
-        code, reason = run_bundle([*arguments, *self.options], log, watch, keep_open=[lock])
-        if code:
-            reason = reason.removeprefix("Error: ")
-            raise RunFailed(f"{arguments[0]} ended with code {code}: {reason} (see {log})")
+        run_or_fail([*arguments, *self.options], log, watch, keep_open=[lock])
 
 
 def code_version() -> str:

@@ -14,7 +14,7 @@ from brats_label.active.cache import ScoreCache
 from brats_label.active.choose import ORDERS
 from brats_label.active.measure import measure
 
-from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, run_bundle
+from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, run_or_fail
 from .json_files import read_json, write_json
 from .region_dice import MEASURES, dice_of
 
@@ -142,9 +142,9 @@ class Round:
         options |= {} if pretrained is None else {"pretrained": pretrained}
         options |= self.setting.overrides
         words, log = ["training", "--config_file", CONFIGS / "train.json", *as_words(options)], self.folder / "log.txt"
-        code, reason = run_bundle(words, log, watch)
-        if code or not self.weights.is_file():
-            raise RunFailed(f"training ended with code {code}: {reason} (see {log})")
+        run_or_fail(words, log, watch)
+        if not self.weights.is_file():
+            raise RunFailed(f"the training left no {self.weights} (see {log})")
 
     def _evaluate(self, watch: Callable[[], None]) -> dict[str, dict[str, float]]:
         segmenter, scores = Segmenter(self.setting.bundle, self.weights), {}

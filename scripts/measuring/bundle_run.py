@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import reprlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,24 @@ def hold(folder: Path) -> Iterator[int]:
 def as_words(options: Mapping[str, object]) -> list[str]:
     """``--name value`` for each option."""
     return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()) -> None:
+    """Like ``run_bundle``, for a run that has to end well.
+
+    Raises:
+        RunFailed: with its error and where the log is.
+    """
+    code, reason = run_bundle(words, log, watch, keep_open)
+    if code:
+        raise RunFailed(f"{words[0]} ended with code {code}: {reason.removeprefix('Error: ')} (see {log})")
+
+
+def differing(old: Mapping, new: Mapping) -> str:
+    """The settings that differ, for a message; "" if none does."""
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    shown = [f"{name} {reprlib.repr(old.get(name))}, now {reprlib.repr(new.get(name))}" for name in names[:4]]
+    return "; ".join([*shown, *([f"and {len(names) - 4} more"] if len(names) > 4 else [])])
 
 
 def run_bundle(

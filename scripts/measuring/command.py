@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -76,6 +75,8 @@ def add_case_options(parser: ArgumentParser) -> None:
 
 def check_device(parser: ArgumentParser, device: str) -> None:
     """Refuse a device that this machine does not have."""
+    import torch  # late, so that --help need not wait for it
+
     kind = device.partition(":")[0]
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         parser.error("--device must be cpu, or cuda where there is a GPU")

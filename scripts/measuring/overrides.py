@@ -18,8 +18,16 @@ def cut_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:cut]), list(argv[cut + 1 :])
 
 
-def read_overrides(words: Sequence[str], configs: Sequence[Path], refused: Mapping[str, str]) -> dict[str, str]:
+def read_overrides(
+    words: Sequence[str], configs: Sequence[Path], refused: Mapping[str, str], where: str = "after --"
+) -> dict[str, str]:
     """Read ``--name value`` and ``--name=value``; ``refused`` says what is expected instead of a setting.
+
+    Args:
+        words: what was typed.
+        configs: files whose settings may be overridden.
+        refused: what is expected instead, by setting.
+        where: the words stand, for messages.
 
     Raises:
         InputError: for a name that none of ``configs`` has, which MONAI would silently ignore, and for one of
@@ -32,9 +40,9 @@ def read_overrides(words: Sequence[str], configs: Sequence[Path], refused: Mappi
         if not equals and rest and not rest[0].startswith("--"):
             equals, value = "=", rest.pop(0)
         if not name.startswith("--") or not equals:
-            raise InputError("after --", repr(name), "--name value")
+            raise InputError(where, repr(name), "--name value")
         top = name.removeprefix("--").split("#")[0].split("::")[0]
         if top in refused or top not in known:
-            raise InputError("after --", name, refused.get(top, "a setting of train.json"))
+            raise InputError(where, name, refused.get(top, f"a setting of {' or '.join(c.name for c in configs)}"))
         overrides[name.removeprefix("--")] = value
     return overrides

@@ -12,10 +12,21 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from brats_clip.engines import plain_message
 from brats_clip.networks import ReportGuidedUNet
 
-SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
+SWITCHES = (
+    "pixel_fusion",
+    "attention",
+    "deep_supervision",
+    "bridge",
+    "guidance",
+    "semantic_attention",
+    "findings",
+    "clicks",
+)
 WORKFLOWS = {
     "train": ["train"],
     "train_clicks": ["train", "train_clicks"],
+    "train_findings": ["train", "train_findings"],
+    "mix_phantoms": ["train", "mix_phantoms"],
     "evaluate": ["train", "evaluate"],
     "inference": ["inference"],
     "pretrain_clip": ["pretrain_clip"],

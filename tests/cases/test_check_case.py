@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brats_clip.cases import check_case, check_cases, find_cases
+from brats_clip.cases import check_case, check_cases, find_cases, read_case
 from brats_clip.errors import CaseError, LabelError, ReportError
 from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
 from tests.cases.case_files import (
@@ -193,6 +193,15 @@ def test_label_with_fractions_or_below_zero(tmp_path):
 def test_float_label_with_whole_values_is_accepted(tmp_path):
     result = check_case(replace(write_case(tmp_path), "label", make_label().astype(np.float64)))
     assert result.ok and result.volumes["ET"] == 0.012
+
+
+def test_label_values_rounded_by_a_scale_factor_are_accepted(tmp_path):
+    case = write_case(tmp_path)
+    label = make_label().astype(np.float64) * (1 + 1.14e-5)
+    assert float(label.max()) == pytest.approx(4.0000456)
+    write_nifti(tmp_path / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz", label)
+    content = read_case(case)
+    assert np.array_equal(content.label, make_label()) and not check_case(case).problems
 
 
 def test_label_on_another_grid(tmp_path):

@@ -1,12 +1,12 @@
 """Find, check, list and read the cases of a data set."""
 
+from ..images import Volume, read_volume, split_channel
 from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
 from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
 from .find import LeftOut, Survey, find_cases, find_problems, survey
-from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of, split_channel
+from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .report import as_text, is_report_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
-from .volume import Volume, read_volume
 
 __all__ = [
     "MSD_CHANNELS",

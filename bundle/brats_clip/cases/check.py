@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 from tqdm import tqdm
 
 from ..errors import CaseError, InputError, LabelError
+from ..geometry import TOLERANCE_MM
+from ..images import Volume, check_intensities, read_volume
 from ..labels import BRATS_2023, CONVENTIONS, ET, MSD, REGIONS, to_internal
 from .naming import REFERENCE, SEQUENCES, convention_of_name
 from .report import read_report
-from .volume import Volume, check_intensities, check_same_grid, read_volume
 
 
 @dataclass
@@ -67,13 +68,12 @@ def check_case(case: dict) -> CaseCheck:
         return result
     reference = content.volumes.get(REFERENCE) or next(iter(content.volumes.values()))
     result.shape = reference.array.shape
-    result.spacing = tuple(round(float(size), 4) for size in voxel_sizes(reference.affine))
+    result.spacing = tuple(round(float(size), 4) for size in reference.grid.spacing)
     if content.label is None:
         return result
     result.label_convention = content.label_convention
-    voxel_ml = abs(np.linalg.det(reference.affine[:3, :3])) / 1000
-    counts = np.bincount(content.label.ravel(order="K"), minlength=5)
-    result.volumes = {name: round(float(counts[list(v)].sum() * voxel_ml), 3) for name, v in REGIONS.items()}
+    ml = np.bincount(content.label.ravel(order="K"), minlength=5) * reference.grid.voxel_ml
+    result.volumes = {name: round(float(ml[list(v)].sum()), 3) for name, v in REGIONS.items()}
     if not result.volumes["WT"]:
         result.notes.append("the label holds no tumour")
     certain = case.get("label_convention") or convention_of_name(case["label"]) == BRATS_2023
@@ -89,6 +89,21 @@ def check_cases(cases: Iterable[dict], workers: int = 1, progress: bool = False)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = pool.map(check_case, cases)
         return list(tqdm(results, total=len(cases), desc="checking", unit="case", disable=None if progress else True))
+
+
+def check_same_grid(volume: Volume, reference: Volume, error: type[InputError] = CaseError) -> None:
+    """Raise ``error`` unless both volumes are on one grid, within ``geometry.TOLERANCE_MM``."""
+    name = Path(reference.path).name
+    if volume.array.shape != reference.array.shape:
+        shape, wanted = (" x ".join(map(str, v.array.shape)) for v in (volume, reference))
+        raise error(volume.path, f"a grid of {shape} voxels", f"{wanted}, that of {name}")
+    distance = volume.grid.distance_mm(reference.grid)
+    if distance > TOLERANCE_MM:
+        raise error(
+            volume.path,
+            f"a grid up to {distance:.3g} mm away from that of {name}",
+            f"one grid for all files of a case (within {TOLERANCE_MM} mm)",
+        )
 
 
 def _raise(problem: InputError) -> None:

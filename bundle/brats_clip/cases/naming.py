@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import PurePath
 
+from ..images import split_channel
 from ..labels import BRATS_2018, BRATS_2023, MSD
 
 SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
@@ -71,8 +72,6 @@ MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
 MSD_FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 MSD_CHANNELS: dict[str, int] = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
 
-_CHANNEL = re.compile(r"(?P<path>.+\.nii(?:\.gz)?)#(?P<channel>\d+)")
-
 # What of an id is the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
 _PATIENT = (
     re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d+", re.IGNORECASE),
@@ -90,12 +89,6 @@ def parse_name(file_name: str) -> tuple[str, str, Naming] | None:
                 if lower.endswith(tail) and len(file_name) > len(tail):
                     return file_name[: -len(tail)], role, naming
     return None
-
-
-def split_channel(source: str | PathLike) -> tuple[str, int | None]:
-    """Split ``"imagesTr/BRATS_001.nii.gz#0"``, one channel of a 4D file, into path and channel (None for a 3D file)."""
-    match = _CHANNEL.fullmatch(str(source))
-    return (match["path"], int(match["channel"])) if match else (str(source), None)
 
 
 def patient_of(case_id: str) -> str:

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import from_engine
 
-from ..evaluation.atomic import atomic_write
+from ..images import atomic_write
 
 
 class CurveWriter:

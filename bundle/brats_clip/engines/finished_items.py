@@ -11,9 +11,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from ..errors import InputError, LabelError
-
-# Far below a voxel, above what inverting a chain of transforms in float32 loses.
-GRID_TOLERANCE_MM = 0.1
+from ..geometry import TOLERANCE_MM, Grid
 
 
 def finished_items(engine: Engine) -> list[dict[Hashable, Any]]:
@@ -88,15 +86,14 @@ def check_same_place(
         name: what that is, for the message.
 
     Raises:
-        LabelError: if the shapes differ or any corner lies more than 0.1 mm apart.
+        LabelError: if the shapes differ or any corner lies more than ``TOLERANCE_MM`` apart.
     """
     (shape, affine), (other_shape, other_affine) = prediction, other
     expected = f"the grid of {name}, {tuple(other_shape)}: was the prediction inverted to the grid of its input?"
     if tuple(shape) != tuple(other_shape):
         raise LabelError(f"case {case}", f"a prediction of shape {tuple(shape)}", expected)
-    corners = np.array([[*np.multiply(corner, shape), 1] for corner in np.ndindex(2, 2, 2)])
-    away = float(np.linalg.norm(corners @ (affine - other_affine).T, axis=1).max())
-    if away > GRID_TOLERANCE_MM:
+    away = Grid(shape, affine).distance_mm(Grid(other_shape, other_affine))
+    if away > TOLERANCE_MM:
         raise LabelError(f"case {case}", f"a prediction that lies {away:.3g} mm away", expected)
 
 

@@ -21,9 +21,9 @@ from nibabel.affines import voxel_sizes
 from .. import __version__
 from ..cases import REFERENCE, SEQUENCES, split_channel
 from ..errors import InputError
-from ..evaluation.atomic import atomic_write
 from ..evaluation.case_metrics import region_volumes_ml
 from ..evaluation.run_info import sha256_of
+from ..images import atomic_write, new_image, read_header
 from ..labels import BRATS_2018, CONVENTIONS, ED, ET, NCR, REGIONS, from_internal
 from ..reports import Consistency
 from .finished_items import affine_of, case_of, check_same_place, finished_items, label_of
@@ -151,9 +151,7 @@ class CaseWriter:
             with ExitStack() as files:  # closed in reverse: the JSON takes its place last
                 text = files.enter_context(atomic_write(folder / f"{case}.json"))
                 for name, (array, _) in arrays.items():
-                    image = nib.Nifti1Image(array, affine, header)
-                    image.set_data_dtype(np.uint8)
-                    nib.save(image, files.enter_context(atomic_write(folder / name)))
+                    nib.save(new_image(array, affine, header), files.enter_context(atomic_write(folder / name)))
                 text.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except BaseException:
             if new and folder.is_dir() and not any(folder.iterdir()):
@@ -191,12 +189,14 @@ class CaseWriter:
         if not isinstance(source, str | os.PathLike):
             return affine, None
         path, _ = split_channel(source)
-        image = nib.load(path)
-        check_same_place(case, (shape, affine), (image.shape[:3], image.affine), Path(path).name)
-        header = image.header.copy()
+        stored = read_header(path)
+        check_same_place(case, (shape, affine), (stored.shape[:3], stored.affine), Path(path).name)
+        if stored.nifti is None:
+            return stored.affine, None
+        header = stored.nifti.copy()
         header["descrip"] = b"brats_clip: research use only"
         header["cal_min"] = header["cal_max"] = 0  # the display window of an MRI would blacken a label map
-        return image.affine, header
+        return stored.affine, header
 
     def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         given = bool(str(item.get(self.report_key) or "").strip())

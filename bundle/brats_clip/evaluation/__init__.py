@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .atomic import atomic_write
+from ..images import atomic_write
 from .case_metrics import case_metrics, region_volumes_ml
 from .overlay import draw_overlay
 from .report_page import write_report

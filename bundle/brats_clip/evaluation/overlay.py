@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..errors import InputError
+from ..images import atomic_write
 from ..labels import REGIONS
-from .atomic import atomic_write
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#FF6A1F"}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .atomic import atomic_write
+from ..images import atomic_write
 
 # Those of the evaluation's page on white; "mean" is over the three regions.
 COLOURS = {"WT": "#0072b2", "TC": "#b57f00", "ET": "#c8420a", "mean": "#1b2430"}

@@ -12,8 +12,8 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from ..images import atomic_write
 from ..labels import REGIONS
-from .atomic import atomic_write
 from .charts import curve_panels, dice_strips, volume_scatter
 from .lesionwise import SMALL_LESION_MM3
 from .metrics import HD95_ONE_EMPTY

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..images import atomic_write
 from ..labels import REGIONS
-from .atomic import atomic_write
 
 Row = Mapping[str, Any]
 # Columns that mean something else in a case without the region: there Dice is 1 or 0 and HD95 0 or the penalty.

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..geometry import Placement
 from ..networks import Decoded
 from ..reports import Consistency, ImageEvidence
-from .grid import Placement
 
 KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
 
@@ -30,6 +30,7 @@ class EncodedCase:
         native_shape, native_affine: of the case.
         placement: where the working grid lies in the native one; None if resampling lies between them.
         unseen: findings that the sequences cannot show.
+        correction: see ``engines.mirror_correction``; None without test-time augmentation.
         seconds: of reading and encoding.
         evidence: what the image shows without a report, once it was asked for.
         compared: how well the last reports agree with that, by text.
@@ -48,6 +49,7 @@ class EncodedCase:
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
+    correction: torch.Tensor | None = None
     evidence: ImageEvidence | None = None
     compared: OrderedDict[str, Consistency] = field(default_factory=OrderedDict, repr=False)
 
@@ -59,7 +61,7 @@ class EncodedCase:
     @property
     def nbytes(self) -> int:
         """Memory of the features and of what was decoded, in bytes."""
-        held = [*self.features, self.brain]
+        held = [*self.features, self.brain, *([] if self.correction is None else [self.correction])]
         for decoded in list(self.decoded.values()):
             held += [decoded.logits, decoded.attention, *decoded.features]
         return sum(tensor.nbytes for tensor in held)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from .grid import Placement, place
+from ..geometry import Placement, place
 
 
 @dataclass(frozen=True)

@@ -18,26 +18,24 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
+from .. import bundle_root
 from ..cases import SEQUENCES, read_report
 from ..clicks import Clicks
-from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
+from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
 from ..errors import CaseError, InputError, WeightsError
+from ..geometry import Grid, find_placement, place
 from ..labels import nest
 from ..networks import Decoded
 from ..reports import Consistency, compare_with_image
-from ..semantics import encode_report
-from ..transforms import clean_label, click_tensors, obey_clicks
+from ..transforms import clean_label, click_tensors, obey_clicks, report_inputs
 from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
 from .encoded_case import EncodedCase
-from .grid import find_placement, place
 from .known_case import KnownCase
 from .native import ToNative
 from .segmentation import Segmentation
 from .sources import as_source, identity_of
-
-_BUNDLE = Path(__file__).resolve().parents[2]
 
 
 class Segmenter:
@@ -64,6 +62,8 @@ class Segmenter:
             given in memory, and their case has to be set again. Cases from files always come back.
         screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
             does as the bundle's ``inference.json`` says.
+        tta: average over the image and its mirror image; None does as ``inference.json`` says. The first answer takes
+            about twice as long, later ones do not.
         keep_memory: on a CPU, have the C library keep freed memory for the next answer, which saves a quarter of the
             time of decoding. This concerns the whole process and cannot be undone in it: see ``keep_freed_memory``.
 
@@ -79,11 +79,12 @@ class Segmenter:
         device: str | torch.device | None = None,
         cache_bytes: int = 2 * 2**30,
         screen_reports: bool | None = None,
+        tta: bool | None = None,
         keep_memory: bool = True,
     ) -> None:
         self._cache = CaseCache(cache_bytes)
         usable = None if device is None else usable_device(device)
-        root = Path(bundle) if bundle is not None else _BUNDLE
+        root = Path(bundle) if bundle is not None else bundle_root()
         config = ConfigParser()
         if not (root / "configs" / "inference.json").is_file():
             raise InputError(root, "no configs/inference.json", "the folder of a bundle")
@@ -92,6 +93,8 @@ class Segmenter:
         config["allow_missing_sequences"] = True
         if screen_reports is not None:
             config["screen_reports"] = screen_reports
+        if tta is not None:
+            config["tta"] = tta
         if usable is not None:
             config["device"] = usable
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
@@ -109,6 +112,7 @@ class Segmenter:
         self._postprocess = config.get_parsed_content("postprocessing")
         self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._screen_reports = config.get_parsed_content("screen_reports")
+        self._tta = config.get_parsed_content("tta")
         self._inferer = BrainInferer()
         self._sentences: dict[str, torch.Tensor] = {}
         self._current = threading.local()
@@ -255,6 +259,9 @@ class Segmenter:
                 tokens, positions = self._network.slice_encoder(batch)
             sliced = time.perf_counter()
             features = self._network.encode(batch, tokens, positions)
+            correction = None
+            if self._tta:
+                correction = mirror_correction(self._network, batch, self._network.decode(features).logits)
         self._synchronise()
         done = time.perf_counter()
         stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
@@ -269,11 +276,12 @@ class Segmenter:
             brain=brain,
             native_shape=shape,
             native_affine=affine,
-            placement=find_placement(working, tuple(image.shape[1:]), affine, shape),
+            placement=find_placement(Grid(image.shape[1:], working), Grid(shape, affine)),
             sequences_used=tuple(s for s in SEQUENCES if s in sources),
             sequences_missing=missing,
             unseen=unseen_without(image),
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
+            correction=correction,
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -297,12 +305,13 @@ class Segmenter:
 
         def compute() -> Decoded:
             started = time.perf_counter()
-            tokens = None
+            report = {}
             if text:
-                tokens = encode_report(text, self._clip, self._sentences).unsqueeze(0).to(self.device)
+                report = report_inputs(text, self._clip, self._sentences)
+                report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():
-                decoded = self._network.decode(encoded.features, tokens)
+                decoded = corrected(self._network.decode(encoded.features, **report), encoded.correction)
             self._synchronise()
             spent["decode"] = time.perf_counter() - started - spent["report"]
             return decoded
@@ -322,13 +331,13 @@ class Segmenter:
             pred = MetaTensor(logits).copy_meta_from(encoded.stub, copy_attr=True)
             done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
             return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
-        inside = encoded.placement.working
+        inside = encoded.placement.source
         regions = nest(logits[(slice(None), *inside)] > 0, dim=0)
         voxel_ml = float(abs(np.linalg.det(encoded.native_affine[:3, :3]))) / 1000
         corner = torch.tensor([s.start for s in inside])
         clicked = (made["clicks"].round().long() - corner).tolist()
         label = clean_label(regions, voxel_ml, *self._least, clicked, made["click_targets"].tolist())
-        native = place(label, encoded.placement._replace(working=(slice(None),) * 3), encoded.native_shape)
+        native = place(label, encoded.placement._replace(source=(slice(None),) * 3), encoded.native_shape)
         obey_clicks(native, made["native_clicks"], made["click_targets"])
         return native[0].numpy()
 

@@ -2,6 +2,7 @@
 
 from .dataset import PhantomDataset
 from .patient import Phantom, draw_phantom
+from .traits import TUMOUR_KINDS, Traits
 from .writer import write_phantom
 
-__all__ = ["Phantom", "PhantomDataset", "draw_phantom", "write_phantom"]
+__all__ = ["TUMOUR_KINDS", "Phantom", "PhantomDataset", "Traits", "draw_phantom", "write_phantom"]

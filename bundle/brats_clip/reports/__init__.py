@@ -2,6 +2,7 @@
 
 from .consistency import Consistency, FindingCheck, ImageEvidence, check_consistency, compare_with_image
 from .describe import describe_mask
+from .features import FEATURES, FINDING_SLOTS, finding_features, stated
 from .findings import Findings
 from .negate import negate_enhancement
 from .perturb import (
@@ -19,6 +20,8 @@ from .sentences import split_sentences
 from .write import caption, write_report
 
 __all__ = [
+    "FEATURES",
+    "FINDING_SLOTS",
     "PERTURBATIONS",
     "Consistency",
     "FindingCheck",
@@ -30,12 +33,14 @@ __all__ = [
     "compare_with_image",
     "describe_mask",
     "drop_sentences",
+    "finding_features",
     "flip_side",
     "generic_report",
     "negate_enhancement",
     "read_findings",
     "scale_size",
     "split_sentences",
+    "stated",
     "swap_region",
     "swap_side",
     "write_report",

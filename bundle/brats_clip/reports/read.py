@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .details import CYST, count_of_foci, enhancement_pattern, extent, necrosis_share
 from .findings import LOBES
 from .sentences import split_sentences
+from .sizes import Measurement, merge_sizes, read_sizes
 
 _LOBES = {
     "frontal": r"\bfront(?:al(?!\s+horns?\b)|o[- ]?(?=tempor|pariet|occipit|insul|basal|cent))",
@@ -61,6 +63,9 @@ MASS_EFFECT = re.compile(
     r"|\b(?:presses|pushes)\b[^.;,]{0,20}\bventric|\b(?:uncompressed|undeformed)\b",
     re.IGNORECASE,
 )
+
+_STATES = {"necrosis": NECROSIS, "oedema": OEDEMA, "mass_effect": MASS_EFFECT, "cyst": CYST}
+_DETAILS = ("enhancement_pattern", "oedema_extent", "mass_effect_extent", "necrosis_share", "multiple", "foci")
 
 # A lesion on the left may well compress the right ventricle.
 _VENTRICLE = re.compile(r"\bventric|\bmass[\s-]effect", re.IGNORECASE)
@@ -144,13 +149,26 @@ def read_findings(text: str) -> dict[str, Any]:
         ``sides``: all sides named, of whatever, a tuple of these.
         ``lobes``: the lobes named, a tuple from ``findings.LOBES`` in order of first mention.
         ``enhancement``: "present" or "absent".
-        ``necrosis``, ``oedema``, ``mass_effect``: ``True`` or ``False``.
+        ``necrosis``, ``oedema``, ``mass_effect``, ``cyst``: ``True`` or ``False``.
+        ``enhancement_pattern``: one of ``findings.ENHANCEMENTS``, or "rim" where its thickness is left open.
+        ``oedema_extent``: one of ``findings.OEDEMAS``; ``mass_effect_extent``: one of ``findings.MASS_EFFECTS``.
+        ``necrosis_share``: of the core, 0 to 1.
+        ``multiple``: ``True`` for several lesions, ``False`` for a single one; ``foci``: their number.
+        ``sizes``: of parts in ``sizes.SIZED_PARTS``: a dict with ``mm`` (one to three diameters, longest first, or
+        none) and ``ml`` (or ``None``) for each.
     """
     sides: dict[str, None] = {}
     lesion_sides: set[str] = set()
     beside_ventricle: set[str] = set()
     lobes: dict[str, None] = {}
-    stated: dict[str, set[bool]] = {"enhancement": set(), "necrosis": set(), "oedema": set(), "mass_effect": set()}
+    stated: dict[str, set[bool]] = {name: set() for name in ("enhancement", *_STATES)}
+    details: dict[str, dict[Any, None]] = {}
+    sizes: list[tuple[str, Measurement]] = []
+
+    def note(name: str, value: Any) -> None:
+        if value is not None:
+            details.setdefault(name, {})[value] = None
+
     for sentence in split_sentences(text):
         of_lesion = beside_ventricle if _VENTRICLE.search(sentence) else lesion_sides
         for name, pattern in (("left", _LEFT), ("right", _RIGHT), ("bilateral", _BOTH), ("midline", _MIDLINE)):
@@ -163,17 +181,45 @@ def read_findings(text: str) -> dict[str, Any]:
             (m.start(), name) for name, p in _LOBES.items() for m in p.finditer(sentence) if not _spared(sentence, m)
         ]
         lobes.update((name, None) for _, name in sorted(found))
-        stated["enhancement"].update(polarity for _, polarity in enhancement_mentions(sentence))
-        for name, pattern in (("necrosis", NECROSIS), ("oedema", OEDEMA), ("mass_effect", MASS_EFFECT)):
-            stated[name].update(not _denied(sentence, match) for match in pattern.finditer(sentence))
+        for span, polarity in enhancement_mentions(sentence):
+            stated["enhancement"].add(polarity)
+            if polarity:
+                note("enhancement_pattern", enhancement_pattern(sentence, *span))
+        for name, pattern in _STATES.items():
+            for match in pattern.finditer(sentence):
+                stated[name].add(polarity := not _denied(sentence, match))
+                if polarity and name in ("oedema", "mass_effect"):
+                    note(f"{name}_extent", extent(sentence, *match.span()))
+                elif polarity and name == "necrosis":
+                    note("necrosis_share", necrosis_share(sentence))
+        multiple, foci = count_of_foci(sentence)
+        note("multiple", multiple)
+        note("foci", foci)
+        sizes += read_sizes(sentence)
     states = {name: any(values) if values else None for name, values in stated.items()}
+    if states["enhancement"] is False:
+        details["enhancement_pattern"] = {"none": None}
+    for name in ("oedema", "mass_effect"):
+        if states[name] is False:
+            details[f"{name}_extent"] = {"none": None}
     return {
         "side": _side(lesion_sides or beside_ventricle),
         "sides": tuple(sides) or None,
         "lobes": tuple(lobes) or None,
         "enhancement": {True: "present", False: "absent", None: None}[states.pop("enhancement")],
         **states,
+        **{name: _told(name, list(details.get(name, ()))) for name in _DETAILS},
+        "sizes": merge_sizes(sizes),
     }
+
+
+def _told(name: str, values: list[Any]) -> Any:
+    """What counts where a report says several things: the first, the most telling pattern, and several foci."""
+    if name == "enhancement_pattern" and "rim" in values and len(values) > 1:
+        values = [value for value in values if value != "rim"]
+    if name in ("multiple", "foci"):
+        return max(values, default=None)
+    return values[0] if values else None
 
 
 def enhancement_mentions(sentence: str) -> Iterator[tuple[tuple[int, int], bool]]:

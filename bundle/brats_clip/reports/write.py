@@ -12,6 +12,7 @@ from .phrases import CAPTIONS, REGISTERS
 from .phrases.captions import EMPTY_CAPTIONS, ENHANCING
 from .phrases.generic import EMPTY
 from .places import adjective_place, noun_place, pick
+from .write_sizes import SizeWriter
 
 MIN_WORDS, MAX_WORDS = 40, 160
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -40,16 +41,26 @@ _AMERICAN = (
 _PLAIN_CORE_ML = 1.0
 
 
-def write_report(findings: Findings, rng: np.random.Generator, register: str | None = None) -> str:
+def write_report(
+    findings: Findings,
+    rng: np.random.Generator,
+    register: str | None = None,
+    left_out: float = 0.0,
+    imprecision: float = 0.0,
+) -> str:
     """Write a report of 40 to 160 words that states the findings and nothing else.
 
     Every report states site, enhancement and oedema; the other findings mostly. What is said is true of ``findings``,
-    with sizes rounded; ``mass_effect=None`` is left unsaid.
+    with sizes rounded to 1 or 5 mm and volumes to two digits; what is ``None`` is left unsaid. A size is one diameter,
+    two, three or a volume: of the core ("mass", "tumour"), of the enhancing part, of the whole ("FLAIR abnormality").
 
     Args:
         findings: what to state; without a lesion the report says that the brain is normal.
         rng: decides on register, order, wording, units and spelling.
         register: "prose" (like TextBraTS), "terse" (dictated) or "structured" (an item per line); drawn if ``None``.
+        left_out: probability with which any finding but the site is left unsaid on top of that; such a report may
+            have fewer than 40 words.
+        imprecision: standard deviation of the error of a stated length, as a share of it; volumes err twice as much.
 
     Raises:
         KeyError: if ``register`` is none of these.
@@ -62,8 +73,11 @@ def write_report(findings: Findings, rng: np.random.Generator, register: str | N
         sentences = [_fill(EMPTY[i], {}, rng) for i in order]
         return _spell(_join(_enough(sentences, []), register, rng), rng)
 
-    slots = _slots(findings, rng)
+    slots = _slots(findings, rng, imprecision)
     said, spare = _topics(findings, rng)
+    if left_out > 0:
+        unsaid = {topic for topic in sorted({*said, *spare} - {"location"}) if rng.random() < left_out}
+        said, spare = ([topic for topic in topics if topic not in unsaid] for topics in (said, spare))
     sentences = [_fill(pick(rng, table[topic]), slots, rng) for topic in said]
     extra = [_fill(pick(rng, table[topic]), slots, rng) for topic in spare]
     return _spell(_join(_enough(sentences, extra), register, rng), rng)
@@ -83,7 +97,10 @@ def _topics(findings: Findings, rng: np.random.Generator) -> tuple[list[str], li
     f = findings
     oedema = "oedema none" if f.oedema == "none" else "oedema"
     rest = [f"enhancement {f.enhancement}", oedema]
-    optional = ["size", "signal", "necrosis" if f.necrosis else "necrosis none"]
+    size = "size" if f.tc_ml else "extent"
+    optional = [size, "signal", "necrosis" if f.necrosis else "necrosis none"]
+    if f.cyst is not None:
+        optional.append("cyst" if f.cyst else "cyst none")
     if f.tc_ml == 0:
         optional.append("core none")
     elif f.plain_core_ml >= _PLAIN_CORE_ML:
@@ -92,34 +109,27 @@ def _topics(findings: Findings, rng: np.random.Generator) -> tuple[list[str], li
         optional.append(f"mass {f.mass_effect}")
     if f.foci > 1:
         optional.append("foci")
-    keep = rng.random(len(optional)) < 0.8
+    share = [0.8] * len(optional)
+    if f.tc_ml and f.oedema != "none":
+        optional.append("extent")
+        share.append(0.4)
+    if f.et_ml:
+        optional.append("enhancement size")
+        share.append(0.4)
+    keep = rng.random(len(optional)) < share
     rest += [topic for topic, kept in zip(optional, keep, strict=True) if kept]
     spare = [topic for topic, kept in zip(optional, keep, strict=True) if not kept]
     rest = [rest[i] for i in rng.permutation(len(rest))]
     at = 0 if rng.random() < 0.85 else int(rng.integers(len(rest) + 1))
     rest.insert(at, "location")
     # Saying the same once more in other words is how short reports grow, as real ones do.
-    return rest, [*spare, oedema, "signal", "size", f"enhancement {f.enhancement}", "location", oedema, "size"]
+    return rest, [*spare, oedema, "signal", size, f"enhancement {f.enhancement}", "location", oedema, size]
 
 
-def _slots(findings: Findings, rng: np.random.Generator) -> dict[str, Callable[[], str]]:
-    f = findings
-    litre = pick(rng, ("ml", "ml", "mL", "cc", "cm3"))
-    in_cm = rng.random() < 0.5
-
-    def volume(ml: float) -> str:
-        # Two significant digits are what an eye would give.
-        rounded = f"{ml:.1f}" if ml < 10 else f"{round(ml)}" if ml < 30 else f"{5 * round(ml / 5)}"
-        amount = f"less than 0.1 {litre}" if rounded == "0.0" else f"{rounded} {litre}"
-        return (
-            amount
-            if rounded == "0.0"
-            else f"{pick(rng, ('about', 'approximately', 'around', 'approx.', 'some'))} {amount}"
-        )
-
-    def length(mm: float) -> str:
-        amount = f"{mm / 10:.1f} cm" if in_cm else f"{round(mm)} mm"
-        return f"{pick(rng, ('about', 'approximately', 'around', 'approx.'))} {amount}"
+def _slots(f: Findings, rng: np.random.Generator, imprecision: float = 0.0) -> dict[str, Callable[[], str]]:
+    sizes = SizeWriter(rng, imprecision)
+    core_axes = f.core_axes_mm or ((f.core_diameter_mm,) if f.core_diameter_mm else ())
+    whole_axes = f.whole_axes_mm or ((f.diameter_mm,) if f.diameter_mm else ())
 
     def share() -> str:
         part = f.necrosis_fraction
@@ -147,11 +157,13 @@ def _slots(findings: Findings, rng: np.random.Generator) -> dict[str, Callable[[
         "core_at": lambda: at(f.core_lobes or f.lobes),
         "core_adj": lambda: adjective_place(f.side, f.core_lobes or f.lobes, rng),
         "size": lambda: pick(rng, _SIZES[f.size]),
-        "diam": lambda: length(f.diameter_mm),
-        "wt": lambda: volume(f.wt_ml),
-        "et": lambda: volume(f.et_ml),
-        "ncr": lambda: volume(f.ncr_ml),
-        "ed": lambda: volume(f.ed_ml),
+        "tumour_ml": lambda: sizes.volume(f.tc_ml or f.wt_ml),
+        "wt": lambda: sizes.volume(f.wt_ml),
+        "ncr": lambda: sizes.volume(f.ncr_ml),
+        "ed": lambda: sizes.volume(f.ed_ml),
+        **sizes.slots("core", core_axes, f.tc_ml),
+        **sizes.slots("et", f.enhancement_axes_mm, f.et_ml),
+        **sizes.slots("whole", whole_axes, f.wt_ml),
         "extent": lambda: pick(rng, _EXTENT[f.oedema]),
         "ratio": ratio,
         "share": share,

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .. import bundle_root
 from ..errors import WeightsError
 from .embedded import CONFIG_FILE, ORIGIN_KEY, WEIGHTS_FILE, build_embedded
 from .quiet import quiet_open_clip
@@ -23,7 +24,7 @@ from .visual import SliceVision
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED_CLIP = Path(__file__).resolve().parents[2] / "models" / "clip"
+EMBEDDED_CLIP = bundle_root() / "models" / "clip"
 _HUB = "hf-hub:"
 _TEXT_BATCH = 256
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from brats_clip.cases.volume import GRID_TOLERANCE_MM
+from brats_clip.geometry import TOLERANCE_MM as GRID_TOLERANCE_MM
 
 __all__ = ["GRID_TOLERANCE_MM", "Grid"]
 

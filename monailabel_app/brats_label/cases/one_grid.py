@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip.cases import Volume, read_volume
-from brats_clip.cases.volume import check_intensities
 from brats_clip.errors import CaseError
+from brats_clip.images import check_intensities
 
 from ..errors import Refused
 from .aligned import Aligned

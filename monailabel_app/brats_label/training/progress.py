@@ -14,7 +14,7 @@ import psutil
 from ignite.engine import Engine, Events
 
 from brats_clip.engines import CurveWriter
-from brats_clip.evaluation.atomic import atomic_write
+from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
 
 from ..settings import Workspace

@@ -8,8 +8,8 @@ CAPTIONS: tuple[str, ...] = (
     "[Brain tumour|Glioma] {at}, {size}, {enhancing}.",
     "{cap_at}, a {size} tumour {enhancing}.",
     "[There is a|This is a] {size} {adj} [lesion|tumour] {enhancing}.",
-    "[Tumour|Lesion] of {wt} {at} {enhancing}.",
-    "{adj_cap} [tumour|lesion] of {wt} {enhancing}.",
+    "[Tumour|Lesion] of {tumour_ml} {at} {enhancing}.",
+    "{adj_cap} [tumour|lesion] of {tumour_ml} {enhancing}.",
 )
 ENHANCING: dict[str, tuple[str, ...]] = {
     "none": ("without enhancement", "with no contrast uptake", "that does not enhance", "without contrast enhancement"),

@@ -1,4 +1,4 @@
-"""How a working grid lies in that of the case, for every way an image can be turned."""
+"""Grids: what is the same place, how one lies in another for every way an image can be turned, and resampling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats_clip.interactive.grid import find_placement, place
+from brats_clip.geometry import TOLERANCE_MM, Grid, find_placement, place, resample
 
 NATIVE_SHAPE = (7, 9, 11)
 NATIVE = np.array([[-0.9, 0.1, 0, 30], [0.1, -0.9, 0.2, 41], [0, 0.2, 1.3, -5], [0, 0, 0, 1]])
@@ -42,7 +42,7 @@ def test_every_orientation_is_found_and_every_voxel_goes_where_it_lies(axes, fli
     shape = tuple(NATIVE_SHAPE[axis] + 1 for axis in axes)
     start = [1 if flips[axes.index(target)] > 0 else NATIVE_SHAPE[target] - 3 for target in range(3)]
     working = working_grid(axes, flips, start)
-    placement = find_placement(working, shape, NATIVE, NATIVE_SHAPE)
+    placement = find_placement(Grid(shape, working), Grid(NATIVE_SHAPE, NATIVE))
     assert placement is not None
     assert placement.axes == axes and placement.flips == tuple(flip < 0 for flip in flips)
     volume = 1 + torch.arange(2 * np.prod(shape)).reshape(2, *shape)
@@ -64,14 +64,14 @@ def test_every_orientation_is_found_and_every_voxel_goes_where_it_lies(axes, fli
 )
 def test_crops_and_padding_on_any_side(shape, start):
     working = working_grid((0, 1, 2), (1, 1, 1), start)
-    placement = find_placement(working, shape, NATIVE, NATIVE_SHAPE)
+    placement = find_placement(Grid(shape, working), Grid(NATIVE_SHAPE, NATIVE))
     volume = torch.rand(1, *shape) + 1
     assert torch.equal(place(volume, placement, NATIVE_SHAPE), by_hand(volume, working))
 
 
 def test_rounding_errors_of_a_header_do_not_hide_that_voxels_are_shared():
     working = working_grid((2, 0, 1), (1, -1, 1), (1, 2, 3)).astype(np.float32) + 1e-6
-    assert find_placement(working, (4, 4, 4), NATIVE, NATIVE_SHAPE) is not None
+    assert find_placement(Grid((4, 4, 4), working), Grid(NATIVE_SHAPE, NATIVE)) is not None
 
 
 def turned(degrees: float) -> np.ndarray:
@@ -94,4 +94,61 @@ def turned(degrees: float) -> np.ndarray:
     ids=["twice", "half", "a percent", "half a voxel off", "a tenth off", "sheared", "45 degrees", "a degree"],
 )
 def test_grids_that_share_no_voxels_have_no_placement(across):
-    assert find_placement(NATIVE @ across, (4, 4, 4), NATIVE, NATIVE_SHAPE) is None
+    assert find_placement(Grid((4, 4, 4), NATIVE @ across), Grid(NATIVE_SHAPE, NATIVE)) is None
+
+
+def test_one_tolerance_decides_what_is_the_same_place():
+    grid = Grid(NATIVE_SHAPE, NATIVE)
+    for shift, same in ((0.9 * TOLERANCE_MM, True), (1.1 * TOLERANCE_MM, False)):
+        moved = NATIVE.copy()
+        moved[2, 3] += shift
+        other = Grid(NATIVE_SHAPE, moved)
+        assert grid.same_as(other) is same and (find_placement(other, grid) is not None) is same
+    assert not grid.same_as(Grid((7, 9, 12), NATIVE))
+
+
+def test_a_placement_says_whether_it_is_complete():
+    grid = Grid(NATIVE_SHAPE, NATIVE)
+    inside = Grid((2, 3, 4), working_grid((2, 0, 1), (1, -1, 1), (4, 2, 3)))
+    beyond = Grid((9, 9, 9), working_grid((0, 1, 2), (1, 1, 1), (-4, -6, -8)))
+    assert find_placement(inside, grid).complete and not find_placement(beyond, grid).complete
+
+
+def test_arrays_are_placed_like_tensors_and_with_any_leading_axes():
+    working = working_grid((2, 0, 1), (1, -1, 1), (1, 3, 2))
+    placement = find_placement(Grid((4, 3, 5), working), Grid(NATIVE_SHAPE, NATIVE))
+    volume = 1 + torch.arange(60, dtype=torch.int16).reshape(4, 3, 5)
+    expected = by_hand(volume[None], working)[0].numpy()
+    placed = place(volume.numpy(), placement, NATIVE_SHAPE)
+    assert placed.dtype == np.int16 and np.array_equal(placed, expected)
+    assert np.array_equal(place(volume[None, None].numpy(), placement, NATIVE_SHAPE)[0, 0], expected)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_resampling_onto_a_turned_grid_moves_no_value(linear):
+    working = working_grid((2, 0, 1), (1, -1, 1), (1, 3, 2))
+    source, target = Grid((4, 3, 5), working), Grid(NATIVE_SHAPE, NATIVE)
+    volume = (1 + np.arange(60)).astype(np.float32).reshape(4, 3, 5)
+    expected = place(volume, find_placement(source, target), NATIVE_SHAPE)
+    inside = expected > 0
+    found = resample(volume, source, target, linear=linear)
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
+
+
+def test_resampling_follows_a_motion():
+    grid = Grid((9, 9, 9), np.eye(4))
+    volume = np.zeros((9, 9, 9), np.uint8)
+    volume[3, 4, 5] = 7
+    across = np.eye(4)
+    across[:3, 3] = (1, 0, -2)  # RAS mm of the target to RAS mm of the source
+    moved = resample(volume, grid, grid, across, linear=False)
+    assert moved.dtype == np.uint8 and np.argwhere(moved).tolist() == [[2, 4, 7]]
+
+
+def test_a_box_along_the_same_axes():
+    grid = Grid(NATIVE_SHAPE, NATIVE)
+    box = grid.box(np.array([1.0, 2, 3]), np.array([5.0, 6, 8]), 1.0)
+    assert np.allclose(box.spacing, 1) and np.allclose(box.affine[:3, 3], (NATIVE @ [1, 2, 3, 1])[:3])
+    low, high = np.linalg.solve(NATIVE, box.corners())[:3, [0, -1]].T
+    assert np.allclose(low, [1, 2, 3]) and (high >= np.array([5, 6, 8]) - 1e-6).all()
+    assert (high < np.array([5, 6, 8]) + 1 / grid.spacing).all()

@@ -1,0 +1,209 @@
+"""Where the voxels of an image lie, whether two images share them, and how voxels get from one grid to another."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+
+# The one tolerance for "the same place": a twentieth of the usual voxel, above the rounding of float32 headers and of
+# inverted transforms. Twice as much would pass for a neighbouring voxel's tenth.
+TOLERANCE_MM = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A grid of voxels.
+
+    Args:
+        shape: ``(X, Y, Z)``; further axes are left away.
+        affine: ``(4, 4)``, from voxel (0 is the centre of the first) to RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape[:3]))
+        object.__setattr__(self, "affine", np.array(self.affine, np.float64))
+
+    @property
+    def valid(self) -> bool:
+        """Whether the affine is finite and can be inverted, and each axis has two voxels or more."""
+        affine = self.affine
+        regular = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
+        return bool(regular) and len(self.shape) == 3 and min(self.shape) >= 2
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size, ``(3,)`` mm."""
+        return voxel_sizes(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Middle of the volume, ``(4,)``: RAS mm and 1."""
+        return self.affine @ [*((np.array(self.shape) - 1) / 2), 1]
+
+    @property
+    def sheared(self) -> bool:
+        """Whether the axes are not at right angles to each other, which SimpleITK's images cannot express."""
+        direction = self.affine[:3, :3] / self.spacing
+        return bool(np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3)
+
+    def corners(self) -> np.ndarray:
+        """Centres of the eight outermost voxels, ``(4, 8)``: RAS mm and 1."""
+        ends = itertools.product(*((0, size - 1) for size in self.shape))
+        return self.affine @ np.array([(*corner, 1) for corner in ends], float).T
+
+    def distance_mm(self, other: Grid) -> float:
+        """The largest distance between corners of two grids of one shape, in mm; infinite for different shapes."""
+        if self.shape != other.shape:
+            return float("inf")
+        return float(np.linalg.norm((self.corners() - other.corners())[:3], axis=0).max())
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether both have one shape, and corners within ``TOLERANCE_MM``."""
+        return self.distance_mm(other) <= TOLERANCE_MM
+
+    def overlaps(self, other: Grid, across: np.ndarray | None = None) -> bool:
+        """Whether some voxel of one lies in the other; ``across`` ``(4, 4)`` takes RAS mm here to RAS mm there."""
+        there = np.linalg.inv(other.affine) @ (np.eye(4) if across is None else across) @ self.affine
+        return _some_inside(self.shape, there, other.shape) or _some_inside(
+            other.shape, np.linalg.inv(there), self.shape
+        )
+
+    def box(self, low: np.ndarray, high: np.ndarray, spacing: np.ndarray | float) -> Grid:
+        """A grid along the same axes, from voxel ``low`` to voxel ``high`` (fractions are fine), with other voxels.
+
+        Args:
+            low, high: ``(3,)``, the centres of the first and (at least) the last voxel, in voxels of this grid.
+            spacing: voxel size in mm, one for all axes or ``(3,)``.
+        """
+        step = np.broadcast_to(np.asarray(spacing, float), 3) / self.spacing
+        shape = np.ceil((np.asarray(high) - low) / step - 1e-6).astype(int) + 1
+        affine = self.affine @ np.diag([*step, 1.0])
+        affine[:3, 3] = (self.affine @ [*low, 1])[:3]
+        return Grid(tuple(shape), affine)
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        spacing = " x ".join(f"{mm:.4g}" for mm in self.spacing)
+        first = ", ".join(f"{mm:.4g}" for mm in self.affine[:3, 3])
+        axes = "".join(code or "?" for code in nib.aff2axcodes(self.affine))
+        return f"{size} voxels of {spacing} mm, first voxel at ({first}) mm RAS, axes {axes}"
+
+
+class Placement(NamedTuple):
+    """Where a source grid lies in a target grid that has the same voxels: turned, cropped or padded.
+
+    Attributes:
+        axes: the target axis of each source axis.
+        flips: whether a source axis runs against it.
+        source: the part of the source that lies inside the target.
+        target: where that part goes.
+        complete: whether that part is the whole source.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    source: tuple[slice, slice, slice]
+    target: tuple[slice, slice, slice]
+    complete: bool
+
+
+def find_placement(source: Grid, target: Grid) -> Placement | None:
+    """Find how two grids that share their voxels (within ``TOLERANCE_MM``) lie to each other; None if they do not."""
+    if not (source.valid and target.valid):
+        return None
+    across = np.linalg.solve(target.affine, source.affine)
+    whole = np.rint(across)
+    turn = whole[:3, :3]
+    if not np.array_equal(np.abs(turn).sum(axis=0), [1, 1, 1]) or abs(np.linalg.det(turn)) != 1:
+        return None
+    if not source.same_as(Grid(source.shape, target.affine @ whole)):
+        return None
+    axes, flips, inside, place_at, complete = [], [], [], [slice(None)] * 3, True
+    for axis in range(3):
+        to = int(np.argmax(np.abs(turn[:, axis])))
+        start, sign = int(whole[to, 3]), int(turn[to, axis])
+        size, limit = source.shape[axis], target.shape[to]
+        # Source voxel v lies at target voxel start + sign * v.
+        low, high = (-start, limit - start) if sign > 0 else (start - limit + 1, start + 1)
+        low, high = min(max(low, 0), size), max(min(high, size), 0)
+        high = max(low, high)
+        complete = complete and (low, high) == (0, size)
+        first, last = start + sign * low, start + sign * (high - 1)
+        axes.append(to)
+        flips.append(sign < 0)
+        inside.append(slice(low, high))
+        place_at[to] = slice(min(first, last), max(first, last) + 1) if high > low else slice(0, 0)
+    return Placement(tuple(axes), tuple(flips), tuple(inside), tuple(place_at), complete)
+
+
+def place(
+    volume: torch.Tensor | np.ndarray, placement: Placement, shape: tuple[int, int, int]
+) -> torch.Tensor | np.ndarray:
+    """Copy a volume ``(..., X, Y, Z)`` of the source grid to the target grid of ``shape``; 0 where it does not reach.
+
+    No value changes. A tensor gives a tensor, an array an array, both of the type they had.
+    """
+    part = volume[(Ellipsis, *placement.source)]
+    flipped = [axis - 3 for axis in range(3) if placement.flips[axis]]
+    leading = part.ndim - 3
+    order = (*range(leading), *(leading + placement.axes.index(to) for to in range(3)))
+    if isinstance(volume, torch.Tensor):
+        part = part.flip(flipped).permute(order)
+        out = torch.zeros((*volume.shape[:-3], *shape), dtype=volume.dtype, device=volume.device)
+    else:
+        part = np.flip(part, flipped).transpose(order)
+        out = np.zeros((*volume.shape[:-3], *shape), volume.dtype)
+    out[(Ellipsis, *placement.target)] = part
+    return out
+
+
+def resample(
+    array: np.ndarray, source: Grid, target: Grid, across: np.ndarray | None = None, linear: bool = True
+) -> np.ndarray:
+    """Sample a volume on another grid: any axis order, flips, oblique or sheared axes; 0 outside.
+
+    Args:
+        array: ``(X, Y, Z)`` on ``source``.
+        across: ``(4, 4)`` from RAS mm of ``target`` to RAS mm of ``source``, as a registration finds it; None where
+            both are in one place.
+        linear: interpolate; else the nearest voxel counts, as labels need it.
+
+    Returns:
+        ``(X, Y, Z)`` on ``target``: float32, or the type of a label.
+    """
+    import SimpleITK as sitk  # only raw images and labels on other grids need it
+
+    # Between voxel indices, since an image of SimpleITK cannot have sheared axes.
+    between = np.linalg.inv(source.affine) @ (np.eye(4) if across is None else across) @ target.affine
+    transform = sitk.AffineTransform(between[:3, :3].ravel().tolist(), between[:3, 3].tolist())
+    kind = np.float32 if linear else array.dtype
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T.astype(kind, copy=False)))
+    how = sitk.ResampleImageFilter()
+    how.SetReferenceImage(sitk.Image([2, 2, 2], sitk.sitkUInt8))
+    how.SetSize(target.shape)
+    how.SetTransform(transform)
+    how.SetInterpolator(sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
+    how.SetOutputPixelType(image.GetPixelID())
+    return np.ascontiguousarray(sitk.GetArrayFromImage(how.Execute(image)).T)
+
+
+def _some_inside(shape: tuple[int, ...], there: np.ndarray, other: tuple[int, ...]) -> bool:
+    axes = [np.unique(np.linspace(0, n - 1, 24).round()) for n in shape]
+    points = np.array(np.meshgrid(*axes)).reshape(3, -1)
+    index = there[:3, :3] @ points + there[:3, 3:]
+    inside = (index >= -0.5) & (index <= np.array(other)[:, None] - 0.5)
+    return bool(inside.all(axis=0).any())

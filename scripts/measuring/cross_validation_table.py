@@ -1,0 +1,121 @@
+"""The table of a cross-validation, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from brats_clip.evaluation import atomic_write, summarise, write_summary
+from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
+from brats_clip.labels import REGIONS
+
+if TYPE_CHECKING:
+    from .cross_validation import Fold
+
+ET_ML = 1.0  # below that, a Dice says more about noise than about the network
+SCORES = {"Dice": ("dice", 3), "HD95 (mm)": ("hd95", 1), "lesion-wise Dice": ("lesionwise_dice", 3)}
+
+
+def headline(scores: pd.DataFrame) -> dict[str, float | int | None]:
+    """The figures of the model card.
+
+    ``dice_R`` are means over all cases by the BraTS rule for empty regions; ``dice_ET_1ml`` is over the
+    ``cases_ET_1ml`` with more than 1 ml of ET, and ``dice_mean_1ml`` the mean of WT, TC and that. ``false_ET_ml`` is
+    the sum over the ``cases_without_ET``.
+    """
+    some = scores[scores["volume_ml_ET_truth"] > ET_ML]
+    none = scores[scores["volume_ml_ET_truth"] == 0]
+    found = {
+        f"{column}_{r}": scores[f"{column}_{r}"].mean() for column, _ in SCORES.values() for r in (*REGIONS, "mean")
+    }
+    found["dice_ET_1ml"] = some["dice_ET"].mean()
+    found["dice_mean_1ml"] = (found["dice_WT"] + found["dice_TC"] + found["dice_ET_1ml"]) / 3
+    found |= {"false_ET_ml": none["volume_ml_ET"].sum(), "cases": len(scores), "cases_ET_1ml": len(some)}
+    return found | {"cases_without_ET": len(none)}
+
+
+def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, output: Path) -> list[str]:
+    """Write metrics.csv, summary.json and table.md; returns what the figures come to, in sentences.
+
+    Nothing is written while no fold is scored.
+    """
+    waiting = [fold.name for fold in folds if not fold.finished]
+    if scores.empty:
+        return [f"No fold is scored yet; waiting: {', '.join(waiting)}."]
+    scores = scores.sort_values("case")
+    with atomic_write(output / "metrics.csv") as draft:
+        scores.to_csv(draft, index=False, float_format="%.6g")
+    figures = headline(scores)
+    rows = scores.drop(columns="fold").to_dict("records")
+    write_summary(summarise(rows), output / "summary.json", {**run, "headline": figures, "waiting": waiting})
+    sentences = in_short(figures)
+    if waiting:
+        sentences.append(f"Not finished, and not in the table: fold {', '.join(waiting)}.")
+    with atomic_write(output / "table.md") as draft:
+        draft.write_text(markdown(scores, sentences, run), encoding="utf-8")
+    return [*sentences, f"Table: {output / 'table.md'}"]
+
+
+def in_short(figures: Mapping) -> list[str]:
+    """What the figures come to, in sentences."""
+    dice = ", ".join(f"{r} {figures[f'dice_{r}']:.3f}" for r in (*REGIONS, "mean"))
+    lesions = ", ".join(f"{r} {figures[f'lesionwise_dice_{r}']:.3f}" for r in REGIONS)
+    return [
+        f"Dice over {figures['cases']} cases: {dice}.",
+        f"ET over the {figures['cases_ET_1ml']} cases with more than {ET_ML:g} ml: {figures['dice_ET_1ml']:.3f}; "
+        f"mean with it {figures['dice_mean_1ml']:.3f}.",
+        f"Lesion-wise Dice: {lesions}.",
+        f"False ET in {figures['cases_without_ET']} cases without any: {figures['false_ET_ml']:.2f} ml in all.",
+    ]
+
+
+def markdown(scores: pd.DataFrame, sentences: Sequence[str], run: Mapping) -> str:
+    """The page: regions, folds, cases, and what the figures mean nothing without."""
+    groups = {region: (scores, region) for region in REGIONS}
+    groups[f"ET, cases with > {ET_ML:g} ml"] = (scores[scores["volume_ml_ET_truth"] > ET_ML], "ET")
+    groups["mean of WT, TC, ET"] = (scores, "mean")
+    regions = []
+    for name, (table, region) in groups.items():
+        columns = [(table[f"{column}_{region}"], digits) for column, digits in SCORES.values()]
+        cells = [cell for c, d in columns for cell in (_spread(c, d), figure(_known(c.median()), digits=d))]
+        regions.append([name, len(table), *cells])
+    head = ["region", "cases", *(part for name in SCORES for part in (f"{name}, mean ± sd", "median"))]
+    by_fold = [
+        [name, len(table), *(f"{table[f'dice_{r}'].mean():.3f}" for r in (*REGIONS, "mean"))]
+        for name, table in scores.groupby("fold")
+    ]
+    cases = []
+    for _, row in scores.iterrows():
+        cells = [f"{row[f'{column}_{r}']:.{digits}f}" for column, digits in SCORES.values() for r in REGIONS]
+        cells += [f"{row[f'volume_ml_{r}{end}']:.2f}" for r in REGIONS for end in ("_truth", "")]
+        cases.append([row["case"], row["fold"], f"{row['dice_mean']:.3f}", *cells])
+    columns = ["case", "fold", "Dice mean", *(f"{name} {r}" for name in SCORES for r in REGIONS)]
+    columns += [f"{r} {end} (ml)" for r in REGIONS for end in ("true", "predicted")]
+    return "\n".join(
+        [
+            "# Scores of cases that the weights have not seen\n",
+            *(f"- {sentence}" for sentence in sentences),
+            "",
+            *markdown_table(head, regions),
+            "\nBy the BraTS rule a region that neither truth nor prediction has scores Dice 1 and HD95 0 mm, one that "
+            "only one of them has Dice 0 and HD95 373.1 mm.\n",
+            "## Folds\n",
+            *markdown_table(["fold", "cases", *(f"Dice {r}" for r in (*REGIONS, "mean"))], by_fold),
+            "\n## Cases\n",
+            *markdown_table(columns, cases, 2),
+            "\n## Run\n",
+            *markdown_facts(run),
+            "",
+        ]
+    )
+
+
+def _spread(values: pd.Series, digits: int) -> str:
+    return figure(_known(values.mean()), _known(values.std()), digits=digits)
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
