@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
 if TYPE_CHECKING:  # imported where they are needed, so that --help need not wait for torch
-    from brats_label.dicom.orthanc import LocalOrthanc
+    from brats_label.demo.orthanc import LocalOrthanc
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
@@ -48,7 +48,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.count < 1 or args.seed < 0 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
         parser.error("--count must be at least 1, --seed at least 0, --size at least 16 voxels, --spacing above 0 mm")
-    from brats_label.dicom.orthanc import OrthancMissing, find_orthanc
+    from brats_label.demo.orthanc import OrthancMissing, find_orthanc
 
     # However it is stopped, both servers end. A shell that starts us in the background has Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +68,7 @@ def main() -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Start both servers and wait for Ctrl-C; returns the status to end with."""
-    from brats_label.dicom.orthanc import LocalOrthanc
+    from brats_label.demo.orthanc import LocalOrthanc
 
     work = args.work.absolute()
     with LocalOrthanc(work / "orthanc", port=port_of(work, args.orthanc_port)) as orthanc:
@@ -91,7 +91,7 @@ def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, ind
     import torch
 
     from brats_clip.phantoms import draw_phantom
-    from brats_label.dicom.phantom_study import Extras, write_study
+    from brats_label.demo.phantom_study import Extras, write_study
 
     grid = f"{'x'.join(map(str, args.size))}@{'x'.join(f'{s:g}' for s in args.spacing)}"
     name, seed = f"PHANTOM_{args.seed}_{index:05d}", f"{args.seed}/{grid}"

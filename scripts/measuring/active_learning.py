@@ -25,6 +25,7 @@ from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
 from brats_label.active.cache import ScoreCache
 from brats_label.active.choose import ORDERS
 from brats_label.active.measure import measure
+from brats_label.store import Store
 
 from .active_learning_page import BASELINE, NAME, draw, in_short, summarise, write
 from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, check_trained, differing, hold, run_or_fail
@@ -49,7 +50,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
     seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
     run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
     run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
-    cache, failures = ScoreCache(args.output / "scores"), {}
+    cache, failures = ScoreCache(Store(args.output / "scores.db")), {}
     with make_progress(console) as progress:
         bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
 
