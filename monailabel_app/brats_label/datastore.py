@@ -17,7 +17,6 @@ from brats_clip.geometry import Grid
 
 from .case_info import Notes, image_info, label_info
 from .errors import ClientError, NotFound, Refused, Unreachable
-from .image_upload import add_case
 from .labels import ENDING, FINAL, TAGS, Revision, tag_of
 from .labels.labelled_cases import LabelledCases, write_archive
 from .labels.outbox import Outbox
@@ -30,6 +29,7 @@ from .settings import Workspace
 from .store import open_store
 from .studies import Case, CaseSource
 from .studies.library import CaseLibrary
+from .uploads import add_case
 
 logger = logging.getLogger(__name__)
 _IMAGES, _LABELS, _ITSELF = "images", "labels", "datastore"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -219,7 +218,7 @@ def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set,
     source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
     case = case_of(source, study)
     assert (case.reference, case.missing) == ("flair", ("t1ce",))
-    other = DicomWebSource(server.url, replace(Settings(), reference="t2"), tmp_path / "cache")
+    other = DicomWebSource(server.url, Settings(reference="t2"), tmp_path / "cache")
     assert case_of(other, study).case_id == study.series["t2"]
     remove(server, study)
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from brats_clip.errors import InputError
 from brats_label import store
 from brats_label.datastore import CaseDatastore
-from brats_label.doctor.studies import look
+from brats_label.doctor.served import look
 from brats_label.labels.store import LabelStore
 from brats_label.settings import Settings, Workspace
 from brats_label.store import open_store

@@ -21,7 +21,7 @@ from brats_clip.phantoms import draw_phantom
 from brats_label.demo.orthanc import LocalOrthanc
 from brats_label.demo.phantom_study import Extras, write_study
 from brats_label.dicom.seg import read_seg
-from brats_label.infers.labels import LABELS
+from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
 from brats_label.studies.dicomweb import DicomWebSource
 

@@ -17,8 +17,8 @@ from brats_clip.geometry import Grid, resample
 from brats_clip.phantoms import draw_phantom, write_phantom
 from brats_label.demo.orthanc import LocalOrthanc
 from brats_label.demo.phantom_study import Extras, write_study
-from brats_label.infers.gate import Gate
-from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.inference.admission import AdmissionControl
+from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
 from brats_label.studies.dicomweb import DicomWebSource
@@ -49,7 +49,9 @@ def serve(segmenter, tmp_path_factory):
         folder = tmp_path_factory.mktemp("workspace")
         models = ModelRegistry(folder / "models", ROOT / "bundle" / "models" / "model.pt")
         library = CaseLibrary(source, folder / "cache", False)
-        return SegmentationService(Settings(), source, library, models, Gate(1, 4), make=lambda **_: segmenter)
+        return SegmentationService(
+            Settings(), source, library, models, AdmissionControl(1, 4), make=lambda **_: segmenter
+        )
 
     return service
 

@@ -18,7 +18,7 @@ from brats_label.demo.phantom_study import Extras, write_study
 from brats_label.dicom.seg import SEGMENTS, read_seg, write_seg
 from brats_label.dicom.volume import to_nifti
 from brats_label.errors import Refused
-from brats_label.infers.labels import LABELS
+from brats_label.labels.naming import LABELS
 
 NUMBERS = {segment.name: segment.value for segment in SEGMENTS}
 
