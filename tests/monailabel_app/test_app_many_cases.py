@@ -13,9 +13,8 @@ from sqlalchemy import insert
 from brats_clip.cases import SEQUENCES
 from brats_label.active.choose import ORDERS
 from brats_label.active.scores import CaseScores
-from brats_label.case_info import Notes
+from brats_label.case_info import Leases, Notes
 from brats_label.errors import Refused
-from brats_label.leases import Leases
 from brats_label.store import Store, leases, notes
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from brats_label.active.cache import ScoreCache
 from brats_label.active.choose import ORDERS
 from brats_label.active.scores import CaseScores
 from brats_label.active.strategies import make_strategies
+from brats_label.case_info import Leases
 from brats_label.errors import ClientError
-from brats_label.leases import Leases
 from brats_label.store import Store
 
 
