@@ -24,8 +24,8 @@ from brats_clip.engines import plain_message
 from ..end_with import end_with
 from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
+from ..open_store import open_store
 from ..settings import Settings, Workspace
-from ..store import open_store
 from .options import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, is_running, read, stats
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
