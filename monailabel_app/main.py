@@ -22,7 +22,7 @@ from brats_label.active.library_cases import LibraryCases
 from brats_label.active.strategies import make_strategies
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, check_text
-from brats_label.inference.admission import AdmissionControl
+from brats_label.inference import AdmissionControl
 from brats_label.inference.answers import answer_request
 from brats_label.inference.batch import Batch
 from brats_label.inference.service import SegmentationService
@@ -32,8 +32,7 @@ from brats_label.labels.seg_exchange import SegExchange
 from brats_label.labels.store import LabelStore
 from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
-from brats_label.server import patches, viewer
-from brats_label.server.application import build_server
+from brats_label.server import build_server, patches, viewer
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
 from brats_label.store import open_store

@@ -1,15 +1,22 @@
-"""Files that outlive a power cut: whole and on the disk, or not there."""
+"""Files that outlive a power cut, and processes that end with the one that started them."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from brats_clip.images import atomic_write
+
+_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -37,3 +44,27 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def end_with(parent: int) -> None:
+    """End this process, as a kill would, when ``parent`` is no longer the one that started it; at once if it is not.
+
+    Linux does it, even while this process is stopped; elsewhere a thread looks twice a second.
+
+    Args:
+        parent: process id, as the parent knows it: one that is gone already cannot be asked.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def end_if_orphaned() -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    def watch() -> None:
+        while True:
+            end_if_orphaned()
+            time.sleep(0.5)
+
+    end_if_orphaned()
+    threading.Thread(target=watch, name="ends with its parent", daemon=True).start()

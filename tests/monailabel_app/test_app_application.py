@@ -15,7 +15,7 @@ from monailabel.config import settings as server
 from pydantic import AnyHttpUrl
 from starlette.middleware import Middleware
 
-from brats_label.server.application import ROUTERS, build_server
+from brats_label.server import ROUTERS, build_server
 from brats_label.server.patches import take_over
 from brats_label.settings import Settings
 

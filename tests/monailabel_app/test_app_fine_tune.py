@@ -22,7 +22,7 @@ from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
 from brats_label.store import open_store
-from brats_label.training.options import TrainOptions
+from brats_label.training import TrainOptions
 from brats_label.training.progress import ProgressFile, progress, stats
 from brats_label.training.run import FineTuning
 from brats_label.training.snapshot import Snapshot, read_cases

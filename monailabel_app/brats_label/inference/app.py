@@ -12,7 +12,7 @@ from ..datastore import CaseDatastore
 from ..models import ModelRegistry
 from ..settings import Settings
 from ..studies import Case
-from .admission import AdmissionControl
+from . import AdmissionControl
 from .service import SegmentationService
 from .tasks import SegmentationTask
 

@@ -22,11 +22,11 @@ from monai.bundle import ConfigWorkflow
 
 from brats_clip.engines import load_weights, plain_message
 
-from ..end_with import end_with
+from ..durable import end_with
 from ..errors import ClientError
 from ..models import ModelRegistry
 from ..store import Store
-from .options import CURRENT, TrainOptions
+from . import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, ReportProgress, best_of, dice_of
 from .snapshot import Snapshot, decide
 from .split import SIDES

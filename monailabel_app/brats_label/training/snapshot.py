@@ -15,7 +15,7 @@ from brats_clip.errors import InputError, WeightsError
 from brats_clip.evaluation import sha256_of
 
 from ..durable import sync, write_json
-from .options import TrainOptions
+from . import TrainOptions
 from .split import SIDES
 
 logger = logging.getLogger(__name__)

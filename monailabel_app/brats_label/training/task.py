@@ -21,12 +21,12 @@ from monailabel.interfaces.tasks.train import TrainTask
 from brats_clip.cases import SEQUENCES, is_report_path
 from brats_clip.engines import plain_message
 
-from ..end_with import end_with
+from ..durable import end_with
 from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
 from ..settings import Settings, Workspace
 from ..store import open_store
-from .options import CURRENT, TrainOptions
+from . import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, is_running, read, stats
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
 
