@@ -61,9 +61,6 @@ class App(Protocol):
     def infer_task(self, model: str) -> SegmentationTask:
         """The model of that name. Raises ``NotFound`` with the names there are."""
 
-    def infer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer a request; see ``answer_request``."""
-
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """The case to label next; empty if none is left."""
 

@@ -14,6 +14,7 @@ from brats_clip.errors import BratsClipError
 
 from ..errors import Busy, ClientError, NotFound, Refused
 from ..labels import ORIGINAL
+from .answers import answer_request
 from .app import App
 
 logger = logging.getLogger("brats_clip.batch")
@@ -135,7 +136,7 @@ class Batch:
                 self._stop.wait(self._poll_s)
                 continue
             try:
-                answer = self._app.infer({**request, "image": case_id})
+                answer = answer_request(self._app, {**request, "image": case_id})
             except Busy:
                 self._stop.wait(self._poll_s)
             except (ClientError, BratsClipError) as error:
