@@ -172,22 +172,6 @@ class BrainTumourApp(MONAILabelApp):
         if self.scorer is not None:
             self.scorer.wake()
 
-    def label_history(self, image_id: str) -> list[dict[str, Any]]:
-        """Versions of the label of a case, oldest first."""
-        case = self.library.case(image_id)
-        return [{"version": v.number, "tag": v.tag, **v.record} for v in self.datastore().labels.history(case.case_id)]
-
-    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
-        """Put an earlier version of a label to use."""
-        stored = self.datastore().restore_label(image_id, version, user)
-        return {"image": image_id, **stored.to_dict()}
-
-    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
-        """Take a label out of use; its versions stay."""
-        stored = self.datastore().drop_label(label_id, tag, user)
-        self.look_for_work()
-        return {"label": label_id, **stored.to_dict()}
-
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""
         Segmenter(bundle=self.bundle, checkpoint=path, device="cpu", cache_bytes=0)
@@ -195,7 +179,7 @@ class BrainTumourApp(MONAILabelApp):
     def _tidy(self) -> None:
         try:
             self.library.trim(int(self.settings.disk_cache_gb * 2**30))
-        except OSError as error:  # the scheduler must go on
+        except OSError as error:  # the scheduler must continue
             logger.warning("the cache was not trimmed (%s)", error.strerror)
 
     def _model_in_use(self) -> ModelInUse:

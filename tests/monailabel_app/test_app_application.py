@@ -52,7 +52,7 @@ def test_the_event_loop_answers_another_request_meanwhile():
         freed.set()
         return []
 
-    app = fake(label_history=history)
+    app = fake(datastore=lambda: SimpleNamespace(label_history=history))
     app.info = slow
     answers = []
     with TestClient(monai_label(app), base_url="http://127.0.0.1") as client:

@@ -67,15 +67,6 @@ class App(Protocol):
     def on_save_label(self, image_id: str, label_id: str, tag: str) -> None:
         """A label was stored."""
 
-    def label_history(self, image_id: str) -> list[dict[str, Any]]:
-        """Versions of the label of a case, oldest first."""
-
-    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
-        """Put an earlier version of a label to use."""
-
-    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
-        """Take a label out of use; its versions stay."""
-
     def train_progress(self) -> dict[str, Any]:
         """Figures of the training that runs, or ran last."""
 

@@ -1,4 +1,4 @@
-"""All patients segmented in one go, one after the other, while nobody else waits."""
+"""Segmentation of all cases in a batch, one after the other, at lower priority than clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "sessi
 
 
 class Batch:
-    """Runs one batch at a time, in a thread that is admitted as clients are, and lets them go first.
+    """Runs one batch at a time, in a thread that is admitted as clients are, at lower priority.
 
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,

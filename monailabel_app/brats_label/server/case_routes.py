@@ -145,7 +145,9 @@ def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
 @router.delete("/label", summary=f"{RBAC_ADMIN}Take a label out of use")
 def remove_label(app: App, user: Admin, id: str, tag: str) -> dict[str, Any]:
     """Its versions stay, and can be restored."""
-    return app.remove_label(id, tag, user.username)
+    stored = app.datastore().drop_label(id, tag, user.username)
+    app.look_for_work()
+    return {"label": id, **stored.to_dict()}
 
 
 @router.get("/label/info", summary=f"{RBAC_USER}What is known of a label")
@@ -173,13 +175,13 @@ def update_label_info_by_its_earlier_name(
 @router.get("/label/history", summary=f"{RBAC_USER}Versions of a case's label")
 def label_history(app: App, user: AnyUser, image: str) -> list[dict[str, Any]]:
     """Who saved which version when, and with the help of which model; the last one counts."""
-    return app.label_history(image)
+    return app.datastore().label_history(image)
 
 
 @router.post("/label/restore", summary=f"{RBAC_ADMIN}Put an earlier version of a label to use")
 def restore_label(app: App, user: Admin, image: str, version: int) -> dict[str, Any]:
     """The earlier version becomes the newest; none is lost."""
-    return app.restore_label(image, version, user.username)
+    return {"image": image, **app.datastore().restore_label(image, version, user.username).to_dict()}
 
 
 @router.get("/dataset", summary=f"{RBAC_ANNOTATOR}Download the labelled cases as a ZIP file")

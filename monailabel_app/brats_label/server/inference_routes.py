@@ -31,7 +31,7 @@ router = APIRouter(prefix="/infer", tags=["Infer"])
 batch_router = APIRouter(prefix="/batch/infer", tags=["Infer"])
 session_router = APIRouter(prefix="/session", tags=["Session"])
 
-# What the route tells the app; from a client it would name any file of this machine.
+# Keys that the route sets; from a client they would name any file of this machine.
 _OURS = frozenset({"uploaded", "name", "session_id", "as_dicom_seg", "user"})
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _creating = threading.Lock()

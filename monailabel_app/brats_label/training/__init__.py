@@ -40,7 +40,7 @@ class TrainOptions(BaseModel):
         0.005,
         ge=0.0,
         le=1.0,
-        description="of mean Dice on the validation cases, that new weights must bring to be put to use; less is noise",
+        description="gain of mean Dice on the validation cases from which new weights are published; less is noise",
     )
     threads: Whole = Field(1, ge=1, le=256, description="of torch on a CPU; inference has the others")
     resume: Switch = Field(

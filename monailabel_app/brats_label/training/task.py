@@ -77,7 +77,7 @@ class FineTune(TrainTask):
         self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
 
     def announce(self, run: str, pid: int) -> None:
-        """Have ``progress`` tell of a training that was just started, and no longer of the one before.
+        """Have ``progress`` report a training that was just started, and no longer the one before.
 
         Args:
             run: the request's.
@@ -123,7 +123,7 @@ class FineTune(TrainTask):
         state = read(self.workspace.training) or {}
         if state.get("run") == run and state["status"] == "running":  # it was killed
             sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
-            state.update(status="failed", sentence=f"{sentence} Start again to go on.")
+            state.update(status="failed", sentence=f"{sentence} Start again to resume.")
             file.state = state
             file.update()
         if status != 0:
