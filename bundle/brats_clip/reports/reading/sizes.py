@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 
 SIZED_PARTS = ("core", "enhancement", "necrosis", "oedema", "whole")
 """Parts with sizes: TC, ET, NCR (necrotic or other core without enhancement), ED, WT (oedema included)."""
@@ -39,7 +39,8 @@ _ONE_NUMBER = re.compile(_NUMBER)
 _IS_VOLUME = re.compile(_VOLUME_UNIT, re.IGNORECASE)
 
 _MASS = (
-    r"mass(?:es)?(?![\s-]effect)|tumou?rs?|lesions?|neoplasms?|\w*gliomas?|\w*blastomas?|\w*cytomas?|metastas[ie]s|process"
+    r"mass(?:es)?(?![\s-]effect)|tumou?rs?|lesions?|neoplasms?|\w*gliomas?|\w*blastomas?|\w*cytomas?"
+    r"|metastas[ie]s|process"
     r"|nodules?|foc(?:us|i)|gbm"
 )
 _ENHANCING = r"(?<!non[ -])(?:(?:rim-|ring-|contrast-)?enhanc\w+|contrast uptake|ET)"
@@ -51,7 +52,8 @@ _SUBJECTS = (
     ("enhancement", rf"\b{_ENHANCING}\b(?:[\s-]+(?:\w+[\s-]+)?(?:nodules?|foc(?:us|i)|tumou?r|{_PART}))?"),
     (
         "enhancing mass",
-        rf"\b{_ENHANCING}[\s-]+(?:\w+[\s-]+){{0,2}}?(?:mass(?:es)?(?![\s-]effect)|lesions?|neoplasms?|core|\w*gliomas?)\b",
+        rf"\b{_ENHANCING}[\s-]+(?:\w+[\s-]+){{0,2}}?(?:mass(?:es)?(?![\s-]effect)|lesions?|neoplasms?|core"
+        rf"|\w*gliomas?)\b",
     ),
     ("necrosis", rf"\bnecro(?:sis|tic)\b(?:[\s-]+{_PART})?|\bcyst(?:s|ic)?\b(?:[\s-]+{_PART})?|\bNCR\b"),
     ("necrosis", rf"\bnon-?\s?enhancing\b(?:(?:[\s-]+\w+){{0,2}}[\s-]+{_PART}\b)?"),
@@ -92,8 +94,13 @@ _OTHER_AFTER = re.compile(
     r"\s*(?:\)\s*)?(?:(?:of|to|in)\s+)?(?:the\s+)?(?:\w+ward\s+|\w+-to-\w+\s+|right\s+|left\s+)?"
     r"(?:midline|shift|subfalcine|thick\b|thickness|slices?|sections?|slab|gap|herniation|displacement|above|below|"
     r"(?:lateral|medial|anterior|posterior|superior|inferior) to|from\b|away|distant|beyond|"
-    rf"(?:(?!along|in|at|of|near|by|adjacent|next|beside|to|within)[\w-]+\s+){{0,2}}(?:{_AGENT}|{_OTHER_THING})|in\s+(?:19|20)\d\d|i\.?v\.?\b|previously|prior|before|"
+    rf"(?:(?!along|in|at|of|near|by|adjacent|next|beside|to|within)[\w-]+\s+){{0,2}}(?:{_AGENT}"
+    rf"|{_OTHER_THING})|in\s+(?:19|20)\d\d|i\.?v\.?\b|previously|prior|before|"
     r"on the prior)",
+    re.IGNORECASE,
+)
+_MOVED_BEFORE = re.compile(
+    r"\b(?:shift|displac|deviat|herniat|push)\w*\b(?:(?!\b(?:mass|tumou?r|lesion|core|glio\w+)\b)[^.;,]){0,50}$",
     re.IGNORECASE,
 )
 _DIRECTED = re.compile(rf"\s*(?:\(|in\s+)?(?:the\s+)?(?:{_DIRECTION})\b", re.IGNORECASE)
@@ -148,7 +155,7 @@ def read_sizes(sentence: str) -> list[tuple[str, Measurement]]:
     sizes: list[tuple[str, Measurement]] = []
     for size in found:
         before, after = sentence[max(0, size.start - _NEAR) : size.start], sentence[size.end : size.end + _NEAR]
-        if _OTHER_BEFORE.search(before) or _OTHER_AFTER.match(after):
+        if _OTHER_BEFORE.search(before) or _MOVED_BEFORE.search(before) or _OTHER_AFTER.match(after):
             continue
         part = _part(size, sentence, subjects)
         if part == "enhancing mass":

@@ -50,7 +50,10 @@ _SHARES = (
 _SHARES = tuple((share, re.compile(rf"\b(?:{words})\b", re.IGNORECASE)) for share, words in _SHARES)
 _PERCENT = re.compile(r"\b(\d{1,3})(?:\s*(?:-|\u2013|to)\s*(\d{1,3}))?\s*(?:%|percent|per cent)", re.IGNORECASE)
 
-CYST = re.compile(r"\bcyst(?:s|ic)?\b", re.IGNORECASE)
+CYST = re.compile(
+    r"(?<!retention )(?<!arachnoid )(?<!pineal )(?<!colloid )(?<!epidermoid )(?<!mucous )\bcyst(?:s|ic)?\b",
+    re.IGNORECASE,
+)
 _WORDS = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
 }  # fmt: skip
@@ -67,7 +70,8 @@ _MULTIPLE = re.compile(
     re.IGNORECASE,
 )
 _SINGLE = re.compile(
-    r"\b(?:unifocal|(?:single|solitary|one)\s+(?:(?!separate|of\b)[\w-]+\s+){0,5}?(?:lesion|focus(?!\s+of)|mass|tumou?r|metastasis|glioma)(?![\w-]))\b",
+    r"\b(?:unifocal|(?:single|solitary|one)\s+(?:(?!separate|of\b)[\w-]+\s+){0,5}?(?:lesion"
+    r"|focus(?!\s+of)|mass|tumou?r|metastasis|glioma)(?![\w-]))\b",
     re.IGNORECASE,
 )
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .findings import Findings
+from ..findings import Findings
+from ..places import adjective_place, noun_place, pick
 from .phrases import CAPTIONS, REGISTERS
 from .phrases.captions import EMPTY_CAPTIONS, ENHANCING
 from .phrases.generic import EMPTY
-from .places import adjective_place, noun_place, pick
-from .write_sizes import SizeWriter
+from .sizes import SizeWriter
 
 MIN_WORDS, MAX_WORDS = 40, 160
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .places import pick
+from ..places import pick
 
 _ABOUT = ("about", "approximately", "around", "approx.")
 
