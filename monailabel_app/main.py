@@ -20,6 +20,7 @@ from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
 from brats_label.active.strategies import make_strategies
+from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, check_text
 from brats_label.inference import AdmissionControl
@@ -28,14 +29,13 @@ from brats_label.inference.batch import Batch
 from brats_label.inference.service import SegmentationService
 from brats_label.inference.tasks import ClickTask, SegmentationTask
 from brats_label.labels import FINAL
-from brats_label.labels.seg_exchange import SegExchange
+from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore
-from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
+from brats_label.open_store import open_store
 from brats_label.server import build_server, patches, viewer
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
-from brats_label.store import open_store
 from brats_label.studies import open_studies, refuse_just_made
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary

@@ -15,7 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from brats_clip.errors import InputError
 from brats_clip.geometry import Grid
 
-from .case_info import Notes, image_info, label_info
+from .case_info import Leases, Notes, image_info, label_info
 from .errors import ClientError, NotFound, Refused, Unreachable
 from .labels import ENDING, FINAL, TAGS, Revision, tag_of
 from .labels.labelled_cases import LabelledCases, write_archive
@@ -24,9 +24,8 @@ from .labels.reading import Drawing
 from .labels.store import LabelStore
 from .labels.submission import StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
-from .leases import Leases
+from .open_store import open_store
 from .settings import Workspace
-from .store import open_store
 from .studies import Case, CaseSource
 from .studies.library import CaseLibrary
 from .uploads import add_case

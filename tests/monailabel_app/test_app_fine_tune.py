@@ -20,8 +20,8 @@ from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
 from brats_label.training import TrainOptions
 from brats_label.training.progress import ProgressFile, progress, stats
 from brats_label.training.run import FineTuning
@@ -496,7 +496,7 @@ sys.path[:0] = [{app!r}, {bundle!r}]
 import brats_label
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
+from brats_label.open_store import open_store
 from brats_label.training.task import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 

@@ -18,8 +18,8 @@ from brats_label import store
 from brats_label.datastore import CaseDatastore
 from brats_label.doctor.served import look
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
 from brats_label.studies import open_studies
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.dicomweb.series import SeriesHeader

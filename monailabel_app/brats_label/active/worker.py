@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from ..durable import end_with
+from ..end_with import end_with
 from ..errors import sentence
 
 NICENESS = 10

@@ -15,8 +15,8 @@ from monailabel.config import settings as server
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 
+from ..open_store import open_store
 from ..settings import Settings, Workspace
-from ..store import open_store
 from .identity import Identities
 
 # Best shown first, where the sequence of the settings is missing.

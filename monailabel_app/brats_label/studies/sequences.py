@@ -14,7 +14,7 @@ from brats_clip.cases import MSD_CHANNELS, SEQUENCES, parse_name, read_volume
 from brats_clip.errors import CaseError, InputError
 from brats_clip.images import read_header, write_image
 
-from .disk_cache import identity, key_of, whole_folder
+from ..durable import identity, key_of, whole_folder
 
 DESCRIPTION = "dataset.json"
 _LONGEST = 50 * 2**20  # bytes of a description, which may list thousands of cases

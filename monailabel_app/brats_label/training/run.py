@@ -22,7 +22,7 @@ from monai.bundle import ConfigWorkflow
 
 from brats_clip.engines import load_weights, plain_message
 
-from ..durable import end_with
+from ..end_with import end_with
 from ..errors import ClientError
 from ..models import ModelRegistry
 from ..store import Store

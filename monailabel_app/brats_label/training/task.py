@@ -21,11 +21,11 @@ from monailabel.interfaces.tasks.train import TrainTask
 from brats_clip.cases import SEQUENCES, is_report_path
 from brats_clip.engines import plain_message
 
-from ..durable import end_with
+from ..end_with import end_with
 from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
+from ..open_store import open_store
 from ..settings import Settings, Workspace
-from ..store import open_store
 from . import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, is_running, read, stats
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
