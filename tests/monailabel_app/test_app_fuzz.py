@@ -42,7 +42,7 @@ KEYS = (
         "image",
         "client_id",
     ),
-    *("label_info", "result_extension", "result_compress", "max_batch_size", "user", "comment", "client_id"),
+    *("label_info", "result_extension", "result_compress", "max_batch_size", "user", "client_id", "strategy"),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,9 @@ class Listing(str, Enum):
 
 @sample_router.post("/{strategy}", summary=f"{RBAC_USER}The case to label next")
 def next_sample(app: App, user: AnyUser, strategy: str, params: dict | None = None) -> dict[str, Any]:
-    """A case without a label, chosen by ``strategy``; who got it is noted with the case. Empty if none is left."""
-    params = params or {}
-    chosen = app.next_sample({**params, "strategy": strategy})
-    if not chosen:
-        return {}
-    datastore = app.datastore()
-    info = datastore.get_image_info(chosen["id"])
-    served = {"ts": int(time.time()), "client_id": params.get("client_id", user.username)}
-    datastore.update_image_info(chosen["id"], {"strategy": {**info.get("strategy", {}), strategy: served}})
-    return {**chosen, **info}
+    """A case without a label, chosen by ``strategy`` and leased to who asks. Empty if none is left."""
+    chosen = app.next_sample({"client_id": user.username, **(params or {}), "strategy": strategy})
+    return {**chosen, **app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
 
 @router.get("/", summary=f"{RBAC_USER}Cases and labels")
