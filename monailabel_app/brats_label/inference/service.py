@@ -20,7 +20,7 @@ from ..errors import Refused, TooLarge
 from ..labels.naming import LABELS
 from ..settings import Settings
 from ..studies import Case, CaseSource
-from .admission import AdmissionControl
+from . import AdmissionControl
 from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
