@@ -74,13 +74,15 @@ _SPARED_BEFORE = re.compile(
     r"|\sfound)?\s(?:in|on|within|at)\b)"
     r"|nothing (?:abnormal|suspicious|else)|not (?:involve|affect|reach|extend|infiltrate)\w*"
     r"|without (?:involvement|extension|infiltration)|free)\b"
-    rf"{_NO_VERB}"
+    rf"(?:(?:[\s,]*(?:in|on|of|to|within|{_PLACE_WORD})\b)*[\s,]*|{_NO_VERB})"
     rf"|\b(?:unremarkable|normal(?: (?:appearance|signal|aspect|size|morphology"
     rf"|structure))?)\b(?:,?\s*(?:in|{_PLACE_WORD})\b)*\s|\bnot\s(?:on\s|in\s)?(?:the\s)?"
     r"|\bno (?:[\w-]+ )?(?:lesions?|mass(?:es)?|tumou?rs?)\s)$",
     re.IGNORECASE,
 )
 
+# What tells what a place is named for stands at most this many characters away.
+_REACH = 160
 # A lesion on the left may well compress the right ventricle.
 _VENTRICLE = re.compile(r"\bventric|\bmass[\s-]effect", re.IGNORECASE)
 # A side that something is shifted to, or on which something is compressed or was operated on, is not the lesion's:
@@ -205,7 +207,7 @@ class Sites:
         at_ventricle = bool(_VENTRICLE.search(sentence))
         for name, pattern in _SIDES.items():
             for match in pattern.finditer(sentence):
-                before, after = near(sentence, *match.span())
+                before, after = near(sentence, *match.span(), _REACH)
                 if _spared(before, after) or (name == "left" and _verb(before, after)):
                     continue
                 self.sides[name] = None
@@ -223,7 +225,7 @@ class Sites:
         found = []
         for name, pattern in _LOBES.items():
             for match in pattern.finditer(sentence):
-                before, after = near(sentence, *match.span())
+                before, after = near(sentence, *match.span(), _REACH)
                 other = _of_other(sentence, match, things, starts)
                 if not (other or _spared(before, after)):
                     found.append((match.start(), name, 2 if _former(before, after) else int(other is None)))
@@ -269,10 +271,10 @@ def _of_other(
     for start, _, other in things[behind : behind + 1]:
         if start - match.end() <= 60 and _STRAIGHT_TO.fullmatch(sentence, match.end(), start):
             return other
-    if behind and not re.search(r"[;:]|\bbut\b", sentence[things[behind - 1][1] : match.start()][-200:]):
+    if behind and not re.search(r";|\bbut\b", sentence[things[behind - 1][1] : match.start()][-200:]):
         return things[behind - 1][2]
     for start, _, other in things[behind : behind + 1]:
-        if start - match.end() <= 200 and not re.search(r"[;:]|\bbut\b", sentence[match.end() : start]):
+        if start - match.end() <= 200 and not re.search(r";|\bbut\b", sentence[match.end() : start]):
             return other
     return None
 
