@@ -18,17 +18,25 @@ from brats_clip.errors import BratsClipError, CaseError, InputError
 from brats_clip.evaluation import collect_run_info, sha256_of
 from brats_clip.evaluation.labelled import labelled_cases
 
-from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, differing, hold, run_or_fail
-from .command import make_progress
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    HARMLESS,
+    RunFailed,
+    as_words,
+    check_trained,
+    differing,
+    epochs_done,
+    flat,
+    hold,
+    run_or_fail,
+)
+from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .cross_validation_table import write_table
-from .json_files import read_json, write_json
-from .overrides import OWN_OPTION, read_overrides
 
 # Settings that come from the options of the script.
 OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "pretrained", "section")
 OWN += ("resume", "bundle_root", "synthetic_share")
-# Settings that leave the figures alone, so that another value does not make it another run.
-HARMLESS = {"cache_dir", "progress_bar", "tensorboard", "mlflow", "mlflow_uri", "num_workers", "val_workers", "command"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,6 @@ class Fold:
     def finished(self) -> bool:
         return self.trained and (not self.sections["testing"] or self.metrics.is_file())
 
-    def epochs_done(self) -> int:
-        curves = self.folder / "training" / "curves.csv"
-        return max(0, len(curves.read_text().splitlines()) - 1) if curves.is_file() else 0
-
     def execute(self, watch: Callable[[], None]) -> None:
         """Train and score, as far as that is not done; ``watch`` is called about once a second.
 
@@ -88,11 +92,8 @@ class Fold:
             if not self.trained:
                 words = [*self.training, *common, "--output_dir", self.folder / "training"]
                 run_or_fail(words, log, watch, [lock])
-                if not self.weights.is_file():
-                    raise RunFailed(f"the training left no {self.weights} (see {log})")
-                write_json(self.folder / "fold.json", {"epochs": self.epochs_done()})
-                for checkpoint in self.weights.parent.glob("checkpoint_*"):
-                    checkpoint.unlink()
+                check_trained(self.weights, log)
+                write_json(self.folder / "fold.json", {"epochs": epochs_done(self.folder / "training")})
             if self.sections["testing"] and not self.metrics.is_file():
                 words = [*self.scoring, *common, "--output_dir", self.metrics.parent, "--checkpoint", self.weights]
                 run_or_fail(words, log, watch, [lock])
@@ -110,7 +111,7 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
         for number, fold in enumerate(todo, start=len(chosen) - len(todo)):
 
             def watch(fold: Fold = fold, number: int = number) -> None:
-                done = fold.epochs_done()
+                done = epochs_done(fold.folder / "training")
                 stage = "scoring" if fold.trained else f"epoch {done} of {epochs}"
                 share = 0.95 if fold.trained else 0.95 * min(1, done / epochs)
                 progress.update(bar, description=f"fold {fold.name}: {stage}", completed=number + share)
@@ -244,13 +245,6 @@ def _settings(
     content |= {f"set {name}": DefaultParseValue(value) for name, value in overrides.items()}
     content = {name: value for name, value in content.items() if name.split(" ")[-1] not in HARMLESS}
     return json.loads(json.dumps(content, default=str))
-
-
-def flat(value: object, name: str = "") -> dict[str, object]:
-    """A config without nesting: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {k: v for key, part in value.items() for k, v in flat(part, f"{name}#{key}" if name else key).items()}
 
 
 def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str, int]) -> None:

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from brats_clip.cases import SEQUENCES
+from brats_clip.errors import InputError
 from measuring import bundle_run
+from measuring.cases import chosen_cases, measure_cases
+from measuring.command import make_console
 from measuring.cross_validation import assign_folds
 from measuring.cross_validation_table import headline
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING
@@ -214,6 +218,33 @@ def test_the_headline_tells_small_and_false_et_apart():
     assert (found["dice_ET"], found["dice_ET_1ml"]) == pytest.approx((0.5, 0.8))
     assert found["dice_mean_1ml"] == pytest.approx((0.6 + 0.6 + 0.8) / 3)
     assert (found["cases_ET_1ml"], found["cases_without_ET"], found["false_ET_ml"]) == (1, 2, 0.25)
+
+
+def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp_path):
+    validate("--folds", "3", "--epochs", "2")
+    folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
+    args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None, checkpoint=None, device=None, seed=0)
+    args.output = tmp_path / "clicks"
+    cases = chosen_cases(args)
+    assert {case["case"]: Path(case["checkpoint"]).parts[-4] for case in cases} == {
+        c: f"fold{k}" for c, k in folds.items()
+    }
+    made = []
+
+    def make(checkpoint, device):
+        made.append(checkpoint)
+        return Namespace(checkpoint=checkpoint, device="cpu")
+
+    def measure(segmenter, case):
+        return [{"case": case["case"], "fold": Path(segmenter.checkpoint).parts[-4]}]
+
+    failures: dict = {}
+    rows, run = measure_cases(args, make_console(), "it", "clicks", make, cases, measure, failures)
+    assert {row["case"]: row["fold"] for row in rows} == {c: f"fold{k}" for c, k in folds.items()}
+    assert len(made) == 3 and "did not see the case" in run["weights"] and not failures
+    args.cases = tmp_path / "one"
+    with pytest.raises(InputError, match="not one source of cases"):
+        chosen_cases(args)
 
 
 @pytest.mark.slow

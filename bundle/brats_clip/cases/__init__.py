@@ -3,7 +3,7 @@
 from ..images import Volume, read_volume, split_channel
 from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
 from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
-from .find import LeftOut, Survey, find_cases, find_problems, survey
+from .find import LeftOut, Survey, find_cases, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .report import as_text, is_report_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
@@ -25,7 +25,6 @@ __all__ = [
     "check_case",
     "check_cases",
     "find_cases",
-    "find_problems",
     "fold_of",
     "is_report_path",
     "load_cases",
