@@ -59,6 +59,7 @@ def measure_cases(
     Returns:
         All rows, and facts about the run.
     """
+    options |= {"tta": True} if args.tta else {}
     rows, loaded = [], cases[0].get("checkpoint", args.checkpoint)
     segmenter = make(checkpoint=loaded, device=args.device, **options)
     run = collect_run_info(command, segmenter.checkpoint, device=str(segmenter.device), seed=args.seed)

@@ -224,14 +224,15 @@ def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp
     validate("--folds", "3", "--epochs", "2")
     folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
     args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None, checkpoint=None, device=None, seed=0)
-    args.output = tmp_path / "clicks"
+    args.output, args.tta = tmp_path / "clicks", True
     cases = chosen_cases(args)
     assert {case["case"]: Path(case["checkpoint"]).parts[-4] for case in cases} == {
         c: f"fold{k}" for c, k in folds.items()
     }
     made = []
 
-    def make(checkpoint, device):
+    def make(checkpoint, device, tta):
+        assert tta
         made.append(checkpoint)
         return Namespace(checkpoint=checkpoint, device="cpu")
 
