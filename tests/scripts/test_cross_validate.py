@@ -131,6 +131,21 @@ def test_trainings_get_their_options_and_scores_use_no_report(validate, tmp_path
     assert scoring["--use_reports"] == "False" and "--pretrained" not in scoring
 
 
+def test_later_stages_go_on_from_the_weights_of_their_fold(validate, tmp_path):
+    given = ("--folds", "2", "--epochs", "7", "--then", "train_findings=3", "train_clicks=2")
+    code, calls = validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]")
+    assert code == 0 and [stage for stage, *_ in calls] == (["training"] * 3 + ["evaluating"]) * 2
+    (_, first, _), (_, findings, _), (_, clicks, _), (_, scoring, _) = calls[:4]
+    assert findings["--pretrained"].startswith(first["--output_dir"]) and "--pretrained" not in first
+    assert clicks["--pretrained"].startswith(findings["--output_dir"]) and clicks["--epochs"] == "2"
+    assert scoring["--checkpoint"].startswith(clicks["--output_dir"])
+    # What holds for data holds for all; how fast to learn is said by each stage's own config.
+    assert len({stage["--patch_size"] for stage in (first, findings, clicks)}) == 1 and "96" in first["--patch_size"]
+    assert first["--learning_rate"] == "0.01" and "--learning_rate" not in findings
+    assert [f"train_{part}.json" in clicks["--config_file"] for part in ("findings", "clicks")] == [False, True]
+    assert validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]") == (0, [])
+
+
 def test_without_phantoms_the_training_shuffles_as_always(validate):
     code, calls = validate("--folds", "2", "--epochs", "1")
     assert code == 0 and not any("mix_phantoms" in options["--config_file"] for _, options, _ in calls)
@@ -192,6 +207,8 @@ def test_one_checkpoint_is_scored_on_all_cases(validate, tmp_path):
         (["--set", "batch_size"], "'batch_size'; expected KEY=VALUE"),
         (["--phantoms", "one"], "case A, which another folder has, too"),
         (["--name", "a/b"], "a name without folders"),
+        (["--then", "train_more=2"], "expected NAME=EPOCHS"),
+        (["--then", "train_clicks"], "expected NAME=EPOCHS"),
     ],
 )
 def test_bad_input_ends_in_one_line(validate, tmp_path, capsys, monkeypatch, arguments, mentioned):
