@@ -26,6 +26,7 @@ from .bundle_run import (
     as_words,
     check_trained,
     differing,
+    drop_checkpoints,
     epochs_done,
     flat,
     hold,
@@ -94,12 +95,14 @@ class Fold:
             write_json(datalist, self.sections)
             if not self.trained:
                 before: Path | None = None
-                for name, stage in self.stages.items():
+                for name, stage in self.stages.items():  # one that is complete trains nothing
                     words = [*stage, *common, "--output_dir", self.folder / name]
                     run_or_fail([*words, "--pretrained", before] if before else words, log, watch, [lock])
                     before = _weights(self.folder / name)
                     check_trained(before, log)
-                write_json(self.folder / "fold.json", {"epochs": epochs_done(self.folder / "training")})
+                record = {"epochs": epochs_done(self.folder / "training")}
+                write_json(self.folder / "fold.json", record | {"weights": str(before.relative_to(self.folder))})
+                drop_checkpoints(self.folder)
             if self.sections["testing"] and not self.metrics.is_file():
                 words = [*self.scoring, *common, "--output_dir", self.metrics.parent, "--checkpoint", self.weights]
                 run_or_fail(words, log, watch, [lock])

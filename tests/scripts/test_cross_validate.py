@@ -41,7 +41,7 @@ if bad.exists() and bad.read_text() in f"{stage} {options['--output_dir']}":
 out = pathlib.Path(options["--output_dir"])
 out.mkdir(parents=True, exist_ok=True)
 if stage == "training":
-    (out / "checkpoints").mkdir()
+    (out / "checkpoints").mkdir(exist_ok=True)
     (out / "checkpoints" / "model.pt").touch()
     (out / "checkpoints" / "checkpoint_epoch=2.pt").touch()
 else:
@@ -237,18 +237,32 @@ def test_the_headline_tells_small_and_false_et_apart():
     assert (found["cases_ET_1ml"], found["cases_without_ET"], found["false_ET_ml"]) == (1, 2, 0.25)
 
 
+def test_a_fold_cut_off_in_a_later_stage_keeps_what_the_earlier_ones_resume_from(validate, tmp_path):
+    some = ("--folds", "2", "--epochs", "2", "--then", "train_clicks=2")
+    (tmp_path / "bad.txt").write_text("training " + str(tmp_path / "out" / "fold0" / "train_clicks"))
+    assert validate(*some)[0] == 1
+    kept = {path.parts[-4] for path in (tmp_path / "out").glob("fold*/training/checkpoints/checkpoint_*")}
+    assert kept == {"fold0"}
+    (tmp_path / "bad.txt").unlink()
+    assert validate(*some)[0] == 0
+    assert not list((tmp_path / "out").glob("**/checkpoint_*"))
+    args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None)
+    assert {Path(case["checkpoint"]).parts[-3] for case in chosen_cases(args)} == {"train_clicks"}
+
+
 def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp_path):
     validate("--folds", "3", "--epochs", "2")
     folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
     args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None, checkpoint=None, device=None, seed=0)
-    args.output = tmp_path / "clicks"
+    args.output, args.tta = tmp_path / "clicks", True
     cases = chosen_cases(args)
     assert {case["case"]: Path(case["checkpoint"]).parts[-4] for case in cases} == {
         c: f"fold{k}" for c, k in folds.items()
     }
     made = []
 
-    def make(checkpoint, device):
+    def make(checkpoint, device, tta):
+        assert tta
         made.append(checkpoint)
         return Namespace(checkpoint=checkpoint, device="cpu")
 
