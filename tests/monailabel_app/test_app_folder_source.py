@@ -14,10 +14,10 @@ import pytest
 from app_folders import FREE, as_brats, as_four_d, as_free, tiny_case, tiny_image, voxels
 
 from brats_clip.cases import SEQUENCES, survey
+from brats_clip.cases.free_names import sequence_of
 from brats_clip.errors import InputError
 from brats_label.cases import folder_source as module
 from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.free_names import sequence_of
 from brats_label.errors import NotFound, Refused
 from brats_label.settings import Settings
 

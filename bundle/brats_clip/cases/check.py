@@ -14,18 +14,25 @@ from ..errors import CaseError, InputError, LabelError
 from ..geometry import TOLERANCE_MM
 from ..images import Volume, check_intensities, read_volume
 from ..labels import BRATS_2023, CONVENTIONS, ET, MSD, REGIONS, to_internal
+from .background import clear_background
 from .naming import REFERENCE, SEQUENCES, convention_of_name
+from .prepare import Preparation, label_on_working_grid, prepare
 from .report import read_report
 
 
 @dataclass
 class CaseContent:
-    """What the files of a case hold: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report."""
+    """What the files of a case hold: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report.
+
+    ``notes`` say what was done to the images, ``preparation`` how they were brought to one grid, None if they came so.
+    """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     label: np.ndarray | None = None
     label_convention: str = ""
     report: str = ""
+    notes: list[str] = field(default_factory=list)
+    preparation: Preparation | None = None
 
 
 @dataclass
@@ -64,6 +71,7 @@ def check_case(case: dict) -> CaseCheck:
 
     content = read_case(case, keep)
     result.has_report = bool(content.report)
+    result.notes.extend(content.notes)
     if not content.volumes:
         return result
     reference = content.volumes.get(REFERENCE) or next(iter(content.volumes.values()))
@@ -111,7 +119,10 @@ def _raise(problem: InputError) -> None:
 
 
 def read_case(
-    case: dict, on_problem: Callable[[InputError], None] = _raise, allow_missing_sequences: bool = False
+    case: dict,
+    on_problem: Callable[[InputError], None] = _raise,
+    allow_missing_sequences: bool = False,
+    preprocess: str = "never",
 ) -> CaseContent:
     """Read the files of a case, checking each.
 
@@ -119,10 +130,13 @@ def read_case(
         case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
             and ``report`` (path or text); ``label_convention``, if given, says what the label values mean.
         on_problem: called with each problem; the default raises it.
+            ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
         allow_missing_sequences: accept a case with one to three sequences.
+        preprocess: whether to register, strip and resample; see ``prepare``.
 
     Raises:
-        CaseError: if a sequence is missing or unreadable, not 3D, on another grid, not finite or constant.
+        CaseError: if a sequence is missing or unreadable, not 3D, not finite or constant; if it is on another grid
+            (without preprocessing), or the images cannot be prepared.
         LabelError: if the label is unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
@@ -146,14 +160,22 @@ def read_case(
                 volume = read_volume(sources[sequence], opened=opened)
             if reference is None:
                 reference = volume
-            check_same_grid(volume, reference)
+            if preprocess == "never":
+                check_same_grid(volume, reference)
             check_intensities(volume)
             content.volumes[sequence] = volume
         except InputError as problem:
             on_problem(problem)
+    try:
+        brain = read_volume(case["brain_mask"]) if case.get("brain_mask") else None
+        content.volumes, content.preparation = prepare(content.volumes, preprocess, brain)
+    except InputError as problem:
+        on_problem(problem)
+    content.volumes, notes = clear_background(content.volumes)
+    content.notes = [*(content.preparation.notes if content.preparation else []), *notes]
     if case.get("label"):
         try:
-            content.label, content.label_convention = _read_label(case, reference)
+            content.label, content.label_convention = _read_label(case, reference, content.preparation)
         except InputError as problem:
             on_problem(problem)
     try:
@@ -163,9 +185,13 @@ def read_case(
     return content
 
 
-def _read_label(case: dict, reference: Volume | None) -> tuple[np.ndarray, str]:
+def _read_label(case: dict, reference: Volume | None, preparation: Preparation | None) -> tuple[np.ndarray, str]:
     volume = read_volume(case["label"], LabelError)
-    if reference is not None:
+    if preparation is not None:
+        volume = label_on_working_grid(volume, preparation) or volume
+        if not volume.grid.same_as(preparation.working):
+            raise LabelError(volume.path, f"a label on a grid of its own ({volume.grid})", "the grid of one sequence")
+    elif reference is not None:
         check_same_grid(volume, reference, LabelError)
     given = case.get("label_convention") or None
     if given is not None and given not in CONVENTIONS:

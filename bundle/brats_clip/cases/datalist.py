@@ -132,6 +132,7 @@ def load_cases(
     dataset_dir: str | PathLike,
     report: str = "",
     clicks: Mapping | Sequence | None = None,
+    brain_mask: str | PathLike = "",
     allow_missing_sequences: bool | str = False,
 ) -> list[dict]:
     """Find the cases of a folder for inference: all of them, or none.
@@ -140,6 +141,7 @@ def load_cases(
         dataset_dir: a folder of cases, or of one.
         report: path or text of the report of the only case; "" takes the reports found beside the images.
         clicks: on the only case, positions by kind or pairs in their order; see ``clicks.place_clicks``.
+        brain_mask: path of a mask of the brain of the only case, on the grid of one of its sequences.
         allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
 
     Raises:
@@ -161,9 +163,11 @@ def load_cases(
     cases = sorted(found.cases + partial, key=lambda case: case["case"])
     if not cases:
         raise found.left_out[0].error
-    given = {key: value for key, value in (("report", report.strip() and report), ("clicks", clicks)) if value}
+    prompts = {"report": report.strip() and report, "clicks": clicks, "brain_mask": brain_mask and str(brain_mask)}
+    given = {key: value for key, value in prompts.items() if value}
     if given and len(cases) > 1:
-        what = " and ".join("one report" if key == "report" else key for key in given)
+        names = {"report": "one report", "clicks": "clicks", "brain_mask": "one brain mask"}
+        what = " and ".join(names[key] for key in given)
         raise InputError(" and ".join(given), f"{what} for {len(cases)} cases", "a folder with one case")
     return [{**case, **given} for case in cases]
 

@@ -69,8 +69,14 @@ STRAY_LABEL = re.compile(r".+_segm\.nii(\.gz)?$", re.IGNORECASE)
 
 MSD_NAME = "MSD Task01_BrainTumour"
 MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
+# nnU-Net's raw data: what a channel is stands in dataset.json beside the folder.
+NNUNET_NAME = "nnU-Net"
+NNUNET_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii(\.gz)?$")
+FREE_NAMES = "free names"
 MSD_FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 MSD_CHANNELS: dict[str, int] = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
+
+_FREE_EXAMPLE = "a folder with T1.nii.gz, T1_post.nii.gz, T2.nii.gz, FLAIR.nii.gz"
 
 # What of an id is the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
 _PATIENT = (
@@ -111,4 +117,4 @@ def convention_of_name(source: str | PathLike) -> str | None:
 def describe_namings() -> str:
     """List the file names that are looked for, for messages."""
     names = [", ".join(naming.pattern(s) for s in SEQUENCES) + f" ({naming.name})" for naming in NAMINGS]
-    return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})"])
+    return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})", _FREE_EXAMPLE])

@@ -3,7 +3,7 @@
 from .clicks import ObeyClicksd, PlaceClicksd, click_tensors, obey_clicks
 from .drop_sequences import RandDropSequencesd
 from .encode_semantics import EncodeSemanticsd
-from .extent import Extentd, MarkWholed
+from .extent import Extentd, MarkWholed, not_zero
 from .load_case import LoadCased
 from .regions import LabelToRegionsd, LogitsToLabeld, clean_label
 from .split_attention import SplitAttentiond
@@ -23,5 +23,6 @@ __all__ = [
     "SplitAttentiond",
     "clean_label",
     "click_tensors",
+    "not_zero",
     "obey_clicks",
 ]

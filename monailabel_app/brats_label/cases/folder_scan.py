@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from brats_clip.cases import SEQUENCES, parse_name
+from brats_clip.cases.free_names import Clash, assign, is_image, is_label, stem_of
 from brats_clip.cases.naming import MSD_FOLDERS, Naming
 from brats_clip.errors import CaseError, InputError
 
 from ..settings import Settings
 from .found_case import FoundCase, Problem
 from .four_d import channel_order, describing_file
-from .free_names import Clash, assign, is_image, is_label, stem_of
 from .headers import HeaderCache
 
 __all__ = ["FolderScan"]

@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip.cases import MSD_CHANNELS, SEQUENCES, read_volume
+from brats_clip.cases.free_names import sequence_of
 from brats_clip.errors import CaseError, InputError
 
 from .disk_cache import identity, key_of, whole_folder
-from .free_names import sequence_of
 from .headers import read_header
 
 __all__ = ["channel_order", "describing_file", "split"]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from brats_clip.cases import SEQUENCES, parse_name
+from .naming import SEQUENCES, parse_name
 
-__all__ = ["Clash", "assign", "is_image", "is_label", "sequence_of", "stem_of"]
+__all__ = ["Clash", "assign", "find_label", "is_image", "is_label", "sequence_of", "stem_of"]
 
 _EXTENSION = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s\-_.+,()\[\]]+")
@@ -22,9 +22,15 @@ _OTHER = {"star", "gre", "swi", "adc", "dwi", "dti", "fa", "md", "dsc", "dce", "
 _T1 = {"t1", "t1w", "t1n", "t1wi", "t1pre", "t1native", "t1nativ", "mprage", "t1mprage", "t1se", "t1tse", "t1fse"}
 _T1CE = {"t1c", "t1ce", "t1gd", "t1cgd", "t1post", "t1contrast", "t1km", "t1wce", "t1wgd", "t1cw", "t1gad", "t1wpost"}
 _T2 = {"t2", "t2w", "t2wi", "t2se", "t2tse", "t2fse"}
-_FLAIR = {"flair", "t2flair", "t2f", "tirmflair", "flairw"}
+_FLAIR = {"flair", "fla", "t2flair", "t2f", "tirmflair", "flairw"}
 _WITH_AGENT = {"ce", "c", "gd", "gad", "gado", "gadolinium", "post", "postcontrast", "contrast", "enhanced", "km", "pc"}
 _WITHOUT_AGENT = {"pre", "precontrast", "no", "non", "noncontrast", "without", "native", "nativ", "unenhanced", "nc"}
+
+
+# What is used only where there is no plain file beside it: UCSF-PDGM has T1_bias, bias-corrected, beside T1.
+_SECOND = {"bias", "n4", "corrected", "bet", "stripped"}
+# A mask of the brain or of an organ in it is no label of the tumour.
+_NO_TUMOUR = {"brain", "parenchyma", "ventricle", "ventricles", "bet", "hdbet", "skull", "head"}
 
 
 class Clash(Exception):
@@ -47,6 +53,13 @@ def is_label(file_name: str, prefix: str = "") -> bool:
     if parsed and parsed[1] in SEQUENCES:
         return False
     return not _LABEL.isdisjoint(_words(_without(stem_of(file_name), prefix)))
+
+
+def find_label(file_names: Iterable[str], prefix: str = "") -> str | None:
+    """The one file that is a segmentation of the tumour; None if there is none, or more than one."""
+    labels = [n for n in file_names if is_image(n) and is_label(n, prefix)]
+    labels = [n for n in labels if _NO_TUMOUR.isdisjoint(_words(_without(stem_of(n), prefix)))]
+    return labels[0] if len(labels) == 1 else None
 
 
 def sequence_of(name: str, prefix: str = "") -> str | None:
@@ -91,6 +104,9 @@ def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str =
     for sequence in SEQUENCES:
         if sequence not in patterns:
             fits[sequence] = [name for name, told in free if told == sequence]
+    for sequence, group in fits.items():
+        plain = [name for name in group if _SECOND.isdisjoint(_words(_without(stem_of(name), prefix)))]
+        fits[sequence] = plain if plain and sequence not in patterns else group
     settled: set[str] = set()
     while alone := [s for s, group in fits.items() if len(group) == 1 and s not in settled]:
         settled.add(alone[0])
