@@ -3,7 +3,7 @@
 from ..images import Volume, read_volume, split_channel
 from .background import clear_background
 from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
-from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
+from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, undo_resolver, write_datalist
 from .find import LeftOut, Survey, find_cases, find_problems, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .prepare import MODES as PREPROCESS_MODES
@@ -47,5 +47,6 @@ __all__ = [
     "split_channel",
     "split_patients",
     "survey",
+    "undo_resolver",
     "write_datalist",
 ]

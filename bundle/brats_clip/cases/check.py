@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import CaseError, InputError, LabelError
 from ..geometry import TOLERANCE_MM
 from ..images import Volume, check_intensities, read_volume
-from ..labels import BRATS_2023, CONVENTIONS, ET, MSD, REGIONS, to_internal
+from ..labels import BRATS_2023, BRATS_2024, CONVENTIONS, ET, MSD, OTHER_TASKS, REGIONS, to_internal
 from .background import clear_background
 from .naming import REFERENCE, SEQUENCES, convention_of_name
 from .prepare import Preparation, label_on_working_grid, prepare
@@ -84,6 +84,8 @@ def check_case(case: dict) -> CaseCheck:
     result.volumes = {name: round(float(ml[list(v)].sum()), 3) for name, v in REGIONS.items()}
     if not result.volumes["WT"]:
         result.notes.append("the label holds no tumour")
+    if content.label_convention == BRATS_2024 and not case.get("label_convention"):
+        result.notes.append(f"label value 4 read as {BRATS_2024}: no part of the tumour")
     certain = case.get("label_convention") or convention_of_name(case["label"]) == BRATS_2023
     if content.label_convention == BRATS_2023 and not certain:
         result.notes.append(f"label value 3 read as {BRATS_2023}; a copy of MSD Task01 needs the convention given")
@@ -194,18 +196,17 @@ def _read_label(case: dict, reference: Volume | None, preparation: Preparation |
     elif reference is not None:
         check_same_grid(volume, reference, LabelError)
     given = case.get("label_convention") or None
-    if given is not None and given not in CONVENTIONS:
-        raise LabelError(volume.path, f"the label convention {given!r}", f"one of {', '.join(CONVENTIONS)}")
+    if given is not None and given not in (known := CONVENTIONS | OTHER_TASKS):
+        raise LabelError(volume.path, f"the label convention {given!r}", f"one of {', '.join(known)}")
     hint = given or convention_of_name(case["label"]) or convention_of_name(case.get(REFERENCE, ""))
     with np.errstate(invalid="ignore"):  # NaN is caught by the comparison
         whole = volume.array.astype(np.uint8)
     # Distinct values of 8.9 million bytes are found ten times faster than those of floats.
     array = whole if np.array_equal(whole, volume.array) else volume.array
-    if hint in (BRATS_2023, MSD) and ET in array:  # must not pass for the ET of BraTS 2018
-        expected = f"0, 1, 2, 3, the values of {hint}"
-        if hint == BRATS_2023:
-            expected += "; where 4 is the resection cavity of BraTS 2024, set it to 0"
-        raise LabelError(volume.path, f"the label value {ET}", expected)
+    if hint == BRATS_2023 and given is None and ET in array:
+        hint = BRATS_2024  # 4 is the resection cavity there, and must not pass for the ET of BraTS 2018
+    if hint in (BRATS_2023, MSD) and ET in array:
+        raise LabelError(volume.path, f"the label value {ET}", f"0, 1, 2, 3, the values of {hint}")
     label, convention = to_internal(array, volume.path, hint)
     if given is not None and convention != given:
         raise LabelError(volume.path, f"values of {convention}", f"those of {given}, the convention given")

@@ -117,7 +117,7 @@ def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section
     entries = [entry for name in names for entry in lists[name]]
     if not entries:
         raise InputError(datalist, f"no case in {' and '.join(map(repr, names))}", f"cases; there are {there}")
-    root = Path(dataset_dir).expanduser().absolute()
+    root = undo_resolver(dataset_dir).expanduser().absolute()
     if not root.is_dir():
         raise InputError(root, "no such folder", f"the folder that the paths in {datalist} are relative to")
     cases = [_resolve(entry, root, datalist) for entry in entries]
@@ -148,7 +148,7 @@ def load_cases(
         InputError: if there is no case, or a report is given and there are several.
         CaseError: if a case is incomplete, naming all that are, or occurs twice.
     """
-    found = survey(dataset_dir)
+    found = survey(undo_resolver(dataset_dir))
     allowed = read_switch("allow_missing_sequences", allow_missing_sequences)
     partial = [left_out.partial for left_out in found.left_out if allowed and left_out.partial]
     incomplete = [left_out for left_out in found.left_out if left_out.has_images and left_out.partial not in partial]
@@ -163,13 +163,23 @@ def load_cases(
     cases = sorted(found.cases + partial, key=lambda case: case["case"])
     if not cases:
         raise found.left_out[0].error
-    prompts = {"report": report.strip() and report, "clicks": clicks, "brain_mask": brain_mask and str(brain_mask)}
+    prompts = {
+        "report": report.strip() and report,
+        "clicks": clicks,
+        "brain_mask": brain_mask and str(undo_resolver(brain_mask)),
+    }
     given = {key: value for key, value in prompts.items() if value}
     if given and len(cases) > 1:
         names = {"report": "one report", "clicks": "clicks", "brain_mask": "one brain mask"}
         what = " and ".join(names[key] for key in given)
         raise InputError(" and ".join(given), f"{what} for {len(cases)} cases", "a folder with one case")
     return [{**case, **given} for case in cases]
+
+
+def undo_resolver(path: str | PathLike) -> Path:
+    """The path that a command was given: MONAI's config parser turns every ``#`` in a value into ``::``."""
+    path = Path(path)
+    return path if "::" not in str(path) or path.exists() else Path(str(path).replace("::", "#"))
 
 
 def _read_json(datalist: str | PathLike) -> dict:

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import PurePath
 
 from ..images import split_channel
-from ..labels import BRATS_2018, BRATS_2023, MSD
+from ..labels import BRATS_2018, BRATS_2023, BRATS_PED, MSD
 
 SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
 # Its grid is the one that the image, the label and every result of a case are on.
@@ -67,6 +67,9 @@ NAMINGS: tuple[Naming, ...] = (
 # BraTS 2020 ships the label of Training_355 as W39_1998.09.19_Segm.nii: it belongs to the only case in its folder.
 STRAY_LABEL = re.compile(r".+_segm\.nii(\.gz)?$", re.IGNORECASE)
 
+# Of the tasks of BraTS 2023 and later, only this one gives the values other meanings.
+_PEDIATRIC = re.compile(r"brats[-_]?ped", re.IGNORECASE)
+
 MSD_NAME = "MSD Task01_BrainTumour"
 MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
 # nnU-Net's raw data: what a channel is stands in dataset.json beside the folder.
@@ -110,6 +113,8 @@ def convention_of_name(source: str | PathLike) -> str | None:
     name = PurePath(split_channel(source)[0]).name
     if MSD_FILE.fullmatch(name):
         return MSD
+    if _PEDIATRIC.match(name):
+        return BRATS_PED
     parsed = parse_name(name)
     return parsed[2].convention if parsed else None
 

@@ -1,5 +1,6 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
+from .batch import CaseLoader, cases_to_do, check_output_dir, run_batch
 from .brain_inferer import BrainInferer, image_evidence, unseen_without
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
@@ -24,6 +25,7 @@ from .weight_average import WeightAverage
 __all__ = [
     "BestModel",
     "BrainInferer",
+    "CaseLoader",
     "CaseWriter",
     "ClickRounds",
     "CurveWriter",
@@ -36,7 +38,9 @@ __all__ = [
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
+    "cases_to_do",
     "check_options",
+    "check_output_dir",
     "collate_cases",
     "hash_case",
     "hash_transforms",
@@ -46,6 +50,7 @@ __all__ = [
     "read_curves",
     "read_switches",
     "region_output",
+    "run_batch",
     "shared_handler",
     "speak_plainly",
     "tidy_console",

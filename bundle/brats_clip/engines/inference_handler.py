@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from nibabel.affines import voxel_sizes
 
 from .. import __version__
-from ..cases import REFERENCE, SEQUENCES, Preparation, split_channel
+from ..cases import REFERENCE, SEQUENCES, Preparation, split_channel, undo_resolver
 from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
 from ..evaluation.run_info import sha256_of
@@ -84,7 +84,7 @@ class CaseWriter:
             raise InputError("labels", repr(labels), "'brats' or 'regions'")
         if convention not in CONVENTIONS:
             raise InputError("convention", repr(convention), f"one of {', '.join(map(repr, CONVENTIONS))}")
-        self.output_dir = Path(output_dir)
+        self.output_dir = undo_resolver(output_dir)
         self.labels, self.convention = labels, convention
         self.pred_key, self.case_key = pred_key, case_key
         self.report_key, self.report_source_key = report_key, report_source_key

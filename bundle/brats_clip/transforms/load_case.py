@@ -40,6 +40,7 @@ class LoadCased(Transform):
         allow_missing_sequences: accept cases with one to three sequences; "true" and "false" are read as such.
         preprocess: "auto", "always" or "never": whether to register, strip and resample raw images; see
             ``cases.prepare``. A ``brain_mask`` of the case is used then.
+        use_label: read the label, if there is one; else it is as if there were none.
 
     Raises:
         CaseError: if a sequence is missing (unless allowed) or unreadable, not 3D, on another grid, not finite or
@@ -53,16 +54,19 @@ class LoadCased(Transform):
         allow_missing_label: bool = True,
         allow_missing_sequences: bool | str = False,
         preprocess: str = "never",
+        use_label: bool = True,
     ) -> None:
         self.allow_missing_label = allow_missing_label
         self.allow_missing_sequences = read_switch("allow_missing_sequences", allow_missing_sequences)
         if preprocess not in PREPROCESS_MODES:
             raise InputError("preprocess", repr(preprocess), f"one of {', '.join(PREPROCESS_MODES)}")
-        self.preprocess = preprocess
+        self.preprocess, self.use_label = preprocess, use_label
 
     def __call__(self, data: Mapping) -> dict:
         if not self.allow_missing_label and not data.get("label"):
             raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
+        if not self.use_label:
+            data = {key: value for key, value in data.items() if key != "label"}
         content = read_case(
             dict(data), allow_missing_sequences=self.allow_missing_sequences, preprocess=self.preprocess
         )
