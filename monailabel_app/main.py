@@ -6,6 +6,7 @@ python -m monailabel.main start_server --app monailabel_app --studies STUDIES --
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,29 @@ from brats_clip import Segmenter
 from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
-from brats_label.active.served import Served
 from brats_label.active.strategies import make_strategies
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.exchange import SegExchange
-from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import NotFound, check_text
-from brats_label.infers.batch import Batch
-from brats_label.infers.gate import Gate
-from brats_label.infers.requests import answer_request
-from brats_label.infers.service import SegmentationService
-from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.inference.admission import AdmissionControl
+from brats_label.inference.answers import answer_request
+from brats_label.inference.batch import Batch
+from brats_label.inference.service import SegmentationService
+from brats_label.inference.tasks import ClickTask, SegmentationTask
+from brats_label.labels import FINAL
+from brats_label.labels.seg_exchange import SegExchange
 from brats_label.labels.store import LabelStore
-from brats_label.labels.version import FINAL
+from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
-from brats_label.server import start_log
-from brats_label.server.front_page import what_is_served
-from brats_label.server.install import install
+from brats_label.server import patches, viewer
+from brats_label.server.application import build_server
+from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
+from brats_label.store import open_store
 from brats_label.studies import open_studies, refuse_just_made
-from brats_label.training.fine_tune import FineTune
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.library import CaseLibrary
 from brats_label.training.progress import progress
+from brats_label.training.task import FineTune
 
 logger = logging.getLogger("brats_clip.app")
 
@@ -58,13 +60,14 @@ class BrainTumourApp(MONAILabelApp):
         self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
         refuse_just_made(studies)
         self.source, self.workspace = open_studies(studies, self.settings)
+        self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
-        self.models = ModelRegistry(self.workspace.models, checkpoint)
+        self.models = ModelRegistry(self.workspace.models, checkpoint, self.store)
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
-        self.gate = Gate(self.settings.jobs, self.settings.waiting)
-        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
-        self.scores = ScoreCache(self.workspace.scores)
-        self.served = Served()
+        self.admission = AdmissionControl(self.settings.jobs, self.settings.waiting)
+        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.admission)
+        self.scores = ScoreCache(self.store)
+        self.leases = Leases(self.store)
         self.batch = Batch(self)
         self.scorer: BackgroundScorer | None = None
         server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
@@ -82,7 +85,7 @@ class BrainTumourApp(MONAILabelApp):
         self.exchange = SegExchange(self.source) if isinstance(self.source, DicomWebSource) else None
         return CaseDatastore(
             self.source,
-            LabelStore(self.workspace.labels),
+            LabelStore(self.workspace.labels, self.store),
             self.workspace,
             self.library,
             studies=None if self.exchange else Path(self.studies),
@@ -99,25 +102,26 @@ class BrainTumourApp(MONAILabelApp):
         return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return make_strategies(self.scores, lambda: self.models.current().sha256, self.served)
+        return make_strategies(self.scores, lambda: self.models.current().sha256, self.leases)
 
     def on_init_complete(self) -> None:
-        """The server starts: change its routes, and begin to score."""
-        from monailabel.app import app as api  # only there once the server is
+        """The server starts: answer its requests, and begin to score."""
+        from monailabel.app import app as server_app  # only there once the server is
 
-        install(api, self.settings)
-        start_log.start_log.served = lambda: what_is_served(self)
+        patches.take_over(server_app, build_server(self))
+        patches.start_log.served = lambda: what_is_served(self)
+        threading.Thread(target=viewer.check_viewer, name="viewer check", daemon=True).start()
         schedule.every(10).minutes.do(self._tidy)
-        if (passing_on := self.datastore().passing_on) is not None:
-            passing_on.retry_in_background()
-            schedule.every(2).minutes.do(passing_on.retry_in_background)
+        if (outbox := self.datastore().outbox) is not None:
+            outbox.retry_in_background()
+            schedule.every(2).minutes.do(outbox.retry_in_background)
         super().on_init_complete()
         if self.settings.scoring:
             self.scorer = BackgroundScorer(
                 self.scores,
                 LibraryCases(self.datastore(), self.source, self.library),
                 self._model_in_use,
-                lambda: self.gate.busy,
+                lambda: self.admission.busy,
                 bundle=str(self.bundle),
                 device=self.settings.device,
                 seed=self.settings.seed,
@@ -161,7 +165,7 @@ class BrainTumourApp(MONAILabelApp):
     def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
         """There may be something new to score; with a final label the patient is done, and nobody's any more."""
         if tag == FINAL:
-            self.served.release(label_id)
+            self.leases.release(label_id)
         self.look_for_work()
 
     def look_for_work(self) -> None:
@@ -200,7 +204,7 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
-start_log.attach()
+patches.attach_start_log()
 # They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
 for chatty in (
     "dicomweb_client",

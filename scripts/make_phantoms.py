@@ -2,6 +2,7 @@
 """Make synthetic patients in the layout of BraTS: four sequences, a segmentation, a report, the findings.
 
 python scripts/make_phantoms.py --output data/phantoms --count 20 --seed 0
+python scripts/make_phantoms.py --output data/raw --count 5 --raw    # exams with skull, not aligned, with the truth
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import nibabel as nib
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from brats_clip.phantoms import draw_phantom, write_phantom
+from brats_clip.phantoms import draw_phantom, draw_raw_phantom, write_phantom, write_raw_phantom
 from brats_clip.phantoms.writer import BRATS_SIZE, BRATS_SPACING
 
 
@@ -28,12 +29,17 @@ def case_name(seed: int, index: int) -> str:
     return f"PHANTOM_{seed}_{index:05d}"
 
 
-def make_one(seed: int, index: int, output: str, size: tuple[int, ...], spacing: tuple[float, ...]) -> str:
+def make_one(
+    seed: int, index: int, output: str, size: tuple[int, ...], spacing: tuple[float, ...], shift: float, raw: bool
+) -> str:
     """Draw and write one patient; returns its name."""
     torch.set_num_threads(1)
     nib.openers.Opener.default_compresslevel = 1
     name = case_name(seed, index)
-    write_phantom(draw_phantom((seed, index)), Path(output), name, size, spacing)
+    if raw:
+        write_raw_phantom(draw_raw_phantom((seed, index), shift), Path(output), name)
+    else:
+        write_phantom(draw_phantom((seed, index), shift), Path(output), name, size, spacing)
     return name
 
 
@@ -46,12 +52,28 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=3, default=BRATS_SIZE, help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, default=BRATS_SPACING, help="mm (default: 1 1 1)")
     parser.add_argument(
+        "--shift",
+        type=float,
+        default=0.0,
+        help="draw sizes, contrasts and scanner faults beyond those to train on, to choose checkpoints by (0 to 2; "
+        "default: 0)",
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="raw exams: with a skull, each sequence on a grid of its own and moved, and the truth in CASE/truth",
+    )
+    parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     args = parser.parse_args()
     if args.count < 1 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
         parser.error("--count must be at least 1, --size at least 16 voxels, --spacing above 0 mm")
+    if args.raw and (tuple(args.size) != BRATS_SIZE or tuple(args.spacing) != BRATS_SPACING):
+        parser.error("--size and --spacing do not go with --raw, whose sequences have grids of their own")
+    if not 0 <= args.shift <= 2:
+        parser.error("--shift must be from 0 to 2")
     if args.seed < 0 or args.first < 0:
         parser.error("--seed and --first must be at least 0")
 
@@ -62,7 +84,7 @@ def main() -> int:
     pool = ProcessPoolExecutor(max(1, args.workers), mp_context=multiprocessing.get_context("spawn"))
     with Progress(*columns) as progress, pool:
         bar = progress.add_task("", total=len(indices), completed=len(indices) - len(todo))
-        grid = str(args.output), tuple(args.size), tuple(args.spacing)
+        grid = str(args.output), tuple(args.size), tuple(args.spacing), args.shift, args.raw
         jobs = [pool.submit(make_one, args.seed, i, *grid) for i in todo]
         for job in as_completed(jobs):
             job.result()

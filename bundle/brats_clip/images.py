@@ -2,7 +2,7 @@
 
 A file is taken for what its first bytes say, whatever its name ends in: a ``.nii.gz`` that is not packed, a packed
 ``.nii``. No more is read than its header announces, and never more than ``MAX_VOXELS`` voxels. A gzip stream is read to
-its end, so that a wrong checksum is found; bytes behind the stream or behind the voxels do no harm.
+its end, so that a wrong checksum is found; bytes behind the stream, or up to a MiB behind the voxels, do no harm.
 
 - ``read_header``: grid, channels and type, without the voxels.
 - ``open_image``: a nibabel image with all voxels in memory, as stored: labels, 4D files.
@@ -135,7 +135,8 @@ def open_image(
         if len(data) < end:
             found = f"a truncated or damaged image (it ends after {len(data):,} of {end:,} bytes)"
             raise error(path, found, _EXPECTED)
-        stream.read(_SLACK)  # to the end of the stream, where the checksum is
+        if len(stream.read(_SLACK)) == _SLACK:  # else that was its end, where the checksum is
+            raise error(path, "a file that goes on after its voxels", _EXPECTED)
     try:
         return kind.from_bytes(data)
     except _UNREADABLE as reason:

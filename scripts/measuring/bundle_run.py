@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import reprlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
+# Settings that leave the figures alone, so that another value does not make it another run.
+HARMLESS = {"cache_dir", "progress_bar", "tensorboard", "mlflow", "mlflow_uri", "num_workers", "val_workers", "command"}
 MONAI = (sys.executable, "-m", "monai.bundle", "run")
 
 
@@ -36,6 +39,49 @@ def hold(folder: Path) -> Iterator[int]:
 def as_words(options: Mapping[str, object]) -> list[str]:
     """``--name value`` for each option."""
     return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def check_trained(weights: Path, log: Path) -> None:
+    """Make sure that a training left its weights, and remove its checkpoints, which take much more room.
+
+    Raises:
+        RunFailed: if it left none.
+    """
+    if not weights.is_file():
+        raise RunFailed(f"the training left no {weights} (see {log})")
+    for checkpoint in weights.parent.glob("checkpoint_*"):
+        checkpoint.unlink()
+
+
+def epochs_done(training: Path) -> int:
+    """Epochs that a training has finished, by its curves.csv."""
+    curves = training / "curves.csv"
+    return max(0, len(curves.read_text().splitlines()) - 1) if curves.is_file() else 0
+
+
+def flat(value: object, name: str = "") -> dict[str, object]:
+    """A config without nesting: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, part in value.items() for k, v in flat(part, f"{name}#{key}" if name else key).items()}
+
+
+def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()) -> None:
+    """Like ``run_bundle``, for a run that has to end well.
+
+    Raises:
+        RunFailed: with its error and where the log is.
+    """
+    code, reason = run_bundle(words, log, watch, keep_open)
+    if code:
+        raise RunFailed(f"{words[0]} ended with code {code}: {reason.removeprefix('Error: ')} (see {log})")
+
+
+def differing(old: Mapping, new: Mapping) -> str:
+    """The settings that differ, for a message; "" if none does."""
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    shown = [f"{name} {reprlib.repr(old.get(name))}, now {reprlib.repr(new.get(name))}" for name in names[:4]]
+    return "; ".join([*shown, *([f"and {len(names) - 4} more"] if len(names) > 4 else [])])
 
 
 def run_bundle(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from brats_clip.engines import FusionLoss
+from brats_clip.reports import FEATURES, FINDING_SLOTS
 from brats_clip.semantics import load_clip
 
 # Which parameters belong to a part.
@@ -19,6 +20,7 @@ PARTS = {
     "bridge": ("bridge.",),
     "guidance": ("memory.", "guidance.", ".guidance.", "modulation."),
     "semantic_attention": ("head.semantic_attention.",),
+    "findings": ("findings.",),
     "clicks": ("clicks.",),
 }
 
@@ -58,7 +60,9 @@ def batch(clip):
     }
     target = (torch.rand(1, 3, 32, 32, 32, generator=draw) < 0.2).float()
     clicks = {"clicks": torch.tensor([[[8.0, 8.0, 8.0]]]), "click_targets": torch.tensor([[[1.0, 1.0, -1.0]]])}
-    return {"image": image, "slice_positions": positions, **tokens, **clicks}, target
+    findings = torch.ones(1, len(FINDING_SLOTS), 1 + FEATURES)
+    inputs = {"image": image, "slice_positions": positions, "report_findings": findings, **tokens, **clicks}
+    return inputs, target
 
 
 def train_step(network, batch) -> None:

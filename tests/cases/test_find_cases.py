@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_clip.cases import SEQUENCES, find_cases, find_problems, parse_name, patient_of, split_channel, survey
+from brats_clip.cases import SEQUENCES, find_cases, parse_name, patient_of, split_channel, survey
 from brats_clip.errors import CaseError, InputError
 from tests.cases.case_files import make_label, write_case, write_msd_case, write_nifti
 
@@ -27,13 +27,17 @@ def test_finds_every_naming(tmp_path, case, naming, extension, folder):
     assert find_cases(tmp_path) == [written]
 
 
+def problems(root: Path) -> list:
+    return [left_out.error for left_out in survey(root).left_out]
+
+
 def test_finds_msd_cases_as_channels_of_their_4d_file(tmp_path):
     labelled, unlabelled = write_msd_case(tmp_path), write_msd_case(tmp_path, "BRATS_485", labelled=False)
     (tmp_path / "imagesTr" / "BRATS_001_report.txt").write_text("A lesion.")
     labelled["report"] = str(tmp_path / "imagesTr" / "BRATS_001_report.txt")
     assert find_cases(tmp_path) == [labelled, unlabelled]
     assert labelled["t1ce"].endswith("BRATS_001.nii.gz#2")
-    assert find_problems(tmp_path) == []
+    assert problems(tmp_path) == []
 
 
 def test_root_may_be_one_case_folder(tmp_path):
@@ -66,7 +70,7 @@ def test_hidden_files_are_no_cases(tmp_path):
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "__MACOSX" / "BraTS2021_00000_t1.nii.gz").write_bytes(b"x")
     assert len(find_cases(tmp_path)) == 1
-    assert find_problems(tmp_path) == []
+    assert problems(tmp_path) == []
 
 
 def test_link_to_a_folder_is_followed_and_a_loop_ends(tmp_path):
@@ -83,7 +87,7 @@ def test_missing_sequence_is_reported_with_the_file_name_expected(tmp_path):
     for sequence in ("t1ce", "flair"):
         Path(incomplete[sequence]).unlink()
     assert [case["case"] for case in find_cases(tmp_path)] == ["BraTS2021_00001"]
-    (problem,) = find_problems(tmp_path)
+    (problem,) = problems(tmp_path)
     assert "BraTS2021_00002" in problem.where
     assert problem.found == "case BraTS2021_00002 without t1ce, flair"
     assert "BraTS2021_00002_t1ce.nii.gz, BraTS2021_00002_flair.nii.gz" in problem.expected
@@ -93,7 +97,7 @@ def test_two_files_of_one_kind_are_reported(tmp_path):
     write_case(tmp_path, "BraTS2021_00001")
     write_case(tmp_path, "BraTS2021_00002")
     write_case(tmp_path, "BraTS2021_00002", extension=".nii")
-    (problem,) = find_problems(tmp_path)
+    (problem,) = problems(tmp_path)
     assert "both BraTS2021_00002_flair.nii and BraTS2021_00002_flair.nii.gz" in problem.found
 
 

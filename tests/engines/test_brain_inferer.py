@@ -173,3 +173,18 @@ def test_a_network_without_attention_gives_logits_alone(image):
 def test_attention_with_windows_is_refused_at_once():
     with pytest.raises(InputError, match="attention"):
         BrainInferer((16, 16, 16), attention=True)
+
+
+@torch.no_grad()
+def test_averaging_over_the_mirror_image_is_the_mean_of_both_answers(image):
+    network = tiny(True)
+    averaged = BrainInferer(tta=True, cpu_bf16=False)(image, network, extent=WHOLE)
+    both = (network(image) + network(image.flip(2)).flip(2)) / 2
+    assert torch.allclose(averaged, both, atol=1e-5) and not torch.allclose(averaged, network(image), atol=1e-3)
+    mirrored = BrainInferer(tta=True, cpu_bf16=False)(image.flip(2), network, extent=WHOLE)
+    assert torch.allclose(mirrored.flip(2), averaged, atol=1e-5)
+
+
+def test_averaging_with_windows_is_refused_at_once():
+    with pytest.raises(InputError, match="tta"):
+        BrainInferer((16, 16, 16), tta=True)

@@ -29,7 +29,7 @@ def truth_of(batch: int = 1) -> torch.Tensor:
 
 def decoded_as(regions: torch.Tensor) -> Decoded:
     logits = 8 * regions - 4
-    return Decoded(logits, logits[:, :0], [], [], logits)
+    return Decoded(logits, logits[:, :0], [], [], logits, logits)
 
 
 class Obedient:

@@ -21,9 +21,11 @@ class Outputs:
     attention: Tensor
     deep: list[Tensor] = field(default_factory=list)
     refined: Tensor | None = None
+    unstated: Tensor | None = None
 
     def __post_init__(self):
         self.refined = self.logits if self.refined is None else self.refined
+        self.unstated = self.logits if self.unstated is None else self.unstated
 
 
 @pytest.fixture

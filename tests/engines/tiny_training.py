@@ -26,11 +26,24 @@ from brats_clip.engines import (
     LoadWeights,
     TakeLogits,
     WeightAverage,
+    collate_cases,
 )
 from brats_clip.transforms import RandVaryReportd
 
 CASES, BATCH = 6, 2
 STEPS = CASES // BATCH  # per epoch
+
+
+class Clip:
+    """Encodes a sentence as its length."""
+
+    embed_dim = 1
+
+    def fits(self, text: str) -> bool:
+        return True
+
+    def encode_texts(self, texts) -> torch.Tensor:
+        return torch.tensor([[float(len(text))] for text in texts]).reshape(-1, 1)
 
 
 class Network(nn.Module):
@@ -52,7 +65,8 @@ def cases() -> list[dict]:
     for i in range(CASES):
         image = torch.randn(4, 4, 4, 4, generator=generator)
         label = (image[:3] > torch.tensor([-0.3, 0.2, 0.8]).reshape(3, 1, 1, 1)).float()
-        data.append({"image": image, "label": label, "report_mask": torch.ones(5, dtype=torch.bool), "case": f"p{i}"})
+        report = {"report": "One. Two. Three. Four. Five.", "report_mask": torch.ones(5, dtype=torch.bool)}
+        data.append({"image": image, "label": label, "case": f"p{i}", **report})
     return data
 
 
@@ -119,14 +133,21 @@ def build(folder: Path, epochs: int = 4, workers: int = 0, patience: int = 99, p
     random = Compose(
         [
             RandGaussianNoised("image", prob=0.7, std=0.3),
-            RandVaryReportd(None, none=0.3, partial=0.5, generic=0.0, wrong=0.0),
+            RandVaryReportd(Clip(), none=0.3, partial=0.5, generic=0.0, wrong=0.0),
         ]
     )
     dataset = Dataset(cases(), random)
     trainer = SupervisedTrainer(
         torch.device("cpu"),
         epochs,
-        DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers, drop_last=True),
+        DataLoader(
+            dataset,
+            batch_size=BATCH,
+            shuffle=True,
+            num_workers=workers,
+            drop_last=True,
+            collate_fn=collate_cases,
+        ),
         network,
         optimizer,
         FusionLoss(),

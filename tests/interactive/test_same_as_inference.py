@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.semantics import load_clip
 from tests.interactive.conftest import GRIDS, NAME, write
@@ -94,3 +95,16 @@ def test_the_same_with_world_clicks(segmenter, infer, tmp_path):
     segmenter.set_case(**paths)
     assert np.array_equal(segmenter.segment(clicks=world, space="world").label, np.asarray(written.dataobj))
     assert np.array_equal(segmenter.segment(clicks=clicks_on("tilted")).label, np.asarray(written.dataobj))
+
+
+@pytest.mark.parametrize("report", ["", RIGHT])
+def test_averaging_over_the_mirror_image_is_the_same_in_both(bundle, segmenter, infer, tmp_path, report):
+    clicks = clicks_on("aligned")
+    paths = write(tmp_path / "data", "aligned", seed=1)
+    written, _ = infer(tmp_path / "data", tmp_path / "out", report=report, clicks=clicks, tta=True)
+    averaging = Segmenter(bundle, device="cpu", tta=True)
+    averaging.set_case(**paths)
+    answer = averaging.segment(report, clicks)
+    assert np.array_equal(answer.label, np.asarray(written.dataobj))
+    segmenter.set_case(**paths)
+    assert not np.array_equal(segmenter.segment(report, clicks).label, answer.label)

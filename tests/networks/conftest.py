@@ -6,9 +6,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brats_clip.networks import ReportGuidedUNet
+from brats_clip.reports import FEATURES, FINDING_SLOTS
 
 E = 8
-SWITCHES = ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "clicks")
+SWITCHES = (
+    "pixel_fusion",
+    "attention",
+    "deep_supervision",
+    "bridge",
+    "guidance",
+    "semantic_attention",
+    "findings",
+    "clicks",
+)
 
 
 class FakeSliceEncoder(nn.Module):
@@ -63,6 +73,14 @@ def image() -> Tensor:
 @pytest.fixture
 def report() -> Tensor:
     return F.normalize(torch.randn(1, 3, E, generator=torch.Generator().manual_seed(3)), dim=2)
+
+
+@pytest.fixture
+def findings() -> Tensor:
+    """What a report states, all of it known."""
+    rows = torch.randn(1, len(FINDING_SLOTS), 1 + FEATURES, generator=torch.Generator().manual_seed(4))
+    rows[:, :, 0] = 1
+    return rows
 
 
 @pytest.fixture(name="build")

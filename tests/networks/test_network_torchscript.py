@@ -11,8 +11,11 @@ def scripted(awake):
     return torch.jit.script(awake())
 
 
-def test_scripted_equals_eager(scripted, awake, image, report):
+def test_scripted_equals_eager(scripted, awake, image, report, findings):
     net = awake()
+    expected = net(image, report_tokens=report, report_findings=findings)
+    assert torch.allclose(scripted(image, report_tokens=report, report_findings=findings), expected, atol=1e-5)
+    assert not torch.allclose(expected, net(image, report_tokens=report), atol=1e-3)
     for tokens, mask in ((None, None), (report, None), (report, torch.tensor([[True, False, True]]))):
         expected = net(image, report_tokens=tokens, report_mask=mask)
         assert torch.allclose(scripted(image, report_tokens=tokens, report_mask=mask), expected, atol=1e-5)

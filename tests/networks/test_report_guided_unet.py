@@ -10,7 +10,7 @@ from brats_clip.errors import InputError
 from brats_clip.networks import Decoded, ReportGuidedUNet
 
 ALL_OFF = dict.fromkeys(
-    ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention"), False
+    ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "findings"), False
 )
 PARTS = {
     "pixel_fusion": ("pixel_fusion.",),
@@ -19,6 +19,7 @@ PARTS = {
     "bridge": ("bridge.", "slice_encoder."),
     "guidance": ("guidance.", "memory.", "modulation."),
     "semantic_attention": ("semantic_attention.",),
+    "findings": (".findings.",),
     "clicks": ("clicks.",),
 }
 CLICK = {"clicks": torch.tensor([[[16.0, 16.0, 16.0]]]), "click_targets": torch.tensor([[[1.0, 1.0, -1.0]]])}
@@ -33,7 +34,8 @@ def names_of(net, switch):
 
 
 def loss_of(decoded: Decoded) -> torch.Tensor:
-    return sum(out.square().sum() for out in (decoded.logits, decoded.attention, decoded.refined, *decoded.deep))
+    outputs = (decoded.unstated, decoded.logits, decoded.attention, decoded.refined, *decoded.deep)
+    return sum(out.square().sum() for out in outputs)
 
 
 def test_switch_off_leaves_no_parameter_of_the_part(build, switch):
@@ -41,9 +43,9 @@ def test_switch_off_leaves_no_parameter_of_the_part(build, switch):
     assert not names_of(build(**{switch: False}), switch)
 
 
-def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, report, switch):
+def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, report, findings, switch):
     net = awake().train()
-    loss_of(net(image, report_tokens=report, **CLICK)).backward()
+    loss_of(net(image, report_tokens=report, report_findings=findings, **CLICK)).backward()
     parameters = dict(net.named_parameters())
     trained = [n for n in names_of(net, switch) if parameters[n].requires_grad]
     idle = [n for n in trained if not parameters[n].grad.any()]
@@ -51,13 +53,14 @@ def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, rep
     assert trained and all(n.endswith(("key.bias", "relevance.bias")) for n in idle)
 
 
-def test_switch_changes_the_output(awake, image, report, switch):
+def test_switch_changes_the_output(awake, image, report, findings, switch):
     net, without = awake().train(), awake(**{switch: False}).train()
     shared, state = without.state_dict(), net.state_dict()
     fitting = {n: v for n, v in state.items() if n in shared and shared[n].shape == v.shape}
     without.load_state_dict(fitting, strict=False)
-    a = net(image, report_tokens=report, **CLICK)
-    b = without(image, report_tokens=report, **(CLICK if without.clicks is not None else {}))
+    stated = {"report_tokens": report, "report_findings": findings}
+    a = net(image, **stated, **CLICK)
+    b = without(image, **stated, **(CLICK if without.clicks is not None else {}))
     if switch == "deep_supervision":
         assert len(a.deep) == 2 and not b.deep and torch.equal(a.logits, b.logits)
     else:

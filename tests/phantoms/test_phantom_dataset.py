@@ -13,7 +13,7 @@ def drawn(monkeypatch) -> list[int]:
     """Seeds of the patients that were drawn; drawing itself is tested elsewhere."""
     seeds = []
 
-    def draw(seed: int) -> Phantom:
+    def draw(seed: int, shift: float = 0.0) -> Phantom:
         seeds.append(seed)
         image, label = np.ones((4, 5, 6, 7), np.float32), np.zeros((5, 6, 7), np.uint8)
         return Phantom(image, label, label > 0, None, "A report.", np.eye(4))

@@ -17,6 +17,14 @@ def _draw(rng: np.random.Generator) -> Findings:
     ed = float(rng.gamma(2, 30) + 0.6) if rng.random() < 0.9 or et + ncr == 0 else 0.0
     necrosis = et > 0 and ncr > 0.5 and bool(rng.random() < 0.7)
     tc = et + ncr
+
+    def axes(ml: float) -> tuple[float, ...]:
+        """Diameters of an ellipsoid of that volume."""
+        if ml == 0:
+            return ()
+        ratios = np.array([1, rng.uniform(0.6, 1), rng.uniform(0.6, 1.2)])
+        return tuple((ratios * (6000 * ml / np.pi / ratios.prod()) ** (1 / 3)).round(1))
+
     return Findings(
         side=side,
         right_fraction={"left": 0.0, "right": 1.0}.get(side, 0.5),
@@ -36,6 +44,10 @@ def _draw(rng: np.random.Generator) -> Findings:
         foci=int(rng.integers(2, 5)) if rng.random() < 0.2 else 1,
         diameter_mm=1.3 * (1910 * (tc + ed)) ** (1 / 3),
         core_diameter_mm=1.2 * (1910 * tc) ** (1 / 3),
+        core_axes_mm=axes(tc),
+        enhancement_axes_mm=axes(et),
+        whole_axes_mm=axes(tc + ed),
+        cyst=(None, False, True)[int(rng.integers(3))],
     )
 
 

@@ -73,6 +73,22 @@ def test_volumes_and_lengths_follow_the_voxel_size():
     assert large.diameter_mm == pytest.approx(2 * small.diameter_mm, rel=0.05)
 
 
+def test_axes_are_those_of_an_axial_plane_and_the_height():
+    label = np.zeros(SHAPE, np.uint8)
+    grid = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
+    turned = ((grid[0] - 45) + (grid[1] - 120)) / np.sqrt(2), ((grid[0] - 45) - (grid[1] - 120)) / np.sqrt(2)
+    radius = (turned[0] / 20) ** 2 + (turned[1] / 12) ** 2 + ((grid[2] - 80) / 16) ** 2
+    label[radius < 1] = 2
+    label[radius < 0.25] = 1
+    label[120:124, 30:34, 30:34] = 4  # a second, small lesion has no say
+    found = describe_mask(label, RAS)
+    assert found.whole_axes_mm == pytest.approx((40, 24, 32), abs=1.5)
+    assert found.core_axes_mm == pytest.approx((20, 12, 16), abs=1.5)
+    assert describe_mask(label, np.diag([1, 1, 3.0, 1])).whole_axes_mm == pytest.approx((40, 24, 96), abs=3.5)
+    assert describe_mask(onion((40, 145, 85), 8, 12, 18), RAS).enhancement_axes_mm == pytest.approx((25,) * 3, abs=1.5)
+    assert describe_mask(onion((40, 145, 85), 0, 0, 18), RAS).core_axes_mm == ()
+
+
 def test_a_flat_lesion_has_a_diameter():
     label = np.zeros(SHAPE, np.uint8)
     label[20:60, 100:130, 70] = 2

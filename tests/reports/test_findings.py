@@ -34,6 +34,8 @@ def test_findings_are_hashable_and_frozen():
         ({"wt_ml": -1.0}, "wt_ml"),
         ({"oedema_ratio": float("inf")}, "oedema_ratio"),
         ({"volume": 3}, "volume"),
+        ({"core_axes_mm": (10, 20)}, "core_axes_mm"),
+        ({"whole_axes_mm": (10, 20, -1)}, "whole_axes_mm"),
     ],
 )
 def test_a_value_outside_its_vocabulary_is_named(values, named):

@@ -15,7 +15,7 @@ from brats_clip.reports import (
     swap_region,
     write_report,
 )
-from brats_clip.reports.read import enhancement_mentions
+from brats_clip.reports.reading import enhancement_mentions
 
 REPORT = (
     "1. Large left frontotemporal mass, 3.5 x 2.0 cm.\n2. Thick rim enhancement in the left frontal lobe.\n3. No edema."
@@ -107,6 +107,7 @@ def test_swap_region_names_other_lobes_and_undoes_itself(reports):
         ("10 ml, 10 cc, 10 cm3, 10 mL", 2, "80 ml, 80 cc, 80 cm3, 80 mL"),
         ("about 80 ml", 0.5, "about 10 ml"),
         ("2 ml", 0.5, "0.2 ml"),
+        ("4,5 x 3 cm", 2, "9,0 x 6 cm"),
         ("T2, 4 foci, FLAIR 3 T", 2, "T2, 4 foci, FLAIR 3 T"),
         ("Small lesion, a large one", 2, "Medium-sized lesion, a very large one"),
         ("Medium-sized lesion, a tiny one", 0.5, "Small lesion, a tiny one"),
@@ -117,11 +118,20 @@ def test_scale_size(text, factor, scaled):
     assert scale_size(text, factor) == scaled
 
 
-def test_scale_size_leaves_the_findings_and_refuses_nonsense(reports):
+def test_scale_size_changes_the_sizes_alone_and_refuses_nonsense(reports):
     for text in reports:
-        assert read_findings(scale_size(text, 1.6)) == read_findings(text)
+        before, after = read_findings(text), read_findings(scale_size(text, 2))
+        assert others_than("sizes", before, after)
+        for part, size in (before["sizes"] or {}).items():
+            assert after["sizes"][part]["mm"] == pytest.approx([2 * mm for mm in size["mm"]])
+            assert after["sizes"][part]["ml"] == (size["ml"] and pytest.approx(8 * size["ml"]))
     with pytest.raises(InputError, match="factor"):
         scale_size(REPORT, 0)
+
+
+def test_sizes_are_doubled_and_halved():
+    assert PERTURBATIONS["scale_up"]("A 3.0 x 2.5 cm mass.", RNG(0), []) == "A 6.0 x 5.0 cm mass."
+    assert PERTURBATIONS["scale_down"]("A 3.0 x 2.5 cm mass of 8 ml.", RNG(0), []) == "A 1.5 x 1.2 cm mass of 1 ml."
 
 
 def test_drop_sentences_keeps_a_share_in_order():

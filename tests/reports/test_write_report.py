@@ -10,7 +10,7 @@ from open_clip import SimpleTokenizer
 
 from brats_clip.reports import Findings, caption, split_sentences, swap_side, write_report
 from brats_clip.reports.findings import ENHANCEMENTS
-from brats_clip.reports.phrases import REGISTERS
+from brats_clip.reports.writing.phrases import REGISTERS
 
 FRONTAL = Findings(
     side="left",
@@ -85,10 +85,42 @@ def test_both_spellings_and_units_occur():
 
 
 def test_sizes_are_those_of_the_findings():
-    for i in range(50):
-        text = write_report(FRONTAL, np.random.default_rng(i))
-        assert set(re.findall(r"([\d.]+) (?:cm|mm)\b(?!3)", text)) <= {"6.2", "62"}
-        assert set(re.findall(r"([\d.]+) (?:ml|mL|cc|cm3)", text)) <= {"60", "12", "8.0", "40"}
+    known = dataclasses.replace(
+        FRONTAL,
+        core_axes_mm=(35.2, 28.4, 30.1),
+        enhancement_axes_mm=(33.0, 26.6, 27.8),
+        whole_axes_mm=(62.2, 48.8, 51.0),
+    )
+    for findings, lengths in ((FRONTAL, {62, 35}), (known, {35, 28, 30, 33, 27, 62, 49, 51, 25, 60, 50})):
+        seen = set()
+        for i in range(100):
+            text = write_report(findings, np.random.default_rng(i))
+            for numbers, unit in re.findall(r"([\d.]+(?:(?: ?[x\xd7] ?| by )[\d.]+)*) (cm|mm)\b(?!3)", text):
+                seen |= {round(float(n) * (10 if unit == "cm" else 1)) for n in re.findall(r"[\d.]+", numbers)}
+            assert set(re.findall(r"([\d.]+) (?:ml|mL|cc|cm3)", text)) <= {"60", "12", "8.0", "40", "20"}
+        assert seen <= lengths | {5 * round(mm / 5) for mm in lengths} and seen >= {35, 62, 60}
+
+
+def test_sizes_are_given_in_several_ways_and_rounded_differently():
+    findings = dataclasses.replace(FRONTAL, core_axes_mm=(42.3, 31.6, 37.2))
+    texts = [write_report(findings, np.random.default_rng(i)) for i in range(300)]
+    one, two, three = (
+        sum(
+            bool(re.search(rf"(?<![x\xd7y] )\b4[\d.]*(?:(?: ?[x\xd7] ?| by )[\d.]+){{{n}}} [cm]m\b", text))
+            for text in texts
+        )
+        for n in range(3)
+    )
+    assert min(one, two, three) > 20
+    assert any("42 mm" in text for text in texts) and any("40 mm" in text for text in texts)
+
+
+def test_imprecision_and_what_is_left_out_are_under_control():
+    exact = [write_report(FRONTAL, np.random.default_rng(i), "terse") for i in range(40)]
+    rough = [write_report(FRONTAL, np.random.default_rng(i), "terse", imprecision=0.2) for i in range(40)]
+    short = [write_report(FRONTAL, np.random.default_rng(i), "terse", left_out=0.9) for i in range(40)]
+    assert exact != rough and all(re.search("frontal", text) for text in short)
+    assert np.mean([len(text) for text in short]) < 0.6 * np.mean([len(text) for text in exact])
 
 
 def test_unknown_mass_effect_is_not_mentioned():

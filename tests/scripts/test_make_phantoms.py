@@ -64,6 +64,9 @@ def test_makes_the_patients_of_a_seed_once(make, tmp_path):
         ("--spacing", "nan", "2", "2"),
         ("--seed", "-1"),
         ("--first", "-1"),
+        ("--shift", "-1"),
+        ("--shift", "nan"),
+        ("--raw", "--spacing", "2", "2", "2"),
     ],
     ids=" ".join,
 )

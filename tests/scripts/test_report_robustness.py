@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import report_robustness
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.evaluation.labelled import WRITTEN, draws, read_truth, report_of
@@ -29,10 +30,10 @@ tiny_bundle = interactive.bundle
 
 @pytest.fixture
 def robustness():
-    """The script as a module."""
-    import report_robustness
+    """What the script runs."""
+    from measuring import robustness
 
-    return report_robustness
+    return robustness
 
 
 class StandIn:
@@ -97,7 +98,7 @@ def measured(robustness, tmp_path, monkeypatch):
         made = StandIn()
         monkeypatch.setattr(robustness, "Segmenter", lambda **options: made.options.update(options) or made)
         monkeypatch.setattr(robustness, "draw", lambda *parts: None)
-        code = robustness.main([*arguments, "--output", str(tmp_path / "out")])
+        code = report_robustness.main([*arguments, "--output", str(tmp_path / "out")])
         path = tmp_path / "out" / "report_robustness.csv"
         rows = list(csv.DictReader(path.open())) if path.is_file() else []
         text = path.with_suffix(".md").read_text() if rows else ""
@@ -315,7 +316,7 @@ def test_no_cases_are_one_clear_line(measured, capsys, arguments, said):
 )
 def test_nonsense_is_refused_before_anything_is_read(robustness, arguments):
     with pytest.raises(SystemExit) as ended:
-        robustness.main(["--cases", "nowhere", *arguments])
+        report_robustness.main(["--cases", "nowhere", *arguments])
     assert ended.value.code == 2
 
 
@@ -325,7 +326,7 @@ def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, 
     kinds = ["--kinds", "true", "flip_side", "another_patient"]
     output = tmp_path / "out"
     more = ["--limit", "2", "--without", "t2", "--unscreened", "--output", str(output)]
-    assert robustness.main([*data, *kinds, *more]) == 0
+    assert report_robustness.main([*data, *kinds, *more]) == 0
     rows = list(csv.DictReader((output / "report_robustness.csv").open()))
     assert len(rows) == 2 * 4
     assert all(0 <= float(r[f"dice_{name}"]) <= 1 for r in rows for name in ("WT", "TC", "ET", "mean"))

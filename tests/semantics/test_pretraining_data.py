@@ -17,12 +17,12 @@ from brats_clip.semantics.pretraining_data import (
     AllSlicesd,
     DrawSlicesd,
     DrawTextsd,
-    FindFindingsd,
     MirrorCased,
     VarySlicesd,
     collate_pairs,
     prepare_pairs,
 )
+from brats_clip.transforms import FindFindingsd
 
 FINDINGS = Findings(
     side="left",

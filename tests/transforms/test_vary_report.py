@@ -7,10 +7,9 @@ import torch
 from monai.transforms import Compose
 
 from brats_clip.errors import InputError
-from brats_clip.reports import flip_side, read_findings, split_sentences
-from brats_clip.transforms import RandVaryReportd, vary_report
+from brats_clip.reports import Findings, flip_side, read_findings, split_sentences
+from brats_clip.transforms import RandVaryReportd, finding_rows, vary_report
 
-MASK = torch.tensor([True] * 12 + [False] * 3)
 REPORT = "Ring-enhancing mass in the left frontal lobe. The core enhances after contrast. No midline shift."
 OTHER = "Lesion in the right cerebellar hemisphere. No enhancement after contrast."
 
@@ -48,17 +47,17 @@ def vary(times: int, data: dict | None = None, seed: int = 0, **shares) -> list[
     return [read(change(data or case())) for _ in range(times)]
 
 
-def masks(times: int, seed: int = 0, **shares) -> torch.Tensor:
-    drop = RandVaryReportd(None, generic=0.0, wrong=0.0, **shares)
-    drop.set_random_state(seed)
-    return torch.stack([drop({"report_mask": MASK, "report": REPORT})["report_mask"] for _ in range(times)])
+def kept(times: int, seed: int = 0, **shares) -> torch.Tensor:
+    """How many sentences of a report of twelve are shown."""
+    twelve = " ".join(f"Finding number {i} is described here." for i in range(12))
+    return torch.tensor([text.count("Finding") for text in vary(times, case(twelve), seed, **shares)]).float()
 
 
 def test_shares_of_whole_partial_and_no_reports_are_those_asked_for():
-    kept = masks(4000, none=0.4, partial=0.3).sum(dim=1)  # a part of 12 sentences is all or none once in 2000
-    assert (kept == 0).float().mean() == pytest.approx(0.4, abs=0.03)
-    assert (kept == 12).float().mean() == pytest.approx(0.3, abs=0.03)
-    some = kept[(kept > 0) & (kept < 12)]
+    shown = kept(4000, none=0.4, partial=0.3)  # a part of 12 sentences is all or none once in 2000
+    assert (shown == 0).float().mean() == pytest.approx(0.4, abs=0.03)
+    assert (shown == 12).float().mean() == pytest.approx(0.3, abs=0.03)
+    some = shown[(shown > 0) & (shown < 12)]
     assert some.float().mean() == pytest.approx(6, abs=0.3)
 
 
@@ -70,13 +69,9 @@ def test_shares_of_generic_and_wrong_reports_are_those_asked_for():
     assert sum(text in wrong for text in shown) / 300 == pytest.approx(0.4, abs=0.09)
 
 
-def test_padding_never_becomes_a_sentence():
-    assert not masks(200, none=0.1, partial=0.8)[:, 12:].any()
-
-
 def test_the_extremes_are_certain():
-    assert torch.equal(masks(50, none=0, partial=0), MASK.expand(50, -1))
-    assert not masks(50, none=1, partial=0).any()
+    assert (kept(50, none=0, partial=0) == 12).all()
+    assert not kept(50, none=1, partial=0).any()
     assert set(vary(20)) == {REPORT}
 
 
@@ -92,7 +87,8 @@ def test_wrong_reports_are_another_patient_s_or_contradict_this_one_s():
     assert any("occipital" in text for text in shown)
     assert read_findings(REPORT)["enhancement"] == "present"
     assert any(read_findings(text)["enhancement"] == "absent" for text in shown - {OTHER})
-    assert {"another_patient", "flip_side", "negate_enhancement", "swap_region"} == set(vary_report.WRONG)
+    kinds = {"another_patient", "flip_side", "negate_enhancement", "swap_region", "scale_up", "scale_down"}
+    assert kinds == set(vary_report.WRONG)
 
 
 @pytest.mark.parametrize("pool", [(), (REPORT,), (REPORT, REPORT)])
@@ -108,11 +104,37 @@ def test_a_case_without_a_report_stays_without_one(shares):
 
 
 def test_tokens_and_mask_always_fit_together():
-    change = RandVaryReportd(Clip(), 0.1, 0.2, 0.3, 0.4, [OTHER]).set_random_state(1)
+    change = RandVaryReportd(Clip(), 0.1, 0.2, 0.3, 0.4, pool=[OTHER]).set_random_state(1)
     for _ in range(100):
         data = change(case())
         assert data["report_tokens"].shape == (len(data["report_mask"]), 200) and len(data["report_mask"])
         assert data["report_mask"].dtype == torch.bool and data["report_tokens"].dtype == torch.float32
+
+
+FINDINGS = Findings(
+    side="left", lobes=("temporal",), wt_ml=40.0, tc_ml=20.0, et_ml=8.0, ncr_ml=12.0, ed_ml=20.0, enhancement="solid"
+)
+
+
+def test_a_case_without_a_report_gets_one_written_from_its_findings():
+    shown = vary(20, case("") | {"findings": FINDINGS.to_dict()})
+    assert len(set(shown)) == 20
+    assert all(read_findings(text)["side"] in ("left", None) for text in shown)
+    assert sum("temporal" in text for text in shown) > 10
+
+
+def test_the_share_of_reports_that_are_written_anew_is_the_one_asked_for():
+    shown = vary(300, case() | {"findings": FINDINGS.to_dict()}, written=0.4)
+    assert shown.count(REPORT) / 300 == pytest.approx(0.6, abs=0.09)
+
+
+def test_the_numbers_that_are_shown_are_those_of_the_text_that_is_shown():
+    data = case() | {"findings": FINDINGS.to_dict()}
+    change = RandVaryReportd(Clip(), 0.2, 0.2, 0.1, 0.3, 0.5, [OTHER]).set_random_state(3)
+    for _ in range(40):
+        shown = change(data)
+        assert torch.equal(shown["report_findings"], finding_rows(shown["report"]))
+        assert bool(shown["report_findings"].any()) or not read_findings(shown["report"])["side"]
 
 
 def test_equal_seeds_show_the_same_and_others_do_not():
@@ -123,7 +145,7 @@ def test_equal_seeds_show_the_same_and_others_do_not():
 
 def test_a_composed_transform_seeds_it():
     def shown(seed: int) -> list[str]:
-        chain = Compose([RandVaryReportd(Clip(), 0.2, 0.2, 0.2, 0.2, [OTHER])]).set_random_state(seed)
+        chain = Compose([RandVaryReportd(Clip(), 0.2, 0.2, 0.2, 0.2, pool=[OTHER])]).set_random_state(seed)
         return [read(chain(case())) for _ in range(20)]
 
     assert shown(1) == shown(1) and shown(1) != shown(2)

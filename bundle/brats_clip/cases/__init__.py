@@ -4,7 +4,7 @@ from ..images import Volume, read_volume, split_channel
 from .background import clear_background
 from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
 from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, undo_resolver, write_datalist
-from .find import LeftOut, Survey, find_cases, find_problems, survey
+from .find import LeftOut, Survey, find_cases, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .prepare import MODES as PREPROCESS_MODES
 from .prepare import Preparation, prepare
@@ -31,7 +31,6 @@ __all__ = [
     "check_cases",
     "clear_background",
     "find_cases",
-    "find_problems",
     "fold_of",
     "is_report_path",
     "load_cases",

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path, PurePath
 
 from ..errors import CaseError, InputError
+from ..images import atomic_write
 from ..switches import read_switch
 from .check import CaseCheck
 from .find import survey
@@ -84,14 +85,10 @@ def write_datalist(datalist: dict, path: str | PathLike) -> None:
     Raises:
         InputError: if the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as draft:
+            draft.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as reason:
-        partial.unlink(missing_ok=True)
         raise InputError(path, f"that it cannot be written ({reason.strerror})", "a path to write to") from reason
 
 

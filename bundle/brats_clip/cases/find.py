@@ -76,11 +76,6 @@ def find_cases(root: str | PathLike) -> list[dict]:
     return found.cases
 
 
-def find_problems(root: str | PathLike) -> list[InputError]:
-    """Say which files below ``root`` make no complete case, and why. Raises as ``survey`` does."""
-    return [left_out.error for left_out in survey(root).left_out]
-
-
 def survey(root: str | PathLike) -> Survey:
     """Find complete and incomplete cases below ``root`` by their file names; no file is opened.
 

@@ -1,7 +1,7 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
 from .batch import CaseLoader, cases_to_do, check_output_dir, run_batch
-from .brain_inferer import BrainInferer, image_evidence, unseen_without
+from .brain_inferer import BrainInferer, corrected, image_evidence, mirror_correction, unseen_without
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
@@ -14,6 +14,7 @@ from .evaluation_handler import EvaluationWriter
 from .fusion_loss import FusionLoss
 from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
+from .mixed_sampler import mixed_sampler
 from .options import check_options
 from .plain_errors import plain_message, speak_plainly
 from .region_metric import region_output
@@ -42,10 +43,13 @@ __all__ = [
     "check_options",
     "check_output_dir",
     "collate_cases",
+    "corrected",
     "hash_case",
     "hash_transforms",
     "image_evidence",
     "load_weights",
+    "mirror_correction",
+    "mixed_sampler",
     "plain_message",
     "read_curves",
     "read_switches",

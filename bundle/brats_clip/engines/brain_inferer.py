@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..cases import SEQUENCES
 from ..errors import InputError
 from ..labels import nest
+from ..networks import Decoded
 from ..precision import cpu_has_bf16
 from ..reports import Consistency, ImageEvidence, compare_with_image
 
@@ -29,6 +30,7 @@ class BrainInferer(Inferer):
         attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
             that what is filled in with 0 around the brain later is no attention.
         annotator: clicks while the network trains, see ``ReportGuidedUNet.annotator``.
+        tta: average over the image and its mirror image (test-time augmentation), at about twice the time.
         screen_reports: segment without the report first, and do not listen to one that puts the tumour elsewhere. Needs
             the reports' texts among the keywords, as ``report``.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
@@ -37,7 +39,7 @@ class BrainInferer(Inferer):
         consistencies: of the last batch, per case; None for a case without a report, or where none was screened.
 
     Raises:
-        InputError: for attention together with windows, which are not stitched.
+        InputError: for attention or ``tta`` together with windows: what they need is not stitched.
     """
 
     def __init__(
@@ -48,11 +50,15 @@ class BrainInferer(Inferer):
         cpu_bf16: bool | None = None,
         annotator: Callable | None = None,
         screen_reports: bool = False,
+        tta: bool = False,
     ) -> None:
         super().__init__()
         if attention and window is not None:
             raise InputError("attention", "attention maps asked for with windows", "one of the two")
+        if tta and window is not None:
+            raise InputError("tta", "mirroring asked for with windows", "one of the two")
         self.attention, self.annotator, self.screen_reports = attention, annotator, screen_reports
+        self.tta = tta
         self.consistencies: list[Consistency | None] = []
         self.window = tuple(window) if window is not None else None
         self.overlap = overlap
@@ -83,12 +89,13 @@ class BrainInferer(Inferer):
             return network(inputs, **kwargs)
         self.consistencies = [None] * len(texts)
         if self.window is not None:
+            kwargs.pop("report_findings", None)  # sizes are compared with a whole volume
             if any(texts):
                 unprompted = {k: v for k, v in kwargs.items() if not k.startswith(("report_", "click"))}
                 logits = self._by_windows(inputs, network, unprompted)
-                kwargs = {**kwargs, "report_mask": self._screen(inputs, logits, texts, affines, kwargs["report_mask"])}
+                kwargs = {**kwargs, **self._screened(inputs, logits, texts, affines, kwargs)}
             return self._by_windows(inputs, network, kwargs)
-        if self.attention or any(texts):
+        if self.attention or self.tta or any(texts):
             return self._whole(inputs, network, texts, affines, **kwargs)
         return network(inputs, **kwargs)
 
@@ -98,17 +105,19 @@ class BrainInferer(Inferer):
         network: nn.Module,
         texts: list[str],
         affines: list[np.ndarray],
-        report_tokens: Tensor | None = None,
-        report_mask: Tensor | None = None,
         clicks: Tensor | None = None,
         click_targets: Tensor | None = None,
         **kwargs,
     ) -> Tensor:
         network = getattr(network, "module", network)
+        report = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("report_")}
         features = network.encode(inputs, **kwargs)
+        unprompted = network.decode(features).logits if self.tta or any(texts) else None
+        correction = mirror_correction(network, inputs, unprompted, kwargs.get("extent")) if self.tta else None
         if any(texts):
-            report_mask = self._screen(inputs, network.decode(features).logits, texts, affines, report_mask)
-        decoded = network.decode(features, report_tokens, report_mask)
+            seen = unprompted if correction is None else unprompted + correction
+            report.update(self._screened(inputs, seen, texts, affines, report))
+        decoded = corrected(network.decode(features, **report), correction)
         if clicks is not None:
             decoded = network.refine(decoded, clicks, click_targets)
         if not self.attention:
@@ -120,17 +129,20 @@ class BrainInferer(Inferer):
             maps = decoded.logits[:, :0]
         return torch.cat([decoded.refined, maps], dim=1)
 
-    def _screen(
-        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], mask: Tensor
-    ) -> Tensor:
-        """The reports' mask without those that contradict ``logits``, which have not seen them."""
-        mask = mask.clone()
+    def _screened(
+        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], report: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``report`` without what contradicts ``logits``, which have not seen it: a report of another place."""
+        used = torch.ones(len(texts), dtype=torch.bool, device=logits.device)
         for n, text in enumerate(texts):
             if text:
                 evidence = image_evidence(logits[n], affines[n], (inputs[n] != 0).any(dim=0))
                 self.consistencies[n] = compare_with_image(text, evidence, unseen_without(inputs[n]))
-                mask[n] &= self.consistencies[n].same_place
-        return mask
+                used[n] = self.consistencies[n].same_place
+        screened = {"report_mask": report["report_mask"] & used[:, None]}
+        if "report_findings" in report:
+            screened["report_findings"] = report["report_findings"] * used[:, None, None]
+        return {**report, **screened}
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
         if inputs.shape[0] != 1:
@@ -167,6 +179,32 @@ class BrainInferer(Inferer):
             padding_mode="constant",
         )
         return sliding(inputs, predict)
+
+
+def mirror_correction(network: nn.Module, image: Tensor, unprompted: Tensor, extent: Tensor | None = None) -> Tensor:
+    """What averaging with the mirror image adds to logits, ``(N, 3, D, H, W)``.
+
+    It is made without a report and without clicks, so that a new prompt costs no second pass over the image.
+
+    Args:
+        network: with a slice encoder of its own, as the mirror image needs other slices.
+        image: ``(N, 4, D, H, W)``.
+        unprompted: the logits for ``image`` without any prompt.
+        extent: where ``image`` lies in the whole volume.
+    """
+    if extent is not None:
+        extent = extent.clone()
+        extent[:, 0] = -extent[:, 0].flip(1)
+    mirrored = network.decode(network.encode(image.flip(2), extent=extent)).logits.flip(2)
+    return (mirrored - unprompted) / 2
+
+
+def corrected(decoded: Decoded, correction: Tensor | None) -> Decoded:
+    """``decoded`` with ``correction`` added to its logits, if there is one; clicks come afterwards."""
+    if correction is None:
+        return decoded
+    logits = decoded.logits + correction
+    return decoded._replace(logits=logits, refined=logits, unstated=logits)
 
 
 def image_evidence(logits: Tensor, affine: np.ndarray, brain: Tensor) -> ImageEvidence:

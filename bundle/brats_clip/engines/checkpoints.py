@@ -153,7 +153,7 @@ def _replay(schedule: LRScheduler, steps: int) -> None:
 class BestModel:
     """Keep the weights of the best validation as ``folder/filename``: a plain state dict, ready to ship.
 
-    Attach to the evaluator.
+    Attach to the evaluator, and set the trainer: without any validation the last weights are kept.
 
     Args:
         folder: where the weights go; made if missing.
@@ -169,6 +169,14 @@ class BestModel:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self)
+
+    def set_trainer(self, trainer: Engine) -> None:
+        """Have a training that was never validated leave its last weights."""
+        trainer.add_event_handler(Events.COMPLETED, self._keep_last)
+
+    def _keep_last(self) -> None:
+        if self.best == float("-inf"):
+            self._save(self.model.state_dict(), self.filename)
 
     def __call__(self, engine: Engine) -> None:
         score = float(engine.state.metrics[self.metric])

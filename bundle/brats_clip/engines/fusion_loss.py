@@ -8,20 +8,28 @@ from torch import Tensor, nn
 
 
 class FusionLoss(nn.Module):
-    """Dice plus cross-entropy on the full-size logits, the deep ones, the semantic attention maps and the
-    logits after clicks.
+    """Dice plus cross-entropy on the full-size logits, the deep ones, the semantic attention maps, and the logits
+    after findings and after clicks.
 
     Coarser outputs are compared with the share of each region in their voxels, so that no target is thrown away.
 
     Args:
         deep_weight: weight of the coarser logits; halved with each level.
         attention_weight: weight of the attention maps.
+        finding_weight: weight of the logits after findings, where there were any.
         click_weight: weight of the logits after clicks, where there were any.
     """
 
-    def __init__(self, deep_weight: float = 0.5, attention_weight: float = 0.3, click_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        deep_weight: float = 0.5,
+        attention_weight: float = 0.3,
+        finding_weight: float = 0.5,
+        click_weight: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.deep_weight, self.attention_weight, self.click_weight = deep_weight, attention_weight, click_weight
+        self.deep_weight, self.attention_weight = deep_weight, attention_weight
+        self.finding_weight, self.click_weight = finding_weight, click_weight
         # Over the batch: a crop without ET then counts as part of a batch that has some.
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
 
@@ -34,13 +42,15 @@ class FusionLoss(nn.Module):
         """
         if isinstance(outputs, Tensor):
             return self._both(outputs, target)
-        loss = self._both(outputs.logits, target)
+        loss = self._both(outputs.unstated, target)
         weight = self.deep_weight
         for logits in outputs.deep:
             loss = loss + weight * self._both(logits, target)
             weight /= 2
         if outputs.attention.shape[1]:
             loss = loss + self.attention_weight * self._both(outputs.attention, target)
+        if outputs.logits is not outputs.unstated:
+            loss = loss + self.finding_weight * self._both(outputs.logits, target)
         if outputs.refined is not outputs.logits:
             loss = loss + self.click_weight * self._both(outputs.refined, target)
         return loss

@@ -33,6 +33,7 @@ class EncodedCase:
         unseen: findings that the sequences cannot show.
         notes: what was done to the images.
         preparation: how they were brought to one grid; None if they came so.
+        correction: see ``engines.mirror_correction``; None without test-time augmentation.
         seconds: of reading and encoding.
         evidence: what the image shows without a report, once it was asked for.
         compared: how well the last reports agree with that, by text.
@@ -53,6 +54,7 @@ class EncodedCase:
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
+    correction: torch.Tensor | None = None
     evidence: ImageEvidence | None = None
     compared: OrderedDict[str, Consistency] = field(default_factory=OrderedDict, repr=False)
 
@@ -64,7 +66,7 @@ class EncodedCase:
     @property
     def nbytes(self) -> int:
         """Memory of the features and of what was decoded, in bytes."""
-        held = [*self.features, self.brain]
+        held = [*self.features, self.brain, *([] if self.correction is None else [self.correction])]
         for decoded in list(self.decoded.values()):
             held += [decoded.logits, decoded.attention, *decoded.features]
         return sum(tensor.nbytes for tensor in held)

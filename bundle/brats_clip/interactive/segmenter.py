@@ -18,16 +18,16 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
+from .. import bundle_root
 from ..cases import SEQUENCES, Preparation, read_report
 from ..clicks import Clicks
-from ..engines import BrainInferer, image_evidence, load_weights, unseen_without
+from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
 from ..errors import CaseError, InputError, WeightsError
 from ..geometry import Grid, find_placement, place
 from ..labels import nest
 from ..networks import Decoded
 from ..reports import Consistency, compare_with_image
-from ..semantics import encode_report
-from ..transforms import clean_label, click_tensors, obey_clicks
+from ..transforms import clean_label, click_tensors, obey_clicks, report_inputs
 from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
@@ -36,8 +36,6 @@ from .known_case import KnownCase
 from .native import ToNative
 from .segmentation import Segmentation
 from .sources import as_source, identity_of
-
-_BUNDLE = Path(__file__).resolve().parents[2]
 
 
 class Segmenter:
@@ -66,6 +64,8 @@ class Segmenter:
             as the bundle's ``inference.json`` says.
         screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
             does as the bundle's ``inference.json`` says.
+        tta: average over the image and its mirror image; None does as ``inference.json`` says. The first answer takes
+            about twice as long, later ones do not.
         keep_memory: on a CPU, have the C library keep freed memory for the next answer, which saves a quarter of the
             time of decoding. This concerns the whole process and cannot be undone in it: see ``keep_freed_memory``.
 
@@ -81,12 +81,13 @@ class Segmenter:
         device: str | torch.device | None = None,
         cache_bytes: int = 2 * 2**30,
         screen_reports: bool | None = None,
+        tta: bool | None = None,
         keep_memory: bool = True,
         preprocess: str | None = None,
     ) -> None:
         self._cache = CaseCache(cache_bytes)
         usable = None if device is None else usable_device(device)
-        root = Path(bundle) if bundle is not None else _BUNDLE
+        root = Path(bundle) if bundle is not None else bundle_root()
         config = ConfigParser()
         if not (root / "configs" / "inference.json").is_file():
             raise InputError(root, "no configs/inference.json", "the folder of a bundle")
@@ -97,6 +98,8 @@ class Segmenter:
             config["screen_reports"] = screen_reports
         if preprocess is not None:
             config["preprocess"] = preprocess
+        if tta is not None:
+            config["tta"] = tta
         if usable is not None:
             config["device"] = usable
         self.checkpoint = str(checkpoint) if checkpoint is not None else config.get_parsed_content("checkpoint")
@@ -114,6 +117,7 @@ class Segmenter:
         self._postprocess = config.get_parsed_content("postprocessing")
         self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._screen_reports = config.get_parsed_content("screen_reports")
+        self._tta = config.get_parsed_content("tta")
         self._inferer = BrainInferer()
         self._sentences: dict[str, torch.Tensor] = {}
         self._current = threading.local()
@@ -268,6 +272,9 @@ class Segmenter:
                 tokens, positions = self._network.slice_encoder(batch)
             sliced = time.perf_counter()
             features = self._network.encode(batch, tokens, positions)
+            correction = None
+            if self._tta:
+                correction = mirror_correction(self._network, batch, self._network.decode(features).logits)
         self._synchronise()
         done = time.perf_counter()
         stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
@@ -289,6 +296,7 @@ class Segmenter:
             notes=tuple(note for note in data["notes"].split("\n") if note),
             preparation=Preparation.from_json(data["preparation"]) if data["preparation"] else None,
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
+            correction=correction,
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -312,12 +320,13 @@ class Segmenter:
 
         def compute() -> Decoded:
             started = time.perf_counter()
-            tokens = None
+            report = {}
             if text:
-                tokens = encode_report(text, self._clip, self._sentences).unsqueeze(0).to(self.device)
+                report = report_inputs(text, self._clip, self._sentences)
+                report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():
-                decoded = self._network.decode(encoded.features, tokens)
+                decoded = corrected(self._network.decode(encoded.features, **report), encoded.correction)
             self._synchronise()
             spent["decode"] = time.perf_counter() - started - spent["report"]
             return decoded

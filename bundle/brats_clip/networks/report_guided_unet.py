@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..reports import FEATURES, FINDING_SLOTS
 from ..switches import read_switch
 from .blocks import DecoderLevel, EncoderLevel, ResidualBlock, SampleNorm
 from .bridge import SliceBridge, in_whole_volume
 from .clicks import ClickRefinement
 from .cross_attention import to_tokens, to_volume
+from .finding_guidance import FindingGuidance
 from .guidance import ReportGuidance, ReportMemory, ReportModulation
 from .head import RegionHead, logits_layer
 from .metadata import plain, with_metadata_of
@@ -36,6 +38,7 @@ class Decoded(NamedTuple):
         deep: logits at 1/4 and 1/8 of the resolution; in training mode and with deep supervision only, else empty.
         features: what ``refine`` needs of the decoder.
         refined: logits after the clicks; the same as ``logits`` without any.
+        unstated: logits before the findings of the report; the same as ``logits`` without any.
     """
 
     logits: Tensor
@@ -43,6 +46,7 @@ class Decoded(NamedTuple):
     deep: List[Tensor]
     features: List[Tensor]
     refined: Tensor
+    unstated: Tensor
 
 
 class ReportGuidedUNet(nn.Module):
@@ -74,6 +78,7 @@ class ReportGuidedUNet(nn.Module):
         bridge: 3D-2D bridging at the coarsest level.
         guidance: cross-modal guidance by the report on every decoder level.
         semantic_attention: region maps that refine the prediction.
+        findings: guidance by what the report states as numbers.
         clicks: ``refine``.
 
     Attributes:
@@ -101,6 +106,7 @@ class ReportGuidedUNet(nn.Module):
         bridge: bool = True,
         guidance: bool = True,
         semantic_attention: bool = True,
+        findings: bool = True,
         clicks: bool = True,
     ):
         super().__init__()
@@ -111,9 +117,10 @@ class ReportGuidedUNet(nn.Module):
             "bridge": bridge,
             "guidance": guidance,
             "semantic_attention": semantic_attention,
+            "findings": findings,
             "clicks": clicks,
         }
-        pixel_fusion, attention, deep_supervision, bridge, guidance, semantic_attention, clicks = (
+        pixel_fusion, attention, deep_supervision, bridge, guidance, semantic_attention, findings, clicks = (
             read_switch(f"network_def#{name}", value) for name, value in parts.items()
         )
         if pixel_fusion and sequences != 4:
@@ -156,6 +163,10 @@ class ReportGuidedUNet(nn.Module):
 
         self.head = RegionHead(fused, widths[0], head_width, regions, region_embeddings if semantic_attention else None)
 
+        self.finding_slots, self.finding_row = len(FINDING_SLOTS), 1 + FEATURES
+        self.findings: Optional[FindingGuidance] = None
+        if findings:
+            self.findings = FindingGuidance(self.finding_slots * self.finding_row, widths[0], regions)
         self.clicks = ClickRefinement([widths[0], widths[1]], regions) if clicks else None
         self.annotator: Any = None
 
@@ -264,6 +275,7 @@ class ReportGuidedUNet(nn.Module):
         features: List[Tensor],
         report_tokens: Optional[Tensor] = None,
         report_mask: Optional[Tensor] = None,
+        report_findings: Optional[Tensor] = None,
     ) -> Decoded:
         """Segment what ``encode`` has seen.
 
@@ -271,10 +283,14 @@ class ReportGuidedUNet(nn.Module):
             features: from ``encode``; left as they are.
             report_tokens: ``(N, R, E)``, one per sentence; ``None`` or R = 0: no report.
             report_mask: ``(N, R)``, True for real tokens; ``None``: all are. A sample without any has no report.
+            report_findings: ``(N, K, 1 + F)``, what the report states as numbers: a flag that a finding is known, then
+                its row of ``reports.finding_features``. For whole volumes only: sizes are compared with what is there.
+                ``None``: nothing is known.
         """
         if not torch.jit.is_scripting():
-            report_tokens, report_mask = plain(report_tokens, report_mask)
+            report_tokens, report_mask, report_findings = plain(report_tokens, report_mask, report_findings)
             self._check_tokens("report_tokens", report_tokens)
+            self._check_findings(report_findings)
         detail, extent, x = features[-2], features[-1], features[-3]
         memory, memory_mask = extent, extent  # unused without guidance
         if self.memory is not None:
@@ -293,7 +309,21 @@ class ReportGuidedUNet(nn.Module):
         if self.training:
             for i, head in enumerate(self.deep):
                 deep.append(head(decoded[len(decoded) - 2 - i]).float())
-        return Decoded(logits, attention, deep, [decoded[-1], decoded[-2]], logits)
+        unstated = logits
+        if self.findings is not None and self.training and report_findings is None:
+            # Every parameter takes part in training, as DistributedDataParallel wants it.
+            report_findings = torch.zeros([x.shape[0], self.finding_slots, self.finding_row], device=x.device)
+        if self.findings is not None and report_findings is not None:
+            # The image has to do without findings, so that what they are compared with stays what it shows.
+            logits = self.findings(unstated.detach(), x.detach(), report_findings, extent)
+            if not self.training:
+                unstated = logits
+        return Decoded(logits, attention, deep, [decoded[-1], decoded[-2]], logits, unstated)
+
+    def _check_findings(self, findings: Optional[Tensor]) -> None:
+        expected = [self.finding_slots, self.finding_row]
+        if findings is not None and (findings.dim() != 3 or list(findings.shape[1:]) != expected):
+            raise InputError("report_findings", f"shape {list(findings.shape)}", f"N x {expected[0]} x {expected[1]}")
 
     @torch.jit.export
     def refine(self, decoded: Decoded, clicks: Tensor, click_targets: Tensor) -> Decoded:
@@ -315,7 +345,7 @@ class ReportGuidedUNet(nn.Module):
             return decoded
         features = [x.detach() for x in decoded.features]  # clicks learn from the trunk, and must not unlearn it
         refined = self.clicks(decoded.logits.detach(), features, clicks, click_targets)
-        return Decoded(decoded.logits, decoded.attention, decoded.deep, decoded.features, refined)
+        return Decoded(decoded.logits, decoded.attention, decoded.deep, decoded.features, refined, decoded.unstated)
 
     def _check_clicks(self, clicks: Tensor, targets: Tensor, logits: Tensor) -> None:
         if self.clicks is None and clicks.dim() == 3 and clicks.shape[1] > 0:
@@ -335,6 +365,7 @@ class ReportGuidedUNet(nn.Module):
         extent: Optional[Tensor] = None,
         clicks: Optional[Tensor] = None,
         click_targets: Optional[Tensor] = None,
+        report_findings: Optional[Tensor] = None,
         truth: Optional[Tensor] = None,
     ) -> Tensor:
         """Encode, decode and refine; see there for the arguments.
@@ -346,7 +377,8 @@ class ReportGuidedUNet(nn.Module):
             Logits ``(N, 3, D, H, W)`` for WT, TC, ET. In training mode, unless scripted, all of ``Decoded``, so that
             every parameter takes part in the forward pass of ``DistributedDataParallel``.
         """
-        decoded = self.decode(self.encode(image, slice_tokens, slice_positions, extent), report_tokens, report_mask)
+        features = self.encode(image, slice_tokens, slice_positions, extent)
+        decoded = self.decode(features, report_tokens, report_mask, report_findings)
         if not torch.jit.is_scripting():  # noqa: SIM102 - the compiler skips this block only as it stands
             if self.training and truth is not None and self.annotator is not None and self.clicks is not None:
                 clicks, click_targets = self.annotator(self, decoded, truth)

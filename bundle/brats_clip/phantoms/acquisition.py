@@ -1,9 +1,10 @@
-"""The scanner: coil bias, resolution, slice thickness and noise of one sequence."""
+"""The scanner: coil shading, resolution, slice thickness, motion, field of view and noise of one sequence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -19,32 +20,86 @@ class Acquisition:
         axis: the array axis slices are stacked along (2 = axial).
         blur_mm: in-plane Gaussian sigma.
         noise: standard deviation of the noise as a share of white matter's intensity on T1.
-        bias: standard deviation of the log of the coil bias.
+        shading: largest log of the coil's shading.
+        rise: share of the shading that rises towards the bottom slices; negative where they darken.
+        motion: share of the signal that is displaced along the phase axis.
+        short_view: share of the brain's extent, along ``cut_axis``, that the field of view leaves out.
+        cut_axis: the axis along which the field of view is short.
     """
 
     thickness_mm: int
     axis: int
     blur_mm: float
     noise: float
-    bias: float
+    shading: float
+    rise: float
+    motion: float = 0.0
+    short_view: float = 0.0
+    cut_axis: int = 0
 
 
-def draw_acquisition(random: Randomness, sequence: str) -> Acquisition:
-    """Draw how ``sequence`` was taken: 3D or thick slices (mostly axial), sharp or soft, clean or noisy."""
-    thick = random.chance(0.35 if sequence == "t1ce" else 0.65)
-    return Acquisition(
-        thickness_mm=int(random.choice([2, 3, 4, 5, 6])) if thick else 1,
-        axis=int(random.choice([2, 1, 0], [0.8, 0.1, 0.1])),
-        blur_mm=random.uniform(0.0, 0.9),
-        noise=float(0.055 * random.scalar.beta(1.3, 2.6) + 0.004),
-        bias=random.uniform(0.0, 0.09),
-    )
+THICK = {"t1": 0.5, "t1ce": 0.3, "t2": 0.75, "flair": 0.8}  # share of sequences taken in thick slices
 
 
-def acquire(random: Randomness, image: torch.Tensor, how: Acquisition) -> torch.Tensor:
+def draw_acquisition(
+    random: Randomness, sequence: str, shading: float, poor: bool = False, short_view: float = 0.0
+) -> Acquisition:
+    """Draw how ``sequence`` was taken: 3D or thick slices (mostly axial), sharp or soft, clean or noisy.
+
+    Args:
+        random: the patient's randomness.
+        sequence: a name of ``SEQUENCES``.
+        shading: the patient's largest log shading; this sequence gets a part of it.
+        poor: far worse than usual: 5 to 7 mm in any direction, or blurred, or moved, often noisy.
+        short_view: share of the brain that the field of view leaves out.
+    """
+    thick = random.chance(THICK[sequence])
+    thickness = int(random.choice([2, 3, 4, 5, 6])) if thick else 1
+    axis = int(random.choice([2, 1, 0], [0.85, 0.08, 0.07]))
+    soft, motion = random.ranged(0.0, 0.9), random.uniform(0, 0.06) if random.chance(0.2) else 0.0
+    noise = 0.055 * random.scalar.beta(1.3, 2.6) * (1 + 0.6 * random.shift) + 0.004
+    shading *= random.uniform(0.3, 1.0)
+    rise = random.uniform(-0.5, 1.0)
+    cut_axis = axis
+    if poor:
+        fault = random.choice(["slices", "blur", "motion"], [0.6, 0.2, 0.2])
+        if fault == "slices" or short_view:
+            thickness, axis = int(random.choice([5, 6, 7])), int(random.choice([0, 1, 2], [0.5, 0.2, 0.3]))
+        soft = random.ranged(1.1, 2.0) if fault == "blur" else soft
+        motion = random.ranged(0.12, 0.3) if fault == "motion" else motion
+        noise += random.uniform(0.0, 0.04)
+        cut_axis = axis if axis != 1 else 2
+    return Acquisition(thickness, axis, soft, float(noise), shading, rise, motion, short_view, cut_axis)
+
+
+def shade(random: Randomness, depth: torch.Tensor, how: Acquisition) -> torch.Tensor:
+    """Return the coil's gain ``(X, Y, Z)``: slow waves, a rise towards the bottom slices, and a nearby coil's glow.
+
+    The log of the gain stays within ``how.shading`` of its middle inside the brain, whose ``depth`` is in mm.
+    """
+    step = 4  # the gain is so smooth that a coarse grid holds all of it
+    coarse = depth[::step, ::step, ::step]
+    shape, inside = tuple(coarse.shape), coarse > 0
+    if not how.shading or not inside.any():
+        return torch.ones(depth.shape)
+    bottom, top = _extent(inside, 2)
+    height = ((torch.arange(shape[2], dtype=torch.float32) - bottom) / max(1, top - bottom)).clamp(0, 1)
+    ramp = (1 - height / random.uniform(0.35, 1.0)).clamp(min=0) ** random.uniform(1.0, 2.0)
+    waves = smooth_noise(random, shape, random.uniform(60, 110) / step)[0]
+    glow = torch.exp(-coarse.clamp(min=0) / random.uniform(12, 35)) * random.uniform(0.0, 0.8)
+    log_gain = (1 - abs(how.rise)) * 0.5 * waves + how.rise * 2 * ramp + glow
+    low, high = torch.quantile(log_gain[inside], torch.tensor([0.01, 0.99]))
+    log_gain = ((log_gain - (low + high) / 2) / ((high - low) / 2).clamp_min(1e-3)).clamp(-1, 1) * how.shading
+    whole = F.interpolate(log_gain[None, None], size=depth.shape, mode="trilinear", align_corners=False)[0, 0]
+    return whole.exp_()
+
+
+def acquire(random: Randomness, image: torch.Tensor, depth: torch.Tensor, how: Acquisition) -> torch.Tensor:
     """Take a picture of ``image`` ``(X, Y, Z)`` at 1 mm; returns the same grid, as after resampling to 1 mm."""
     shape = tuple(image.shape)
-    image = image * torch.exp(how.bias * smooth_noise(random, shape, random.uniform(60, 110))[0])
+    image = image * shade(random, depth, how)
+    if how.motion > 0:
+        image = _move(random, image, how)
     sigma = [how.blur_mm] * 3
     if how.thickness_mm > 1:
         sigma[how.axis] = 0.0
@@ -58,3 +113,32 @@ def acquire(random: Randomness, image: torch.Tensor, how: Acquisition) -> torch.
     if how.thickness_mm > 1:
         image = F.interpolate(image[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0]
     return image
+
+
+def field_of_view(random: Randomness, brain: torch.Tensor, how: Acquisition) -> torch.Tensor:
+    """Return which voxels of ``brain`` ``(X, Y, Z)`` the sequence covers: a slab, short at one end or at both."""
+    seen = torch.ones_like(brain)
+    if how.short_view <= 0:
+        return seen
+    low, high = _extent(brain, how.cut_axis)
+    missing = how.short_view * (high - low)
+    share = random.choice([0.0, 0.5, 1.0], [0.3, 0.5, 0.2]) if how.cut_axis == 2 else 0.5
+    start, stop = low + round(missing * share), high - round(missing * (1 - share))
+    for beyond in (slice(0, start), slice(stop, None)):
+        seen[tuple(beyond if a == how.cut_axis else slice(None) for a in range(3))] = False
+    return seen
+
+
+def _move(random: Randomness, image: torch.Tensor, how: Acquisition) -> torch.Tensor:
+    """Add what a head moves during a scan: displaced copies (ghosts) along a phase axis within the slices."""
+    axis = int(random.choice([a for a in range(3) if a != how.axis]))
+    out = (1 - how.motion) * image
+    for shift in (random.uniform(2, 5), -random.uniform(2, 5), random.uniform(12, 40), -random.uniform(12, 40)):
+        out = out + 0.25 * how.motion * torch.roll(image, round(shift), dims=axis)
+    return out
+
+
+def _extent(mask: torch.Tensor, axis: int) -> tuple[int, int]:
+    """First index and one past the last where ``mask`` has something along ``axis``."""
+    present = np.flatnonzero(mask.movedim(axis, 0).flatten(1).any(dim=1).numpy())
+    return (int(present[0]), int(present[-1]) + 1) if len(present) else (0, mask.shape[axis])

@@ -5,11 +5,12 @@ Each returns a soft map ``(X, Y, Z)`` in 0 to 1; the appearance step decides whi
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .anatomy import GM, SULCAL, VENTRICLE, WM, Anatomy
 from .fields import Randomness, smooth_noise
-from .tumour import blur_mask
+from .tumour import Box, blur_mask
 
 
 def vessels(random: Randomness, anatomy: Anatomy) -> torch.Tensor:
@@ -56,11 +57,53 @@ def white_matter_lesions(random: Randomness, anatomy: Anatomy) -> torch.Tensor:
     return torch.maximum(band * amount, spots * deep * random.uniform(0, 1)) * anatomy.tissue[WM].sqrt()
 
 
+# Where air and fat next to the brain brighten it, in MNI mm, one side: gyrus rectus, orbital surface, temporal pole,
+# inferior temporal gyrus above the ear.
+BASE = ((7.0, 32.0, -24.0), (26.0, 38.0, -18.0), (36.0, 14.0, -36.0), (50.0, -22.0, -28.0))
+
+
+def brighten_base(random: Randomness, image: torch.Tensor, anatomy: Anatomy, sd: torch.Tensor) -> None:
+    """Brighten ``image`` ``(4, X, Y, Z)`` in place at the frontal base, orbits and temporal poles, most on FLAIR.
+
+    ``sd`` is the healthy brain's spread by sequence, ``(4,)``. Signal piles up beside air, and is missing next to that.
+    """
+    chosen = [place for place in BASE if random.chance(0.5)] or [random.choice(BASE)]
+    gains = [random.uniform(*r) for r in ((-0.3, 1.2), (-0.3, 1.4), (-0.5, 2.0), (0.8, 3.5))]
+    for place in chosen:
+        size = [random.uniform(5, 12), random.uniform(6, 14), random.uniform(4, 9)]
+        for side in (1, -1) if random.chance(0.6) else (random.choice([1, -1]),):
+            at = [side * place[0] + random.normal(0, 3), place[1] + random.normal(0, 4), place[2] + random.normal(0, 3)]
+            box = _around(anatomy.mni, at, size)
+            x, y, z = anatomy.mni[(slice(None), *box)]
+            distance = ((x - at[0]) / size[0]) ** 2 + ((y - at[1]) / size[1]) ** 2 + ((z - at[2]) / size[2]) ** 2
+            blotch = smooth_noise(random, tuple(x.shape), 7)[0]
+            spot = (torch.exp(-distance) * (1 + 0.5 * blotch) * 1.3).clamp(0, 1)
+            void = ((torch.exp(-1.5 * distance) - 0.75) * 4).clamp(0, 1) * random.uniform(0, 1)
+            for i, gain in enumerate(gains):
+                part = image[i][box]
+                part += sd[i] * gain * spot
+                part *= 1 - 0.7 * void * (random.uniform(0, 1) if i != 3 else 0.3)
+                part.clamp_(min=0.02)
+
+
+def _around(mni: torch.Tensor, at: list[float], size: list[float]) -> Box:
+    """The part of the grid within twice ``size`` mm of the MNI coordinate ``at``; at least 8 voxels each way."""
+    step = 4
+    coarse = mni[:, ::step, ::step, ::step]
+    scaled = (coarse - torch.tensor(at)[:, None, None, None]) / torch.tensor(size)[:, None, None, None]
+    nearest = np.unravel_index(int(scaled.square().sum(dim=0).argmin()), coarse.shape[1:])
+    reach = [max(8, int(2 * s) + step) for s in size]
+    return tuple(
+        slice(max(0, int(c) * step - r), min(n, int(c) * step + r + 1))
+        for c, r, n in zip(nearest, reach, mni.shape[1:], strict=True)
+    )
+
+
 def remains(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw tissue that skull stripping left at the base (orbits, muscle); returns its mask and its texture."""
     shape = tuple(anatomy.brain.shape)
     blobs = smooth_noise(random, shape, 14)[0]
-    base = (anatomy.mni[2] < -22) & (anatomy.depth > -random.uniform(2, 9)) & (anatomy.depth <= 0)
+    base = (anatomy.mni[2] < -random.uniform(16, 24)) & (anatomy.depth > -random.uniform(2, 9)) & (anatomy.depth <= 0)
     front = base & (blobs > random.uniform(0.3, 1.6))
     return front, smooth_noise(random, shape, 4)[0]
 

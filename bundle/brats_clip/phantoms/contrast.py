@@ -3,7 +3,8 @@
 Healthy tissue follows a Gaussian mixture as in SynthSeg (Billot et al. 2023), but around the ordering real sequences
 have, since a network that is given the four sequences by name may rely on it. Tumour tissue is drawn in units of the
 patient's own brain (z-scores), because that is what the network sees after normalisation; the centres were set by
-comparing region by region with real cases (``scripts/compare_phantoms.py`` prints that comparison).
+comparing region by region with real cases (``scripts/compare_phantoms.py`` prints that comparison), the spreads wider
+than those of real cases.
 """
 
 from __future__ import annotations
@@ -19,42 +20,54 @@ HEALTHY = {
     "t1": ((1.00, 0.04), (0.82, 0.05), (0.42, 0.10), (0.30, 0.08)),
     "t1ce": ((1.00, 0.04), (0.86, 0.06), (0.50, 0.12), (0.30, 0.08)),
     "t2": ((0.62, 0.06), (0.74, 0.06), (1.10, 0.25), (1.45, 0.30)),
-    "flair": ((0.84, 0.05), (0.96, 0.06), (0.62, 0.12), (0.30, 0.10)),
+    "flair": ((0.85, 0.05), (0.96, 0.06), (0.66, 0.12), (0.36, 0.12)),
 }
 
-# z-score and spread between patients; per tissue in the order of SEQUENCES.
-LESION = {
-    "oedema": ((-0.05, 0.45), (-0.25, 0.40), (1.55, 0.50), (3.40, 0.80)),
-    "necrosis": ((-0.50, 0.70), (-0.70, 0.60), (2.70, 0.70), (3.00, 1.50)),
-    "non_enhancing": ((-0.45, 0.60), (-0.60, 0.60), (2.30, 0.60), (3.00, 1.00)),
-    "cyst": ((-1.70, 0.50), (-1.60, 0.50), (3.60, 0.80), (0.00, 1.20)),
-    "enhancing": ((0.30, 0.55), (3.30, 1.10), (1.90, 0.60), (3.50, 0.90)),
+# Oedema's z-score and spread between patients, in the order of SEQUENCES.
+OEDEMA = ((-0.35, 0.50), (-0.45, 0.45), (1.05, 0.75), (3.20, 1.00))
+FAINT_OEDEMA = ((-0.15, 0.25), (-0.25, 0.25), (0.70, 0.40), (1.60, 0.45))
+# How core differs from the oedema beside it, and enhancement from the core; T1ce of the latter as a log.
+CORE = {
+    "necrotic": ((-0.80, 0.50), (-0.60, 0.55), (1.05, 0.90), (0.70, 1.30)),
+    "non_enhancing": ((-0.75, 0.45), (-0.60, 0.45), (0.80, 0.70), (0.45, 1.00)),
+    "infiltrating": ((-0.50, 0.30), (-0.45, 0.30), (0.80, 0.55), (-0.25, 0.70)),
+    "faint": ((-0.35, 0.25), (-0.35, 0.25), (0.50, 0.35), (0.15, 0.45)),
 }
+CORE_OF = {"patchy": "non_enhancing", "non_enhancing": "non_enhancing", "diffuse": "non_enhancing"}
+ENHANCING = ((0.45, 0.35), (1.40, 0.50), (-1.00, 0.70), (-0.10, 0.80))
 
-
-FAINT = 0.25  # share of patients whose enhancement is hardly brighter than what lies around it
+WEAK = 0.15  # share of patients whose enhancement is hardly brighter than what lies around it
 MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places
 
 
 def draw_healthy(random: Randomness) -> np.ndarray:
     """Draw mean intensities, ``(4 sequences, 4 tissues)``."""
-    return np.array([[max(0.05, random.normal(m, s)) for m, s in HEALTHY[q]] for q in SEQUENCES], np.float32)
+    return np.array([[max(0.05, random.varied(m, s)) for m, s in HEALTHY[q]] for q in SEQUENCES], np.float32)
 
 
-def draw_lesion(random: Randomness) -> dict[str, np.ndarray]:
-    """Draw z-scores of each lesion tissue, ``(4 sequences,)``.
+def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
+    """Draw z-scores ``(4 sequences,)`` of oedema, core and enhancing tissue of a tumour of ``kind``.
 
-    One shared deviation per sequence moves all lesion tissues together, as a long T2 weighting does.
+    Core is drawn as a difference from the oedema beside it, and enhancement from the core: within a patient those
+    differences tell the tissues apart, while their absolute brightness overlaps between patients.
     """
-    shared = np.array([random.normal(0, s) for s in (0.15, 0.15, 0.30, 0.40)])
-    drawn = {k: np.array([random.normal(m, s) for m, s in v]) + shared for k, v in LESION.items()}
-    # Enhancement is what T1ce shows over T1, so the two cannot be drawn freely.
-    drawn["enhancing"][1] = max(drawn["enhancing"][1], drawn["enhancing"][0] + 0.8, 1.1)
-    for tissue in ("oedema", "necrosis", "non_enhancing"):
-        drawn[tissue][1] = 0.6 * drawn[tissue][1] + 0.4 * (drawn[tissue][0] - 0.25)
-    # Contrast given late or in small dose: where the report says more than the image.
-    if random.chance(FAINT):
-        drawn["enhancing"][1] = max(drawn["enhancing"][0], drawn["non_enhancing"][1]) + random.uniform(0.35, 1.0)
+
+    def draw(table) -> np.ndarray:
+        return np.array([random.varied(m, s) for m, s in table])
+
+    oedema = draw(FAINT_OEDEMA if kind == "faint" else OEDEMA)
+    oedema[3] = max(oedema[3], 0.8)
+    core_kind = kind if kind in CORE else CORE_OF.get(kind, "necrotic")
+    core = oedema + draw(CORE[core_kind])
+    # T1ce is T1 with contrast: where nothing enhances, the two differ little.
+    core[1] = 0.5 * core[1] + 0.5 * (core[0] - 0.15)
+    # What separates core from oedema may be faint on each sequence, but not on all of them.
+    core[2] = max(core[2], oedema[2] + 0.35 - 0.5 * min(0.0, core[3] - oedema[3]) * (kind != "infiltrating"))
+    step = draw(ENHANCING)
+    step[1] = random.uniform(0.7, 1.8) if random.chance(WEAK) else min(max(np.exp(step[1]), 1.2), 10.0)
+    enhancing = core + step
+    enhancing[1] = max(enhancing[1], enhancing[0] + 0.5)
+    drawn = {"oedema": oedema, "core": core, "enhancing": enhancing}
     return {k: v.astype(np.float32) for k, v in drawn.items()}
 
 

@@ -21,15 +21,16 @@ class PhantomDataset(Randomizable, Dataset):
         transform: applied to what ``LoadCased`` would have given: ``image`` ``(4, X, Y, Z)``, ``label``
             ``(1, X, Y, Z)``, ``report`` and ``case``, RAS at 1 mm.
         seed: of the sequence of patients. Data-loader workers are seeded by torch, so that each draws its own.
+        shift: as in ``draw_phantom``.
 
     Raises:
         InputError: if ``length`` is below 1.
     """
 
-    def __init__(self, length: int, transform: Callable | None = None, seed: int = 0) -> None:
+    def __init__(self, length: int, transform: Callable | None = None, seed: int = 0, shift: float = 0.0) -> None:
         if length < 1:
             raise InputError("length", str(length), "at least one patient per epoch")
-        self.length, self.transform = length, transform
+        self.length, self.transform, self.shift = length, transform, shift
         self.set_random_state(seed)
 
     def __len__(self) -> int:
@@ -37,7 +38,7 @@ class PhantomDataset(Randomizable, Dataset):
 
     def __getitem__(self, index: int):
         seed = int(self.R.randint(2**31))
-        phantom = draw_phantom(seed)
+        phantom = draw_phantom(seed, self.shift)
         affine = torch.from_numpy(phantom.affine)
         case = {
             "case": f"PHANTOM_{seed}",

@@ -32,9 +32,11 @@ class Randomness:
 
     Args:
         seed: any whole number or tuple of them; equal seeds give equal phantoms.
+        shift: how far ``ranged`` and ``varied`` draw beyond the usual settings; 0 for the usual ones.
     """
 
-    def __init__(self, seed: int | Sequence[int]):
+    def __init__(self, seed: int | Sequence[int], shift: float = 0.0):
+        self.shift = shift
         self.scalar = np.random.default_rng(seed)
         self.field = torch.Generator().manual_seed(int(self.scalar.integers(2**62)))
 
@@ -43,6 +45,16 @@ class Randomness:
 
     def normal(self, mean: float, sd: float, low: float = -np.inf, high: float = np.inf) -> float:
         return float(np.clip(self.scalar.normal(mean, sd), low, high))
+
+    def ranged(self, low: float, high: float) -> float:
+        """Draw between ``low`` and ``high``; a shift moves both towards and beyond ``high`` by half their distance."""
+        move = 0.5 * self.shift * (high - low)
+        return self.uniform(low + move, high + move)
+
+    def varied(self, mean: float, sd: float) -> float:
+        """Draw a normal value; a shift widens the spread and leaves out the middle of it."""
+        deviation = float(self.scalar.normal(0, 1))
+        return mean + sd * (deviation + 0.8 * self.shift * np.sign(deviation))
 
     def chance(self, probability: float) -> bool:
         return bool(self.scalar.random() < probability)
@@ -60,14 +72,14 @@ def smooth_noise(random: Randomness, shape: Shape, scale: float, channels: int =
     grid = [max(2, round(n / scale) + 1) for n in shape]
     coarse = torch.randn((1, channels, *grid), generator=random.field)
     fine = F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0]
-    return fine / fine.std().clamp_min(1e-6)
+    return fine.div_(fine[:, :: max(1, min(3, shape[0] // 4))].std().clamp_min(1e-6))  # a third of the planes tell it
 
 
 def fractal_noise(random: Randomness, shape: Shape, scales: Sequence[float], channels: int = 1) -> torch.Tensor:
     """Sum smooth noise over ``scales`` (mm), coarser ones stronger, to unit variance; ``(channels, *shape)``."""
     total = torch.zeros((channels, *shape))
     for scale in scales:
-        total += smooth_noise(random, shape, scale, channels) * scale**0.5
+        total.add_(smooth_noise(random, shape, scale, channels), alpha=scale**0.5)
     return total / total.std().clamp_min(1e-6)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..reports import Findings, describe_mask, write_report
-from .anatomy import draw_warp, sample_anatomy
-from .appearance import paint
+from .anatomy import Anatomy, draw_warp, sample_anatomy
+from .appearance import paint, scan
 from .fields import Randomness, on_one_thread
-from .tumour import TumourPlan, draw_tumour, plan_tumour, push
+from .lesion import Healthy
+from .traits import Traits, draw_traits
+from .tumour import Tumour, TumourPlan, draw_tumour, plan_tumour, push
 
 # RAS, 1 mm, the canvas' corner at the origin: real positions are not known for BraTS cases either.
 AFFINE = np.eye(4)
@@ -24,12 +27,13 @@ class Phantom:
     """One synthetic patient at 1 mm in RAS.
 
     Attributes:
-        image: ``(4, X, Y, Z)`` float32: T1, T1ce, T2, FLAIR, zero outside the brain.
+        image: ``(4, X, Y, Z)`` float32: T1, T1ce, T2, FLAIR, zero outside the brain and outside the field of view.
         label: ``(X, Y, Z)`` uint8 with values 0, 1, 2, 4.
         brain: ``(X, Y, Z)`` bool.
         findings: what a radiologist would note.
         report: the findings as text.
         affine: voxel to world, mm.
+        traits: kind of tumour and faults of the scanner; None for a phantom that was not drawn.
     """
 
     image: np.ndarray
@@ -38,28 +42,75 @@ class Phantom:
     findings: Findings
     report: str
     affine: np.ndarray
+    traits: Traits | None = None
+
+
+@dataclass
+class Subject:
+    """A patient before any scanner, on ``anatomy.CANVAS``.
+
+    Attributes:
+        anatomy: the healthy brain, pushed aside by the tumour.
+        tumour: the tumour.
+        tissue: ``(4, X, Y, Z)`` intensities.
+        healthy: intensities of healthy tissue by sequence.
+        traits: what was drawn of the patient.
+        flip: whether left and right are exchanged at the end.
+    """
+
+    anatomy: Anatomy
+    tumour: Tumour
+    tissue: torch.Tensor
+    healthy: Healthy
+    traits: Traits
+    flip: bool
+
+
+def draw_subject(random: Randomness, traits: Mapping[str, object] | None = None) -> Subject:
+    """Draw anatomy, tumour and the tissue's intensities; arguments and errors as in ``draw_phantom``."""
+    if not 0 <= random.shift <= 2:
+        raise InputError("shift", str(random.shift), "a number from 0 to 2")
+    mni = draw_warp(random)
+    chosen = draw_traits(random, traits)
+    plan = plan_tumour(random, mni, chosen.kind)
+    anatomy = sample_anatomy(random, push(plan, mni))
+    tumour = draw_tumour(random, anatomy, plan)
+    tissue, healthy = paint(random, anatomy, tumour, chosen)
+    flip = random.chance(0.5)  # the template is symmetric, its T1 detail and the placement are not quite
+    return Subject(anatomy, tumour, tissue, healthy, chosen, flip)
 
 
 @on_one_thread
-def draw_phantom(seed: int | Sequence[int]) -> Phantom:
-    """Draw the patient that belongs to ``seed``; equal seeds give equal patients, whatever was drawn before."""
-    random = Randomness(seed)
-    mni = draw_warp(random)
-    plan = plan_tumour(random, mni)
-    anatomy = sample_anatomy(random, push(plan, mni))
-    tumour = draw_tumour(random, anatomy, plan)
-    image = paint(random, anatomy, tumour)
+def draw_phantom(seed: int | Sequence[int], shift: float = 0.0, traits: Mapping[str, object] | None = None) -> Phantom:
+    """Draw the patient that belongs to ``seed``; equal seeds give equal patients, whatever was drawn before.
+
+    Args:
+        seed: a whole number or several.
+        shift: 0 for the settings to train on. 1 draws sizes, contrasts, shading, noise and resolution beyond those,
+            for choosing checkpoints on what training did not show; labels mean the same.
+        traits: fields of ``Traits`` to set instead of drawing them.
+
+    Raises:
+        InputError: if ``shift`` lies outside 0 to 2, or ``traits`` names something unknown.
+    """
+    random = Randomness(seed, shift)
+    return finish(seed, random, draw_subject(random, traits))
+
+
+def finish(seed: int | Sequence[int], random: Randomness, subject: Subject) -> Phantom:
+    """Scan, strip and describe ``subject``, which ``random`` drew from ``seed``."""
+    anatomy, tumour = subject.anatomy, subject.tumour
+    image = scan(random, subject.tissue, anatomy, subject.healthy, subject.traits)
     label = torch.zeros(anatomy.brain.shape, dtype=torch.uint8)
     label[tumour.box] = tumour.label
-    flip = random.chance(0.5)  # the template is symmetric, its T1 detail and the placement are not quite
     brain = (image > 0).any(dim=0)
-    if flip:
+    if subject.flip:
         image, label, brain = image.flip(1), label.flip(0), brain.flip(0)
     label, brain = label.numpy().copy(), brain.numpy().copy()
-    findings = describe_mask(label, AFFINE, brain=brain, mass_effect=mass_effect(plan))
+    findings = describe_mask(label, AFFINE, brain=brain, mass_effect=mass_effect(tumour.plan))
     # A generator of its own: better wordings must not change anybody's images.
     report = write_report(findings, np.random.default_rng(np.append(np.atleast_1d(seed), REPORT_STREAM)))
-    return Phantom(image.contiguous().numpy(), label, brain, findings, report, AFFINE.copy())
+    return Phantom(image.contiguous().numpy(), label, brain, findings, report, AFFINE.copy(), subject.traits)
 
 
 def mass_effect(plan: TumourPlan) -> str:

@@ -1,7 +1,6 @@
 """Tumours: where they sit, what they are made of, and how far they push.
 
-Sizes follow BraTS (whole tumour 10 to 250 ml). Kinds and shares are set by what glioma cohorts show: ring-enhancing
-necrotic tumours, solid or patchy enhancing ones, and non-enhancing ones (about a quarter).
+Sizes follow BraTS (whole tumour 5 to 250 ml, median about 90). ``traits.TUMOUR_KINDS`` names the kinds.
 """
 
 from __future__ import annotations
@@ -16,15 +15,7 @@ from scipy import ndimage
 from ..labels import ED, ET, NCR
 from .anatomy import GM, SULCAL, VENTRICLE, WM, Anatomy, sample_template
 from .fields import Randomness, fractal_noise, length, smooth_noise
-
-KINDS = {  # share of cases
-    "ring": 0.43,  # necrotic centre, enhancing rim
-    "solid": 0.12,  # enhancing through and through, small necroses
-    "patchy": 0.18,  # non-enhancing core with enhancing patches or nodules
-    "non_enhancing": 0.19,  # core without enhancement
-    "diffuse": 0.08,  # no core to speak of: oedema-like infiltration, at most a few ml of core
-}
-
+from .traits import NEVER_ENHANCING
 
 Box = tuple[slice, slice, slice]
 
@@ -40,7 +31,11 @@ class Focus:
 
 @dataclass
 class TumourPlan:
-    """What will be drawn, before it is drawn: kind, foci, oedema reach (mm), rim thickness (mm), push (mm)."""
+    """What will be drawn, before it is drawn: kind, foci, oedema reach (mm), rim thickness (mm), push (mm).
+
+    ``cortex_ease`` is how far oedema reaches into cortex, as a share of its reach in white matter; ``fingers`` is
+    how strictly it follows white matter.
+    """
 
     kind: str
     foci: list[Focus]
@@ -49,6 +44,9 @@ class TumourPlan:
     push_mm: float
     broken_rim: bool = False
     roughness: float = 0.3
+    cortex_ease: float = 0.15
+    fingers: float = 1.0
+    without_core: bool = False
 
 
 @dataclass
@@ -70,14 +68,17 @@ class Tumour:
     plan: TumourPlan = field(repr=False)
 
 
-def plan_tumour(random: Randomness, mni: torch.Tensor) -> TumourPlan:
-    """Draw kind, place and size in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
-    where = _placement(random, mni)
-    kind = random.choice(list(KINDS), list(KINDS.values()))
-    core_ml = float(np.clip(np.exp(random.normal(*_CORE_LOG_ML[kind])), 0.4, 160))
+def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
+    """Draw place and size of a tumour of ``kind`` in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
+    where = _placement(random, mni, kind)
+    core_ml = float(np.clip(np.exp(random.varied(*_CORE_LOG_ML[kind])), 0.4, 160))
+    small_core = kind in ("ring", "solid", "patchy") and random.chance(0.15)  # much oedema around a small core
+    if small_core:
+        core_ml = random.uniform(0.8, 8.0)
     if kind == "diffuse":
         core_ml = random.uniform(0.0, 2.0) if random.chance(0.5) else 0.0
-    count = random.choice([1, 2, 3], [0.8, 0.13, 0.07])
+    several = kind not in ("faint", "infiltrating") and random.chance(0.2)
+    count = random.choice([2, 3], [0.65, 0.35]) if several else 1
     shares = np.array([1.0, *(random.uniform(0.05, 0.5) for _ in range(count - 1))])
     first = _place(random, where)
     foci = []
@@ -88,39 +89,67 @@ def plan_tumour(random: Randomness, mni: torch.Tensor) -> TumourPlan:
         stretch /= np.prod(stretch) ** (1 / 3)
         basis, _ = np.linalg.qr(random.scalar.normal(size=(3, 3)))
         foci.append(Focus(centre, radius * stretch, basis))
-    thin = kind in ("non_enhancing", "patchy") and random.chance(0.5)
-    oedema = 0.0 if random.chance(0.06) and kind != "diffuse" else random.uniform(2, 7) if thin else None
-    if oedema is None:
-        oedema = random.uniform(14, 26) if kind == "diffuse" else float(np.exp(random.normal(2.55, 0.45, 1.2, 3.4)))
     size = float(np.mean(foci[0].radii))
+    rim = float(np.clip(np.exp(random.normal(1.6, 0.5)), 1.3, 14))
+    rims = {"cystic": random.uniform(0.8, 3.5), "small_ring": random.uniform(1.5, 3.0)}
     return TumourPlan(
         kind=kind,
         foci=foci,
-        oedema_mm=oedema,
-        rim_mm=float(np.clip(np.exp(random.normal(1.45, 0.5)), 1.3, 12)),
-        push_mm=random.uniform(0.0, 0.45) * size,
-        broken_rim=random.chance(0.45),
-        roughness=random.uniform(0.12, 0.5),
+        oedema_mm=_oedema_reach(random, kind, small_core),
+        rim_mm=rims.get(kind, rim),
+        push_mm=random.ranged(0.0, 0.15 if kind in ("faint", "diffuse") else 0.45) * size,
+        broken_rim=random.chance(0.4) and kind != "small_ring",
+        roughness=random.uniform(0.12, 0.5) + (0.15 if kind == "infiltrating" else 0.0),
+        cortex_ease=random.uniform(0.05, 0.35),
+        fingers=random.uniform(0.8, 2.0),
+        without_core=kind == "faint" and random.chance(0.5),
     )
 
 
 _CORE_LOG_ML = {  # mean and sd of log(core volume in ml)
-    "ring": (3.55, 0.75),
-    "solid": (2.9, 0.9),
-    "patchy": (3.6, 0.9),
+    "ring": (3.35, 0.85),
+    "solid": (3.0, 0.9),
+    "patchy": (3.4, 0.9),
+    "cystic": (3.2, 0.8),
+    "small_ring": (0.9, 0.4),
+    "large_enhancing": (4.0, 0.4),
+    "infiltrating": (3.7, 0.7),
     "non_enhancing": (3.6, 0.9),
+    "faint": (2.6, 0.8),
     "diffuse": (0.0, 0.5),
 }
 
 
-def _placement(random: Randomness, mni: torch.Tensor) -> np.ndarray:
-    """How likely a focus is centred at each fourth voxel: white matter first, few in brainstem and cerebellum."""
+def _oedema_reach(random: Randomness, kind: str, small_core: bool) -> float:
+    """Draw how far oedema reaches beyond the core, in mm."""
+    if kind == "diffuse":
+        return random.uniform(14, 26)
+    if kind == "small_ring" or small_core:
+        return float(np.exp(random.normal(3.0, 0.35, 2.3, 3.6)))
+    if kind == "faint":  # half of them without a core: the whole lesion is labelled oedema
+        return random.uniform(0, 4)
+    if random.chance(0.06):
+        return 0.0
+    if kind in ("non_enhancing", "patchy", "infiltrating") and random.chance(0.5):
+        return random.uniform(2, 7)
+    return float(np.exp(random.varied(2.6, 0.5)).clip(1.2, 30))
+
+
+def _placement(random: Randomness, mni: torch.Tensor, kind: str) -> np.ndarray:
+    """How likely a focus is centred at each fourth voxel: white matter first, few in brainstem and cerebellum.
+
+    Faint ones are mostly mesial temporal or insular, infiltrating ones reach the cortex.
+    """
     coarse = mni[:, ::4, ::4, ::4]
     maps = sample_template(coarse).numpy()
     x, y, z = coarse.numpy()
     weight = (maps[WM] + 0.6 * maps[GM]).astype(np.float64)
     weight[(z < -18) & (y < -25) | (np.abs(x) < 12) & (z < 0)] *= 0.08
-    weight[maps[5] < random.uniform(4, 14)] *= 0.05
+    weight[maps[5] < (random.uniform(3, 8) if kind == "infiltrating" else random.uniform(4, 14))] *= 0.05
+    if kind == "faint" and random.chance(0.75):
+        place = random.choice([(27.0, -12.0, -20.0), (37.0, 4.0, 2.0)])
+        away = [((np.abs(x) - place[0]) / 6), ((y - place[1]) / 12), ((z - place[2]) / 7)]
+        weight = (weight + 1e-3) * np.exp(-0.5 * sum(a**2 for a in away))
     return weight
 
 
@@ -174,6 +203,9 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
     level = level + across * 0.05 + plan.roughness * noise * 0.6
     fluid = blur_mask(anatomy.tissue[VENTRICLE] + 0.7 * anatomy.tissue[SULCAL] * (anatomy.depth < 4))
     core = (level < 1) & anatomy.brain & (fluid < 0.6) & (anatomy.depth > 1)
+    whole = core
+    if plan.without_core:  # all of it is labelled oedema
+        core = core & False
     if plan.kind == "diffuse" and sum(f.radii.prod() for f in plan.foci) < 80:
         core &= False
     inside = _signed_distance(core)
@@ -182,14 +214,16 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
     label[core] = NCR
     label[_enhancing(random, plan, core, inside) & core] = ET
 
-    # Oedema reaches far along white matter, hardly into cortex, and not into fluid.
+    # Oedema reaches far along white matter in fingers, hardly into cortex, and not into fluid.
     centre_out = -inside if core.any() else (level - 1) * float(np.mean(plan.foci[0].radii))
-    ease = 0.25 + 1.0 * blur_mask(anatomy.tissue[WM]) - 0.9 * fluid
-    ragged = 1 + 0.45 * fractal_noise(random, shape, (16, 7, 3))[0]
+    white = blur_mask(anatomy.tissue[WM])
+    ease = plan.cortex_ease + 1.1 * white**plan.fingers - 0.9 * fluid
+    ragged = 1 + 0.5 * fractal_noise(random, shape, (16, 7, 3))[0]
     reach = plan.oedema_mm * ease.clamp(min=0.02) * ragged.clamp(min=0.1)
-    oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.45) & (fluid < 0.5) & anatomy.brain
-    oedema = oedema & ~core & (plan.oedema_mm > 0) & (anatomy.depth > 1)
-    oedema = _tidy(oedema | core, min_ml=0.3) & ~core
+    oedema = (centre_out + 0.8 * across < reach) & (parenchyma > 0.5) & (fluid < 0.5) & anatomy.brain
+    oedema = (oedema & (plan.oedema_mm > 0)) | (whole & (parenchyma > 0.45))
+    oedema &= ~core & (anatomy.depth > 1)
+    oedema = _tidy(oedema | core, min_ml=0.5) & ~core
     label[oedema] = ED
     grade = torch.where(oedema, 1 - (centre_out.clamp(min=0) / reach.clamp_min(0.5)), torch.zeros(()))
     return Tumour(box, label, inside, grade.clamp(0, 1), plan)
@@ -199,21 +233,24 @@ def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside:
     """Where the core enhances, by kind."""
     shape = tuple(core.shape)
     nothing = torch.zeros(shape, dtype=torch.bool)
-    if plan.kind in ("non_enhancing", "diffuse") or not core.any():
+    hardly = plan.kind == "infiltrating" and random.chance(0.4)
+    if plan.kind in NEVER_ENHANCING or hardly or not core.any():
         return nothing
     wave = smooth_noise(random, shape, random.uniform(6, 14))[0]
     fine = smooth_noise(random, shape, 3.5)[0]
-    if plan.kind == "ring":
+    if plan.kind in ("ring", "cystic", "small_ring"):
         thickness = plan.rim_mm * (1 + 0.45 * wave + 0.2 * fine).clamp(min=0.15)
         rim = inside < thickness
         if plan.broken_rim:
-            rim &= smooth_noise(random, shape, random.uniform(12, 25))[0] > random.uniform(-1.2, -0.2)
+            rim &= smooth_noise(random, shape, random.uniform(12, 25))[0] > random.uniform(-1.4, 0.2)
         if random.chance(0.3):  # septa and nodules growing inwards
             rim |= (wave.abs() < 0.12) & (inside < 3 * plan.rim_mm)
         return rim
     if plan.kind == "solid":
         return wave + 0.5 * fine > random.uniform(-2.2, -0.7)
-    threshold = random.uniform(0.6, 2.2)
+    if plan.kind == "large_enhancing":  # thick and uneven, with necroses inside
+        return (wave + 0.4 * fine > random.uniform(-0.9, 0.1)) | (inside < random.uniform(2, 5) * (1 + 0.4 * fine))
+    threshold = random.uniform(1.4, 2.4) if plan.kind == "infiltrating" else random.uniform(0.2, 1.7)
     patches = wave + 0.4 * fine > threshold
     if random.chance(0.4):
         patches &= inside < random.uniform(3, 12)

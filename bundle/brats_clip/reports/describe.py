@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 from ..errors import LabelError
 from ..labels import ED, ET, NCR, few
@@ -29,7 +29,11 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 def describe_mask(
-    label: np.ndarray, affine: np.ndarray, mass_effect: str | None = None, brain: np.ndarray | None = None
+    label: np.ndarray,
+    affine: np.ndarray,
+    mass_effect: str | None = None,
+    brain: np.ndarray | None = None,
+    cyst: bool | None = None,
 ) -> Findings:
     """Describe a label map in the words of a report.
 
@@ -44,6 +48,7 @@ def describe_mask(
         affine: ``(4, 4)``, voxel to RAS world, mm.
         mass_effect: what is known about it ("none", "mild", "marked"); a label map does not show it.
         brain: boolean ``(X, Y, Z)``, True inside the brain, such as "any sequence is not 0".
+        cyst: what is known about cysts; a label map does not show them.
 
     Returns:
         Findings; without any lesion their ``side`` is ``None``.
@@ -65,7 +70,7 @@ def describe_mask(
 
     box = _bounding_box(label)
     if box is None:
-        return Findings(mass_effect=mass_effect)
+        return Findings(mass_effect=mass_effect, cyst=cyst)
     crop = label[box]
     values = {float(value) for value in np.unique(crop)}
     if not values <= {0, NCR, ED, ET}:
@@ -82,7 +87,8 @@ def describe_mask(
     mni = frame.to_mni(np.argwhere(whole) + corner)
     lobes = _named_lobes(mni)
     right = float(np.mean(mni[:, 0] > 0))
-    diameter, foci = _largest(whole, spacing, voxel_ml)
+    largest, foci = _largest(whole, voxel_ml)
+    largest_core = _largest(core, voxel_ml)[0]
     return Findings(
         side=_side(mni[:, 0]),
         right_fraction=round(right, 3),
@@ -100,8 +106,13 @@ def describe_mask(
         oedema_ratio=round(ed_ml / tc_ml, 3) if tc_ml else None,
         mass_effect=mass_effect,
         foci=foci,
-        diameter_mm=round(diameter, 1),
-        core_diameter_mm=round(_largest(core, spacing, voxel_ml)[0], 1),
+        diameter_mm=round(_diameter(largest, spacing), 1),
+        core_diameter_mm=round(_diameter(largest_core, spacing), 1),
+        core_axes_mm=axes_mm(largest_core, spacing),
+        # Strands and specks of ET may lie apart: of those that surround or fill one core, all count.
+        enhancement_axes_mm=axes_mm(et & largest_core, spacing) if et_ml >= MIN_ET_ML else (),
+        whole_axes_mm=axes_mm(largest, spacing),
+        cyst=cyst,
     )
 
 
@@ -132,34 +143,76 @@ def _side(x_mm: np.ndarray) -> str:
     return "midline" if np.percentile(np.abs(x_mm), 95) < 25 else "bilateral"
 
 
-def _largest(mask: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[float, int]:
-    """Largest diameter (mm) of the largest component, and how many components count as lesions (at least one)."""
-    box = _bounding_box(mask)
-    if box is None:
-        return 0.0, 0
-    mask = mask[box]
+def _largest(mask: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, int]:
+    """The largest component, and how many components count as lesions (at least one, if there is any)."""
+    if not mask.any():
+        return mask, 0
     components, _ = ndimage.label(mask, _ANY_NEIGHBOUR)
     sizes = np.bincount(components.ravel())[1:]
-    largest = components == sizes.argmax() + 1
-    return _diameter(largest, spacing), max(1, int(np.count_nonzero(sizes * voxel_ml >= MIN_FOCUS_ML)))
+    return components == sizes.argmax() + 1, max(1, int(np.count_nonzero(sizes * voxel_ml >= MIN_FOCUS_ML)))
 
 
 def _diameter(mask: np.ndarray, spacing: np.ndarray) -> float:
-    columns = np.argwhere(mask.any(axis=2))
-    lines = mask[columns[:, 0], columns[:, 1]]
-    ends = lines.argmax(axis=1), mask.shape[2] - 1 - lines[:, ::-1].argmax(axis=1)
-    points = np.concatenate([np.column_stack([columns, end]) for end in ends]) * spacing
-    if len(points) > 500:  # the two ends of a diameter are corners of the convex hull
-        try:
-            points = points[ConvexHull(points).vertices]
-        except QhullError:  # a flat lesion has no hull in 3D: its extremes along many directions come close enough
-            angles = np.linspace(0, np.pi, 64, endpoint=False)
-            directions = [f(angles) for f in (np.cos, np.sin)]
-            flat = points @ np.linalg.svd(points - points.mean(0), full_matrices=False)[2][:2].T
-            along = flat @ np.array(directions)
-            points = points[np.unique([along.argmin(axis=0), along.argmax(axis=0)])]
-    # From the outer face of one end voxel to that of the other.
-    return float(pdist(points).max(initial=0) + spacing.mean())
+    """Largest diameter in mm, from the outer face of one end voxel to that of the other; 0 for an empty mask."""
+    if not mask.any():
+        return 0.0
+    points = _surface(mask) * spacing
+    return float(pdist(_extreme(points)).max(initial=0) + spacing.mean())
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """Indices ``(N, D)`` of the first and the last voxel of every line along the last axis."""
+    columns = np.argwhere(mask.any(axis=-1))
+    lines = mask[tuple(columns.T)]
+    ends = lines.argmax(axis=1), mask.shape[-1] - 1 - lines[:, ::-1].argmax(axis=1)
+    return np.concatenate([np.column_stack([columns, end]) for end in ends])
+
+
+def _extreme(points: np.ndarray) -> np.ndarray:
+    """The points that may be ends of a diameter: corners of the convex hull."""
+    if len(points) <= 500:
+        return points
+    try:
+        return points[ConvexHull(points).vertices]
+    except QhullError:  # a flat lesion has no hull in 3D: its extremes along many directions come close enough
+        angles = np.linspace(0, np.pi, 64, endpoint=False)
+        directions = [f(angles) for f in (np.cos, np.sin)]
+        flat = points @ np.linalg.svd(points - points.mean(0), full_matrices=False)[2][:2].T
+        along = flat @ np.array(directions)
+        return points[np.unique([along.argmin(axis=0), along.argmax(axis=0)])]
+
+
+def axes_mm(mask: np.ndarray, spacing: np.ndarray) -> tuple[float, ...]:
+    """Measure a lesion as a radiologist does: three diameters in mm, none for an empty mask.
+
+    Args:
+        mask: boolean ``(X, Y, Z)``, RAS-oriented.
+        spacing: voxel size in mm, ``(3,)``.
+
+    Returns:
+        The largest diameter in an axial plane, the largest one perpendicular to it in the same plane, and the
+        craniocaudal extent.
+    """
+    planes = np.flatnonzero(mask.any(axis=(0, 1)))
+    if not planes.size:
+        return ()
+    pixel, best = spacing[:2], (0.0, 0.0)
+    for z in planes:
+        plane = _surface(mask[:, :, z])
+        # The diagonal of its box bounds the plane's diameter: most planes need no closer look.
+        if np.linalg.norm((plane.max(axis=0) - plane.min(axis=0)) * pixel) <= best[0]:
+            continue
+        points = plane * pixel
+        pairs = pdist(points)
+        longest = float(pairs.max(initial=0))
+        if longest > best[0] or best[1] == 0:
+            a, b = np.unravel_index(np.argmax(squareform(pairs)), (len(points), len(points)))
+            across = (
+                points @ (np.array([[0, -1], [1, 0]]) @ (points[b] - points[a])) / longest if longest else np.zeros(1)
+            )
+            best = longest, float(np.ptp(across))
+    height = (planes[-1] - planes[0] + 1) * spacing[2]
+    return tuple(round(float(length), 1) for length in (best[0] + pixel.mean(), best[1] + pixel.mean(), height))
 
 
 def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[str, bool]:

@@ -37,6 +37,10 @@ class Findings:
         foci: number of separate lesions.
         diameter_mm: largest diameter of the largest lesion, oedema included.
         core_diameter_mm: the same of the core alone.
+        core_axes_mm, enhancement_axes_mm, whole_axes_mm: three diameters of the largest core (TC), enhancing part (ET)
+            and whole tumour (WT), as a radiologist measures them: the largest in an axial plane, the one perpendicular
+            to it in that plane, and the craniocaudal extent; empty when there is none, or when it is not known.
+        cyst: whether the tumour has a cyst, or ``None`` = not known: a label map does not show it.
 
     Raises:
         InputError: if a word is not in its vocabulary, or a number is negative or not finite.
@@ -60,6 +64,10 @@ class Findings:
     foci: int = 0
     diameter_mm: float = 0.0
     core_diameter_mm: float = 0.0
+    core_axes_mm: tuple[float, ...] = ()
+    enhancement_axes_mm: tuple[float, ...] = ()
+    whole_axes_mm: tuple[float, ...] = ()
+    cyst: bool | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -75,6 +83,11 @@ class Findings:
             if isinstance(value, str) or not set(value) <= set(LOBES):
                 raise InputError(f"Findings.{name}", repr(value), f"names from {LOBES}")
             object.__setattr__(self, name, tuple(value))
+        for name in ("core_axes_mm", "enhancement_axes_mm", "whole_axes_mm"):
+            value = tuple(float(length) for length in getattr(self, name))
+            if len(value) not in (0, 3) or not all(0 < length < float("inf") for length in value):
+                raise InputError(f"Findings.{name}", str(value), "three lengths in mm above 0, or none")
+            object.__setattr__(self, name, value)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):

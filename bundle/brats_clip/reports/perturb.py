@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import InputError
 from .negate import negate_enhancement
-from .phrases import GENERIC
 from .places import pick, swap_side
+from .reading import scale_sizes
 from .sentences import sentence_spans
-from .write import fill_choices
+from .writing import GENERIC, fill_choices
 
 # Each pair of words is exchanged, so that doing it twice restores the text. Combining forms come first.
 _REGION_PAIRS = (
@@ -42,15 +42,13 @@ _REGION = re.compile(
     re.IGNORECASE,
 )
 
-_UNIT = r"(?:mm|cm|ml|cc|millilit(?:re|er)s?|millimet(?:re|er)s?|centimet(?:re|er)s?|cubic centimet(?:re|er)s?)"
-_NUMBER = r"\d+(?:\.\d+)?"
-_TIMES = r"\s*(?:x|\xd7|by|to|-|\u2013)\s*"
-_MEASURE = re.compile(
-    rf"(?<![\w.])({_NUMBER}(?:(?:\s*{_UNIT})?{_TIMES}{_NUMBER})*)\s*({_UNIT}(?:\s*\^?[23³²])?)(?!\w)", re.IGNORECASE
-)
 _STEPS = ("tiny", "small", "medium-sized", "large", "very large")
 _SIZE_STEP = {word: i for i, word in enumerate(_STEPS)} | {"moderately sized": 2, "bulky": 3, "huge": 4}
-_SIZE_WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(_SIZE_STEP, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
+_SIZE_WORD = re.compile(
+    rf"(?<![\w-])(?:{'|'.join(sorted(_SIZE_STEP, key=len, reverse=True))})"
+    r"(?![\w-]| part\b| mass effect\b| [\w ]{0,20}\brim\b)",
+    re.IGNORECASE,
+)
 
 
 def flip_side(text: str) -> str:
@@ -85,20 +83,7 @@ def scale_size(text: str, factor: float) -> str:
     Raises:
         InputError: if ``factor`` is not positive.
     """
-    if not factor > 0:
-        raise InputError("factor", repr(factor), "a positive number")
-
-    def scaled(match: re.Match[str]) -> str:
-        numbers, unit = match.groups()
-        volume = re.match(r"ml|cc|millilit|cubic|\w+\s*\^?[3³]", unit, re.IGNORECASE)
-        by = factor**3 if volume else factor
-
-        def one(number: re.Match[str]) -> str:
-            decimals = len(number.group().partition(".")[2])
-            value = float(number.group()) * by
-            return f"{value:.{max(decimals, 1) if value < 1 else decimals}f}"
-
-        return match.group().replace(numbers, re.sub(_NUMBER, one, numbers), 1)
+    text = scale_sizes(text, factor)
 
     def resized(match: re.Match[str]) -> str:
         step = _SIZE_STEP[match.group().lower()] + (1 if factor > 1 else -1)
@@ -106,7 +91,6 @@ def scale_size(text: str, factor: float) -> str:
             return match.group()
         return _STEPS[step].capitalize() if match.group()[0].isupper() else _STEPS[step]
 
-    text = _MEASURE.sub(scaled, text)
     return text if factor == 1 else _SIZE_WORD.sub(resized, text)
 
 
@@ -155,8 +139,8 @@ PERTURBATIONS: dict[str, Callable[[str, np.random.Generator, Sequence[str]], str
     "flip_side": lambda text, rng, others: flip_side(text),
     "negate_enhancement": lambda text, rng, others: negate_enhancement(text, rng),
     "swap_region": lambda text, rng, others: swap_region(text),
-    "scale_up": lambda text, rng, others: scale_size(text, 1.6),
-    "scale_down": lambda text, rng, others: scale_size(text, 1 / 1.6),
+    "scale_up": lambda text, rng, others: scale_size(text, 2),
+    "scale_down": lambda text, rng, others: scale_size(text, 0.5),
 }
 """Every perturbation by name: ``f(text, rng, others) -> text``.
 

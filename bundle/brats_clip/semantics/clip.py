@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .. import bundle_root
 from ..errors import WeightsError
 from .embedded import CONFIG_FILE, ORIGIN_KEY, WEIGHTS_FILE, build_embedded
 from .quiet import quiet_open_clip
@@ -23,7 +24,7 @@ from .visual import SliceVision
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED_CLIP = Path(__file__).resolve().parents[2] / "models" / "clip"
+EMBEDDED_CLIP = bundle_root() / "models" / "clip"
 _HUB = "hf-hub:"
 _TEXT_BATCH = 256
 
@@ -73,11 +74,6 @@ class ClipEncoder(nn.Module):
     def train(self, mode: bool = True) -> ClipEncoder:
         """Stay in evaluation mode: a frozen encoder has no other."""
         return super().train(False)
-
-    @torch.no_grad()
-    def encode_images(self, slices: torch.Tensor) -> torch.Tensor:
-        """Encode slices ``(S, 3, h, w)`` with values in [0, 1] into ``(S, E)`` of unit norm."""
-        return self.vision(slices.to(self.vision.mean))
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,32 +11,13 @@ from monai.transforms import RandomizableTransform, Transform
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import ReportError
-from ..reports import Findings, caption, describe_mask, split_sentences, swap_side, write_report
+from ..reports import Findings, caption, split_sentences, swap_side, write_report
 from .attributes import CAPTION_ATTRIBUTES, attribute_targets
 from .contrastive import UNKNOWN_WORD
 from .report_encoder import split_to_fit
 from .slices import SliceSelector
 
 _MIRRORED = {"left": "right", "right": "left"}
-
-
-class FindFindingsd(Transform):
-    """Add ``findings`` to a case from ``LoadCased``: from ``CASE_findings.json`` beside its T1, else from its label.
-
-    Phantoms come with the file, which also knows the mass effect. ``findings`` is what ``Findings.to_dict`` gives, or
-    ``None`` for a case with neither.
-    """
-
-    def __call__(self, data: Mapping) -> dict:
-        path = Path(data["t1"]).parent / f"{data['case']}_findings.json"
-        if path.is_file():
-            findings = Findings.from_dict(json.loads(path.read_text())).to_dict()
-        elif "label" in data:
-            brain = (data["image"] != 0).any(dim=0).numpy()
-            findings = describe_mask(data["label"][0].numpy(), data["label"].affine.numpy(), brain=brain).to_dict()
-        else:
-            findings = None
-        return {**data, "findings": findings}
 
 
 class DrawSlicesd(Transform):

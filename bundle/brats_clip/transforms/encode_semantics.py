@@ -7,7 +7,36 @@ from collections.abc import Mapping
 import torch
 from monai.transforms import Transform
 
+from ..reports import finding_features
 from ..semantics import ClipEncoder, SliceEncoder, encode_report
+
+
+def report_inputs(
+    text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """What the network is told of a report.
+
+    Args:
+        text: the report; "" for none.
+        clip: encodes the sentences.
+        known: sentences that were encoded before, see ``encode_report``.
+
+    Returns:
+        ``report_tokens`` ``(R, E)``, one token per sentence, and ``report_mask`` ``(R,)``, all True; without a report
+        one zero token that is masked, so that cases can be batched. ``report_findings`` ``(K, 1 + F)``, a flag for
+        each finding that is known, then its row of ``finding_features``.
+    """
+    tokens = encode_report(text, clip, known)
+    mask = torch.ones(max(len(tokens), 1), dtype=torch.bool)
+    if len(tokens) == 0:
+        tokens, mask = torch.zeros(1, clip.embed_dim), ~mask
+    return {"report_tokens": tokens, "report_mask": mask, "report_findings": finding_rows(text)}
+
+
+def finding_rows(text: str) -> torch.Tensor:
+    """What a report states, ``(K, 1 + F)``: a flag for each finding that is known, then its row of numbers."""
+    features, known = (torch.from_numpy(array) for array in finding_features(text))
+    return torch.cat([known.float().unsqueeze(1), features], dim=1)
 
 
 class EncodeSemanticsd(Transform):
@@ -16,8 +45,7 @@ class EncodeSemanticsd(Transform):
     Reads ``image`` ``(4, D, H, W)`` (working grid, z-scored) and ``report`` (text, "" for none). Adds
 
     - ``slice_tokens`` ``(S, E)`` and ``slice_positions`` ``(S, 2)``;
-    - ``report_tokens`` ``(R, E)``, one token per sentence, and ``report_mask`` ``(R,)``, all True; without a report
-      one zero token that is masked, so that cases can be batched.
+    - ``report_tokens``, ``report_mask`` and ``report_findings``, see ``report_inputs``.
 
     Args:
         clip: the frozen CLIP.
@@ -35,9 +63,4 @@ class EncodeSemanticsd(Transform):
             image = torch.as_tensor(data["image"]).as_subclass(torch.Tensor).float()
             tokens, positions = self.slice_encoder(image.unsqueeze(0))
             result["slice_tokens"], result["slice_positions"] = tokens[0], positions[0]
-        tokens = encode_report(data.get("report", ""), self.clip)
-        mask = torch.ones(max(len(tokens), 1), dtype=torch.bool)
-        if len(tokens) == 0:
-            tokens, mask = torch.zeros(1, self.clip.embed_dim), ~mask
-        result["report_tokens"], result["report_mask"] = tokens, mask
-        return result
+        return {**result, **report_inputs(data.get("report", ""), self.clip)}

@@ -33,7 +33,11 @@ class Extentd(Transform):
     def __call__(self, data: Mapping) -> dict:
         image: MetaTensor = data["image"]
         whole, shape = data["whole"][:16].reshape(4, 4).numpy(), data["whole"][16:].numpy()
-        corner = np.linalg.solve(whole, torch.as_tensor(image.affine).double().numpy()[:, 3])[:3]
-        edges = np.stack([corner, corner + np.asarray(image.shape[1:])], axis=1) / shape[:, None]
+        # The crop may be turned and scaled: what counts is its middle, and the length of its edges.
+        crop = np.linalg.solve(whole, torch.as_tensor(image.affine).double().numpy())
+        size = np.asarray(image.shape[1:])
+        middle = crop[:3, :3] @ ((size - 1) / 2) + crop[:3, 3] + 0.5
+        half = size * np.linalg.norm(crop[:3, :3], axis=0) / 2
+        edges = np.stack([middle - half, middle + half], axis=1) / shape[:, None]
         result = {k: v for k, v in data.items() if k != "whole"}
         return {**result, "extent": torch.as_tensor(2 * edges - 1, dtype=torch.float32)}

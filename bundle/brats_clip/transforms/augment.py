@@ -1,0 +1,158 @@
+"""Random changes of images while training, of nnU-Net's strength, that leave the background exactly zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.transforms import Compose, Randomizable, RandomizableTransform, Transform
+from monai.utils import convert_to_tensor
+
+from ..errors import InputError
+from ..reports import flip_side
+from ..semantics import ClipEncoder, SliceEncoder
+from .encode_semantics import report_inputs
+
+_MIRRORED = {"left": "right", "right": "left"}
+
+
+class RandMirrord(RandomizableTransform):
+    """Exchange left and right: ``image`` and ``label`` along x, the sides in ``report`` and ``findings``, and what the
+    network is told of slices and report.
+
+    Belongs on the whole working volume, before any crop.
+
+    Args:
+        clip: encodes the slices of the mirrored image, and the report.
+        slices_per_plane: as in ``EncodeSemanticsd``.
+        prob: of mirroring.
+    """
+
+    def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4, prob: float = 0.5) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.clip, self.slice_encoder = clip, SliceEncoder(clip, slices_per_plane)
+        self._sentences: dict[str, torch.Tensor] = {}
+
+    def __call__(self, data: Mapping) -> dict:
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        mirrored = {key: data[key].flip(1) for key in ("image", "label") if key in data}
+        plain = mirrored["image"].as_subclass(torch.Tensor).float()
+        tokens, positions = self.slice_encoder(plain.unsqueeze(0))
+        mirrored.update(slice_tokens=tokens[0], slice_positions=positions[0])
+        if data["report"]:
+            report = flip_side(data["report"])
+            mirrored.update(report=report, **report_inputs(report, self.clip, self._sentences))
+        if data.get("findings"):
+            side, right = data["findings"]["side"], data["findings"]["right_fraction"]
+            right = None if right is None else 1 - right
+            mirrored["findings"] = {**data["findings"], "side": _MIRRORED.get(side, side), "right_fraction": right}
+        return {**data, **mirrored}
+
+
+class RandPerSequenced(Randomizable, Transform):
+    """Apply array transforms of MONAI, one after the other, to each sequence of ``image`` ``(C, D, H, W)`` by itself.
+
+    Voxels that are exactly 0 (background, or a sequence that is missing) stay 0.
+
+    Args:
+        transforms: each draws anew for each sequence.
+        offset: added before and subtracted after. A z-scored image has its mean at 0, but coil shading multiplies
+            intensities: with an offset of mean over standard deviation (about 3 in a brain) it does so here, too.
+    """
+
+    def __init__(self, transforms: Sequence[Callable], offset: float = 0.0) -> None:
+        self.transforms, self.offset = Compose(transforms), offset
+
+    def set_random_state(self, seed: int | None = None, state=None) -> RandPerSequenced:
+        super().set_random_state(seed, state)
+        self.transforms.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping) -> dict:
+        image = data["image"].clone()
+        for channel in image.as_subclass(torch.Tensor):  # views: the image is changed in place
+            inside = channel != 0
+            if inside.any():
+                changed = convert_to_tensor(self.transforms(channel[None] + self.offset), track_meta=False)[0]
+                channel.copy_((changed - self.offset) * inside)
+        return {**data, "image": image}
+
+
+class RandThickSlices(RandomizableTransform):
+    """Average a volume ``(1, D, H, W)`` over slices of ``thickness`` voxels along one axis, and interpolate back.
+
+    Args:
+        thickness: lowest and highest number of voxels.
+        prob: of a change.
+    """
+
+    def __init__(self, thickness: Sequence[int] = (2, 7), prob: float = 0.15) -> None:
+        RandomizableTransform.__init__(self, prob)
+        if not 1 <= thickness[0] <= thickness[1]:
+            raise InputError("thickness", str(tuple(thickness)), "two numbers of voxels, the lower one first")
+        self.thickness = tuple(thickness)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        self.randomize(None)
+        if not self._do_transform:
+            return image
+        kernel = [1, 1, 1]
+        kernel[self.R.randint(3)] = int(self.R.randint(self.thickness[0], self.thickness[1] + 1))
+        coarse = F.avg_pool3d(image[None], kernel, ceil_mode=True, count_include_pad=False)
+        return F.interpolate(coarse, size=image.shape[1:], mode="trilinear", align_corners=False)[0]
+
+
+class RandBrainMaskd(RandomizableTransform):
+    """Move or erode the brain mask of ``image``: skull stripping is never the same twice.
+
+    Args:
+        largest: voxels that the mask moves or loses at most.
+        prob: of a change.
+    """
+
+    def __init__(self, largest: int = 2, prob: float = 0.15) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.largest = largest
+
+    def __call__(self, data: Mapping) -> dict:
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        image = data["image"]
+        brain = (image.as_subclass(torch.Tensor) != 0).any(dim=0, keepdim=True)
+        if self.R.random() < 0.5:
+            size = 2 * int(self.R.randint(1, self.largest + 1)) + 1
+            outside = F.max_pool3d((~brain)[None].float(), size, stride=1, padding=size // 2)[0]
+            kept = outside == 0
+        else:
+            shift = [int(self.R.randint(-self.largest, self.largest + 1)) for _ in range(3)]
+            kept = brain.roll(shift, dims=(1, 2, 3))
+        return {**data, "image": image * kept}
+
+
+class RandFieldOfViewd(RandomizableTransform):
+    """End one sequence of ``image`` before the others: zero from a random plane on.
+
+    Args:
+        largest: share of the volume that is lost at most.
+        prob: of a change.
+    """
+
+    def __init__(self, largest: float = 0.3, prob: float = 0.1) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.largest = largest
+
+    def __call__(self, data: Mapping) -> dict:
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        image = data["image"].clone()
+        channel, axis = int(self.R.randint(len(image))), int(self.R.randint(3))
+        length = image.shape[axis + 1]
+        lost = int(self.R.uniform(0.05, self.largest) * length)
+        start = 0 if self.R.random() < 0.5 else length - lost
+        image[channel].narrow(axis, start, lost).zero_()
+        return {**data, "image": image}

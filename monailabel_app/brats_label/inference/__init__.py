@@ -1,0 +1,1 @@
+"""Segmentation for clients: an automatic model, one that takes clicks, and batches of cases."""

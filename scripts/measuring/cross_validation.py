@@ -1,0 +1,270 @@
+"""Folds of a cross-validation: who is in which, their trainings, and the scores of cases that no training saw."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from fire.parser import DefaultParseValue
+from rich.console import Console
+
+from brats_clip.cases import patient_of
+from brats_clip.errors import BratsClipError, CaseError, InputError
+from brats_clip.evaluation import collect_run_info, sha256_of
+from brats_clip.evaluation.labelled import labelled_cases
+
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    HARMLESS,
+    RunFailed,
+    as_words,
+    check_trained,
+    differing,
+    epochs_done,
+    flat,
+    hold,
+    run_or_fail,
+)
+from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+from .cross_validation_table import write_table
+
+# Settings that come from the options of the script.
+OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "pretrained", "section")
+OWN += ("resume", "bundle_root", "synthetic_share")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training, and the cases that its weights score.
+
+    Args:
+        name: "0", "1" and so on, or "all" for a training on all cases that scores none.
+        folder: holds datalist.json, log.txt, training/, evaluation/ (and evaluation_NAME/), and fold.json when trained.
+        sections: of the datalist: ``training``, ``validation`` and ``testing``.
+        training: words of the command that trains.
+        scoring: words of the command that scores.
+        score_name: of the way of scoring; "" for the usual one.
+        weights: that score; those of the training by default.
+    """
+
+    name: str
+    folder: Path
+    sections: Mapping[str, Sequence[dict]]
+    training: Sequence[object]
+    scoring: Sequence[object]
+    score_name: str = ""
+    checkpoint: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        return self.checkpoint or self.folder / "training" / "checkpoints" / "model.pt"
+
+    @property
+    def metrics(self) -> Path:
+        name = f"evaluation_{self.score_name}" if self.score_name else "evaluation"
+        return self.folder / name / "metrics.csv"
+
+    @property
+    def trained(self) -> bool:
+        return self.weights.is_file() and (self.checkpoint is not None or (self.folder / "fold.json").is_file())
+
+    @property
+    def finished(self) -> bool:
+        return self.trained and (not self.sections["testing"] or self.metrics.is_file())
+
+    def execute(self, watch: Callable[[], None]) -> None:
+        """Train and score, as far as that is not done; ``watch`` is called about once a second.
+
+        Raises:
+            RunFailed: if a command ends badly, or another process is at this fold.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log, datalist = self.folder / "log.txt", self.folder / "datalist.json"
+        common = ["--bundle_root", BUNDLE, "--dataset_dir", "/", "--datalist", datalist]
+        with hold(self.folder) as lock:  # the child holds it, too: it may outlive this process
+            write_json(datalist, self.sections)
+            if not self.trained:
+                words = [*self.training, *common, "--output_dir", self.folder / "training"]
+                run_or_fail(words, log, watch, [lock])
+                check_trained(self.weights, log)
+                write_json(self.folder / "fold.json", {"epochs": epochs_done(self.folder / "training")})
+            if self.sections["testing"] and not self.metrics.is_file():
+                words = [*self.scoring, *common, "--output_dir", self.metrics.parent, "--checkpoint", self.weights]
+                run_or_fail(words, log, watch, [lock])
+
+
+def cross_validate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
+    """Train and score what is not finished, and write the table after each fold; returns which failed, and why."""
+    folds = plan(args)
+    chosen = [fold for fold in folds if not args.only or fold.name in {"all", *map(str, args.only)}]
+    table_folder, epochs, failures = args.output / args.name, args.epochs, {}
+    run = collect_run_info(command, args.checkpoint or args.pretrained, folds=None if args.score_only else args.folds)
+    todo = [fold for fold in chosen if not fold.finished]
+    with make_progress(console) as progress:
+        bar = progress.add_task("folds", total=len(chosen), completed=len(chosen) - len(todo))
+        for number, fold in enumerate(todo, start=len(chosen) - len(todo)):
+
+            def watch(fold: Fold = fold, number: int = number) -> None:
+                done = epochs_done(fold.folder / "training")
+                stage = "scoring" if fold.trained else f"epoch {done} of {epochs}"
+                share = 0.95 if fold.trained else 0.95 * min(1, done / epochs)
+                progress.update(bar, description=f"fold {fold.name}: {stage}", completed=number + share)
+
+            try:
+                fold.execute(watch)
+            except (RunFailed, BratsClipError) as reason:  # one bad fold must not cost the others
+                failures[f"fold {fold.name}"] = str(reason).split("\n")[0]
+            progress.update(bar, description="folds", completed=number + 1)
+            write_table(read_scores(folds), folds, run, table_folder)
+    sentences = write_table(read_scores(folds), folds, run, table_folder)
+    console.print("\n".join(sentences))
+    return failures
+
+
+def read_scores(folds: Sequence[Fold]) -> pd.DataFrame:
+    """The rows of metrics.csv of all folds that are scored, with the fold's name in ``fold``."""
+    tables = [
+        pd.read_csv(fold.metrics, dtype={"case": str}).assign(fold=fold.name)
+        for fold in folds
+        if fold.metrics.is_file()
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def assign_folds(cases: Sequence[str], folds: int, seed: int) -> dict[str, int]:
+    """The fold of each case: all of a patient in one, as equal in size as patients allow, the same in any order.
+
+    Raises:
+        InputError: if there are fewer patients than folds.
+    """
+    patients = {patient_of(case) for case in cases}
+    if len(patients) < folds:
+        raise InputError("cases", f"{len(patients)} labelled patients", f"at least one for each of {folds} folds")
+    order = sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest())
+    place = {patient: number % folds for number, patient in enumerate(order)}
+    return {case: place[patient_of(case)] for case in sorted(cases)}
+
+
+def plan(args: argparse.Namespace) -> list[Fold]:
+    """All folds; everything is checked before any of them starts. Paths and epochs are filled in in ``args``.
+
+    Raises:
+        InputError: for cases and settings of no use, and for an output folder that holds something else.
+    """
+    for name in ("output", "pretrained", "checkpoint"):
+        if getattr(args, name) is not None:
+            setattr(args, name, getattr(args, name).expanduser().resolve())
+    cases = _find(args.cases)
+    phantoms = [{**case, "synthetic": True} for case in _find(args.phantoms, cases).values()]
+    configs = [CONFIGS / "train.json", *(path.resolve() for path in args.configs)]
+    if phantoms:
+        configs.append(CONFIGS / "mix_phantoms.json")
+    overrides = _overrides(args.set, configs, "--set")
+    scoring = {"use_reports": "False", "attention": "False"} | _overrides(
+        args.score, [CONFIGS / "evaluate.json", CONFIGS / "train.json"], "--score"
+    )
+    train = read_json(CONFIGS / "train.json")
+    args.epochs = train["epochs"] if args.epochs is None else args.epochs
+    validation = list(_find([args.validation], cases).values()) if args.validation else []
+    place = {} if args.score_only else assign_folds(list(cases), args.folds, args.seed)
+    _check_settings(args, _settings(args, cases, phantoms, validation, configs, overrides), place)
+    _check_scoring(args, scoring)
+
+    quiet = {"progress_bar": False, "cache_dir": args.output / "cache"}
+    options = {"seed": args.seed, "epochs": args.epochs, "pretrained": args.pretrained} | quiet
+    if phantoms:
+        options["synthetic_share"] = args.phantom_share
+    if not validation:
+        # Validated once, after the last epoch, whose averaged weights are taken: nothing is chosen by it.
+        options["val_interval"] = args.epochs
+    options = {name: value for name, value in (options | overrides).items() if value is not None}
+    training = ["training", "--config_file", repr([str(path) for path in configs]), *as_words(options)]
+    files = [CONFIGS / "train.json", *(path.resolve() for path in args.configs), CONFIGS / "evaluate.json"]
+    own = {name: value for name, value in overrides.items() if name.split("#")[0] not in ("train", "synthetic_share")}
+    score = ["evaluating", "--config_file", repr([str(path) for path in files]), *as_words(own | quiet | scoring)]
+    if args.score_only:
+        sections = {"training": [], "validation": [], "testing": list(cases.values())}
+        return [Fold("all", args.output, sections, (), score, args.name, args.checkpoint)]
+    folds = []
+    for number in [*range(args.folds), *([None] if args.final else [])]:
+        real = [case for name, case in cases.items() if place[name] != number]
+        test = [case for name, case in cases.items() if place[name] == number]
+        first = validation or phantoms[:1] or real[:1]
+        sections = {"training": [*real, *phantoms], "validation": first, "testing": test}
+        name = "all" if number is None else str(number)
+        folder = args.output / (name if number is None else f"fold{number}")
+        folds.append(Fold(name, folder, sections, training, score, args.name))
+    return folds
+
+
+def _find(folders: Sequence[Path], others: Collection[str] = ()) -> dict[str, dict]:
+    """The labelled cases of several folders by name, in the order of their names; none of them one of ``others``.
+
+    Raises:
+        CaseError: if two folders have a case of one name.
+    """
+    found: dict[str, dict] = {}
+    for folder in folders:
+        for case in labelled_cases(folder.expanduser().resolve()):
+            if case["case"] in found or case["case"] in others:
+                raise CaseError(folder, f"case {case['case']}, which another folder has, too", "each case once")
+            found[case["case"]] = case
+    return dict(sorted(found.items()))
+
+
+def _overrides(pairs: Sequence[str], configs: Sequence[Path], where: str) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(where, repr(pair), "KEY=VALUE")
+    return read_overrides([f"--{pair}" for pair in pairs], configs, dict.fromkeys(OWN, OWN_OPTION), where)
+
+
+def _settings(
+    args: argparse.Namespace,
+    cases: Mapping[str, dict],
+    phantoms: Sequence[dict],
+    validation: Sequence[dict],
+    configs: Sequence[Path],
+    overrides: Mapping[str, str],
+) -> dict:
+    """All that the weights depend on, without nesting, as JSON keeps it."""
+    if args.score_only:
+        return {"cases": sorted(cases), "checkpoint": sha256_of(args.checkpoint)}
+    content = {"cases": sorted(cases), "phantoms": [case["case"] for case in phantoms]}
+    content |= {"validation": [case["case"] for case in validation], "phantom_share": args.phantom_share}
+    content |= {"folds": args.folds, "seed": args.seed, "epochs": args.epochs}
+    content["pretrained"] = None if args.pretrained is None else sha256_of(args.pretrained)
+    for path in configs:
+        content |= {f"{path.stem}: {name}": value for name, value in flat(read_json(path)).items()}
+    content |= {f"set {name}": DefaultParseValue(value) for name, value in overrides.items()}
+    content = {name: value for name, value in content.items() if name.split(" ")[-1] not in HARMLESS}
+    return json.loads(json.dumps(content, default=str))
+
+
+def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str, int]) -> None:
+    """Record the folds; or make sure that those which are there are these."""
+    path = args.output / "folds.json"
+    if path.is_file():
+        if other := differing(read_json(path)["settings"], settings):
+            raise InputError(args.output, f"a run with other settings ({other})", "the same, or another --output")
+    elif args.output.is_dir() and list(args.output.glob("[!.]*")):
+        raise InputError(args.output, "files of an unknown run", "an empty folder, or one of this command")
+    else:
+        write_json(path, {"folds": place, "settings": settings})
+
+
+def _check_scoring(args: argparse.Namespace, scoring: Mapping[str, str]) -> None:
+    """Record how the cases are scored; or make sure that what is there was scored so."""
+    if Path(args.name).name != args.name:
+        raise InputError("--name", repr(args.name), "a name without folders")
+    path = args.output / args.name / "scoring.json"
+    content = {"settings": dict(scoring), "config": flat(read_json(CONFIGS / "evaluate.json"))}
+    if path.is_file() and (other := differing(*(flat(c) for c in (read_json(path), content)))):
+        raise InputError(path, f"another way of scoring ({other})", "the same, or another --name")
+    write_json(path, content)
