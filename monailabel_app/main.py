@@ -36,9 +36,9 @@ from brats_label.open_store import open_store
 from brats_label.server import build_server, patches, viewer
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
-from brats_label.studies import open_studies, refuse_just_made
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
+from brats_label.studies.open import open_studies, refuse_just_made
 from brats_label.training.progress import progress
 from brats_label.training.task import FineTune
 

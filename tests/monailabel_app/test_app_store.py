@@ -25,7 +25,7 @@ from brats_label.labels.store import LabelStore
 from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
 from brats_label.store import Store, close_idle, notes
-from brats_label.studies import open_studies
+from brats_label.studies.open import open_studies
 
 
 def rows(kept: Store, table) -> list[dict]:

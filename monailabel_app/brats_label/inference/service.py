@@ -212,5 +212,5 @@ def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
     consistency = result.consistency
     if consistency is not None:
         params["consistency"] = consistency.to_dict()
-        params["warning"] = " ".join(consistency.warnings)
+        params["warning"] = " ".join((*consistency.warnings, *consistency.notices))
     return params
