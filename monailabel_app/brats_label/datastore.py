@@ -196,6 +196,11 @@ class CaseDatastore(Datastore):
         """
         return self.submissions.restore(image_id, version, user[:100] or "unknown")
 
+    def label_history(self, image_id: str) -> list[dict[str, Any]]:
+        """Revisions of the label of a case, oldest first."""
+        history = self.labels.history(self._case(image_id).case_id)
+        return [{"version": revision.number, "tag": revision.tag, **revision.record} for revision in history]
+
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
         """Put an uploaded 4D file among the studies; returns the id of its case."""
         case_id = add_case(self.source, self._studies, image_id, Path(image_filename))

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brats_clip.cases import SEQUENCES, parse_name
+from brats_clip.cases.free_names import Clash, assign, is_image, is_label, stem_of
 from brats_clip.cases.naming import MSD_FOLDERS, Naming
 from brats_clip.errors import CaseError, InputError
 
 from ..settings import Settings
 from .folder_files import HeaderCache
-from .sequences import Clash, assign, channel_order, describing_file, is_image, is_label, stem_of
+from .sequences import channel_order, describing_file
 
 
 @dataclass(frozen=True)
