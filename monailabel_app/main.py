@@ -20,26 +20,25 @@ from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
 from brats_label.active.strategies import make_strategies
+from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, check_text
-from brats_label.inference.admission import AdmissionControl
+from brats_label.inference import AdmissionControl
 from brats_label.inference.answers import answer_request
 from brats_label.inference.batch import Batch
 from brats_label.inference.service import SegmentationService
 from brats_label.inference.tasks import ClickTask, SegmentationTask
 from brats_label.labels import FINAL
-from brats_label.labels.seg_exchange import SegExchange
+from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore
-from brats_label.leases import Leases
 from brats_label.models import ModelRegistry
-from brats_label.server import patches, viewer
-from brats_label.server.application import build_server
+from brats_label.open_store import open_store
+from brats_label.server import build_server, patches, viewer
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
-from brats_label.store import open_store
-from brats_label.studies import open_studies, refuse_just_made
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
+from brats_label.studies.open import open_studies, refuse_just_made
 from brats_label.training.progress import progress
 from brats_label.training.task import FineTune
 
@@ -173,22 +172,6 @@ class BrainTumourApp(MONAILabelApp):
         if self.scorer is not None:
             self.scorer.wake()
 
-    def label_history(self, image_id: str) -> list[dict[str, Any]]:
-        """Versions of the label of a case, oldest first."""
-        case = self.library.case(image_id)
-        return [{"version": v.number, "tag": v.tag, **v.record} for v in self.datastore().labels.history(case.case_id)]
-
-    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
-        """Put an earlier version of a label to use."""
-        stored = self.datastore().restore_label(image_id, version, user)
-        return {"image": image_id, **stored.to_dict()}
-
-    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
-        """Take a label out of use; its versions stay."""
-        stored = self.datastore().drop_label(label_id, tag, user)
-        self.look_for_work()
-        return {"label": label_id, **stored.to_dict()}
-
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""
         Segmenter(bundle=self.bundle, checkpoint=path, device="cpu", cache_bytes=0)
@@ -196,7 +179,7 @@ class BrainTumourApp(MONAILabelApp):
     def _tidy(self) -> None:
         try:
             self.library.trim(int(self.settings.disk_cache_gb * 2**30))
-        except OSError as error:  # the scheduler must go on
+        except OSError as error:  # the scheduler must continue
             logger.warning("the cache was not trimmed (%s)", error.strerror)
 
     def _model_in_use(self) -> ModelInUse:

@@ -36,7 +36,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     some = "some of none, true and the names in PERTURBATIONS (default: all; none is always measured)"
     add("--kinds", nargs="+", metavar="KIND", help=some)
     add("--without", nargs="+", choices=SEQUENCES, default=[], metavar="SEQUENCE", help="leave these sequences away")
-    add("--own_reports", action="store_true", help="leave cases without a report of their own away")
+    own = parser.add_mutually_exclusive_group()
+    own.add_argument("--own_reports", action="store_true", help="leave cases without a report of their own away")
+    own.add_argument("--written_reports", action="store_true", help="write every report from the label")
     add("--unscreened", action="store_true", help="use every report, also one that puts the tumour elsewhere")
     args = parser.parse_args(argv)
     if len(set(args.without)) == len(SEQUENCES):

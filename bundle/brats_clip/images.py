@@ -2,7 +2,7 @@
 
 A file is taken for what its first bytes say, whatever its name ends in: a ``.nii.gz`` that is not packed, a packed
 ``.nii``. No more is read than its header announces, and never more than ``MAX_VOXELS`` voxels. A gzip stream is read to
-its end, so that a wrong checksum is found; bytes behind the stream, or up to a MiB behind the voxels, do no harm.
+its end, so that a wrong checksum is found; bytes behind the stream or behind the voxels do no harm.
 
 - ``read_header``: grid, channels and type, without the voxels.
 - ``open_image``: a nibabel image with all voxels in memory, as stored: labels, 4D files.
@@ -109,13 +109,14 @@ def read_header(path: str | PathLike, error: type[InputError] = CaseError) -> He
 
 
 def open_image(
-    path: str | PathLike, error: type[InputError] = CaseError, max_voxels: int = MAX_VOXELS
+    path: str | PathLike, error: type[InputError] = CaseError, max_voxels: int = MAX_VOXELS, strict: bool = False
 ) -> nib.Nifti1Image | nib.Nifti2Image:
     """Read a file of three axes or more, with all its voxels in memory.
 
     Args:
         error: class of the error to raise.
         max_voxels: what an image may hold in all channels together; a header that announces more is refused unread.
+        strict: refuse a file that goes on for a MiB or more after its voxels, whose checksum would go unread.
 
     Returns:
         A nibabel image: ``dataobj`` as stored, scaled where the file says so. An NRRD becomes one, ``(X, Y, Z)`` or
@@ -135,7 +136,8 @@ def open_image(
         if len(data) < end:
             found = f"a truncated or damaged image (it ends after {len(data):,} of {end:,} bytes)"
             raise error(path, found, _EXPECTED)
-        if len(stream.read(_SLACK)) == _SLACK:  # else that was its end, where the checksum is
+        rest = stream.read(_SLACK)  # to the end of the stream, where the checksum is
+        if strict and len(rest) == _SLACK:
             raise error(path, "a file that goes on after its voxels", _EXPECTED)
     try:
         return kind.from_bytes(data)

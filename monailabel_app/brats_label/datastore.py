@@ -15,7 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from brats_clip.errors import InputError
 from brats_clip.geometry import Grid
 
-from .case_info import Notes, image_info, label_info
+from .case_info import Leases, Notes, image_info, label_info
 from .errors import ClientError, NotFound, Refused, Unreachable
 from .labels import ENDING, FINAL, TAGS, Revision, tag_of
 from .labels.labelled_cases import LabelledCases, write_archive
@@ -24,9 +24,8 @@ from .labels.reading import Drawing
 from .labels.store import LabelStore
 from .labels.submission import StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
-from .leases import Leases
+from .open_store import open_store
 from .settings import Workspace
-from .store import open_store
 from .studies import Case, CaseSource
 from .studies.library import CaseLibrary
 from .uploads import add_case
@@ -196,6 +195,11 @@ class CaseDatastore(Datastore):
             NotFound: for an unknown id or revision.
         """
         return self.submissions.restore(image_id, version, user[:100] or "unknown")
+
+    def label_history(self, image_id: str) -> list[dict[str, Any]]:
+        """Revisions of the label of a case, oldest first."""
+        history = self.labels.history(self._case(image_id).case_id)
+        return [{"version": revision.number, "tag": revision.tag, **revision.record} for revision in history]
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
         """Put an uploaded 4D file among the studies; returns the id of its case."""

@@ -18,12 +18,11 @@ from brats_clip.engines import load_weights
 from brats_clip.errors import WeightsError
 from brats_clip.evaluation import sha256_of
 
-from .durable import sync
+from .durable import sync, whole_folder
 from .errors import NotFound
 from .store import Store
 from .store import weights as table
 from .store import weights_uses as uses
-from .studies.disk_cache import whole_folder
 
 
 @dataclass(frozen=True)

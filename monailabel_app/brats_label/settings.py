@@ -72,8 +72,8 @@ class Settings:
     disk_cache_gb: Real = Field(
         50.0, ge=0, description="disk for what can be made again: split, converted and resampled files, GiB"
     )
-    jobs: Whole = Field(1, ge=1, description="inferences that compute at the same time; the others wait")
-    waiting: Whole = Field(8, ge=0, description="inferences that may wait; more are turned away")
+    jobs: Whole = Field(1, ge=1, description="inferences that compute at the same time; the others queue")
+    waiting: Whole = Field(8, ge=0, description="inferences that may queue; more are refused")
     max_upload_mb: Whole = Field(512, ge=1, description="largest upload, MiB")
     max_unpacked_mb: Whole = Field(
         2048, ge=1, description="largest content of an archive that is sent as a session, MiB"

@@ -33,8 +33,6 @@ from sqlalchemy import (
 
 from brats_clip.errors import InputError
 
-from .settings import Workspace
-
 _metadata = MetaData()
 
 patients = Table(
@@ -121,17 +119,6 @@ _EXPECTED = "the app's records; bring the file back from a backup"
 _WAIT_S = 60
 _ERRORS = {"full": errno.ENOSPC, "readonly": errno.EROFS, "locked": errno.EBUSY, "unable to open": errno.EACCES}
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-def open_store(workspace: Workspace) -> Store:
-    """The store of a workspace. A new one takes in what earlier versions of the app kept in JSON files.
-
-    Raises:
-        InputError, OSError: as ``Store``, or for a damaged file of the earlier layout.
-    """
-    from .json_layout import take_in  # it needs the tables
-
-    return Store(workspace.store, lambda connection: take_in(connection, workspace))
 
 
 class Store:

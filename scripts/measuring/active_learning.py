@@ -28,7 +28,17 @@ from brats_label.active.measure import measure
 from brats_label.store import Store
 
 from .active_learning_page import BASELINE, NAME, draw, in_short, summarise, write
-from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, check_trained, differing, hold, run_or_fail
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    RunFailed,
+    as_words,
+    check_trained,
+    differing,
+    drop_checkpoints,
+    hold,
+    run_or_fail,
+)
 from .cases import sequences_of
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 
@@ -181,6 +191,7 @@ class Round:
         record["seconds"] = {"choose": chosen_at - started, "train": trained_at - chosen_at}
         record["seconds"]["measure"] = time.perf_counter() - trained_at
         write_json(self.folder / "round.json", record)
+        drop_checkpoints(self.folder)
         if before is not None and before.number:
             before.weights.unlink(missing_ok=True)
         return record

@@ -42,14 +42,18 @@ def as_words(options: Mapping[str, object]) -> list[str]:
 
 
 def check_trained(weights: Path, log: Path) -> None:
-    """Make sure that a training left its weights, and remove its checkpoints, which take much more room.
+    """Make sure that a training left its weights.
 
     Raises:
         RunFailed: if it left none.
     """
     if not weights.is_file():
         raise RunFailed(f"the training left no {weights} (see {log})")
-    for checkpoint in weights.parent.glob("checkpoint_*"):
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of trainings below a folder, which take most of the room; they cannot be resumed then."""
+    for checkpoint in folder.glob("**/checkpoints/checkpoint_*"):
         checkpoint.unlink()
 
 

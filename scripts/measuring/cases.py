@@ -12,7 +12,7 @@ from brats_clip.errors import InputError
 from brats_clip.evaluation import collect_run_info, write_metrics_csv
 from brats_clip.evaluation.labelled import labelled_cases
 
-from .command import make_progress
+from .command import make_progress, read_json
 
 
 def chosen_cases(args: Namespace) -> list[dict]:
@@ -28,7 +28,7 @@ def chosen_cases(args: Namespace) -> list[dict]:
         raise InputError("cases", "not one source of cases", "--cross_validation without --cases and --datalist")
     cases = []
     for done in sorted(args.cross_validation.glob("fold*/fold.json")):
-        weights = str(done.parent / "training" / "checkpoints" / "model.pt")
+        weights = str(done.parent / read_json(done).get("weights", "training/checkpoints/model.pt"))
         found = load_datalist(done.with_name("datalist.json"), "/", "testing")
         cases += [{**case, "checkpoint": weights} for case in found]
     if not cases:
@@ -59,6 +59,7 @@ def measure_cases(
     Returns:
         All rows, and facts about the run.
     """
+    options |= {"tta": True} if args.tta else {}
     rows, loaded = [], cases[0].get("checkpoint", args.checkpoint)
     segmenter = make(checkpoint=loaded, device=args.device, **options)
     run = collect_run_info(command, segmenter.checkpoint, device=str(segmenter.device), seed=args.seed)

@@ -82,6 +82,7 @@ def add_case_options(parser: ArgumentParser, name: str) -> None:
     add("--output", type=Path, default=Path(f"runs/{name}"), help="folder for the results (default: %(default)s)")
     add("--checkpoint", type=Path, help="weights (default: those the bundle ships with)")
     add("--device", help="cpu or cuda (default: a GPU if there is one)")
+    add("--tta", action="store_true", help="average over the mirror image")
     add("--limit", type=int, help="measure the first N cases only")
     add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
 

@@ -46,6 +46,8 @@ KINDS = (NONE, TRUE, *(kind for kind in PERTURBATIONS if kind != NONE))
 def measure_reports(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
     """Measure case after case, and write what came out; returns which cases failed, and why."""
     found = chosen_cases(args)
+    if args.written_reports:
+        found = [{key: value for key, value in case.items() if key != "report"} for case in found]
     found = [case for case in found if case.get("report") or not args.own_reports]
     if not found:
         raise InputError("cases", "none with a report", "some for --own_reports")

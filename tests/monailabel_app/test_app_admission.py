@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brats_label.errors import Busy
-from brats_label.inference.admission import AdmissionControl
+from brats_label.inference import AdmissionControl
 from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings

@@ -15,7 +15,7 @@ from monailabel.config import settings as server
 from pydantic import AnyHttpUrl
 from starlette.middleware import Middleware
 
-from brats_label.server.application import ROUTERS, build_server
+from brats_label.server import ROUTERS, build_server
 from brats_label.server.patches import take_over
 from brats_label.settings import Settings
 
@@ -52,7 +52,7 @@ def test_the_event_loop_answers_another_request_meanwhile():
         freed.set()
         return []
 
-    app = fake(label_history=history)
+    app = fake(datastore=lambda: SimpleNamespace(label_history=history))
     app.info = slow
     answers = []
     with TestClient(monai_label(app), base_url="http://127.0.0.1") as client:

@@ -19,8 +19,9 @@ from brats_clip.cases import SEQUENCES, read_report
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, Refused
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store, revisions
+from brats_label.store import revisions
 from brats_label.studies.folder import FolderSource
 from brats_label.studies.library import CaseLibrary
 

@@ -23,8 +23,8 @@ from brats_label.dicom import client as client_module
 from brats_label.dicom.seg import read_seg, store, write_seg
 from brats_label.errors import ClientError, NotFound, Refused, Unreachable
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
 

@@ -17,7 +17,7 @@ from monailabel.interfaces.exception import (
 
 from brats_clip.errors import CaseError, InputError, LabelError, ReportError, WeightsError
 from brats_label.errors import Busy, ClientError, NotFound, Refused, TooLarge, Unreachable
-from brats_label.server.application import add_error_handlers
+from brats_label.server import add_error_handlers
 from brats_label.server.middleware import RequestLog
 
 SECRET = "/home/doe_john/scan.nii.gz"

@@ -20,9 +20,9 @@ from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
-from brats_label.training.options import TrainOptions
+from brats_label.training import TrainOptions
 from brats_label.training.progress import ProgressFile, progress, stats
 from brats_label.training.run import FineTuning
 from brats_label.training.snapshot import Snapshot, read_cases
@@ -286,7 +286,7 @@ def test_a_training_of_something_else_is_a_new_one_and_says_why(workspace, tmp_p
     interrupted = Interrupted(workspace, tmp_path)
     change(interrupted, tmp_path, what)
     content, resumed, beginning = interrupted.start(**options)
-    assert not resumed and beginning.endswith(f"; the one interrupted after epoch 3 is given up: {reason}.")
+    assert not resumed and beginning.endswith(f"; the one interrupted after epoch 3 is discarded: {reason}.")
     assert beginning.startswith(
         "A new training from 0.2.0+site.1" if what == "weights" else "A new training from 0.2.0;"
     )
@@ -496,7 +496,7 @@ sys.path[:0] = [{app!r}, {bundle!r}]
 import brats_label
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
+from brats_label.open_store import open_store
 from brats_label.training.task import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 
@@ -570,7 +570,7 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
         server.wait()
     wait_for_end(first["pid"])
     stopped = progress(workspace)
-    assert stopped["status"] == "stopped" and "to go on from there" in stopped["sentence"]
+    assert stopped["status"] == "stopped" and "to resume there" in stopped["sentence"]
     saved = Snapshot(workspace.training / "run").epoch()
     assert saved >= stopped["epoch"] >= 1
 

@@ -18,9 +18,8 @@ from brats_label import store
 from brats_label.datastore import CaseDatastore
 from brats_label.doctor.served import look
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
-from brats_label.studies import open_studies
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.dicomweb.series import SeriesHeader
 from brats_label.studies.dicomweb.series_choice import choose
@@ -28,6 +27,7 @@ from brats_label.studies.dicomweb.study_record import StudyRecord
 from brats_label.studies.folder import FolderSource
 from brats_label.studies.identity import Identities, Identity
 from brats_label.studies.library import CaseLibrary
+from brats_label.studies.open import open_studies
 
 
 @pytest.fixture

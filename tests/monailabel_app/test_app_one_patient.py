@@ -17,7 +17,7 @@ from brats_clip.geometry import Grid, resample
 from brats_clip.phantoms import draw_phantom, write_phantom
 from brats_label.demo.orthanc import LocalOrthanc
 from brats_label.demo.phantom_study import Extras, write_study
-from brats_label.inference.admission import AdmissionControl
+from brats_label.inference import AdmissionControl
 from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings

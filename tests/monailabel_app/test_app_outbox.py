@@ -19,10 +19,10 @@ from brats_label.demo.phantom_study import write_study
 from brats_label.dicom.client import delete_series
 from brats_label.dicom.seg import read_seg
 from brats_label.errors import Unreachable
-from brats_label.labels.seg_exchange import SegExchange
+from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import open_store
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
 

@@ -22,9 +22,10 @@ from brats_clip.errors import InputError
 from brats_clip.evaluation import sha256_of
 from brats_label import store
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.store import Store, close_idle, notes, open_store
-from brats_label.studies import open_studies
+from brats_label.store import Store, close_idle, notes
+from brats_label.studies.open import open_studies
 
 
 def rows(kept: Store, table) -> list[dict]:

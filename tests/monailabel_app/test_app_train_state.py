@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from brats_label.server import training_routes
-from brats_label.server.application import add_error_handlers
+from brats_label.server import add_error_handlers, training_routes
 
 
 def test_before_any_training_its_state_is_idle_and_none_runs(monkeypatch):

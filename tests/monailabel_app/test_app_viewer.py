@@ -8,8 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from brats_label.server import viewer
-from brats_label.server.application import add_error_handlers
+from brats_label.server import add_error_handlers, viewer
 
 
 @pytest.fixture(scope="module")

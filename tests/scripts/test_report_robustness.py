@@ -254,6 +254,14 @@ def test_a_case_without_a_report_gets_one_from_its_label_and_the_table_says_so(m
     assert read_findings(written)["enhancement"] == "present" and len(written) > 80
 
 
+def test_own_reports_can_be_left_away_or_be_the_only_ones(measured, data):
+    options = [*data({"A": SIDED, "B": None}), "--kinds", "true"]
+    _, rows, made, _ = measured(*options, "--own_reports")
+    assert {r["case"] for r in rows} == {"A"} and dict(made.reports)["A"] == SIDED
+    _, rows, made, _ = measured(*options, "--written_reports")
+    assert {r["report"] for r in rows} == {WRITTEN} and dict(made.reports)["A"] != SIDED
+
+
 def test_a_written_report_is_true_of_the_label_and_the_same_each_time(data, tmp_path):
     data({"A": None}, et=False)
     folder = tmp_path / "data" / "A"

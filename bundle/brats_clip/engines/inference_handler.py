@@ -178,6 +178,8 @@ class CaseWriter:
             logger.warning("%s: the report was not used. %s", case, " ".join(consistency.warnings))
         elif consistency is not None and consistency.warnings:
             logger.warning("%s: the report was used, but not all of it fits. %s", case, " ".join(consistency.warnings))
+        elif consistency is not None and consistency.notices:
+            logger.warning("%s: %s", case, " ".join(consistency.notices))
 
     def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
         """File names with the array and the meaning of its values."""

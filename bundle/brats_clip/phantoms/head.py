@@ -85,7 +85,7 @@ def draw_head(random: Randomness, image: torch.Tensor, anatomy: Anatomy, fluid: 
     parts.extend(_neck(x, y, z, inner > gap))
     parts.append(("dura", (inner > gap - 0.8) & (inner <= gap + 0.5) & (z > -70)))
     parts.append(("skin", (surface > 0) & (surface < 2.0)))
-    index = torch.zeros(shape, dtype=torch.long)
+    index = torch.zeros(shape, dtype=torch.uint8)
     names = list(TISSUES)
     for name, where in parts:
         index[where & (surface > 0)] = names.index(name)
@@ -94,7 +94,7 @@ def draw_head(random: Randomness, image: torch.Tensor, anatomy: Anatomy, fluid: 
     place = tuple(slice(low, low + n) for (low, _), n in zip(MARGIN, anatomy.brain.shape, strict=True))
     for i in range(len(SEQUENCES)):
         table = torch.tensor([values[name][i] for name in names])
-        out[i] = table[index] * texture
+        out[i] = table[index.int()] * texture
         out[i][inside] = float(fluid[i])
         part = out[i][place]
         part[anatomy.brain] = image[i][anatomy.brain]

@@ -9,8 +9,8 @@ import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from ..case_info import Leases
 from ..errors import ClientError
-from ..leases import Leases
 from .cache import ScoreCache
 from .choose import ORDERS, Choice, random_order
 

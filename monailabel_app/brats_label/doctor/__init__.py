@@ -26,7 +26,7 @@ class Finding:
 
 
 def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What ``look`` finds; a check that fails itself is a problem, and the others go on."""
+    """What ``look`` finds; a check that fails itself is a problem, and the others continue."""
     try:
         yield from look()
     except ImportError as error:

@@ -27,7 +27,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
     from brats_clip.errors import InputError
 
     from ..errors import ClientError
-    from ..studies import open_studies
+    from ..studies.open import open_studies
 
     state = Path(settings.workspace or studies) / ".brats_clip"
     new = not state.exists()

@@ -12,7 +12,7 @@ from ..datastore import CaseDatastore
 from ..models import ModelRegistry
 from ..settings import Settings
 from ..studies import Case
-from .admission import AdmissionControl
+from . import AdmissionControl
 from .service import SegmentationService
 from .tasks import SegmentationTask
 
@@ -61,23 +61,11 @@ class App(Protocol):
     def infer_task(self, model: str) -> SegmentationTask:
         """The model of that name. Raises ``NotFound`` with the names there are."""
 
-    def infer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer a request; see ``answer_request``."""
-
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """The case to label next; empty if none is left."""
 
     def on_save_label(self, image_id: str, label_id: str, tag: str) -> None:
         """A label was stored."""
-
-    def label_history(self, image_id: str) -> list[dict[str, Any]]:
-        """Versions of the label of a case, oldest first."""
-
-    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
-        """Put an earlier version of a label to use."""
-
-    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
-        """Take a label out of use; its versions stay."""
 
     def train_progress(self) -> dict[str, Any]:
         """Figures of the training that runs, or ran last."""

@@ -1,4 +1,4 @@
-"""All patients segmented in one go, one after the other, while nobody else waits."""
+"""Segmentation of all cases in a batch, one after the other, at lower priority than clients."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from brats_clip.errors import BratsClipError
 
 from ..errors import Busy, ClientError, NotFound, Refused
 from ..labels import ORIGINAL
+from .answers import answer_request
 from .app import App
 
 logger = logging.getLogger("brats_clip.batch")
@@ -26,7 +27,7 @@ _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "sessi
 
 
 class Batch:
-    """Runs one batch at a time, in a thread that is admitted as clients are, and lets them go first.
+    """Runs one batch at a time, in a thread that is admitted as clients are, at lower priority.
 
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
@@ -135,7 +136,7 @@ class Batch:
                 self._stop.wait(self._poll_s)
                 continue
             try:
-                answer = self._app.infer({**request, "image": case_id})
+                answer = answer_request(self._app, {**request, "image": case_id})
             except Busy:
                 self._stop.wait(self._poll_s)
             except (ClientError, BratsClipError) as error:

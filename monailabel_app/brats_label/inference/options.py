@@ -154,7 +154,7 @@ def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
 def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
     """Keys of a request that nothing here reads, each with the nearest option if one is near.
 
-    They are said, and not refused: viewers send keys of their own, and nobody knows all of them.
+    They are reported, not refused: viewers send keys of their own, and no list of these is complete.
 
     Args:
         request: as the client sent it.

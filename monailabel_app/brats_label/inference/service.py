@@ -20,7 +20,7 @@ from ..errors import Refused, TooLarge
 from ..labels.naming import LABELS
 from ..settings import Settings
 from ..studies import Case, CaseSource
-from .admission import AdmissionControl
+from . import AdmissionControl
 from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
@@ -212,5 +212,5 @@ def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
     consistency = result.consistency
     if consistency is not None:
         params["consistency"] = consistency.to_dict()
-        params["warning"] = " ".join(consistency.warnings)
+        params["warning"] = " ".join((*consistency.warnings, *consistency.notices))
     return params

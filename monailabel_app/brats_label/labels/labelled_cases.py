@@ -20,10 +20,9 @@ from brats_clip.errors import BratsClipError
 from brats_clip.geometry import Grid
 from brats_clip.images import read_header
 
-from ..durable import durable_write
+from ..durable import durable_write, key_of, touch
 from ..errors import ClientError, Refused, sentence
 from ..studies import Case, CaseSource
-from ..studies.disk_cache import key_of, touch
 from ..studies.library import CaseLibrary
 from . import ENDING, FINAL, Revision
 from .store import LabelStore

@@ -133,7 +133,7 @@ def read_image(path: Path, grid: Grid) -> Drawing:
                 f"The label lies on another grid than the image it was submitted for: found {header.grid}; expected "
                 f"{grid} (within {TOLERANCE_MM} mm). Export it with that image as reference."
             )
-        image = open_image(path, LabelError, max_voxels=math.prod(grid.shape) * MAX_LAYERS)
+        image = open_image(path, LabelError, math.prod(grid.shape) * MAX_LAYERS, strict=True)
         voxels = np.asanyarray(image.dataobj).reshape((*header.grid.shape, layers), order="A")
     except LabelError as reason:
         raise Refused(f"The label file: found {reason.found}; expected {reason.expected}.") from reason

@@ -137,7 +137,7 @@ def token(form: OAuth2PasswordRequestForm = Depends()) -> dict[str, Any]:
 
 
 def ask_realm(path: str = "") -> dict[str, Any]:
-    """What the realm says of itself.
+    """The realm's description of itself.
 
     Raises:
         Unreachable: if it does not answer with that.

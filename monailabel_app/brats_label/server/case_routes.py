@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,9 @@ class Listing(str, Enum):
 
 @sample_router.post("/{strategy}", summary=f"{RBAC_USER}The case to label next")
 def next_sample(app: App, user: AnyUser, strategy: str, params: dict | None = None) -> dict[str, Any]:
-    """A case without a label, chosen by ``strategy``; who got it is noted with the case. Empty if none is left."""
-    params = params or {}
-    chosen = app.next_sample({**params, "strategy": strategy})
-    if not chosen:
-        return {}
-    datastore = app.datastore()
-    info = datastore.get_image_info(chosen["id"])
-    served = {"ts": int(time.time()), "client_id": params.get("client_id", user.username)}
-    datastore.update_image_info(chosen["id"], {"strategy": {**info.get("strategy", {}), strategy: served}})
-    return {**chosen, **info}
+    """A case without a label, chosen by ``strategy`` and leased to who asks. Empty if none is left."""
+    chosen = app.next_sample({"client_id": user.username, **(params or {}), "strategy": strategy})
+    return {**chosen, **app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
 
 @router.get("/", summary=f"{RBAC_USER}Cases and labels")
@@ -145,7 +137,9 @@ def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
 @router.delete("/label", summary=f"{RBAC_ADMIN}Take a label out of use")
 def remove_label(app: App, user: Admin, id: str, tag: str) -> dict[str, Any]:
     """Its versions stay, and can be restored."""
-    return app.remove_label(id, tag, user.username)
+    stored = app.datastore().drop_label(id, tag, user.username)
+    app.look_for_work()
+    return {"label": id, **stored.to_dict()}
 
 
 @router.get("/label/info", summary=f"{RBAC_USER}What is known of a label")
@@ -173,13 +167,13 @@ def update_label_info_by_its_earlier_name(
 @router.get("/label/history", summary=f"{RBAC_USER}Versions of a case's label")
 def label_history(app: App, user: AnyUser, image: str) -> list[dict[str, Any]]:
     """Who saved which version when, and with the help of which model; the last one counts."""
-    return app.label_history(image)
+    return app.datastore().label_history(image)
 
 
 @router.post("/label/restore", summary=f"{RBAC_ADMIN}Put an earlier version of a label to use")
 def restore_label(app: App, user: Admin, image: str, version: int) -> dict[str, Any]:
     """The earlier version becomes the newest; none is lost."""
-    return app.restore_label(image, version, user.username)
+    return {"image": image, **app.datastore().restore_label(image, version, user.username).to_dict()}
 
 
 @router.get("/dataset", summary=f"{RBAC_ANNOTATOR}Download the labelled cases as a ZIP file")

@@ -1,4 +1,4 @@
-"""DICOMweb for the viewer: what the DICOM server sends is streamed through, and no other request waits for it.
+"""DICOMweb for the viewer: answers of the DICOM server are streamed, so that no other request waits.
 
 Search terms are rewritten for servers that take a query as it stands: Orthanc decodes no %2F.
 """

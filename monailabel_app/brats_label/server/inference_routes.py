@@ -19,6 +19,7 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from requests_toolbelt import MultipartEncoder
 
 from ..errors import Busy, ClientError, NotFound, Refused
+from ..inference.answers import answer_request
 from ..inference.batch import ALL
 from ..inference.options import InferOptions
 from ..uploads import safe_name, unpack
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/infer", tags=["Infer"])
 batch_router = APIRouter(prefix="/batch/infer", tags=["Infer"])
 session_router = APIRouter(prefix="/session", tags=["Session"])
 
-# What the route tells the app; from a client it would name any file of this machine.
+# Keys that the route sets; from a client they would name any file of this machine.
 _OURS = frozenset({"uploaded", "name", "session_id", "as_dicom_seg", "user"})
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _creating = threading.Lock()
@@ -72,13 +73,13 @@ def infer(
         raise ClientError('Role "monailabel-annotator" is required to save the answer as a label.', 403)
     if file is not None:
         with received(file) as path:
-            result = app.infer(request | {"image": str(path), "uploaded": path, "name": file.filename or ""})
+            result = answer_request(app, request | {"image": str(path), "uploaded": path, "name": file.filename or ""})
     elif session_id:
         if not is_session_id(session_id):
             raise NotFound("No such session; its id is the one that creating it returned.")
-        result = app.infer(request | {"session_id": session_id})
+        result = answer_request(app, request | {"session_id": session_id})
     else:
-        result = app.infer(request | {"as_dicom_seg": output == ResultType.dicom_seg})
+        result = answer_request(app, request | {"as_dicom_seg": output == ResultType.dicom_seg})
     return _send(result, output, background_tasks)
 
 

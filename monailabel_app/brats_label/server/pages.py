@@ -1,4 +1,4 @@
-"""What a person sees who opens the server's address, its facts as JSON, and its log. Works without internet."""
+"""Pages for people: what is served, the log; and the app's facts as JSON. They load nothing from the internet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ code {{ background: #eee; padding: 0 .3em }} dt {{ font-weight: bold }} dd {{ ma
 
 @router.get("/", include_in_schema=False)
 def front(app: App, request: Request) -> HTMLResponse:
-    """The page at the server's address. Where people log in, it tells no more than how to."""
+    """The page at the server's address. Where people log in, it shows no data."""
     address = str(request.base_url).rstrip("/")
     lines = [] if settings.MONAI_LABEL_AUTH_ENABLE else list(_served(app))
     viewer = "" if of_files() else '<a href="ohif/">Open the viewer</a>: choose a study, then MONAI Label.'

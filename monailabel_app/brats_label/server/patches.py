@@ -2,8 +2,8 @@
 
 1. ``take_over``: requests to MONAI Label's server go to our application. Its own router would answer under CORS ``*``,
    compute in the event loop, and send bare 500s; ``python -m monailabel.main`` lets an app name no other server.
-2. ``StartLog``: uvicorn prints a traceback for every error at start, and its own line when the port is open, of which
-   nobody else is told.
+2. ``StartLog``: uvicorn prints a traceback for every error at start, and logs when the port is open, which nothing else
+   can see.
 3. ``viewer.REPLACEMENTS``: text of the packaged viewer, changed on the way out; its files stay as they are.
 """
 
@@ -32,7 +32,7 @@ class StartLog(logging.Filter):
     """Changes uvicorn's lines at start: the address and what is served, or in one sentence why it did not start.
 
     Args:
-        served: tells what is served; may take its time. None before there is an app.
+        served: returns a sentence on what is served; may be slow. None before there is an app.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ class StartLog(logging.Filter):
         try:
             served = self.served()
         except Exception as error:  # the server runs all the same
-            logger.error("cannot tell what is served: %s", type(error).__name__, exc_info=error)
-            served = "what, the log says"
+            logger.error("the served studies cannot be listed: %s", type(error).__name__, exc_info=error)
+            served = "see the log"
         print(f"\nServer ready: {shown}/ (open it in a browser)\nServed: {served}\nCtrl-C stops it.\n", flush=True)
 
 

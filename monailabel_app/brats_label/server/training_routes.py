@@ -22,7 +22,7 @@ from .inputs import App, received
 router = APIRouter(prefix="/train", tags=["Train"])
 model_router = APIRouter(prefix="/model", tags=["Model"])
 TIMEOUT_S = 10.0
-_starting = threading.Lock()  # of two requests at once one is told that a training runs
+_starting = threading.Lock()  # of two requests at the same time the second finds that a training runs
 
 
 @router.get("/", summary=f"{RBAC_USER}How the training goes")
@@ -73,7 +73,7 @@ def _wait_for_process() -> None:
     """Wait for a training that was just started to have a process: without one it cannot be stopped."""
     deadline = time.monotonic() + TIMEOUT_S
     while any(task["status"] == "SUBMITTED" for task in tasks("train")) and time.monotonic() < deadline:
-        if processes("train"):  # it waits for the one before
+        if processes("train"):  # the one before has not ended yet
             return
         time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""The OHIF viewer that MONAI Label brings, with text of its panel replaced where it keeps an answer from the person.
+"""The OHIF viewer that MONAI Label brings, with text of its panel replaced where the user would miss an answer.
 
 The files of the package stay as they are; text is replaced on the way out. OHIF and the panel are open source (MIT and
 Apache-2.0). All that depends on the packaged text stands here, as of MONAI Label 0.8.5 with OHIF 3.10. Another package
@@ -82,22 +82,22 @@ REPLACEMENTS: tuple[Replacement, ...] = (
     Replacement(
         "message: 'Failed to Run Segmentation'",
         f"message: {_DETAIL % repr('Failed to Run Segmentation')}",
-        "the server's sentence did not reach the person",
+        "the server's sentence did not reach the user",
     ),
     Replacement(
         "message: 'Failed to Run Inference for Point Prompts'",
         f"message: {_DETAIL % repr('Failed to Run Inference for Point Prompts')}",
-        "the server's sentence did not reach the person",
+        "the server's sentence did not reach the user",
     ),
     Replacement(
         _DONE % "Running Segmentation",
         _NOTICE % repr("Running Segmentation - Successful."),
-        "a report that contradicts the image is warned of, and the volumes are told",
+        "a report that contradicts the image gives a warning, and the volumes are shown",
     ),
     Replacement(
         _DONE % "Running Inference for Point Prompts",
         _NOTICE % repr("Running Inference for Point Prompts - Successful."),
-        "a report that contradicts the image is warned of, and the volumes are told",
+        "a report that contradicts the image gives a warning, and the volumes are shown",
     ),
     Replacement(
         """createElement("input", {

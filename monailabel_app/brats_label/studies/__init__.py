@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-from monailabel.config import settings as server
-
 from brats_clip.cases import SEQUENCES
-from brats_clip.errors import InputError
-
-from ..settings import Settings, Workspace
-from ..store import open_store
-from .identity import Identities
 
 # Best shown first, where the sequence of the settings is missing.
 _BY_DETAIL = ("t1ce", "flair", "t2", "t1")
@@ -114,70 +104,3 @@ class CaseSource(Protocol):
 
     def report(self, case: Case) -> str:
         """The report that lies with the case; "" without one."""
-
-
-def open_studies(studies: str, settings: Settings, remember: bool = True) -> tuple[CaseSource, Workspace]:
-    """Open a folder of cases, or a DICOMweb server.
-
-    The workspace is the folder itself, or for a server a folder below ``~/.cache/brats_clip`` named after its address;
-    ``--conf workspace`` overrides both.
-
-    Args:
-        studies: path or address.
-        settings: of the server.
-        remember: write down what cases are called, for ever; not where one only looks.
-
-    Raises:
-        InputError: if there is no such folder, it cannot be written to, or what cases are called cannot be read.
-    """
-    if studies.startswith(("http://", "https://")):
-        from .dicomweb import DicomWebSource  # needs what files do not
-
-        digest = hashlib.sha256(studies.rstrip("/").encode()).hexdigest()[:12]
-        root = Path(settings.workspace or Path.home() / ".cache" / "brats_clip" / digest)
-        workspace = _writable(root)
-        login = server.MONAI_LABEL_DICOMWEB_USERNAME, server.MONAI_LABEL_DICOMWEB_PASSWORD
-        identities = _identities(workspace, remember)
-        source = DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login, identities=identities)
-        return source, workspace
-
-    from .folder import FolderSource
-
-    folder = Path(studies)
-    if not folder.is_dir():
-        raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
-    workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
-    return FolderSource(folder, settings, workspace.cache, _identities(workspace, remember)), workspace
-
-
-def refuse_just_made(studies: str) -> None:
-    """Undo what MONAI Label does at start: it makes an empty folder in place of one that is not there.
-
-    Raises:
-        InputError: if this process made the folder; it is removed. One that was there may be empty.
-    """
-    folder = Path(studies)
-    if not folder.is_dir() or any(folder.iterdir()) or folder.stat().st_mtime < psutil.Process().create_time():
-        return
-    with suppress(OSError):
-        folder.rmdir()
-    raise InputError(studies, "no such folder", "a folder of cases")
-
-
-def _identities(workspace: Workspace, remember: bool) -> Identities:
-    # Who only looks makes no store.
-    return Identities(open_store(workspace) if remember or workspace.store.exists() else None, write=remember)
-
-
-def _writable(root: Path) -> Workspace:
-    workspace = Workspace(root.expanduser().absolute())
-    try:
-        workspace.state.mkdir(parents=True, exist_ok=True)
-        probe = workspace.state / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            root, f"a folder that takes no files ({error.strerror})", "one for labels and scores"
-        ) from None
-    return workspace

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from brats_clip.errors import CaseError, InputError
 
+from ..durable import KeyedLocks, identity
 from ..errors import NotFound, Refused
 from ..settings import Settings
 from . import SEQUENCES, Case, ChosenImage, LeftOutImage, reference_of
-from .disk_cache import KeyedLocks, identity
 from .folder_files import HeaderCache, Stamps, find_report, has_changed, walk
 from .folder_scan import FolderScan, FoundCase, Problem
 from .identity import Identities, Identity, distinct_ids, patient_key, safe_name

@@ -16,11 +16,11 @@ from brats_clip.errors import CaseError
 from brats_clip.geometry import Grid, resample
 from brats_clip.images import check_intensities, read_header, write_image
 
+from ..durable import KeyedLocks, identity, key_of, remove, touch, trim, whole_folder
 from ..errors import Refused
 from . import Case, CaseSource
 from .aligned import Aligned
 from .aligned import register as find_motion
-from .disk_cache import KeyedLocks, identity, key_of, remove, touch, trim, whole_folder
 
 _REMEMBERED = 256  # grids and paths only, no voxels
 _RECORD = "aligned.json"

@@ -13,7 +13,7 @@ from brats_clip.cases.free_names import sequence_of
 from brats_clip.errors import CaseError, InputError
 from brats_clip.images import read_header, write_image
 
-from .disk_cache import identity, key_of, whole_folder
+from ..durable import identity, key_of, whole_folder
 
 DESCRIPTION = "dataset.json"
 _LONGEST = 50 * 2**20  # bytes of a description, which may list thousands of cases

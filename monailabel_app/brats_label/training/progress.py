@@ -87,9 +87,9 @@ def progress(workspace: Workspace) -> dict[str, Any]:
     Returns:
         ``status`` is "idle", "running", "done", "refused", "failed" or "stopped" (killed; it can be resumed), and
         ``sentence`` says it in words. While it runs: ``stage`` ("starting", "preparing", "validating", "training",
-        "publishing"), ``resumed_from`` (the epoch after which an interrupted one is gone on with; None for a new one)
-        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would go on
-        from), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
+        "publishing"), ``resumed_from`` (the epoch after which an interrupted one was resumed; None for a new one)
+        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would resume
+        after), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
         validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the weights in use), ``best`` (the same, with
         "epoch"), ``epochs`` (one row each), ``training_cases`` and ``validation_cases`` (how many), ``left_out``
         (labelled cases that cannot be read, each with ``case`` and ``reason``), ``seconds``. In the end ``published``
@@ -101,7 +101,7 @@ def progress(workspace: Workspace) -> dict[str, Any]:
     if state["status"] == "running" and not _alive(state):
         if state.get("epoch"):
             at = f"after epoch {state['epoch']} of {state.get('total_epochs', '?')}"
-            sentence = f"Stopped {at}; start again with the same labels and options to go on from there."
+            sentence = f"Stopped {at}; start again with the same labels and options to resume there."
         else:
             sentence = "Stopped before an epoch was done; start again."
         state.update(status="stopped", sentence=sentence)

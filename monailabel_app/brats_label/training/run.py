@@ -26,7 +26,7 @@ from ..end_with import end_with
 from ..errors import ClientError
 from ..models import ModelRegistry
 from ..store import Store
-from .options import CURRENT, TrainOptions
+from . import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, ReportProgress, best_of, dice_of
 from .snapshot import Snapshot, decide
 from .split import SIDES
@@ -42,7 +42,7 @@ class FineTuning:
     Args:
         job: see ``task.FineTune``.
         folder: the workspace's training folder.
-        file: tells how far it is.
+        file: the progress file.
     """
 
     def __init__(self, job: dict[str, Any], folder: Path, file: ProgressFile) -> None:
@@ -80,7 +80,7 @@ class FineTuning:
         self._publish(content, best_of(report.rows()))
 
     def _begin(self) -> tuple[dict[str, Any], bool, str]:
-        """The snapshot to train on, whether it is one to go on with, and that in words."""
+        """The snapshot to train on, whether it is resumed, and the reason in words."""
         options = TrainOptions(**self.job["options"])
         in_use = options.start_from == CURRENT
         start = self.registry.current() if in_use else self.registry.named(options.start_from)

@@ -15,7 +15,7 @@ from brats_clip.errors import InputError, WeightsError
 from brats_clip.evaluation import sha256_of
 
 from ..durable import sync, write_json
-from .options import TrainOptions
+from . import TrainOptions
 from .split import SIDES
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _NAMED = 5  # cases, in a sentence
 
 
 class Snapshot:
-    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to go on.
+    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to resume.
 
     ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
 
@@ -149,9 +149,9 @@ def read_cases(folder: str, section: str) -> list[dict]:
 def decide(
     snapshot: Snapshot, cases: Mapping[str, Sequence[Mapping]], options: TrainOptions, weights: Mapping[str, Any]
 ) -> tuple[bool, str]:
-    """Whether to go on where ``snapshot`` was cut off, and a sentence that says so and why.
+    """Whether to resume the training of ``snapshot``, and a sentence with the reason.
 
-    Only a training that would be the same is gone on with: "all labels so far" is what people ask for.
+    Only a training that would be the same is resumed: clients ask to train on all labels so far.
 
     Args:
         snapshot: of the last training, if it was interrupted.
@@ -177,7 +177,7 @@ def decide(
         why = "; ".join(reasons)
         return (
             False,
-            f"A new training from {weights['name']}; the one interrupted after epoch {epoch} is given up: {why}.",
+            f"A new training from {weights['name']}; the one interrupted after epoch {epoch} is discarded: {why}.",
         )
     same = "labels, options and weights are the same"
     return True, f"Resumed after epoch {epoch} of {options.max_epochs} of the training that was interrupted: {same}."

@@ -24,9 +24,9 @@ from brats_clip.engines import plain_message
 from ..end_with import end_with
 from ..errors import Busy, ClientError, Refused
 from ..models import ModelRegistry
+from ..open_store import open_store
 from ..settings import Settings, Workspace
-from ..store import open_store
-from .options import CURRENT, TrainOptions
+from . import CURRENT, TrainOptions
 from .progress import BUSY, ProgressFile, is_running, read, stats
 from .split import SIDES, TRAINING, VALIDATION, PatientSplit
 
@@ -77,7 +77,7 @@ class FineTune(TrainTask):
         self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
 
     def announce(self, run: str, pid: int) -> None:
-        """Have ``progress`` tell of a training that was just started, and no longer of the one before.
+        """Have ``progress`` report a training that was just started, and no longer the one before.
 
         Args:
             run: the request's.
@@ -123,7 +123,7 @@ class FineTune(TrainTask):
         state = read(self.workspace.training) or {}
         if state.get("run") == run and state["status"] == "running":  # it was killed
             sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
-            state.update(status="failed", sentence=f"{sentence} Start again to go on.")
+            state.update(status="failed", sentence=f"{sentence} Start again to resume.")
             file.state = state
             file.update()
         if status != 0:

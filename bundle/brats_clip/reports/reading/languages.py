@@ -75,7 +75,8 @@ def language_of(text: str) -> str:
     words = [word.lower() for word in _WORD.findall(text) if len(word) > 1]
     hits = {language: sum(word in markers for word in words) for language, markers in _MARKERS.items()}
     best = max(hits, key=hits.get)  # English comes first: it wins a draw
-    return best if hits[best] else ENGLISH
+    # One word is too little to refuse a report for.
+    return best if hits[best] > (best not in LANGUAGES_READ) else ENGLISH
 
 
 def in_english(text: str) -> str:

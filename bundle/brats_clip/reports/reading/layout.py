@@ -26,6 +26,11 @@ _ANSWER = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_BELOW = re.compile(rf":[ ]*\n[ ]*(?=(?:{_YES}|{_NO})[ ]*(?:[.,;\n]|$))", re.IGNORECASE)
+# A line that ends in one of these goes on in the next, capitals or not.
+_RUNS_ON = re.compile(
+    r"(?<![:=?-]\s)\b(the (?:left|right)|the|an|of|in|no|not|with|without|and|or|is|are|to)[ ]*\n[ ]*(?=\w)",
+    re.IGNORECASE,
+)
 _PLACE = (
     r"(?:[\w-]+[\s-]+){0,2}?(?:(?:bi)?front|pariet|tempor|occipit|insul|basal|thalam|cerebell|cerebr"
     r"|hemispher|lobe|sided?\b|caudate"
@@ -36,7 +41,7 @@ _SIDE_WORDS = {"r": "right", "rt": "right", "l": "left", "lt": "left"}
 _ABBREVIATED = re.compile(rf"(?<![\w.>/-])\(?\b((?i:rt|lt)|[RL])\b\)?\.?(?=[\s-]+(?i:{_PLACE}))")
 _ABBREVIATED_ALONE = re.compile(
     r"(?<=[Ss]ide: )([RL]|[RLrl][Tt])\b\.?|(?<=SIDE: )([RL]T?)\b\.?|(?<=[Ll]aterality: )([RL]|[RLrl][Tt])\b\.?"
-    r"|(?<=[Oo]n the )([RL])\b|\b((?i:lt|rt))\.(?=\s|,|$)"
+    r"|(?<=[Oo]n the )([RL])\b|(?<=, )([RL])(?=\s*(?:[.,;)\n]|$))|\b((?i:lt|rt))\.(?=\s|,|$)"
 )
 _COMPARED_SIDES = re.compile(r"\b(?:L\s*[>/<]\s*R|R\s*[>/<]\s*L|(?:left|right)\s*[>/<]+\s*(?:left|right))\b")
 
@@ -68,7 +73,7 @@ _READ = (
 )
 _HEADING = re.compile(
     rf"(?:^|(?<=[.\n;!?])|(?<=[.;!?] )|(?<=\n[ *#-])|(?<=\n\d[.)] ))[ *#]*(?:(?P<out>{_LEFT_OUT})"
-    rf"|(?P<read>{_READ}))[ *]*:",
+    rf"|(?P<read>{_READ}))(?:[ *]*:|(?<=\w)[ *]*(?=\n))",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -88,6 +93,9 @@ def plain_text(report: str) -> str:
         text = re.sub(r"\[ ?\][ ]*[\w-]+", "", text)
         text = re.sub(r"[ :]*\[[xX]\][ ]*(?=[\w-])", ": ", text)
     text = re.sub(r"[ ]*\.{3,}[ ]*(?=\w)", ": ", text) if "..." in text else text
+    text = re.sub(r"\s*\(Y/N\)", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=\w)[ ]+\(\d{1,2}\)[ ]+(?=[a-zA-Z])", ". ", text)
+    text = _RUNS_ON.sub(r"\1 ", text)
     text = _ANSWER_BELOW.sub(": ", text)
     text = _ANSWER.sub(lambda answer: f": {'yes' if answer['yes'] else 'no'}", text)
     text = _COMPARED_SIDES.sub("left and right", text)

@@ -23,7 +23,7 @@ _SCOPE_END = re.compile(
 _TRANSPARENT = (
     "evidence|signs?|areas?|foc(?:us|i)|regions?|zones?|parts?|components?|portions?|kind|form|degree|traces?|hints?|indications?|"
     "suggestion|suggestive|indicative|presence|appearance|rim|ring|nodules?|patch(?:es)?|development|uptake|amount|sort|type|any|proof|"
-    "absence|lack|free|devoid|none|characteristics|features|demonstration|visualization"
+    "and|or|absence|lack|free|devoid|none|characteristics|features|demonstration|visualization"
 )
 _TAKEN = re.compile(
     rf"\b(?!(?:{_TRANSPARENT})\b)[\w-]+\s+(?:of|in|about|that|since|from|on|within|compared|around|by)\b"
@@ -50,33 +50,42 @@ _SEEN_BEFORE = (
 _DENIED_AFTER = re.compile(
     rf"^[\w-]*(?:\s+(?:{_NOUN_AFTER}|of (?:the )?[\w-]+))*{_SEEN_BEFORE}(?:\s+(?:in|within|at|around|of"
     rf"|by|for)\s+[^,;:.]{{0,80}}?)?"
-    r"(?:\s*[:=]\s*(?:none|no\b|nil|absent|negative|not\b|0\b)"
-    r"|\s+(?:(?:is|are|was|were|appears?|can|could|has|have|had|be|been|now|since|again|completely|entirely)\s+)*"
+    r"(?:\s*[:=]\s*(?:none|no\b|nil|absent|negative|not\b|0\b|n\b(?![/\w]))"
+    r"|\s+(?:(?:is|are|was|were|appears?|can|could|has|have|had|be|been|now|since|again|\w+ly)\s+)*"
     rf"(?:not\b(?! (?:\w+ly )?(?:{_DEGREE})\b)|cannot\b|absent\b|nil\b|none\b|lacking\b|excluded\b|missing\b|no\b"
     r"|resolved\b|regressed completely|disappeared\b|vanished\b|gone\b)(?![^.;,]{0,25}\b(?:before"
     r"|previously|on (?:the )?prior)\b))",
     re.IGNORECASE,
 )
-_ASSESSED = r"assess\w*|evaluat\w*|evaluable|determin\w*|judged?|excluded?|ruled? out|comment\w*"
+# "Oedema and mass effect are absent."
+_ALL_DENIED_AFTER = re.compile(
+    r"^\w*(?:\s*,\s*[\w-]+(?:\s[\w-]+)?){0,4}\s+(?:and|or)\s+[\w-]+(?:\s[\w-]+)?\s+(?:are|were)\s+(?:\w+ly\s+)?"
+    r"(?:not\s+(?:seen|present|visible|observed|identified|demonstrated|found)|absent)\b",
+    re.IGNORECASE,
+)
+_ASSESSED = r"assess\w*|evaluat\w*|evaluable|determin\w*|judged?|excluded?|ruled? out|comment\w*|applicable|available"
 _UNKNOWN_AFTER = re.compile(
     rf"^[^.;]{{0,60}}?\b(?:(?:cannot|can not|could not|can't|may not|not)\s+(?:be\s+)?(?:\w+ly\s+)?(?:{_ASSESSED})\b"
-    r"|(?:is|are|remains?)\s+(?:therefore\s+|thus\s+)?(?:unknown|unclear|not known)\b)",
+    r"|(?:is|are|remains?)\s+(?:therefore\s+|thus\s+)?(?:unknown|unclear|not known)\b)|^\s*[:=]\s*n/?a\b",
     re.IGNORECASE,
 )
 _UNKNOWN_BEFORE = re.compile(
-    rf"\b(?:cannot|can not|could not|unable to|not possible to|no|without|limited)\s+(?:{_ASSESSED}"
-    rf"|assessment|evaluation)\b[^.;,]*$",
+    r"\b(?:(?:cannot|can not|could not|unable to|not possible to|no|without|limited)\s+"
+    rf"(?:{_ASSESSED}|assessment|evaluation)"
+    r"|(?:not (?:clear|certain|known)|unclear|unknown|uncertain)\s+(?:whether|if))"
+    r"\b[^.;,]*$",
     re.IGNORECASE,
 )
 
 
-def near(sentence: str, start: int, end: int) -> tuple[str, str]:
-    """What stands before and after a span, without cutting a word."""
-    first, last = start - NEAR, end + NEAR
-    before, after = sentence[max(0, first) : start], sentence[end:last]
-    return before.partition(" ")[2] if first > 0 else before, after.rpartition(" ")[0] if last < len(
-        sentence
-    ) else after
+def near(sentence: str, start: int, end: int, reach: int = NEAR) -> tuple[str, str]:
+    """What stands before and after a span, at most ``reach`` characters of it and without cutting a word."""
+    before, after = sentence[max(0, start - reach) : start], sentence[end : end + reach]
+    if start > reach:
+        before = before.partition(" ")[2]
+    if end + reach < len(sentence):
+        after = after.rpartition(" ")[0]
+    return before, after
 
 
 def affirmed(sentence: str, start: int, end: int) -> bool | None:
@@ -101,7 +110,7 @@ def affirmed(sentence: str, start: int, end: int) -> bool | None:
         if not (cue["noun"] and _TAKEN.search(between)):
             return False
         break
-    return not _DENIED_AFTER.match(after)
+    return not (_DENIED_AFTER.match(after) or _ALL_DENIED_AFTER.match(after))
 
 
 def _list_goes_on(between: str, after: str) -> bool:

@@ -100,7 +100,7 @@ _OTHER_AFTER = re.compile(
     re.IGNORECASE,
 )
 _MOVED_BEFORE = re.compile(
-    r"\b(?:shift|displac|deviat|herniat|push)\w*\b(?:(?!\b(?:mass|tumou?r|lesion|core|glio\w+)\b)[^.;,]){0,50}$",
+    r"\b(?:shift|displac|deviat|herniat|push)\w*\b(?:(?!\b(?:mass|tumou?r|lesion|core|glio\w+|and|with|due|caused)\b)[^.;,]){0,50}$",
     re.IGNORECASE,
 )
 _DIRECTED = re.compile(rf"\s*(?:\(|in\s+)?(?:the\s+)?(?:{_DIRECTION})\b", re.IGNORECASE)

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from ...dicom import save_file
 from ...dicom.client import Client, Connection
 from ...dicom.volume import to_nifti
+from ...durable import KeyedLocks, touch, whole_folder
 from ...errors import Refused
 from .. import SEQUENCES, Case, reference_of
-from ..disk_cache import KeyedLocks, touch, whole_folder
 from ..identity import Identities, Identity
 from .series import SeriesHeader, read_header
 from .series_choice import SPOKEN, StudyChoice, choose

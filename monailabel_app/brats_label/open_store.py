@@ -1,4 +1,4 @@
-"""Workspaces of earlier versions of the app, which kept their records in JSON files: taken into the store once.
+"""The store of a workspace. One of an earlier version of the app, with records in JSON files, is taken in once.
 
 The files stay as they are. A record that cannot be read is an error where guessing would do harm (ids of cases, the
 split); elsewhere it is left out and logged.
@@ -20,19 +20,24 @@ from brats_clip.errors import InputError
 from brats_clip.evaluation import sha256_of
 
 from . import store
-from .leases import LEASE_SECONDS
 from .settings import Workspace
 
 logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d{4,}")
+_LEASE_S = 2 * 3600.0  # as long as a case was with somebody then
 
 
-def take_in(connection: Connection, workspace: Workspace) -> None:
-    """Fill the tables of a new store.
+def open_store(workspace: Workspace) -> store.Store:
+    """The store of a workspace.
 
     Raises:
-        InputError: if the identities, the split or the notes are damaged.
+        InputError, OSError: as ``Store``, or for a damaged file of the earlier layout.
     """
+    return store.Store(workspace.store, lambda connection: _take_in(connection, workspace))
+
+
+def _take_in(connection: Connection, workspace: Workspace) -> None:
+    """Fill the tables of a new store."""
     state = workspace.state
     _identities(connection, _must_read(state / "identities.json"))
     _split(connection, _must_read(state / "split.json"))
@@ -89,7 +94,7 @@ def _notes(connection: Connection, path: Path) -> None:
         for strategy, record in served.items() if isinstance(served, dict) else ():
             since = record.get("ts") if isinstance(record, dict) else None
             if isinstance(since, int | float) and not isinstance(since, bool):
-                until, client_id = since + LEASE_SECONDS, str(record.get("client_id") or "")
+                until, client_id = since + _LEASE_S, str(record.get("client_id") or "")
                 _add(connection, store.leases, case_id=key, strategy=strategy, since=since, until=until,
                      client_id=client_id)  # fmt: skip
 
