@@ -16,12 +16,17 @@ BATCH ?= 2
 LEARNING_RATE ?= 0.002
 CORES ?= 2
 
-# Weights like the shipped ones: the CLIP, the network without clicks, then the clicks. See bundle/docs/README.md.
+# Weights like the shipped ones, on phantoms: the CLIP, the network, then findings and clicks on top of it. With folders of
+# labelled real cases, make weights REAL="/data/a /data/b", they are fine-tuned and cross-validated on those, too.
 WORK ?= runs/weights
 WEIGHTS_COUNT ?= 600
 CLIP_EPOCHS ?= 40
 WEIGHTS_EPOCHS ?= 16
+FINDING_EPOCHS ?= 3
 CLICK_EPOCHS ?= 4
+REAL ?=
+REAL_EPOCHS ?= 60
+FOLDS ?= 4
 
 # The MONAI Label server. CONF is passed on: make serve STUDIES=/data/BraTS2021 CONF="--conf register true"
 STUDIES ?=
@@ -109,10 +114,22 @@ weights: venv
 	  --clip_source $(WORK)/clip/clip --epochs $(WEIGHTS_EPOCHS) --patch_size "[96,96,96]" --min_size "[128,128,128]" \
 	  --train#inferer#annotator '$$None'
 	$(PYTHON) -m monai.bundle run training \
+	  --config_file "['bundle/configs/train.json','bundle/configs/train_findings.json']" --bundle_root bundle \
+	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/findings \
+	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/training/checkpoints/model.pt --epochs $(FINDING_EPOCHS) \
+	  --min_size "[128,128,128]"
+	$(PYTHON) -m monai.bundle run training \
 	  --config_file "['bundle/configs/train.json','bundle/configs/train_clicks.json']" --bundle_root bundle \
 	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/clicks \
-	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/training/checkpoints/model.pt --epochs $(CLICK_EPOCHS) \
+	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/findings/checkpoints/model.pt --epochs $(CLICK_EPOCHS) \
 	  --patch_size "[96,96,96]" --min_size "[128,128,128]"
+ifneq ($(REAL),)
+	$(PYTHON) scripts/cross_validate.py --cases $(REAL) --phantoms $(WORK)/patients --phantom-share 0.2 --folds $(FOLDS) \
+	  --pretrained $(WORK)/clicks/checkpoints/model.pt --epochs $(REAL_EPOCHS) --final --output $(WORK)/cross_validation \
+	  --then train_findings=$(FINDING_EPOCHS) train_clicks=$(CLICK_EPOCHS) --set clip_source=$(WORK)/clip/clip \
+	  learning_rate=0.0008 "patch_size=[96,96,96]" "min_size=[128,128,128]" 'train#inferer#annotator=$$None'
+	@echo "Fine-tuned on the real cases: $(WORK)/cross_validation/all/train_clicks/checkpoints/model.pt"
+endif
 	@echo "To use them: cp $(WORK)/clip/clip/* bundle/models/clip/ && cp $(WORK)/clicks/checkpoints/model.pt bundle/models/"
 
 clean:

@@ -18,6 +18,7 @@ setup(
             "monailabel_app/main.py",
             "monailabel_app/brats_label/**/*.py",
             "scripts/**/*.py",
+            "scripts/measuring/pages/*",
             "requirements.txt",
             "pyproject.toml",
         ],

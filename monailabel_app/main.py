@@ -6,6 +6,7 @@ python -m monailabel.main start_server --app monailabel_app --studies STUDIES --
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,28 @@ from brats_clip import Segmenter
 from brats_label.active.background import BackgroundScorer, ModelInUse
 from brats_label.active.cache import ScoreCache
 from brats_label.active.library_cases import LibraryCases
-from brats_label.active.served import Served
 from brats_label.active.strategies import make_strategies
-from brats_label.cases.library import CaseLibrary
+from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.exchange import SegExchange
-from brats_label.dicom.web_source import DicomWebSource
 from brats_label.errors import NotFound, check_text
-from brats_label.infers.batch import Batch
-from brats_label.infers.gate import Gate
-from brats_label.infers.requests import answer_request
-from brats_label.infers.service import SegmentationService
-from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.inference import AdmissionControl
+from brats_label.inference.answers import answer_request
+from brats_label.inference.batch import Batch
+from brats_label.inference.service import SegmentationService
+from brats_label.inference.tasks import ClickTask, SegmentationTask
+from brats_label.labels import FINAL
+from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore
-from brats_label.labels.version import FINAL
 from brats_label.models import ModelRegistry
-from brats_label.server import start_log
-from brats_label.server.front_page import what_is_served
-from brats_label.server.install import install
+from brats_label.open_store import open_store
+from brats_label.server import build_server, patches, viewer
+from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
-from brats_label.studies import open_studies, refuse_just_made
-from brats_label.training.fine_tune import FineTune
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.library import CaseLibrary
+from brats_label.studies.open import open_studies, refuse_just_made
 from brats_label.training.progress import progress
+from brats_label.training.task import FineTune
 
 logger = logging.getLogger("brats_clip.app")
 
@@ -58,13 +59,14 @@ class BrainTumourApp(MONAILabelApp):
         self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
         refuse_just_made(studies)
         self.source, self.workspace = open_studies(studies, self.settings)
+        self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
-        self.models = ModelRegistry(self.workspace.models, checkpoint)
+        self.models = ModelRegistry(self.workspace.models, checkpoint, self.store)
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
-        self.gate = Gate(self.settings.jobs, self.settings.waiting)
-        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.gate)
-        self.scores = ScoreCache(self.workspace.scores)
-        self.served = Served()
+        self.admission = AdmissionControl(self.settings.jobs, self.settings.waiting)
+        self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.admission)
+        self.scores = ScoreCache(self.store)
+        self.leases = Leases(self.store)
         self.batch = Batch(self)
         self.scorer: BackgroundScorer | None = None
         server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
@@ -82,7 +84,7 @@ class BrainTumourApp(MONAILabelApp):
         self.exchange = SegExchange(self.source) if isinstance(self.source, DicomWebSource) else None
         return CaseDatastore(
             self.source,
-            LabelStore(self.workspace.labels),
+            LabelStore(self.workspace.labels, self.store),
             self.workspace,
             self.library,
             studies=None if self.exchange else Path(self.studies),
@@ -99,25 +101,26 @@ class BrainTumourApp(MONAILabelApp):
         return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return make_strategies(self.scores, lambda: self.models.current().sha256, self.served)
+        return make_strategies(self.scores, lambda: self.models.current().sha256, self.leases)
 
     def on_init_complete(self) -> None:
-        """The server starts: change its routes, and begin to score."""
-        from monailabel.app import app as api  # only there once the server is
+        """The server starts: answer its requests, and begin to score."""
+        from monailabel.app import app as server_app  # only there once the server is
 
-        install(api, self.settings)
-        start_log.start_log.served = lambda: what_is_served(self)
+        patches.take_over(server_app, build_server(self))
+        patches.start_log.served = lambda: what_is_served(self)
+        threading.Thread(target=viewer.check_viewer, name="viewer check", daemon=True).start()
         schedule.every(10).minutes.do(self._tidy)
-        if (passing_on := self.datastore().passing_on) is not None:
-            passing_on.retry_in_background()
-            schedule.every(2).minutes.do(passing_on.retry_in_background)
+        if (outbox := self.datastore().outbox) is not None:
+            outbox.retry_in_background()
+            schedule.every(2).minutes.do(outbox.retry_in_background)
         super().on_init_complete()
         if self.settings.scoring:
             self.scorer = BackgroundScorer(
                 self.scores,
                 LibraryCases(self.datastore(), self.source, self.library),
                 self._model_in_use,
-                lambda: self.gate.busy,
+                lambda: self.admission.busy,
                 bundle=str(self.bundle),
                 device=self.settings.device,
                 seed=self.settings.seed,
@@ -161,29 +164,13 @@ class BrainTumourApp(MONAILabelApp):
     def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
         """There may be something new to score; with a final label the patient is done, and nobody's any more."""
         if tag == FINAL:
-            self.served.release(label_id)
+            self.leases.release(label_id)
         self.look_for_work()
 
     def look_for_work(self) -> None:
         """Have the scorer look again: labels, cases or weights have changed."""
         if self.scorer is not None:
             self.scorer.wake()
-
-    def label_history(self, image_id: str) -> list[dict[str, Any]]:
-        """Versions of the label of a case, oldest first."""
-        case = self.library.case(image_id)
-        return [{"version": v.number, "tag": v.tag, **v.record} for v in self.datastore().labels.history(case.case_id)]
-
-    def restore_label(self, image_id: str, version: int, user: str) -> dict[str, Any]:
-        """Put an earlier version of a label to use."""
-        stored = self.datastore().restore_label(image_id, version, user)
-        return {"image": image_id, **stored.to_dict()}
-
-    def remove_label(self, label_id: str, tag: str, user: str) -> dict[str, Any]:
-        """Take a label out of use; its versions stay."""
-        stored = self.datastore().drop_label(label_id, tag, user)
-        self.look_for_work()
-        return {"label": label_id, **stored.to_dict()}
 
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""
@@ -192,7 +179,7 @@ class BrainTumourApp(MONAILabelApp):
     def _tidy(self) -> None:
         try:
             self.library.trim(int(self.settings.disk_cache_gb * 2**30))
-        except OSError as error:  # the scheduler must go on
+        except OSError as error:  # the scheduler must continue
             logger.warning("the cache was not trimmed (%s)", error.strerror)
 
     def _model_in_use(self) -> ModelInUse:
@@ -200,7 +187,7 @@ class BrainTumourApp(MONAILabelApp):
         return ModelInUse(version.sha256, str(version.path))
 
 
-start_log.attach()
+patches.attach_start_log()
 # They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
 for chatty in (
     "dicomweb_client",

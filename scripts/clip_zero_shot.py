@@ -11,26 +11,19 @@ of a case are nearest to its own report. Leaves clip_zero_shot.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-import numpy as np
-import torch
-from monai.bundle import ConfigParser
-from monai.transforms import Compose
-from tqdm import tqdm
-
-from brats_clip.cases import find_cases, read_report
 from brats_clip.errors import BratsClipError, InputError
-from brats_clip.evaluation import atomic_write
-from brats_clip.reports import read_findings
-from brats_clip.semantics import EMBEDDED_CLIP, SliceEncoder, encode_report, load_clip
-from brats_clip.semantics.zero_shot import match_reports, side_of_report
+
+if TYPE_CHECKING:  # what is slow is imported where it is needed, so that --help answers at once
+    import torch
+    from monai.transforms import Compose
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 DRAWS = 20
@@ -38,6 +31,8 @@ DRAWS = 20
 
 def one_sided(reports: dict[str, str]) -> dict[str, str]:
     """The side of each report that names one side only, by id."""
+    from brats_clip.reports import read_findings
+
     sides = {name: read_findings(text)["sides"] for name, text in reports.items()}
     return {name: found[0] for name, found in sides.items() if found in (("left",), ("right",))}
 
@@ -60,6 +55,8 @@ def read_reports(path: Path) -> dict[str, str]:
 
 def working_image() -> Compose:
     """From the files of a case to the image that the network sees, as ``inference.json`` says."""
+    from monai.bundle import ConfigParser
+
     config = ConfigParser()
     config.read_config(BUNDLE / "configs" / "inference.json")
     config["bundle_root"] = str(BUNDLE)
@@ -68,6 +65,11 @@ def working_image() -> Compose:
 
 def match_rates(slices: torch.Tensor, reports: list[torch.Tensor], group: int, seed: int) -> list[float]:
     """Share of cases matched with their own report, in each of many random groups of ``group`` cases."""
+    import numpy as np
+    import torch
+
+    from brats_clip.semantics.zero_shot import match_reports
+
     random = np.random.default_rng(seed)
     rates = []
     for _ in range(DRAWS):
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reports", type=Path, help="JSON of texts by id")
     parser.add_argument("--cases", type=Path, help="folder of cases with reports")
-    parser.add_argument("--clip", default=EMBEDDED_CLIP, help="any source of load_clip (default: the bundle's)")
+    parser.add_argument("--clip", help="any source of load_clip (default: the bundle's)")
     parser.add_argument("--group", type=int, default=16, help="reports to choose from (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the groups (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/zero_shot"), help="folder (default: %(default)s)")
@@ -106,15 +108,24 @@ def measure(args: argparse.Namespace) -> None:
     Raises:
         InputError: if no report names one side only, or fewer cases have a report than a group has.
     """
+    import pandas as pd
+    import torch
+    from tqdm import tqdm
+
+    from brats_clip.cases import find_cases, read_report
+    from brats_clip.images import atomic_write
+    from brats_clip.semantics import EMBEDDED_CLIP, SliceEncoder, encode_report, load_clip
+    from brats_clip.semantics.zero_shot import side_of_report
+
     rows = []
-    clip = load_clip(args.clip)
+    clip = load_clip(args.clip or EMBEDDED_CLIP)
     if args.reports is not None:
         reports = read_reports(args.reports)
         sides = one_sided(reports)
         if not sides:
             raise InputError(args.reports, f"{len(reports)} reports, none that names one side only", "some that do")
         right = [side_of_report(reports[name], clip) == side for name, side in tqdm(sides.items(), desc="sides")]
-        rows.append({"measure": "side from the text", "value": np.mean(right), "n": len(right), "chance": 0.5})
+        rows.append({"measure": "side from the text", "value": sum(right) / len(right), "n": len(right), "chance": 0.5})
     if args.cases is not None:
         cases = [case for case in find_cases(args.cases) if case.get("report")]
         if len(cases) < args.group:  # before the slices of each are encoded
@@ -126,12 +137,13 @@ def measure(args: argparse.Namespace) -> None:
             slices.append(encode(image.unsqueeze(0))[0][0])
             texts.append(encode_report(read_report(case["report"]), clip))
         rates = match_rates(torch.stack(slices), texts, args.group, args.seed)
-        row = {"measure": f"own report among {args.group}, from slices", "value": np.mean(rates)}
-        rows.append(row | {"n": len(texts), "chance": 1 / args.group, "sd": np.std(rates), "groups": len(rates)})
-    with atomic_write(args.output / "clip_zero_shot.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["measure", "value", "sd", "n", "groups", "chance"])
-        writer.writeheader()
-        writer.writerows(rows)
+        row = {"measure": f"own report among {args.group}, from slices", "value": pd.Series(rates).mean()}
+        rows.append(
+            row | {"n": len(texts), "chance": 1 / args.group, "sd": pd.Series(rates).std(ddof=0), "groups": len(rates)}
+        )
+    table = pd.DataFrame(rows, columns=["measure", "value", "sd", "n", "groups", "chance"])
+    with atomic_write(args.output / "clip_zero_shot.csv") as path:
+        table.to_csv(path, index=False)
     for row in rows:
         spread = f" ± {row['sd']:.3f} over {row['groups']} groups" if "sd" in row else ""
         print(f"{row['measure']}: {row['value']:.3f}{spread} (chance {row['chance']:.3f}, {row['n']} reports)")

@@ -43,6 +43,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--pretrained", type=Path, help="weights that every fold starts from (default: none)")
     add("--epochs", type=int, help="per fold (default: those of train.json)")
     add("--configs", type=Path, nargs="+", default=[], metavar="FILE", help="configs on top of train.json")
+    add(
+        "--then",
+        nargs="+",
+        default=[],
+        metavar="NAME=EPOCHS",
+        help="trainings that go on from each fold's weights, such as train_findings=3 train_clicks=4",
+    )
     pairs = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     add("--set", **pairs, help="settings of the configs of the training, such as learning_rate=0.0006")
     add("--score", **pairs, help="settings of evaluate.json, such as use_reports=true")

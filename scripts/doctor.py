@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Say in plain words whether the MONAI Label server will work here, and how to mend what keeps it from it.
+"""Say in plain words whether the MONAI Label server will work here, and what to do about what keeps it from it.
 
 python scripts/doctor.py --studies /data/cases --conf register true
 
@@ -19,8 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-from brats_label.doctor import machine, studies, versions, weights
-from brats_label.doctor.finding import OK, PROBLEM, WARNING, Finding, counted, guarded
+from brats_label.doctor import OK, PROBLEM, WARNING, Finding, counted, guarded, machine, served
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
@@ -50,17 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def examine(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
     """All checks, one after the other; a check that fails does not end the others."""
-    yield from guarded("Python", lambda: versions.python(ROOT))
-    yield from guarded("packages", lambda: versions.packages(ROOT))
-    yield from guarded("torchvision", versions.torch_fits_torchvision)
-    yield from guarded("server", lambda: served(where, conf, port))
+    yield from guarded("Python", lambda: machine.python(ROOT))
+    yield from guarded("packages", lambda: machine.packages(ROOT))
+    yield from guarded("torchvision", machine.torch_fits_torchvision)
+    yield from guarded("server", lambda: examine_server(where, conf, port))
     yield from guarded("threads", machine.threads)
     yield from guarded("itkimage2segimage", machine.dicom_seg_program)
     yield from guarded("Orthanc", machine.orthanc)
     yield from guarded("Chromium", machine.browser)
 
 
-def served(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
+def examine_server(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
     """What depends on settings and studies."""
     from brats_clip.errors import InputError
     from brats_label.settings import Settings
@@ -72,18 +71,18 @@ def served(where: str, conf: dict[str, str], port: int | None) -> Iterator[Findi
         settings = Settings()
     workspace = None
     if where:
-        found, workspace = studies.look(where, settings)
+        found, workspace = served.look(where, settings)
         yield from found
     else:
         yield Finding("studies", OK, "none named; --studies checks them, too (make doctor STUDIES=...)")
     bundle = Path(settings.bundle) if settings.bundle else ROOT / "bundle"
     checkpoint = Path(settings.checkpoint or bundle / "models" / "model.pt")
-    yield from guarded("weights", lambda: weights.weights(bundle, checkpoint, workspace and workspace.models))
-    yield from guarded("CLIP", lambda: weights.clip(bundle))
+    yield from guarded("weights", lambda: served.weights(bundle, checkpoint, workspace))
+    yield from guarded("CLIP", lambda: served.clip(bundle))
     yield from guarded("device", lambda: machine.device(settings.device))
     folders = {"labels and weights": workspace.root, "the cache": workspace.cache} if workspace else {}
     yield from guarded("disk", lambda: machine.room(folders, settings.max_upload_mb * 2**20))
-    yield from guarded("access", lambda: studies.access(settings))
+    yield from guarded("access", lambda: served.access(settings))
     yield from guarded("port", lambda: machine.port(port or usual_port()))
 
 
@@ -95,20 +94,20 @@ def usual_port() -> int:
 
 
 def show(finding: Finding) -> None:
-    """One line, and one below for the mending."""
+    """One line, and one below for the remedy."""
     try:
         from rich.console import Console
         from rich.markup import escape
     except ImportError:  # the doctor must speak where nothing is installed
         print(f"{finding.level:8} {finding.check}: {finding.says}")
-        if finding.mend and finding.level != OK:
-            print(f"{'':8} -> {finding.mend}")
+        if finding.remedy and finding.level != OK:
+            print(f"{'':8} -> {finding.remedy}")
         return
     console = Console(soft_wrap=True, highlight=False)
     colour = COLOURS[finding.level]
     console.print(f"[{colour}]{finding.level:8}[/] {escape(finding.check)}: {escape(finding.says)}")
-    if finding.mend and finding.level != OK:
-        console.print(f"{'':8} -> {escape(finding.mend)}")
+    if finding.remedy and finding.level != OK:
+        console.print(f"{'':8} -> {escape(finding.remedy)}")
 
 
 if __name__ == "__main__":

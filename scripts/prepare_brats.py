@@ -14,28 +14,19 @@ import statistics
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from rich.console import Console
 from rich.table import Table
 
-from brats_clip.cases import (
-    SECTIONS,
-    UNLABELED,
-    CaseCheck,
-    Survey,
-    check_cases,
-    make_datalist,
-    patient_of,
-    split_patients,
-    survey,
-    write_datalist,
-)
 from brats_clip.errors import BratsClipError, InputError
-from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
 
-CONVENTIONS = {"brats2018": BRATS_2018, "brats2023": BRATS_2023, "msd": MSD}
+if TYPE_CHECKING:  # brats_clip.cases imports torch, which --help need not wait for
+    from brats_clip.cases import CaseCheck, Survey
+
+CONVENTIONS = ("brats2018", "brats2023", "msd")
 SHOWN = 50  # lines about single cases; all of them are in the datalist
 
 
@@ -85,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(args: argparse.Namespace, console: Console) -> None:
+    from brats_clip.cases import check_cases, make_datalist, split_patients, survey, write_datalist
+    from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
+
     split_patients((), args.fractions)  # a slip of the pen should not show after an hour of checking
     if args.output.is_dir():
         raise InputError(args.output, "a folder", "a file to write")
@@ -92,9 +86,10 @@ def _prepare(args: argparse.Namespace, console: Console) -> None:
     # A label on its own, such as a prediction, may bear the id of a complete case.
     left_out = {e.case if e.has_images else f"{e.case} in {e.error.where}": str(e.error) for e in found.left_out}
     if args.label_convention != "auto":
+        convention = (BRATS_2018, BRATS_2023, MSD)[CONVENTIONS.index(args.label_convention)]
         for case in found.cases:
             if "label" in case:
-                case["label_convention"] = CONVENTIONS[args.label_convention]
+                case["label_convention"] = convention
     checks: list[CaseCheck] = []
     if not args.skip_image_checks:
         checks = check_cases(found.cases, args.workers, progress=True)
@@ -114,6 +109,8 @@ def _prepare(args: argparse.Namespace, console: Console) -> None:
 
 
 def _show(datalist: dict, found: Survey, checks: list[CaseCheck], console: Console) -> None:
+    from brats_clip.cases import SECTIONS, UNLABELED, patient_of
+
     namings = ", ".join(f"{name} ({count})" for name, count in found.namings.items())
     conventions = ", ".join(f"{name}: {count} cases" for name, count in datalist["label_conventions"].items())
     console.print(f"File names: {namings}")

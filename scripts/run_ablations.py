@@ -21,15 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from rich.console import Console
 
-from brats_clip.errors import BratsClipError
-from measuring.ablation_plan import VARIANTS, plan
-from measuring.ablation_runs import Run
-from measuring.ablation_table import write_results
-from measuring.bundle_run import RunFailed
-from measuring.command import exit_with_children, make_progress, run_command
-from measuring.overrides import cut_at_dashes
+from measuring.command import cut_at_dashes, exit_with_children, run_command
 
 NAME = "run_ablations"
+CONFIGS = Path(__file__).resolve().parents[1] / "bundle" / "configs"
+VARIANTS = ("full", *sorted(path.stem for path in (CONFIGS / "ablations").glob("*.json")))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -50,31 +46,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Run what is not finished, and write the table after each; returns which runs failed, and why."""
-    runs, output, failures = plan(args), args.output, {}
-    todo = [run for run in runs if not run.finished]
-    with make_progress(console) as progress:
-        bar = progress.add_task("runs", total=len(runs), completed=len(runs) - len(todo))
-        for number, run in enumerate(todo, start=len(runs) - len(todo)):
+    from measuring.ablation import ablate  # late, so that --help need not wait for torch
 
-            def watch(run: Run = run, number: int = number) -> None:
-                done, epochs = run.epochs_done(), run.settings["epochs"]
-                stage = f"{run.name}: epoch {done} of {epochs}"
-                progress.update(bar, description=stage, completed=number + 0.95 * min(1, done / epochs))
-
-            try:
-                run.execute(watch)
-                write_results(runs, failures, command, output)
-            except Exception as reason:  # one bad run must not cost the others
-                kind = "" if isinstance(reason, RunFailed | BratsClipError) else f"{type(reason).__name__}: "
-                failures[run.name] = kind + str(reason).split("\n")[0]
-            console.print(f"{run.name}: {'failed' if run.name in failures else 'done'}")
-            progress.update(bar, description="runs", completed=number + 1)
-    write_results(runs, failures, command, output)
-    done = sum(run.finished for run in runs)
-    table = f" Table: {output / 'ablations.md'}" if done else ""
-    console.print(f"{done} of {len(runs)} runs are finished, {len(todo) - len(failures)} of them new.{table}")
-    return failures
+    args.only = [variant for variant in VARIANTS if variant in args.only]
+    return ablate(args, console, command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

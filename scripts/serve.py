@@ -42,8 +42,7 @@ def main() -> int:
 
 def what_is_wrong(args: argparse.Namespace) -> str:
     """What keeps the server from starting, and how to mend it; "" if nothing does."""
-    from brats_label.doctor import machine
-    from brats_label.doctor.finding import OK
+    from brats_label.doctor import OK, machine
 
     folder = Path(args.studies)
     if not args.studies.startswith(("http://", "https://")) and not folder.is_dir():

@@ -20,17 +20,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-import requests
-import torch
-
-from brats_clip.phantoms import draw_phantom
-from brats_label.dicom.client import connect
-from brats_label.dicom.orthanc import LocalOrthanc, OrthancMissing, find_orthanc
-from brats_label.dicom.phantom_study import Extras, WrittenStudy, write_study
+if TYPE_CHECKING:  # imported where they are needed, so that --help need not wait for torch
+    from brats_label.demo.orthanc import LocalOrthanc
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
@@ -52,6 +48,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.count < 1 or args.seed < 0 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
         parser.error("--count must be at least 1, --seed at least 0, --size at least 16 voxels, --spacing above 0 mm")
+    from brats_label.demo.orthanc import OrthancMissing, find_orthanc
+
     # However it is stopped, both servers end. A shell that starts us in the background has Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -70,6 +68,8 @@ def main() -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Start both servers and wait for Ctrl-C; returns the status to end with."""
+    from brats_label.demo.orthanc import LocalOrthanc
+
     work = args.work.absolute()
     with LocalOrthanc(work / "orthanc", port=port_of(work, args.orthanc_port)) as orthanc:
         say(f"DICOM server: {orthanc.url}")
@@ -88,6 +88,11 @@ def serve(args: argparse.Namespace) -> int:
 
 def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, index: int) -> str:
     """Draw a patient and store the study, unless it is there; returns its StudyInstanceUID."""
+    import torch
+
+    from brats_clip.phantoms import draw_phantom
+    from brats_label.demo.phantom_study import Extras, write_study
+
     grid = f"{'x'.join(map(str, args.size))}@{'x'.join(f'{s:g}' for s in args.spacing)}"
     name, seed = f"PHANTOM_{args.seed}_{index:05d}", f"{args.seed}/{grid}"
     noted = work / "studies" / f"{name}.json"
@@ -101,7 +106,7 @@ def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, ind
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         extras = Extras(localiser=True)
-        study: WrittenStudy = write_study(phantom, Path(temporary), name, extras, seed, args.size, args.spacing)
+        study = write_study(phantom, Path(temporary), name, extras, seed, args.size, args.spacing)
         count = orthanc.upload(study.files())
     noted.parent.mkdir(exist_ok=True)
     noted.write_text(json.dumps({"seed": seed, "study": study.study_uid, "instances": count}))
@@ -110,6 +115,8 @@ def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, ind
 
 def instances(orthanc: LocalOrthanc, study: str) -> int:
     """Number of instances that the server has of a study."""
+    from brats_label.dicom.client import connect
+
     found = connect(orthanc.url).search_for_studies(
         search_filters={"StudyInstanceUID": study}, fields=["NumberOfStudyRelatedInstances"]
     )
@@ -158,6 +165,8 @@ def wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
     Raises:
         SystemExit: with the end of the log if the server ends or does not answer.
     """
+    import requests
+
     until = time.monotonic() + START_S
     while time.monotonic() < until and server.poll() is None:
         with suppress(requests.RequestException):

@@ -25,17 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
 from rich.console import Console
 
-from brats_clip.errors import BratsClipError
-from brats_clip.evaluation import atomic_write, collect_run_info, write_metrics_csv
-from brats_label.active.cache import ScoreCache
-from brats_label.active.choose import ORDERS
-from measuring.active_learning_page import NAME, draw, to_markdown
-from measuring.active_learning_rounds import Round, Setting
-from measuring.active_learning_setting import prepare
-from measuring.active_learning_summary import collect, in_short, summarise
-from measuring.bundle_run import RunFailed, hold
-from measuring.command import exit_with_children, make_progress, run_command
-from measuring.overrides import cut_at_dashes
+from measuring.command import cut_at_dashes, exit_with_children, run_command
+
+NAME = "simulate_active_learning"
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -47,7 +39,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--datalist", type=Path, help="JSON of scripts/prepare_brats.py; chooses from training, measures on testing")
     add("--tests", type=int, default=12, help="test cases of a folder (default: %(default)s)")
     add("--output", type=Path, default=Path(f"runs/{NAME}"), help="folder for the results (default: %(default)s)")
-    add("--strategies", nargs="+", choices=ORDERS, default=list(ORDERS), metavar="NAME", help=f"of {', '.join(ORDERS)}")
+    add("--strategies", nargs="+", metavar="NAME", help="some of brats_label.active (default: all)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one repeat each (default: 0 1 2)")
     add("--start", type=int, default=2, help="labelled cases at first (default: %(default)s)")
     add("--batch", type=int, default=2, help="cases labelled per round (default: %(default)s)")
@@ -61,61 +53,18 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--start, --batch, --steps and --tests must be at least 1, --seeds at least 0")
     if args.labels < args.start + args.batch:
         parser.error(f"--labels must be at least --start and --batch together, {args.start + args.batch}")
+    from brats_label.active.choose import ORDERS  # late, so that --help need not wait for torch
+
+    if unknown := set(args.strategies or ()) - {*ORDERS}:
+        parser.error(f"--strategies has {', '.join(unknown)}; there are {', '.join(ORDERS)}")
+    args.strategies = args.strategies or list(ORDERS)
     return args
 
 
 def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Run what is not finished, and write what is known after each strategy; returns which runs failed, and why."""
-    setting, rounds = prepare(args), (args.labels - args.start) // args.batch
-    seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
-    run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
-    run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
-    cache, failures = ScoreCache(args.output / "scores"), {}
-    with make_progress(console) as progress:
-        bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
+    from measuring.active_learning import simulate
 
-        def repeat(seed: int) -> None:
-            for strategy in (None, *strategies):
-                name = f"seed {seed}, {strategy or 'start'}"
-                try:
-                    before = None if strategy is None else Round(setting, seed, "start", 0)
-                    for number in range(1, rounds + 1) if strategy else [0]:
-                        current = Round(setting, seed, strategy or "start", number)
-                        progress.update(bar, description=f"{name}: round {number} of {rounds}")
-                        current.run(before, cache, progress.refresh)
-                        progress.advance(bar)
-                        before = current
-                except (RunFailed, BratsClipError) as reason:
-                    failures[name] = str(reason)
-                    if strategy is None:
-                        break
-                _write_results(collect(setting, seeds, strategies, rounds), setting, run, failures)
-
-        for seed in seeds:
-            folder = setting.output / f"seed{seed}"
-            folder.mkdir(exist_ok=True)
-            try:
-                with hold(folder):
-                    repeat(seed)
-            except RunFailed as reason:
-                failures[f"seed {seed}"] = str(reason)
-    summary = _write_results(collect(setting, seeds, strategies, rounds), setting, run, failures)
-    if summary:
-        console.print("\n".join([*in_short(summary), f"Wrote {args.output / NAME}.md, .csv, .png and .svg."]))
-    return failures
-
-
-def _write_results(rows: list[dict], setting: Setting, run: dict, failures: dict[str, str]) -> list[dict]:
-    """Write what is known; returns the summary, empty while no strategy has come further than the shared start."""
-    if not rows or max(row["labels"] for row in rows) <= setting.start:
-        return []
-    summary, stem = summarise(rows), setting.output / NAME
-    write_metrics_csv([{"case": "", **row} for row in rows], stem.with_name(f"{NAME}.csv"))
-    write_metrics_csv([{"case": "", **line} for line in summary], stem.with_name(f"{NAME}_summary.csv"))
-    draw(rows, summary, stem)
-    with atomic_write(stem.with_name(f"{NAME}.md")) as draft:
-        draft.write_text(to_markdown(rows, summary, run, failures), encoding="utf-8")
-    return summary
+    return simulate(args, console, command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -109,13 +109,14 @@ def read_header(path: str | PathLike, error: type[InputError] = CaseError) -> He
 
 
 def open_image(
-    path: str | PathLike, error: type[InputError] = CaseError, max_voxels: int = MAX_VOXELS
+    path: str | PathLike, error: type[InputError] = CaseError, max_voxels: int = MAX_VOXELS, strict: bool = False
 ) -> nib.Nifti1Image | nib.Nifti2Image:
     """Read a file of three axes or more, with all its voxels in memory.
 
     Args:
         error: class of the error to raise.
         max_voxels: what an image may hold in all channels together; a header that announces more is refused unread.
+        strict: refuse a file that goes on for a MiB or more after its voxels, whose checksum would go unread.
 
     Returns:
         A nibabel image: ``dataobj`` as stored, scaled where the file says so. An NRRD becomes one, ``(X, Y, Z)`` or
@@ -135,7 +136,9 @@ def open_image(
         if len(data) < end:
             found = f"a truncated or damaged image (it ends after {len(data):,} of {end:,} bytes)"
             raise error(path, found, _EXPECTED)
-        stream.read(_SLACK)  # to the end of the stream, where the checksum is
+        rest = stream.read(_SLACK)  # to the end of the stream, where the checksum is
+        if strict and len(rest) == _SLACK:
+            raise error(path, "a file that goes on after its voxels", _EXPECTED)
     try:
         return kind.from_bytes(data)
     except _UNREADABLE as reason:

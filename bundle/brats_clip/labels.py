@@ -25,6 +25,12 @@ CONVENTIONS: dict[str, dict[int, int]] = {
     "MSD Task01 (1=ED, 2=NCR, 3=ET)": {0: 0, 1: ED, 2: NCR, 3: ET},
 }
 BRATS_2018, BRATS_2023, MSD = CONVENTIONS
+# Those of other tasks are read, but never written: they have parts that this package does not tell apart.
+OTHER_TASKS: dict[str, dict[int, int]] = {
+    "BraTS-PED (1=ET, 2=NCR, 3=cyst, 4=ED)": {0: 0, 1: ET, 2: NCR, 3: NCR, 4: ED},
+    "BraTS 2024 post-treatment (ET=3, 4=resection cavity)": {0: 0, 1: NCR, 2: ED, 3: ET, 4: 0},
+}
+BRATS_PED, BRATS_2024 = OTHER_TASKS
 # A label stored with a scale factor comes back as 4.0000457.
 _ROUNDING = 1e-3
 
@@ -39,12 +45,15 @@ def detect_convention(values: set[int], where: str | PathLike, hint: str | None 
             same values for different tissues.
 
     Returns:
-        A key of ``CONVENTIONS``. A map with neither 3 nor 4 is read as ``hint``, or as BraTS 2018-2022.
+        A key of ``CONVENTIONS`` or ``OTHER_TASKS``. A map with neither 3 nor 4 is read as ``hint``, or as BraTS
+        2018-2022.
 
     Raises:
         LabelError: if a value belongs to no convention, or 3 and 4 both occur.
     """
     unknown = values - {0, 1, 2, 3, 4}
+    if not unknown and hint in OTHER_TASKS:
+        return hint
     if unknown or {3, 4} <= values:
         raise LabelError(
             where,
@@ -78,7 +87,7 @@ def to_internal(label: np.ndarray, where: str | PathLike, hint: str | None = Non
         raise LabelError(where, f"label values such as {values[:5].tolist()}", "whole numbers 0, 1, 2 and 3 or 4")
     convention = detect_convention({round(float(v)) for v in values}, where, hint)
     lookup = np.zeros(5, np.uint8)
-    for stored, internal in CONVENTIONS[convention].items():
+    for stored, internal in (CONVENTIONS | OTHER_TASKS)[convention].items():
         lookup[stored] = internal
     return lookup[np.rint(label).astype(np.int64)], convention
 

@@ -13,24 +13,22 @@ import nibabel as nib
 from monailabel.interfaces.datastore import Datastore
 
 from brats_clip.errors import InputError
+from brats_clip.geometry import Grid
 
-from .case_info import image_info, label_info
-from .cases.case import Case, CaseSource
-from .cases.grid import Grid
-from .datalist import Datalist
-from .dataset_archive import write_archive
-from .datastore_notes import DatastoreNotes
+from .case_info import Leases, Notes, image_info, label_info
 from .errors import ClientError, NotFound, Refused, Unreachable
-from .image_upload import add_case
-from .labels.by_tag import tag_of, version_in_use
-from .labels.drawing import Drawing
-from .labels.passing_on import PassingOn
-from .labels.placed import PlacedLabels
+from .labels import ENDING, FINAL, TAGS, Revision, tag_of
+from .labels.labelled_cases import LabelledCases, write_archive
+from .labels.outbox import Outbox
+from .labels.reading import Drawing
 from .labels.store import LabelStore
-from .labels.submission import Library, StoredLabel, Submissions
+from .labels.submission import StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
-from .labels.version import ENDING, FINAL, TAGS, Version
+from .open_store import open_store
 from .settings import Workspace
+from .studies import Case, CaseSource
+from .studies.library import CaseLibrary
+from .uploads import add_case
 
 logger = logging.getLogger(__name__)
 _IMAGES, _LABELS, _ITSELF = "images", "labels", "datastore"
@@ -51,8 +49,8 @@ class CaseDatastore(Datastore):
         studies: folder that takes uploaded cases; None takes none.
         max_upload_bytes: largest label file.
         read_dicom_seg: as in ``validate``.
-        on_stored: ``put`` of ``PassingOn``; None passes labels on to nobody.
-        on_removed: ``withdraw`` of ``PassingOn``.
+        on_stored: ``put`` of ``Outbox``; None delivers labels to nobody.
+        on_removed: ``withdraw`` of ``Outbox``.
     """
 
     def __init__(
@@ -60,22 +58,22 @@ class CaseDatastore(Datastore):
         source: CaseSource,
         labels: LabelStore,
         workspace: Workspace,
-        library: Library,
+        library: CaseLibrary,
         studies: Path | None = None,
         max_upload_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
-        on_stored: Callable[[Case, nib.Nifti1Image, Version], object] | None = None,
-        on_removed: Callable[[Case, Sequence[Version]], Sequence[str]] | None = None,
+        on_stored: Callable[[Case, nib.Nifti1Image, Revision], object] | None = None,
+        on_removed: Callable[[Case, Sequence[Revision]], Sequence[str]] | None = None,
     ) -> None:
         self.source, self.labels, self.workspace, self.library = source, labels, workspace, library
-        self.passing_on: PassingOn | None = None
+        self._store = open_store(workspace)
+        self.outbox: Outbox | None = None
         if on_stored is not None:
-            self.passing_on = PassingOn(workspace.state / "unsent", labels, self._case, on_stored, on_removed)
-        self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.passing_on)
+            self.outbox = Outbox(self._store, labels, self._case, on_stored, on_removed)
+        self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.outbox)
         self._studies = studies
-        self._placed = PlacedLabels(library, workspace.cache)
-        self._datalist = Datalist(source, labels, library, self._placed)
-        self._notes = DatastoreNotes(workspace.state / "notes.jsonl")
+        self._labelled = LabelledCases(source, labels, library, workspace.cache)
+        self._notes, self._leases = Notes(self._store), Leases(self._store)
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
             threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
@@ -111,7 +109,11 @@ class CaseDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
         case, sequence = self.source.resolve(image_id)
-        return image_info(case, sequence, self.labels, self._notes.get(_IMAGES, case.case_id))
+        notes = self._notes.get(_IMAGES, case.case_id)
+        if leases := self._leases.by_strategy(case.case_id):
+            noted = notes.get("strategy")
+            notes["strategy"] = {**(noted if isinstance(noted, dict) else {}), **leases}
+        return image_info(case, sequence, self.labels, notes)
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Note something about a case."""
@@ -137,14 +139,14 @@ class CaseDatastore(Datastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of the label, on the grid of the sequence that ``label_id`` shows."""
         case, sequence = self.source.resolve(label_id)
-        version = version_in_use(self.labels, case, label_tag)
+        revision = self.labels.in_use(case.case_id, label_tag)
         try:
-            path = self._placed.file(case, sequence, version)
+            path = self._labelled.file(case, sequence, revision)
         except (ClientError, InputError):
             if sequence != case.reference:
                 raise
-            path = version.path  # as it was stored: its header says where it lies, whatever has become of the images
-        return str(self.labels.current_path(case.case_id, version.tag) if path == version.path else path)
+            path = revision.path  # as it was stored: its header says where it lies, whatever has become of the images
+        return str(self.labels.current_path(case.case_id, revision.tag) if path == revision.path else path)
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
         """Content of that file."""
@@ -153,13 +155,13 @@ class CaseDatastore(Datastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """Who saved it and when, with which model, its volumes, and what was noted."""
         case = self._case(label_id)
-        version = version_in_use(self.labels, case, label_tag)
-        return label_info(case, version, self._notes.get(_LABELS, f"{case.case_id}/{version.number}"))
+        revision = self.labels.in_use(case.case_id, label_tag)
+        return label_info(case, revision, self._notes.get(_LABELS, f"{case.case_id}/{revision.number}"))
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Note something about the label as it is now; a later one starts without."""
         case = self._case(label_id)
-        self._notes.update(_LABELS, f"{case.case_id}/{version_in_use(self.labels, case, label_tag).number}", info)
+        self._notes.update(_LABELS, f"{case.case_id}/{self.labels.in_use(case.case_id, label_tag).number}", info)
 
     def store_label(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any] | None) -> StoredLabel:
         """Check and store a label; ``save_label`` with all that there is to tell about it.
@@ -175,7 +177,7 @@ class CaseDatastore(Datastore):
         return self.store_label(image_id, Path(label_filename), label_tag, label_info).case.case_id
 
     def remove_label(self, label_id: str, label_tag: str, user: str = "") -> None:
-        """Take a label out of use and note who did; its versions stay."""
+        """Take a label out of use and note who did; its revisions stay."""
         self.drop_label(label_id, label_tag, user)
 
     def drop_label(self, label_id: str, label_tag: str, user: str) -> StoredLabel:
@@ -187,12 +189,17 @@ class CaseDatastore(Datastore):
         return self.submissions.remove(label_id, tag_of(label_tag), user[:100] or "unknown")
 
     def restore_label(self, image_id: str, version: int, user: str) -> StoredLabel:
-        """Make an earlier version the newest; none is lost.
+        """Make an earlier revision the newest; none is lost.
 
         Raises:
-            NotFound: for an unknown id or version.
+            NotFound: for an unknown id or revision.
         """
         return self.submissions.restore(image_id, version, user[:100] or "unknown")
+
+    def label_history(self, image_id: str) -> list[dict[str, Any]]:
+        """Revisions of the label of a case, oldest first."""
+        history = self.labels.history(self._case(image_id).case_id)
+        return [{"version": revision.number, "tag": revision.tag, **revision.record} for revision in history]
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
         """Put an uploaded 4D file among the studies; returns the id of its case."""
@@ -215,18 +222,18 @@ class CaseDatastore(Datastore):
 
     def labelled_patients(self) -> dict[str, str]:
         """The patient of each case with a final label. Opens no file."""
-        return self._datalist.patients()
+        return self._labelled.patients()
 
     def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """An entry for each case with a final label: files on the reference grid, label, report, patient.
 
-        Labels are named by their version, which no later save changes; one that was stored on another grid than that
-        of the reference now is brought there.
+        Labels are named by their revision, which no later save changes; one that was stored on another grid than that
+        of the reference now is resampled.
 
         Returns:
             The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.
         """
-        return self._datalist.entries()
+        return self._labelled.entries()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """ZIP file of the labelled cases."""
@@ -256,8 +263,8 @@ class CaseDatastore(Datastore):
             "problems": [
                 *self.labels.problems(),
                 *self.source.problems(),
-                *(self.passing_on.waiting() if self.passing_on else ()),
-                *self._datalist.problems(),
+                *(self.outbox.problems() if self.outbox else ()),
+                *self._labelled.problems(),
             ],
         }
 
@@ -274,8 +281,8 @@ class CaseDatastore(Datastore):
 
     def _take_found(self) -> None:
         with self._taking:
-            for version in self.labels.take_found(self.submissions.check_found):
-                logger.info("label of case %s found on disk, stored as %s", version.case_id, version.number)
+            for revision in self.labels.take_found(self.submissions.check_found):
+                logger.info("label of case %s found on disk, stored as %s", revision.case_id, revision.number)
 
     def _case(self, image_id: str) -> Case:
         return self.source.resolve(image_id)[0]

@@ -1,15 +1,19 @@
-"""Files that outlive a power cut: whole and on the disk, or not there."""
+"""Files that are whole or not there: durable ones, and whole folders of a cache, dropped by last use."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import threading
+import time
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from brats_clip.errors import InputError
 from brats_clip.images import atomic_write
 
 
@@ -31,25 +35,6 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_kept(path: Path, take: Callable[[Any], dict[str, Any]], expected: str) -> dict[str, Any]:
-    """Read a JSON file that must not be lost; {} where there is none yet.
-
-    Args:
-        path: the file.
-        take: makes of its content what is wanted; whatever it raises says that the file is damaged.
-        expected: what the file should hold, and what to do, for the error.
-
-    Raises:
-        InputError: if it is damaged.
-    """
-    try:
-        return take(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
-        raise InputError(path, f"a damaged file ({type(reason).__name__})", expected) from reason
-
-
 def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -57,3 +42,110 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_DRAFT = ".tmp-"
+_DRAFT_AGE_S = 3600.0  # a draft this old belongs to a process that was killed
+
+
+def identity(path: Path) -> tuple[str, int, int]:
+    """What tells whether a file is the one that was read before: its path, date (ns) and size (bytes).
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    status = path.stat()
+    return str(path.absolute()), status.st_mtime_ns, status.st_size
+
+
+def key_of(*parts: object) -> str:
+    """A short name for what ``parts`` (plain values) describe."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder; it becomes ``target`` when the block ends well, and vanishes when it raises.
+
+    If somebody else was faster, theirs stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.parent / f"{_DRAFT}{uuid4().hex}"
+    draft.mkdir()
+    try:
+        yield draft
+        for path in draft.iterdir():
+            sync(path)
+        sync(draft)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def touch(files: Iterable[Path], cache: Path) -> None:
+    """Note that these files are being used, as far as they lie in the cache."""
+    for folder in {path.parent for path in files if path.is_relative_to(cache)}:
+        with suppress(OSError):
+            os.utime(folder)
+
+
+def trim(cache: Path, max_bytes: int, keep_s: float = 600.0) -> int:
+    """Delete the folders used longest ago until the rest fits; drafts of killed processes go, too.
+
+    Args:
+        cache: its folders that hold files directly are kept or deleted as a whole.
+        max_bytes: for all files together.
+        keep_s: a folder used within this many seconds stays, since somebody may be reading.
+
+    Returns:
+        Bytes that are left.
+    """
+    now = time.time()
+    total, folders = 0, []
+    for name, _, files in os.walk(cache):
+        folder = Path(name)
+        with suppress(OSError):  # deleted by another thread meanwhile
+            size = sum((folder / file).stat().st_size for file in files)
+            total += size
+            if files and folder != cache:
+                folders.append((folder.stat().st_mtime, size, folder))
+    for used, size, folder in sorted(folders):
+        draft = any(part.startswith(_DRAFT) for part in folder.relative_to(cache).parts)
+        if (draft and now - used > _DRAFT_AGE_S) or (not draft and total > max_bytes and now - used > keep_s):
+            remove(folder)
+            total -= size
+    return total
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder; half-deleted it must not be taken for a whole one."""
+    gone = folder.with_name(f"{_DRAFT}{uuid4().hex}")
+    with suppress(OSError):
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+class KeyedLocks:
+    """``with locks(key):`` lets one thread at a time in per key; a key that nobody uses takes no memory."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[Hashable, list] = {}
+
+    @contextmanager
+    def __call__(self, key: Hashable) -> Iterator[None]:
+        with self._guard:
+            entry = self._locks.setdefault(key, [threading.Lock(), 0])
+            entry[1] += 1
+        try:
+            with entry[0]:
+                yield
+        finally:
+            with self._guard:
+                entry[1] -= 1
+                if not entry[1]:
+                    del self._locks[key]

@@ -23,14 +23,14 @@ def end_with(parent: int) -> None:
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    def look() -> None:
+    def end_if_orphaned() -> None:
         if os.getppid() != parent:
             os._exit(1)
 
     def watch() -> None:
         while True:
-            look()
+            end_if_orphaned()
             time.sleep(0.5)
 
-    look()
+    end_if_orphaned()
     threading.Thread(target=watch, name="ends with its parent", daemon=True).start()

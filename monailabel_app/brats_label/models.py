@@ -7,29 +7,75 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from filelock import FileLock
+from sqlalchemy import Connection, func, insert, select
 
 from brats_clip.engines import load_weights
 from brats_clip.errors import WeightsError
+from brats_clip.evaluation import sha256_of
 
-from .durable import sync, write_json
+from .durable import sync, whole_folder
 from .errors import NotFound
-from .model_version import ModelVersion, as_json, bundled, sha256_of
+from .store import Store
+from .store import weights as table
+from .store import weights_uses as uses
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of the weights.
+
+    Attributes:
+        number: 0 is the bundle's; those trained here count from 1.
+        name: for people and results: ``0.2.0``, or ``0.2.0+site.3`` for what was trained from it.
+        path: the file of weights.
+        sha256: of that file.
+        metrics: Dice on the validation cases, as far as known.
+        trained_on: case ids by section.
+        parent: number of the version that the training started from; None for the bundle's.
+        created: when, in ISO 8601, UTC.
+    """
+
+    number: int
+    name: str
+    path: Path
+    sha256: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    parent: int | None = None
+    created: str = ""
+
+
+def bundled(path: Path, digest: str) -> ModelVersion:
+    """Version 0: the weights at ``path``, named by the bundle that they lie in, or by their content."""
+    try:
+        metadata = json.loads((path.parent.parent / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        name, metrics = str(metadata["version"]), metadata.get("eval_metrics", {})
+    except (OSError, ValueError, KeyError, TypeError):  # weights of one's own, without a bundle around them
+        name, metrics = f"own.{digest[:8]}", {}
+    created = datetime.fromtimestamp(int(path.stat().st_mtime), timezone.utc).isoformat()
+    return ModelVersion(0, name, path, digest, metrics, created=created)
+
+
+def as_json(version: ModelVersion) -> dict[str, Any]:
+    """What clients see of a version: all but where it lies."""
+    return {key: value for key, value in asdict(version).items() if key != "path"}
+
 
 __all__ = ["ModelRegistry", "ModelVersion", "as_json"]
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS, FACTS, CURRENT = "model.pt", "version.json", "current.json"
+WEIGHTS = "model.pt"
 
 
 class ModelRegistry:
-    """Keeps versions in ``folder/0001``, ``folder/0002`` and so on, and in ``current.json`` which one is in use.
+    """Keeps the files of versions in ``folder/0001``, ``folder/0002`` and so on, and in the store what is known of them
+    and which one is in use.
 
     Safe to use from several threads and processes: a version appears whole or not at all, and a reader sees the one in
     use before or after a change, never between.
@@ -37,29 +83,38 @@ class ModelRegistry:
     Args:
         folder: where versions are kept; made when the first is published.
         bundle_checkpoint: version 0; it stays where it is, and as it is.
+        store: has the tables ``weights`` and ``weights_uses``; None where version 0 is all there is.
     """
 
-    def __init__(self, folder: str | os.PathLike, bundle_checkpoint: str | os.PathLike) -> None:
-        self.folder, self.bundle_checkpoint = Path(folder), Path(bundle_checkpoint)
+    def __init__(
+        self, folder: str | os.PathLike, bundle_checkpoint: str | os.PathLike, store: Store | None = None
+    ) -> None:
+        self.folder, self.bundle_checkpoint, self.store = Path(folder), Path(bundle_checkpoint), store
         self._digest: tuple[tuple[int, int], str] | None = None
 
     def current(self) -> ModelVersion:
         """The version in use.
 
         Raises:
-            WeightsError: if the record of it is damaged, or its weights are gone; ``use`` another version then.
+            WeightsError: if its weights are gone; ``use`` another version then.
         """
-        return self._version(self._record()["number"])
+        if self.store is None:
+            return self._bundled()
+        with self.store.read() as connection:
+            newest = select(uses.c.number).order_by(uses.c.id.desc()).limit(1)
+            return self._version(connection.scalar(newest) or 0, connection)
 
     def versions(self) -> list[ModelVersion]:
-        """All versions by number; one whose record is damaged is left out, and logged."""
+        """All versions by number; one whose weights are gone is left out, and logged."""
         found = []
-        for number in [0, *self._numbers()]:
-            try:
-                found.append(self._version(number))
-            except WeightsError as error:
-                logger.warning("version %d is left out: %s", number, error)
-        return found
+        if self.store is not None:
+            with self.store.read() as connection:
+                found = self._trained(connection)
+        try:
+            return [self._bundled(), *found]
+        except WeightsError as error:
+            logger.warning("version 0 is left out: %s", error)
+            return found
 
     def named(self, name: str) -> ModelVersion:
         """The version of this name.
@@ -100,9 +155,11 @@ class ModelRegistry:
             WeightsError: if the file holds no weights.
         """
         load_weights(weights)
-        with self._lock():
-            version = self.find(weights) or self._add(Path(weights), metrics, trained_on, parent)
-            self._put_to_use(version.number)
+        with self.store.write() as connection:
+            digest = sha256_of(weights)
+            known = [version for version in self._trained(connection) if version.sha256 == digest]
+            version = known[-1] if known else self._add(connection, Path(weights), metrics, trained_on, parent)
+            _put_to_use(connection, version.number)
         logger.info("weights %s are in use", version.name)
         return version
 
@@ -113,78 +170,62 @@ class ModelRegistry:
             NotFound: if there is no such version.
             WeightsError: if its file is not what was published.
         """
-        with self._lock():
-            if number != 0 and number not in self._numbers():
-                numbers = ", ".join(map(str, [0, *self._numbers()]))
-                raise NotFound(f"No version {number} of the weights; there are {numbers}.")
-            version = self._version(number)
+        with self.store.write() as connection:
+            numbers = [0, *(version.number for version in self._trained(connection))]
+            if number not in numbers:
+                raise NotFound(f"No version {number} of the weights; there are {', '.join(map(str, numbers))}.")
+            version = self._version(number, connection)
             if number and sha256_of(version.path) != version.sha256:
                 raise WeightsError(version.path, "another content than was published", f"sha256 {version.sha256}")
-            self._put_to_use(number)
+            _put_to_use(connection, number)
         logger.info("weights %s are in use", version.name)
         return version
 
-    def _add(self, weights: Path, metrics: Mapping, trained_on: Mapping, parent: int | None) -> ModelVersion:
-        parent_version = self.current() if parent is None else self._version(parent)
-        number = 1 + max([self._record(damaged_ok=True)["highest"], *self._numbers()])
-        base = parent_version.name.split("+")[0]
-        for torn in self.folder.glob(".tmp-*"):  # left by a process that was killed; the lock is ours
-            shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
-        draft = self.folder / f".tmp-{uuid4().hex}"
-        draft.mkdir()
-        try:
-            shutil.copyfile(weights, draft / WEIGHTS)
-            facts = {
-                "number": number,
-                "name": f"{base}+site.{number}",
-                "sha256": sha256_of(draft / WEIGHTS),
-                "metrics": dict(metrics),
-                "trained_on": dict(trained_on),
-                "parent": parent_version.number,
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            }
-            write_json(draft / FACTS, facts)
-            sync(draft / WEIGHTS)
-            sync(draft)
-            draft.rename(self._place(number))
+    def _add(
+        self, connection: Connection, file: Path, metrics: Mapping, trained_on: Mapping, parent: int | None
+    ) -> ModelVersion:
+        """Copy the weights to a folder of their own, then write the row."""
+        parent_version = self.current() if parent is None else self._version(parent, connection)
+        digest = sha256_of(file)
+        number = 1 + (connection.scalar(select(func.max(table.c.number))) or 0)
+        # One that a killed process left without a row is ours, or of a store that was lost.
+        while (left := self._file(number)).exists() and sha256_of(left) != digest:
+            number += 1
+        if not left.exists():
+            for torn in self.folder.glob(".tmp-*"):  # left by a process that was killed; the lock is ours
+                shutil.rmtree(torn, ignore_errors=True)
+            with whole_folder(left.parent) as draft:
+                shutil.copyfile(file, draft / WEIGHTS)
             sync(self.folder)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        return self._version(number)
+        row = {
+            "number": number,
+            "name": f"{parent_version.name.split('+')[0]}+site.{number}",
+            "sha256": digest,
+            "metrics": dict(metrics),
+            "trained_on": dict(trained_on),
+            "parent": parent_version.number,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        connection.execute(insert(table), row)
+        return self._version(number, connection)
 
-    def _put_to_use(self, number: int) -> None:
-        highest = max([self._record(damaged_ok=True)["highest"], *self._numbers()])
-        write_json(self.folder / CURRENT, {"number": number, "highest": highest})
-
-    def _record(self, damaged_ok: bool = False) -> dict[str, int]:
-        """Number in use and highest number ever given, which no later version gets again."""
-        path = self.folder / CURRENT
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return {key: int(content[key]) for key in ("number", "highest")}
-        except FileNotFoundError:
-            return {"number": 0, "highest": 0}
-        except (OSError, ValueError, KeyError, TypeError) as reason:
-            if damaged_ok:
-                return {"number": 0, "highest": 0}
-            expected = "the number of the version in use; choose one again"
-            raise WeightsError(path, f"a damaged file ({type(reason).__name__})", expected) from reason
-
-    def _version(self, number: int) -> ModelVersion:
+    def _version(self, number: int, connection: Connection) -> ModelVersion:
         if number == 0:
             return self._bundled()
-        path = self._place(number) / FACTS
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            version = ModelVersion(path=path.with_name(WEIGHTS), **facts)
-        except (OSError, ValueError, TypeError) as reason:
-            raise WeightsError(
-                path, f"no record of a version ({type(reason).__name__})", "one as published"
-            ) from reason
-        if not version.path.is_file():
-            raise WeightsError(version.path, "no file", f"the weights {version.name}")
-        return version
+        row = connection.execute(select(table).where(table.c.number == number)).mappings().one()
+        path = self._file(number)
+        if not path.is_file():
+            raise WeightsError(path, "no file", f"the weights {row['name']}")
+        return ModelVersion(path=path, **row)
+
+    def _trained(self, connection: Connection) -> list[ModelVersion]:
+        found = []
+        for number in connection.scalars(select(table.c.number).order_by(table.c.number)).all():
+            try:
+                found.append(self._version(number, connection))
+            except WeightsError as error:
+                logger.warning("version %d is left out: %s", number, error)
+        return found
 
     def _bundled(self) -> ModelVersion:
         path = self.bundle_checkpoint
@@ -195,14 +236,10 @@ class ModelRegistry:
             self._digest = identity, sha256_of(path)
         return bundled(path, self._digest[1])
 
-    def _numbers(self) -> list[int]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir() and int(p.name))
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:04d}" / WEIGHTS
 
-    def _place(self, number: int) -> Path:
-        return self.folder / f"{number:04d}"
 
-    def _lock(self) -> FileLock:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock", timeout=60)
+def _put_to_use(connection: Connection, number: int) -> None:
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    connection.execute(insert(uses), {"number": number, "since": since})

@@ -2,51 +2,90 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
 
 from brats_clip.cases import REFERENCE, SEQUENCES
 from brats_clip.errors import InputError
 
+from .values import Real, Switch, Whole, fields_of, first_wrong, nearest
 
-def _default(value: object, says: str):
-    return field(default=value, metadata={"says": says})
+_OF_MONAI_LABEL = ("server_mode", "models", "auto_update_scoring")
 
 
-@dataclass(frozen=True)
+def _is(good: Any, expected: str) -> AfterValidator:
+    """A check of a text that was given; an empty one is the default."""
+
+    def check(text: str) -> str:
+        if text and not good(text):
+            raise ValueError(expected)
+        return text
+
+    return AfterValidator(check)
+
+
+def _names_each_once(text: str) -> bool:
+    return sorted(part.strip() for part in text.split(",")) == sorted(SEQUENCES)
+
+
+def _is_bundle(text: str) -> bool:
+    return (Path(text) / "configs" / "inference.json").is_file()
+
+
+Sequence = Annotated[str, _is(SEQUENCES.__contains__, " or ".join(SEQUENCES))]
+Channels = Annotated[str, _is(_names_each_once, "each of t1,t1ce,t2,flair once")]
+Device = Annotated[str, _is(lambda text: text.split(":")[0] in ("cpu", "cuda"), "cpu or cuda")]
+Bundle = Annotated[
+    str, _is(lambda text: (Path(text) / "configs" / "inference.json").is_file(), "the folder of a bundle")
+]
+Weights = Annotated[str, _is(lambda text: Path(text).is_file(), "a file of weights")]
+
+
+@validated(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
-    """Settings of the app; each is a ``--conf`` of the same name.
+    """Settings of the app; each is a ``--conf`` of the same name."""
 
-    Raises:
-        InputError: from ``read`` only, naming the setting.
-    """
-
-    bundle: str = _default("", "folder of the bundle; the one beside the app if empty")
-    checkpoint: str = _default("", "weights to start from; the bundle's if empty")
-    device: str = _default("", "cpu or cuda; the GPU if there is one if empty")
-    workspace: str = _default("", "folder for labels, scores, trained weights and caches; see Workspace if empty")
-    reference: str = _default(REFERENCE, "sequence whose grid a case is segmented and stored on")
-    register: bool = _default(False, "align the other sequences to the reference rigidly before they are resampled")
-    allow_missing_sequences: bool = _default(False, "segment cases with one to three sequences missing")
-    pattern_t1: str = _default("", "file name pattern of T1 in a patient's folder, such as *T1_pre*.nii.gz")
-    pattern_t1ce: str = _default("", "the same for T1 with contrast agent")
-    pattern_t2: str = _default("", "the same for T2")
-    pattern_flair: str = _default("", "the same for FLAIR")
-    channels: str = _default("", "order of a 4D file, such as flair,t1,t1ce,t2; its dataset.json or MSD's if empty")
-    cache_gb: float = _default(2.0, "memory for encoded cases, GiB")
-    disk_cache_gb: float = _default(50.0, "disk for what can be made again: split, converted and resampled files, GiB")
-    jobs: int = _default(1, "inferences that compute at the same time; the others wait")
-    waiting: int = _default(8, "inferences that may wait; more are turned away")
-    max_upload_mb: int = _default(512, "largest upload, MiB")
-    max_unpacked_mb: int = _default(2048, "largest content of an archive that is sent as a session, MiB")
-    max_sessions: int = _default(20, "sessions that are kept at a time")
-    max_report_chars: int = _default(100_000, "longest report, characters")
-    remote: bool = _default(False, "answer other machines, too; needs --host 0.0.0.0, and should have authentication")
-    scoring: bool = _default(True, "score unlabelled cases in the background")
-    validation_share: float = _default(0.2, "share of patients that never train")
-    seed: int = _default(0, "of that split")
+    bundle: Bundle = Field("", description="folder of the bundle; the one beside the app if empty")
+    checkpoint: Weights = Field("", description="weights to start from; the bundle's if empty")
+    device: Device = Field("", description="cpu or cuda; the GPU if there is one if empty")
+    workspace: str = Field(
+        "", description="folder for labels, scores, trained weights and caches; see Workspace if empty"
+    )
+    reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
+    register: Switch = Field(
+        False, description="align the other sequences to the reference rigidly before they are resampled"
+    )
+    allow_missing_sequences: Switch = Field(False, description="segment cases with one to three sequences missing")
+    pattern_t1: str = Field("", description="file name pattern of T1 in a patient's folder, such as *T1_pre*.nii.gz")
+    pattern_t1ce: str = Field("", description="the same for T1 with contrast agent")
+    pattern_t2: str = Field("", description="the same for T2")
+    pattern_flair: str = Field("", description="the same for FLAIR")
+    channels: Channels = Field(
+        "", description="order of a 4D file, such as flair,t1,t1ce,t2; its dataset.json or MSD's if empty"
+    )
+    cache_gb: Real = Field(2.0, ge=0, description="memory for encoded cases, GiB")
+    disk_cache_gb: Real = Field(
+        50.0, ge=0, description="disk for what can be made again: split, converted and resampled files, GiB"
+    )
+    jobs: Whole = Field(1, ge=1, description="inferences that compute at the same time; the others queue")
+    waiting: Whole = Field(8, ge=0, description="inferences that may queue; more are refused")
+    max_upload_mb: Whole = Field(512, ge=1, description="largest upload, MiB")
+    max_unpacked_mb: Whole = Field(
+        2048, ge=1, description="largest content of an archive that is sent as a session, MiB"
+    )
+    max_sessions: Whole = Field(20, ge=1, description="sessions that are kept at a time")
+    max_report_chars: Whole = Field(100_000, ge=1, description="longest report, characters")
+    remote: Switch = Field(
+        False, description="answer other machines, too; needs --host 0.0.0.0, and should have authentication"
+    )
+    scoring: Switch = Field(True, description="score unlabelled cases in the background")
+    validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients that never train")
+    seed: Whole = Field(0, ge=0, description="of that split")
 
     @classmethod
     def read(cls, conf: Mapping[str, str] | None) -> Settings:
@@ -55,57 +94,21 @@ class Settings:
         Raises:
             InputError: for a name that is no setting (with the nearest that is), or a value that cannot be read.
         """
-        known = {f.name: f for f in fields(cls)}
-        values = {}
-        for name, text in (conf or {}).items():
-            if name in ("server_mode", "models", "auto_update_scoring"):
-                continue
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise InputError(f"--conf {name}", "no setting of this name", near[0] if near else ", ".join(known))
-            values[name] = _parse(name, str(text), type(known[name].default))
-        settings = cls(**values)
-        _check(settings)
-        return settings
+        given = {name: text for name, text in (conf or {}).items() if name not in _OF_MONAI_LABEL}
+        known = fields_of(cls)
+        for name in given.keys() - known.keys():
+            raise InputError(f"--conf {name}", "no setting of this name", nearest(name, known) or ", ".join(known))
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            wrong = first_wrong(cls, error)
+            raise InputError(f"--conf {wrong.name}", repr(wrong.value), wrong.expected) from None
 
     @property
     def patterns(self) -> dict[str, str]:
         """File name patterns by sequence; empty if none was given."""
         given = {sequence: getattr(self, f"pattern_{sequence}") for sequence in SEQUENCES}
         return {sequence: pattern for sequence, pattern in given.items() if pattern}
-
-
-def _parse(name: str, text: str, kind: type):
-    if kind is bool:
-        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if text.strip().lower() not in known:
-            raise InputError(f"--conf {name}", repr(text), "true or false")
-        return known[text.strip().lower()]
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(f"--conf {name}", repr(text), "a number") from None
-
-
-def _check(settings: Settings) -> None:
-    def need(good: bool, name: str, expected: str) -> None:
-        if not good:
-            raise InputError(f"--conf {name}", repr(getattr(settings, name)), expected)
-
-    need(settings.reference in SEQUENCES, "reference", " or ".join(SEQUENCES))
-    order = [part.strip() for part in settings.channels.split(",")]
-    need(not settings.channels or sorted(order) == sorted(SEQUENCES), "channels", "each of t1,t1ce,t2,flair once")
-    for name in ("jobs", "max_upload_mb", "max_unpacked_mb", "max_sessions", "max_report_chars"):
-        need(getattr(settings, name) >= 1, name, "at least 1")
-    for name in ("waiting", "seed"):
-        need(getattr(settings, name) >= 0, name, "at least 0")
-    for name in ("cache_gb", "disk_cache_gb"):
-        need(0 <= getattr(settings, name) < float("inf"), name, "at least 0")
-    need(0 < settings.validation_share < 1, "validation_share", "more than 0 and less than 1")
-    need(settings.device.split(":")[0] in ("", "cpu", "cuda"), "device", "cpu or cuda")
-    bundle = Path(settings.bundle)
-    need(not settings.bundle or (bundle / "configs" / "inference.json").is_file(), "bundle", "the folder of a bundle")
-    need(not settings.checkpoint or Path(settings.checkpoint).is_file(), "checkpoint", "a file of weights")
 
 
 @dataclass(frozen=True)
@@ -125,23 +128,18 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        """All else that must not be lost: the split, who was served what. Hidden, so that it is no case."""
+        """All else: records, trained weights, the training, caches. Hidden, so that it is no case."""
         return self.root / ".brats_clip"
 
     @property
-    def identities(self) -> Path:
-        """What each case and its patient are called, for ever."""
-        return self.state / "identities.json"
+    def store(self) -> Path:
+        """The records of ``brats_label.store``: what cases are called, the split, label revisions and so on."""
+        return self.state / "store.db"
 
     @property
     def models(self) -> Path:
         """Weights that were trained here, each version with what it was trained on, and which one is in use."""
         return self.state / "models"
-
-    @property
-    def scores(self) -> Path:
-        """Active-learning scores by model version."""
-        return self.state / "scores"
 
     @property
     def training(self) -> Path:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
-from brats_clip.evaluation import atomic_write
-from brats_clip.evaluation.plots import COLOURS, RULE, SOFT
-from brats_clip.evaluation.tables import figure, markdown_table
+from brats_clip.evaluation import MEASURES, atomic_write
+from brats_clip.evaluation.plots import COLOURS, SOFT, new_figure, plain, save_figure
 
-from .ablation_runs import FULL, Run, read_dice
-from .json_files import read_json
-from .region_dice import MEASURES
+from .bundle_run import epochs_done
+from .command import read_json
+from .page import render, spread
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+if TYPE_CHECKING:
+    from .ablation import Run
+
+FULL = "full"
 
 
 def write_results(runs: Sequence[Run], failures: dict[str, str], command: str, output: Path) -> None:
@@ -29,8 +30,7 @@ def write_results(runs: Sequence[Run], failures: dict[str, str], command: str, o
     table = tabulate(runs)
     with atomic_write(output / "ablations.csv") as draft:
         table.to_csv(draft, index=False, float_format="%.6g")
-    with atomic_write(output / "ablations.svg") as draft:
-        draw(table, draft)
+    draw(table, output / "ablations")
     with atomic_write(output / "ablations.md") as draft:
         draft.write_text(markdown(table, runs, failures, command), encoding="utf-8")
 
@@ -45,7 +45,7 @@ def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     finished = [run for run in runs if run.finished]
     for report in runs[0].reports:
-        dice = {(run.variant, run.seed): read_dice(run.metrics(report)) for run in finished}
+        dice = {(run.variant, run.seed): run.dice(report) for run in finished}
         for variant in dict.fromkeys(run.variant for run in finished):
             mine = {seed: table for (name, seed), table in dice.items() if name == variant}
             seeds = pd.DataFrame([table.mean() for table in mine.values()])
@@ -54,74 +54,55 @@ def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
             row = {"report": report, "network": variant}
             row["parameters"] = next(run.record()["parameters"] for run in finished if run.variant == variant)
             row |= {"seeds": len(mine), "cases": max(map(len, mine.values())), "pairs": len(differences)}
-            for kind, table in (("dice", seeds), ("difference", differences)):
-                for c in MEASURES:
-                    row |= {f"{kind}_{c}": table[c].mean(), f"{kind}_{c}_sd": table[c].std()}
+            for kind, found in (("dice", seeds), ("difference", differences)):
+                row |= {k: v for c in MEASURES for k, v in spread(f"{kind}_{c}", found[c]).items()}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def markdown(table: pd.DataFrame, runs: Sequence[Run], failures: dict[str, str], command: str) -> str:
     """The table, and under it what its figures mean nothing without."""
-
-    def text(row: pd.Series, name: str, sign: str = "") -> str:
-        mean, sd = (None if np.isnan(row[column]) else row[column] for column in (name, f"{name}_sd"))
-        return figure(mean, sd, sign)
-
-    head = ["report", "network", "parameters (M)", "seeds", *(f"Dice {m}" for m in MEASURES), "difference to full"]
-    lines = []
-    for _, row in table.iterrows():
-        cells = [*(text(row, f"dice_{m}") for m in MEASURES), text(row, "difference_mean", "+")]
-        lines.append([row["report"], row["network"], f"{row['parameters'] / 1e6:.2f}", row["seeds"], *cells])
     finished = [run for run in runs if run.finished]
     summaries = [run.metrics(report).with_name("summary.json") for run in finished for report in run.reports]
-    facts = [read_json(path)["run"] for path in summaries if path.is_file()]
+    found = [read_json(path)["run"] for path in summaries if path.is_file()]
 
     def distinct(key: str) -> str:
-        return "; ".join(sorted({str(f[key]) for f in facts if key in f})) or "unknown"
+        return "; ".join(sorted({str(f[key]) for f in found if key in f})) or "unknown"
 
     codes = sorted({code for run in finished for code in run.record()["code"]})
     changed = " (**changed between runs: rows do not compare**)" if len(codes) > 1 else ""
-    epochs = sorted({run.epochs_done() for run in finished})
+    epochs = sorted({epochs_done(run.folder / "training") for run in finished})
     trained = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else epochs[0]
     missing = {run.name: failures.get(run.name, "not run yet") for run in runs if not run.finished}
-    return "\n".join(
-        [
-            "# Ablations\n",
-            *markdown_table(head, lines, texts=2),
-            "\nDice: mean ± standard deviation over seeds of the mean over cases. Difference: of the mean Dice to that "
-            "of the full network on the same case with the same seed, mean ± standard deviation over these pairs; "
-            "ablations.csv has it per region. Report: evaluated with each case's own (true) or without (none).",
-            "\n![Dice, and difference to the full network](ablations.svg)\n",
-            f"- Command: `{command}`",
-            f"- Hardware: {distinct('hardware')}",
-            f"- Cases: {table['cases'].max()} of the section testing",
-            f"- Epochs: at most {runs[0].settings['epochs']}, trained {trained}; the best by validation is evaluated",
-            f"- Seeds: {', '.join(map(str, dict.fromkeys(run.seed for run in runs)))}",
-            f"- Date: {datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')}",
-            f"- Versions: brats_clip {distinct('brats_clip')}, MONAI {distinct('monai')}, torch {distinct('torch')}; "
-            f"code {', '.join(codes)}{changed}",
-            *(f"- Missing: {name}: {reason}" for name, reason in missing.items()),
-            "",
-        ]
-    )
+    facts = {
+        "Command": f"`{command}`",
+        "Hardware": distinct("hardware"),
+        "Cases": f"{table['cases'].max()} of the section testing",
+        "Epochs": f"at most {runs[0].settings['epochs']}, trained {trained}; the best by validation is evaluated",
+        "Seeds": ", ".join(map(str, dict.fromkeys(run.seed for run in runs))),
+        "Date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "Versions": f"brats_clip {distinct('brats_clip')}, MONAI {distinct('monai')}, torch {distinct('torch')}; "
+        f"code {', '.join(codes)}{changed}",
+    }
+    return render("ablation", rows=table.to_dict("records"), run=facts, missing=missing)
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
+def draw(table: pd.DataFrame, stem: Path) -> None:
     """Dice with its spread over seeds, and the differences with theirs over pairs; a row per row of the table."""
-    picture, axes = plt.subplots(1, 2, sharey=True, figsize=(11, 1.2 + 0.6 * len(table)), layout="constrained")
+    picture = new_figure(11, 1.2 + 0.6 * len(table))
+    axes = picture.subplots(1, 2, sharey=True)
     rows = np.arange(len(table))
     titles = ("Dice (± over seeds)", "difference to full (± over cases and seeds)")
     for ax, kind, title in zip(axes, ("dice", "difference"), titles, strict=True):
         for place, (column, colour) in enumerate(COLOURS.items()):
-            mean, sd = table[f"{kind}_{column}"], table[f"{kind}_{column}_sd"].fillna(0)
+            mean, sd = (
+                table[f"{kind}_{column}{end}"].astype(float).fillna(0 if end else np.nan) for end in ("", "_sd")
+            )
             ax.errorbar(mean, rows + 0.17 * (place - 1.5), xerr=sd, fmt="o", ms=4, color=colour, label=column)
-        ax.set_title(title, fontsize=10)
-        ax.grid(axis="x", color=RULE)
+        plain(ax, title, "x")
     reports = [f", report: {report}" if table["report"].nunique() > 1 else "" for report in table["report"]]
     axes[0].set_yticks(rows, [name + report for name, report in zip(table["network"], reports, strict=True)])
     axes[0].invert_yaxis()
     axes[1].axvline(0, color=SOFT, lw=1)
     axes[1].legend(fontsize=8)
-    picture.savefig(path, format="svg", metadata={"Date": None})
-    plt.close(picture)
+    save_figure(picture, stem)

@@ -1,78 +1,46 @@
-"""The page of a simulation of active learning: tables, picture, and the sentences between."""
+"""The page of a simulation of active learning: what its curves come to, tables, picture, and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
+from brats_clip.evaluation import MEASURES
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
-from brats_clip.evaluation.summary import statistics
-from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
 from brats_label.active.choose import ORDERS
 
-from .active_learning_rounds import BASELINE
-from .active_learning_summary import WANTED_SHARE, in_short
-from .region_dice import MEASURES
+from .page import cell, spread, write_page
 
 NAME = "simulate_active_learning"
+BASELINE = "random"
+WANTED_SHARE = 0.7  # of random's labels: what the combined strategy was expected to need
 COLOURS = dict(zip(ORDERS, ("#5c6775", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"), strict=True))
 
 
-def to_markdown(rows: Sequence[dict], summary: Sequence[dict], run: Mapping, failures: Mapping[str, str]) -> str:
-    """The tables, what they come to, and what their figures mean nothing without."""
-    labels = sorted({row["labels"] for row in rows})
-    dices: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        dices.setdefault((row["strategy"], row["labels"]), []).append(row["dice_mean"])
-    curves = []
-    for strategy in dict.fromkeys(row["strategy"] for row in rows):
-        cells = [statistics(dices.get((strategy, n), [])) for n in labels]
-        curves.append([strategy, *(figure(cell["mean"], cell["std"]) for cell in cells)])
-    ends = [
-        [
-            line["strategy"],
-            line["seeds"],
-            *(figure(line[f"final_{m}"], line[f"final_{m}_sd"]) for m in MEASURES),
-            "-" if line["strategy"] == BASELINE else figure(line["gain"], line["gain_sd"], "+"),
-            figure(line["share"], line["share_sd"], digits=2),
-            line["never"],
-        ]
-        for line in summary
-    ]
-    head = ["strategy", "repeats", *(f"final Dice {m}" for m in MEASURES), "gain", "share of labels", "never"]
-    return "\n".join(
-        [
-            "# Simulated active learning\n",
-            "## Mean Dice against labelled cases\n",
-            *markdown_table(["strategy", *(f"{n} labels" for n in labels)], curves),
-            "\nMean of the three regions over the test cases; mean ± standard deviation over repeats. All strategies "
-            "share the first column's network within a repeat.\n",
-            "## At the end\n",
-            *markdown_table(head, ends),
-            "\nGain: of the mean Dice over all rounds to that of random in the same repeat. Share of labels: needed to "
-            "reach random's final Dice for the first time, of the labels random had at its end; never: repeats that do "
-            "not get there. Random's own share is below 1 where its curve was up there before: that much is noise.\n",
-            *(f"- {sentence}" for sentence in in_short(summary)),
-            f"\n![Dice against labelled cases]({NAME}.svg)\n",
-            *markdown_facts(run),
-            *(f"- failed: {name}: {reason}" for name, reason in failures.items()),
-            "",
-        ]
-    )
+def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mapping, failures: Mapping[str, str]) -> None:
+    """Write the tables, what they come to, and what their figures mean nothing without."""
+    table = pd.DataFrame(rows)
+    labels = sorted(table["labels"].unique())
+    curves = {
+        strategy: [spread("dice", mine.loc[mine["labels"] == n, "dice_mean"]) for n in labels]
+        for strategy, mine in table.groupby("strategy", sort=False)
+    }
+    heads = {"label_heads": [f"{n} labels" for n in labels], "final_heads": [f"final Dice {m}" for m in MEASURES]}
+    found = {"curves": curves, "summary": summary, "sentences": in_short(summary)}
+    write_page(path, "active_learning", run=run, failures=failures, **heads, **found)
 
 
 def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
     """Curves: mean and standard deviation over repeats; and how many labels each repeat needed."""
     picture = new_figure(12, 4.6)
     left, right = picture.subplots(1, 2, width_ratios=(3, 2))
-    strategies = list(dict.fromkeys(row["strategy"] for row in rows))
-    for place, strategy in enumerate(strategies):
-        mine = [row for row in rows if row["strategy"] == strategy]
-        labels = sorted({row["labels"] for row in mine})
-        found = [statistics(row["dice_mean"] for row in mine if row["labels"] == n) for n in labels]
-        mean, sd = (np.array([cell[key] or 0.0 for cell in found]) for key in ("mean", "std"))
+    table = pd.DataFrame(rows)
+    strategies = list(table["strategy"].unique())
+    for place, (strategy, mine) in enumerate(table.groupby("strategy", sort=False)):
+        found = mine.groupby("labels")["dice_mean"].agg(["mean", "std"]).fillna(0)
+        labels, mean, sd = found.index, found["mean"], found["std"]
         style = {"color": COLOURS[strategy], "ls": "--" if strategy == BASELINE else "-"}
         left.fill_between(labels, mean - sd, mean + sd, color=COLOURS[strategy], alpha=0.08, lw=0)
         left.plot(labels, mean, lw=2, marker="o", ms=3.5, label=strategy, **style)
@@ -91,7 +59,81 @@ def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
     right.set_xlim(0, 1.35)
     for share in (WANTED_SHARE, 1.0):
         right.axvline(share, color=SOFT, lw=0.9, ls=":")
-    repeats = len({row["seed"] for row in rows})
-    spread = "mean ± sd over repeats" if repeats > 1 else "no spread"
-    picture.suptitle(f"{repeats} repeat{'s' * (repeats > 1)}: {spread}", fontsize=9)
+    repeats = table["seed"].nunique()
+    shown = "mean ± sd over repeats" if repeats > 1 else "no spread"
+    picture.suptitle(f"{repeats} repeat{'s' * (repeats > 1)}: {shown}", fontsize=9)
     save_figure(picture, stem)
+
+
+def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
+    """How many labels a curve needs to reach ``target`` for the first time, on straight lines between its points; None
+    if it never does."""
+    points = sorted(curve.items())
+    for (labels, value), (less, below) in zip(points, [points[0], *points], strict=False):
+        if value >= target:
+            return float(labels) if below >= target else less + (labels - less) * (target - below) / (value - below)
+    return None
+
+
+def summarise(rows: Sequence[dict]) -> list[dict]:
+    """A row per strategy.
+
+    ``final_R`` is the Dice at the end, ``curve`` the mean Dice over all rounds but the shared start, ``gain`` its
+    difference to that of random with the same seed. ``share``: labels needed to reach random's final mean Dice, as a
+    share of the labels random had then, over the seeds that get there; ``never`` counts the others, of ``seeds``.
+    ``_sd`` are over seeds. Only seeds that are finished by a strategy and by random count.
+    """
+    table = pd.DataFrame(rows)
+    most = table["labels"].max()
+    curves = {}  # by strategy and seed: the rounds of those that are finished, by number of labels
+    for key, curve in table.groupby(["strategy", "seed"], sort=False):
+        if curve["labels"].max() == most:
+            curves[key] = curve.set_index("labels").sort_index()
+    over = {
+        key: (curve["dice_mean"].iloc[1:] if len(curve) > 1 else curve["dice_mean"]).mean()
+        for key, curve in curves.items()
+    }
+    lines = []
+    for strategy in table["strategy"].unique():
+        mine = {seed: curve for (name, seed), curve in curves.items() if name == strategy}
+        if not mine:
+            continue
+        line: dict = {"strategy": strategy, "seeds": len(mine)}
+        for m in MEASURES:
+            line |= spread(f"final_{m}", (curve.loc[most, f"dice_{m}"] for curve in mine.values()))
+        paired = [seed for seed in mine if (BASELINE, seed) in curves]
+        targets = {seed: curves[BASELINE, seed].loc[most, "dice_mean"] for seed in paired}
+        needed = [labels_to_reach(mine[seed]["dice_mean"].to_dict(), target) for seed, target in targets.items()]
+        line |= spread("curve", (over[strategy, seed] for seed in mine))
+        line |= spread("gain", (over[strategy, seed] - over[BASELINE, seed] for seed in paired))
+        line |= spread("share", (None if n is None else n / most for n in needed))
+        lines.append(line | {"never": needed.count(None)})
+    return lines
+
+
+def in_short(summary: Sequence[dict]) -> list[str]:
+    """What the figures come to, in sentences."""
+    by_name = {line["strategy"]: line for line in summary}
+    # Repeat for repeat where there is random to compare with: not all strategies may have finished the same ones.
+    best = max(summary, key=lambda line: line["curve"] if line["gain"] is None else line["gain"])
+    sentences = [f"Highest mean Dice over the rounds: {best['strategy']}, {cell(best, 'curve')}."]
+    for name, line in by_name.items():
+        if name != BASELINE and line["gain"] is not None:
+            sd = line["gain_sd"]
+            sure = "" if sd is None else " (more than one sd)" if abs(line["gain"]) > sd else " (within one sd)"
+            sentences.append(f"{name} against random: mean Dice over the rounds {cell(line, 'gain', '+')}{sure}.")
+    wanted = by_name.get("combined")
+    if wanted is not None and BASELINE in by_name:
+        got = wanted["share"]
+        if got is None:
+            sentences.append(
+                f"combined never reaches random's final Dice; expected with {WANTED_SHARE:.0%} of its labels."
+            )
+        else:
+            held = got <= WANTED_SHARE and not wanted["never"]
+            sentences.append(
+                f"combined reaches random's final Dice with {got:.0%} of its labels in "
+                f"{wanted['seeds'] - wanted['never']} of {wanted['seeds']} repeats; expected was {WANTED_SHARE:.0%} at "
+                f"most: {'held' if held else 'not held'}."
+            )
+    return sentences

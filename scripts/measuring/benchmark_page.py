@@ -1,34 +1,66 @@
-"""The page of the benchmark: table, picture, and what its figures mean nothing without."""
+"""The benchmark's figures: medians, ratios, table, picture, and what they mean nothing without."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+import pandas as pd
 
-from brats_clip.evaluation import atomic_write
+from brats_clip.evaluation.plots import new_figure, plain, save_figure
 
-from .benchmark_summary import in_short
-from .benchmark_tasks import NAMES, OURS
+from .page import render
 
-NOTES = (
-    "A first answer counts from four NIfTI files to the label map on disk. A re-prompt counts to the label map in "
-    "memory, since a server sends it; what writing it would add is in the column beside it.",
-    "Starting Python, imports, building the network and loading weights are not in the seconds, since a server keeps "
-    "them. They are in the peak memory, which is that of the whole process; above imports leaves out what the process "
-    "held once the libraries were loaded. The files were read once before, so nobody waits for the disk.",
-    "Seconds and memory do not depend on the weights. Those of MONAI's networks are random (seeded), but for a last "
-    "layer that answers background everywhere, so that their seconds hold no compressing of noise.",
-    "SegResNet: init_filters 16, blocks 1-2-2-4 and 1-1-1, window 240x240x160, whole volume. SwinUNETR: feature_size "
-    "48, windows 128x128x128, whole volume. DynUNet: 32-64-128-256-320-320, windows 128x128x128 with Gaussian weights, "
-    "crop to the brain, without nnU-Net's mirroring, which takes eight times as long. All: overlap 0.5, one window at "
-    "a time, float32 on a CPU and mixed precision on a GPU.",
-)
+OURS = "brats_clip"
+NAMES = {
+    OURS: "this network",
+    "segresnet": "SegResNet (model zoo)",
+    "swinunetr": "SwinUNETR (tutorial)",
+    "dynunet": "DynUNet (nnU-Net)",
+}
+FIRST, WITH_REPORT = "first answer", "first answer with a report"
+ADDED, CHANGED, CLICK = "re-prompt: report added", "re-prompt: report changed", "re-prompt: click"
+ANSWERS = (FIRST, WITH_REPORT, ADDED, CHANGED, CLICK)
+MEASURES = ("seconds", "writing", "peak_gib", "above_imports_gib", "gpu_gib", "clip_share")
 
 
-def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: dict, trial: bool) -> str:
+def summarise(rows: Sequence[dict]) -> list[dict]:
+    """One row per network and answer: medians, the range of the seconds, and ratios to this network's first answer."""
+    table, summary = pd.DataFrame(rows), []
+    groups = dict(list(table.groupby(["network", "answer"])))
+    for network, answer in sorted(groups, key=lambda key: (list(NAMES).index(key[0]), ANSWERS.index(key[1]))):
+        group = groups[network, answer]
+        medians = {m: group[m].median() for m in MEASURES if m in group and group[m].notna().all()}
+        seconds = group["seconds"]
+        line = {"network": network, "answer": answer, **medians, "fastest": seconds.min(), "slowest": seconds.max()}
+        asked = answer in (WITH_REPORT, ADDED, CHANGED)
+        summary.append(line | {"repeats": len(group), "set_aside": asked and not group["report_used"].all()})
+    ours = next((row for row in summary if (row["network"], row["answer"]) == (OURS, FIRST)), None)
+    for row in summary if ours else ():
+        row |= {f"{m}_ratio": row[m] / ours[m] for m in ("seconds", "peak_gib")}
+    return summary
+
+
+def in_short(summary: Sequence[dict]) -> list[str]:
+    """What the figures come to, in sentences; none without this network's first answer."""
+    rows = {(row["network"], row["answer"]): row for row in summary}
+    if (OURS, FIRST) not in rows:
+        return []
+    lines = [
+        f"{NAMES[name]}: {row['seconds_ratio']:.1f} times the seconds of this network's first answer, "
+        f"which peaks at {1 / row['peak_gib_ratio']:.0%} of its memory."
+        for (name, _), row in rows.items()
+        if name != OURS
+    ]
+    lines += [
+        f"{answer.capitalize()}: {rows[OURS, answer]['seconds_ratio']:.1%} of the first answer's seconds."
+        for answer in (ADDED, CHANGED, CLICK)
+    ]
+    shares = {answer: rows.get((OURS, answer), {}).get("clip_share") for answer in (FIRST, WITH_REPORT)}
+    return lines + [f"CLIP's share of the {a}: {share:.1%}." for a, share in shares.items() if share is not None]
+
+
+def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: Mapping, trial: bool) -> str:
     """The table, what it comes to, how it was measured, and on what."""
     columns = {
         "network": lambda row: NAMES[row["network"]],
@@ -43,27 +75,19 @@ def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: dict, tr
         "GPU memory (GiB)": lambda row: f"{row['gpu_gib']:.2f}",
     }
     present = {"ratio": "seconds_ratio", "ratio of peaks": "peak_gib_ratio", "GPU memory (GiB)": "gpu_gib"}
-    columns = {head: cell for head, cell in columns.items() if present.get(head, "answer") in summary[0]}
-    table = [list(columns), ["---"] * len(columns), *([cell(row) for cell in columns.values()] for row in summary)]
-    lines = ["# Benchmark", "", *(f"| {' | '.join(cells)} |" for cells in table), ""]
-    lines += ["Medians; ratios are to this network's first answer.", "", *(f"- {line}" for line in in_short(summary))]
-    lines += [
-        f"- {row['answer'].capitalize()}: set the report aside, so less was done."
-        for row in summary
-        if row["set_aside"]
-    ]
-    lines += [f"- {NAMES[name]} failed: {why}" for name, why in failures.items()]
-    if trial:
-        lines += ["", "**A trial on a small phantom, with windows cut to its size: these figures say nothing.**"]
-    lines += ["", "## What is counted", "", *(f"- {note}" for note in NOTES), "", "## Run", ""]
-    return "\n".join([*lines, *(f"- {key}: {value}" for key, value in run.items() if value is not None)]) + "\n"
+    columns = {head: text for head, text in columns.items() if present.get(head, "answer") in summary[0]}
+    sentences = in_short(summary)
+    aside = (row["answer"].capitalize() for row in summary if row["set_aside"])
+    sentences += [f"{answer}: set the report aside, so less was done." for answer in aside]
+    sentences += [f"{NAMES[name]} failed: {why}" for name, why in failures.items()]
+    rows = [[text(row) for text in columns.values()] for row in summary]
+    return render("benchmark", heads=list(columns), rows=rows, sentences=sentences, trial=trial, run=run)
 
 
-def draw(summary: Sequence[dict], path: Path, hardware: str) -> None:
-    """Bars of seconds and of peak memory, as PNG or SVG by the ending of ``path``."""
-    figure = Figure(figsize=(11, 1.2 + 0.4 * len(summary)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
+def draw(summary: Sequence[dict], stem: Path, hardware: str) -> None:
+    """Bars of seconds and of peak memory."""
+    picture = new_figure(11, 1.2 + 0.4 * len(summary))
+    panels = picture.subplots(1, 2, sharey=True)
     names = [f"{NAMES[row['network']]}, {row['answer']}" for row in summary]
     colours = ["#0072b2" if row["network"] == OURS else "#9aa5b1" for row in summary]
     for axes, key, title in zip(panels, ("seconds", "peak_gib"), ("seconds", "peak memory, GiB"), strict=True):
@@ -72,9 +96,7 @@ def draw(summary: Sequence[dict], path: Path, hardware: str) -> None:
         texts = [f"{row[key]:.2f}{ratio}" for row, ratio in zip(summary, ratios, strict=True)]
         axes.bar_label(bars, texts, padding=3, fontsize=8)
         axes.set_xlim(0, 1.3 * max(row[key] for row in summary))
-        axes.set_title(title, fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, title, "x")
     panels[0].invert_yaxis()
-    figure.suptitle(f"From four NIfTI files to a mask (ratio to this network's first answer). {hardware}", fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    picture.suptitle(f"From four NIfTI files to a mask (ratio to this network's first answer). {hardware}", fontsize=9)
+    save_figure(picture, stem)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
+# Settings that leave the figures alone, so that another value does not make it another run.
+HARMLESS = {"cache_dir", "progress_bar", "tensorboard", "mlflow", "mlflow_uri", "num_workers", "val_workers", "command"}
 MONAI = (sys.executable, "-m", "monai.bundle", "run")
 
 
@@ -37,6 +39,35 @@ def hold(folder: Path) -> Iterator[int]:
 def as_words(options: Mapping[str, object]) -> list[str]:
     """``--name value`` for each option."""
     return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def check_trained(weights: Path, log: Path) -> None:
+    """Make sure that a training left its weights.
+
+    Raises:
+        RunFailed: if it left none.
+    """
+    if not weights.is_file():
+        raise RunFailed(f"the training left no {weights} (see {log})")
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of trainings below a folder, which take most of the room; they cannot be resumed then."""
+    for checkpoint in folder.glob("**/checkpoints/checkpoint_*"):
+        checkpoint.unlink()
+
+
+def epochs_done(training: Path) -> int:
+    """Epochs that a training has finished, by its curves.csv."""
+    curves = training / "curves.csv"
+    return max(0, len(curves.read_text().splitlines()) - 1) if curves.is_file() else 0
+
+
+def flat(value: object, name: str = "") -> dict[str, object]:
+    """A config without nesting: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, part in value.items() for k, v in flat(part, f"{name}#{key}" if name else key).items()}
 
 
 def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()) -> None:

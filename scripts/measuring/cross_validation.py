@@ -18,17 +18,29 @@ from brats_clip.errors import BratsClipError, CaseError, InputError
 from brats_clip.evaluation import collect_run_info, sha256_of
 from brats_clip.evaluation.labelled import labelled_cases
 
-from .bundle_run import BUNDLE, CONFIGS, RunFailed, as_words, differing, hold, run_or_fail
-from .command import make_progress
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    HARMLESS,
+    RunFailed,
+    as_words,
+    check_trained,
+    differing,
+    drop_checkpoints,
+    epochs_done,
+    flat,
+    hold,
+    run_or_fail,
+)
+from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .cross_validation_table import write_table
-from .json_files import read_json, write_json
-from .overrides import OWN_OPTION, read_overrides
 
 # Settings that come from the options of the script.
 OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "pretrained", "section")
+# Settings of --set that hold for the later stages, too, beside those of the network: the others have their own there.
+SHARED = ("patch_size", "min_size", "spacing", "batch_size", "clip_source", "augment", "num_workers", "synthetic_share")
+SHARED += ("tensorboard", "mlflow", "amp", "slices_per_plane")
 OWN += ("resume", "bundle_root", "synthetic_share")
-# Settings that leave the figures alone, so that another value does not make it another run.
-HARMLESS = {"cache_dir", "progress_bar", "tensorboard", "mlflow", "mlflow_uri", "num_workers", "val_workers", "command"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Fold:
         name: "0", "1" and so on, or "all" for a training on all cases that scores none.
         folder: holds datalist.json, log.txt, training/, evaluation/ (and evaluation_NAME/), and fold.json when trained.
         sections: of the datalist: ``training``, ``validation`` and ``testing``.
-        training: words of the command that trains.
+        stages: words of the commands that train, by the name of their folder; each goes on from the weights before.
         scoring: words of the command that scores.
         score_name: of the way of scoring; "" for the usual one.
         weights: that score; those of the training by default.
@@ -48,14 +60,14 @@ class Fold:
     name: str
     folder: Path
     sections: Mapping[str, Sequence[dict]]
-    training: Sequence[object]
+    stages: Mapping[str, Sequence[object]]
     scoring: Sequence[object]
     score_name: str = ""
     checkpoint: Path | None = None
 
     @property
     def weights(self) -> Path:
-        return self.checkpoint or self.folder / "training" / "checkpoints" / "model.pt"
+        return self.checkpoint or _weights(self.folder / [*self.stages][-1])
 
     @property
     def metrics(self) -> Path:
@@ -70,10 +82,6 @@ class Fold:
     def finished(self) -> bool:
         return self.trained and (not self.sections["testing"] or self.metrics.is_file())
 
-    def epochs_done(self) -> int:
-        curves = self.folder / "training" / "curves.csv"
-        return max(0, len(curves.read_text().splitlines()) - 1) if curves.is_file() else 0
-
     def execute(self, watch: Callable[[], None]) -> None:
         """Train and score, as far as that is not done; ``watch`` is called about once a second.
 
@@ -86,16 +94,22 @@ class Fold:
         with hold(self.folder) as lock:  # the child holds it, too: it may outlive this process
             write_json(datalist, self.sections)
             if not self.trained:
-                words = [*self.training, *common, "--output_dir", self.folder / "training"]
-                run_or_fail(words, log, watch, [lock])
-                if not self.weights.is_file():
-                    raise RunFailed(f"the training left no {self.weights} (see {log})")
-                write_json(self.folder / "fold.json", {"epochs": self.epochs_done()})
-                for checkpoint in self.weights.parent.glob("checkpoint_*"):
-                    checkpoint.unlink()
+                before: Path | None = None
+                for name, stage in self.stages.items():  # one that is complete trains nothing
+                    words = [*stage, *common, "--output_dir", self.folder / name]
+                    run_or_fail([*words, "--pretrained", before] if before else words, log, watch, [lock])
+                    before = _weights(self.folder / name)
+                    check_trained(before, log)
+                record = {"epochs": epochs_done(self.folder / "training")}
+                write_json(self.folder / "fold.json", record | {"weights": str(before.relative_to(self.folder))})
+                drop_checkpoints(self.folder)
             if self.sections["testing"] and not self.metrics.is_file():
                 words = [*self.scoring, *common, "--output_dir", self.metrics.parent, "--checkpoint", self.weights]
                 run_or_fail(words, log, watch, [lock])
+
+
+def _weights(folder: Path) -> Path:
+    return folder / "checkpoints" / "model.pt"
 
 
 def cross_validate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
@@ -110,7 +124,7 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
         for number, fold in enumerate(todo, start=len(chosen) - len(todo)):
 
             def watch(fold: Fold = fold, number: int = number) -> None:
-                done = fold.epochs_done()
+                done = epochs_done(fold.folder / "training")
                 stage = "scoring" if fold.trained else f"epoch {done} of {epochs}"
                 share = 0.95 if fold.trained else 0.95 * min(1, done / epochs)
                 progress.update(bar, description=f"fold {fold.name}: {stage}", completed=number + share)
@@ -183,13 +197,17 @@ def plan(args: argparse.Namespace) -> list[Fold]:
         # Validated once, after the last epoch, whose averaged weights are taken: nothing is chosen by it.
         options["val_interval"] = args.epochs
     options = {name: value for name, value in (options | overrides).items() if value is not None}
-    training = ["training", "--config_file", repr([str(path) for path in configs]), *as_words(options)]
+    stages = {"training": _training(configs, options)}
+    for name, epochs in _later_stages(args.then).items():
+        of_stage = {"epochs": epochs, "val_interval": epochs, "seed": args.seed} | quiet
+        kept = {key: value for key, value in options.items() if key in SHARED or key.startswith("network_def")}
+        stages[name] = _training([*configs, CONFIGS / f"{name}.json"], kept | of_stage)
     files = [CONFIGS / "train.json", *(path.resolve() for path in args.configs), CONFIGS / "evaluate.json"]
     own = {name: value for name, value in overrides.items() if name.split("#")[0] not in ("train", "synthetic_share")}
     score = ["evaluating", "--config_file", repr([str(path) for path in files]), *as_words(own | quiet | scoring)]
     if args.score_only:
         sections = {"training": [], "validation": [], "testing": list(cases.values())}
-        return [Fold("all", args.output, sections, (), score, args.name, args.checkpoint)]
+        return [Fold("all", args.output, sections, {}, score, args.name, args.checkpoint)]
     folds = []
     for number in [*range(args.folds), *([None] if args.final else [])]:
         real = [case for name, case in cases.items() if place[name] != number]
@@ -198,8 +216,27 @@ def plan(args: argparse.Namespace) -> list[Fold]:
         sections = {"training": [*real, *phantoms], "validation": first, "testing": test}
         name = "all" if number is None else str(number)
         folder = args.output / (name if number is None else f"fold{number}")
-        folds.append(Fold(name, folder, sections, training, score, args.name))
+        folds.append(Fold(name, folder, sections, stages, score, args.name))
     return folds
+
+
+def _training(configs: Sequence[Path], options: Mapping[str, object]) -> list[object]:
+    return ["training", "--config_file", repr([str(path) for path in configs]), *as_words(options)]
+
+
+def _later_stages(pairs: Sequence[str]) -> dict[str, int]:
+    """Epochs by the name of a config, from ``NAME=EPOCHS``.
+
+    Raises:
+        InputError: for anything else, or a name that is no config of the bundle.
+    """
+    stages = {}
+    for pair in pairs:
+        name, _, epochs = pair.partition("=")
+        if not (CONFIGS / f"{name}.json").is_file() or not epochs.isdecimal() or int(epochs) < 1:
+            raise InputError("--then", repr(pair), "NAME=EPOCHS, such as train_clicks=4, NAME a file of bundle/configs")
+        stages[name] = int(epochs)
+    return stages
 
 
 def _find(folders: Sequence[Path], others: Collection[str] = ()) -> dict[str, dict]:
@@ -238,19 +275,13 @@ def _settings(
     content = {"cases": sorted(cases), "phantoms": [case["case"] for case in phantoms]}
     content |= {"validation": [case["case"] for case in validation], "phantom_share": args.phantom_share}
     content |= {"folds": args.folds, "seed": args.seed, "epochs": args.epochs}
+    content |= {f"then {name}": epochs for name, epochs in _later_stages(args.then).items()}
     content["pretrained"] = None if args.pretrained is None else sha256_of(args.pretrained)
     for path in configs:
         content |= {f"{path.stem}: {name}": value for name, value in flat(read_json(path)).items()}
     content |= {f"set {name}": DefaultParseValue(value) for name, value in overrides.items()}
     content = {name: value for name, value in content.items() if name.split(" ")[-1] not in HARMLESS}
     return json.loads(json.dumps(content, default=str))
-
-
-def flat(value: object, name: str = "") -> dict[str, object]:
-    """A config without nesting: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {k: v for key, part in value.items() for k, v in flat(part, f"{name}#{key}" if name else key).items()}
 
 
 def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str, int]) -> None:

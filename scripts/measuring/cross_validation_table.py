@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brats_clip.evaluation import atomic_write, summarise, write_summary
-from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
 from brats_clip.labels import REGIONS
+
+from .page import write_page
 
 if TYPE_CHECKING:
     from .cross_validation import Fold
 
 ET_ML = 1.0  # below that, a Dice says more about noise than about the network
-SCORES = {"Dice": ("dice", 3), "HD95 (mm)": ("hd95", 1), "lesion-wise Dice": ("lesionwise_dice", 3)}
+SCORES = (("dice", 3), ("hd95", 1), ("lesionwise_dice", 3))  # with their digits
 
 
 def headline(scores: pd.DataFrame) -> dict[str, float | int | None]:
@@ -28,9 +29,7 @@ def headline(scores: pd.DataFrame) -> dict[str, float | int | None]:
     """
     some = scores[scores["volume_ml_ET_truth"] > ET_ML]
     none = scores[scores["volume_ml_ET_truth"] == 0]
-    found = {
-        f"{column}_{r}": scores[f"{column}_{r}"].mean() for column, _ in SCORES.values() for r in (*REGIONS, "mean")
-    }
+    found = {f"{column}_{r}": scores[f"{column}_{r}"].mean() for column, _ in SCORES for r in (*REGIONS, "mean")}
     found["dice_ET_1ml"] = some["dice_ET"].mean()
     found["dice_mean_1ml"] = (found["dice_WT"] + found["dice_TC"] + found["dice_ET_1ml"]) / 3
     found |= {"false_ET_ml": none["volume_ml_ET"].sum(), "cases": len(scores), "cases_ET_1ml": len(some)}
@@ -54,8 +53,11 @@ def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, outpu
     sentences = in_short(figures)
     if waiting:
         sentences.append(f"Not finished, and not in the table: fold {', '.join(waiting)}.")
-    with atomic_write(output / "table.md") as draft:
-        draft.write_text(markdown(scores, sentences, run), encoding="utf-8")
+    some = scores[scores["volume_ml_ET_truth"] > ET_ML]
+    regions = [*((r, scores, r) for r in REGIONS), (f"ET, cases with > {ET_ML:g} ml", some, "ET")]
+    regions.append(("mean of WT, TC, ET", scores, "mean"))
+    context = {"regions": regions, "folds": list(scores.groupby("fold")), "cases": scores.to_dict("records")}
+    write_page(output / "table.md", "cross_validation", sentences=sentences, run=run, scores=SCORES, **context)
     return [*sentences, f"Table: {output / 'table.md'}"]
 
 
@@ -70,52 +72,3 @@ def in_short(figures: Mapping) -> list[str]:
         f"Lesion-wise Dice: {lesions}.",
         f"False ET in {figures['cases_without_ET']} cases without any: {figures['false_ET_ml']:.2f} ml in all.",
     ]
-
-
-def markdown(scores: pd.DataFrame, sentences: Sequence[str], run: Mapping) -> str:
-    """The page: regions, folds, cases, and what the figures mean nothing without."""
-    groups = {region: (scores, region) for region in REGIONS}
-    groups[f"ET, cases with > {ET_ML:g} ml"] = (scores[scores["volume_ml_ET_truth"] > ET_ML], "ET")
-    groups["mean of WT, TC, ET"] = (scores, "mean")
-    regions = []
-    for name, (table, region) in groups.items():
-        columns = [(table[f"{column}_{region}"], digits) for column, digits in SCORES.values()]
-        cells = [cell for c, d in columns for cell in (_spread(c, d), figure(_known(c.median()), digits=d))]
-        regions.append([name, len(table), *cells])
-    head = ["region", "cases", *(part for name in SCORES for part in (f"{name}, mean ± sd", "median"))]
-    by_fold = [
-        [name, len(table), *(f"{table[f'dice_{r}'].mean():.3f}" for r in (*REGIONS, "mean"))]
-        for name, table in scores.groupby("fold")
-    ]
-    cases = []
-    for _, row in scores.iterrows():
-        cells = [f"{row[f'{column}_{r}']:.{digits}f}" for column, digits in SCORES.values() for r in REGIONS]
-        cells += [f"{row[f'volume_ml_{r}{end}']:.2f}" for r in REGIONS for end in ("_truth", "")]
-        cases.append([row["case"], row["fold"], f"{row['dice_mean']:.3f}", *cells])
-    columns = ["case", "fold", "Dice mean", *(f"{name} {r}" for name in SCORES for r in REGIONS)]
-    columns += [f"{r} {end} (ml)" for r in REGIONS for end in ("true", "predicted")]
-    return "\n".join(
-        [
-            "# Scores of cases that the weights have not seen\n",
-            *(f"- {sentence}" for sentence in sentences),
-            "",
-            *markdown_table(head, regions),
-            "\nBy the BraTS rule a region that neither truth nor prediction has scores Dice 1 and HD95 0 mm, one that "
-            "only one of them has Dice 0 and HD95 373.1 mm.\n",
-            "## Folds\n",
-            *markdown_table(["fold", "cases", *(f"Dice {r}" for r in (*REGIONS, "mean"))], by_fold),
-            "\n## Cases\n",
-            *markdown_table(columns, cases, 2),
-            "\n## Run\n",
-            *markdown_facts(run),
-            "",
-        ]
-    )
-
-
-def _spread(values: pd.Series, digits: int) -> str:
-    return figure(_known(values.mean()), _known(values.std()), digits=digits)
-
-
-def _known(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)

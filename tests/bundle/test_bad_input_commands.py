@@ -95,7 +95,6 @@ def empty_report(case):
     [
         (remove, ("_flair.nii.gz", "without flair")),
         (truncate, ("_t1ce.nii.gz", "truncated")),
-        (shift_grid, ("_t2.nii.gz", "grid")),
         (add_nan, ("_t1.nii.gz", "NaN")),
         (flatten, ("_t1.nii.gz", "7 in every voxel")),
         (keep_one_slice, ("_t1ce.nii.gz", "3D")),
@@ -107,6 +106,11 @@ def empty_report(case):
 def test_a_spoilt_case(case, infer, tmp_path, spoil, mentioned):
     spoil(case)
     check(infer(), tmp_path, *mentioned)
+
+
+def test_a_shifted_grid_where_nothing_may_be_prepared(case, infer, tmp_path):
+    shift_grid(case)
+    check(infer(preprocess="never"), tmp_path, "_t2.nii.gz", "grid")
 
 
 def test_an_empty_folder(infer, tmp_path):

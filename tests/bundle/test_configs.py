@@ -121,25 +121,28 @@ def test_training_and_inference_prepare_a_case_alike(configs):
 
 
 @pytest.mark.parametrize("base", ["train", "multi_gpu_train"])
-def test_only_the_clicks_are_trained_also_where_the_network_is_wrapped(configs, tiny_network, base):
+@pytest.mark.parametrize("part", ["clicks", "findings"])
+def test_only_the_part_is_trained_also_where_the_network_is_wrapped(configs, tiny_network, base, part):
     class Wrapped(torch.nn.Module):  # stands in for DistributedDataParallel, which needs a process group
         def __init__(self, module: torch.nn.Module) -> None:
             super().__init__()
             self.module = module
             self.trained = {name.split(".")[0] for name, p in module.named_parameters() if p.requires_grad}
 
-    name = {"train": "train_clicks", "multi_gpu_train": "train_clicks on several GPUs"}[base]
-    parser, plain = merged(configs, name), merged(configs, base)
-    steps = parser.get("initialize")
-    assert steps[: len(plain.get("initialize"))] == plain.get("initialize")  # nothing of it is lost
+    parser = ConfigParser()
+    parser.read_config([str(configs / f"{name}.json") for name in dict.fromkeys(["train", base, f"train_{part}"])])
+    steps = parser.get("run")
+    # Before anything that needs the network: DistributedDataParallel looks once at what is trained.
+    assert not references(steps[: steps.index("@freeze")]) & {"network", "train", "ema", "checkpoints"}
     wrapped = {"_target_": Wrapped, "module": "$@network_def.to(@device)"}
-    parser.update({**tiny_network, "bundle_root": str(configs.parent), "device": torch.device("cpu")})
-    parser.update({"network": wrapped, "initialize": steps[len(plain.get("initialize")) :]})
-    parser.get_parsed_content("initialize")
+    parser.update(
+        {**tiny_network, "bundle_root": str(configs.parent), "device": torch.device("cpu"), "network": wrapped}
+    )
+    parser.get_parsed_content("freeze")
     network, optimizer = parser.get_parsed_content("network"), parser.get_parsed_content("optimizer")
-    assert network.trained == {"clicks"}  # before it was wrapped: DistributedDataParallel looks once
-    of_clicks = {id(p) for p in network.module.clicks.parameters()}
-    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == of_clicks
+    assert network.trained == {part}
+    of_part = {id(p) for p in getattr(network.module, part).parameters()}
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == of_part
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "inference", "pretrain_clip"])

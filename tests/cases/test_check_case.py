@@ -247,8 +247,24 @@ def test_value_3_under_brats_2021_names_is_noted_unless_the_convention_is_given(
 def test_resection_cavity_of_brats_2024_does_not_pass_for_enhancing_tumour(tmp_path, with_et):
     label = make_label(et=3 if with_et else 1)
     label[0:3, 0:3, 0:3] = 4
-    problem = only_problem(write_case(tmp_path, "BraTS-GLI-02405-100", "2023", label=label))
-    assert problem.found == "the label value 4" and "resection cavity" in problem.expected
+    case = write_case(tmp_path, "BraTS-GLI-02405-100", "2023", label=label)
+    content = read_case(case)
+    expected = np.where(label == 4, 0, make_label(et=4 if with_et else 1))
+    assert np.array_equal(content.label, expected)
+    assert any("resection cavity" in note for note in check_case(case).notes)
+    problem = only_problem(case | {"label_convention": BRATS_2023})
+    assert problem.found == "the label value 4"
+
+
+def test_pediatric_labels_are_known_by_the_task_in_the_name(tmp_path):
+    label = make_label(et=3)
+    label[0:3, 0:3, 0:3] = 4
+    case = write_case(tmp_path, "BraTS-PED-00012-000", "2023", label=label)
+    content = read_case(case)
+    meaning = np.array([0, 4, 1, 1, 2], np.uint8)  # 1 enhancing, 2 and 3 not enhancing or cystic, 4 oedema
+    assert np.array_equal(content.label, meaning[label]) and "PED" in content.label_convention
+    meningioma = write_case(tmp_path, "BraTS-MEN-00012-000", "2023", label=make_label(et=3))
+    assert np.array_equal(read_case(meningioma).label, make_label())
 
 
 def test_values_against_the_convention_given(tmp_path):

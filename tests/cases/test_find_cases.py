@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from brats_clip.cases import find_cases, find_problems, parse_name, patient_of, split_channel, survey
+from brats_clip.cases import SEQUENCES, find_cases, parse_name, patient_of, split_channel, survey
 from brats_clip.errors import CaseError, InputError
 from tests.cases.case_files import make_label, write_case, write_msd_case, write_nifti
 
@@ -26,13 +27,17 @@ def test_finds_every_naming(tmp_path, case, naming, extension, folder):
     assert find_cases(tmp_path) == [written]
 
 
+def problems(root: Path) -> list:
+    return [left_out.error for left_out in survey(root).left_out]
+
+
 def test_finds_msd_cases_as_channels_of_their_4d_file(tmp_path):
     labelled, unlabelled = write_msd_case(tmp_path), write_msd_case(tmp_path, "BRATS_485", labelled=False)
     (tmp_path / "imagesTr" / "BRATS_001_report.txt").write_text("A lesion.")
     labelled["report"] = str(tmp_path / "imagesTr" / "BRATS_001_report.txt")
     assert find_cases(tmp_path) == [labelled, unlabelled]
     assert labelled["t1ce"].endswith("BRATS_001.nii.gz#2")
-    assert find_problems(tmp_path) == []
+    assert problems(tmp_path) == []
 
 
 def test_root_may_be_one_case_folder(tmp_path):
@@ -65,7 +70,7 @@ def test_hidden_files_are_no_cases(tmp_path):
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "__MACOSX" / "BraTS2021_00000_t1.nii.gz").write_bytes(b"x")
     assert len(find_cases(tmp_path)) == 1
-    assert find_problems(tmp_path) == []
+    assert problems(tmp_path) == []
 
 
 def test_link_to_a_folder_is_followed_and_a_loop_ends(tmp_path):
@@ -82,7 +87,7 @@ def test_missing_sequence_is_reported_with_the_file_name_expected(tmp_path):
     for sequence in ("t1ce", "flair"):
         Path(incomplete[sequence]).unlink()
     assert [case["case"] for case in find_cases(tmp_path)] == ["BraTS2021_00001"]
-    (problem,) = find_problems(tmp_path)
+    (problem,) = problems(tmp_path)
     assert "BraTS2021_00002" in problem.where
     assert problem.found == "case BraTS2021_00002 without t1ce, flair"
     assert "BraTS2021_00002_t1ce.nii.gz, BraTS2021_00002_flair.nii.gz" in problem.expected
@@ -92,7 +97,7 @@ def test_two_files_of_one_kind_are_reported(tmp_path):
     write_case(tmp_path, "BraTS2021_00001")
     write_case(tmp_path, "BraTS2021_00002")
     write_case(tmp_path, "BraTS2021_00002", extension=".nii")
-    (problem,) = find_problems(tmp_path)
+    (problem,) = problems(tmp_path)
     assert "both BraTS2021_00002_flair.nii and BraTS2021_00002_flair.nii.gz" in problem.found
 
 
@@ -155,3 +160,68 @@ def test_other_files_are_not_taken_for_a_case(name):
 def test_channel_notation_is_told_from_a_hash_in_a_path():
     assert split_channel("a#1/BRATS_001.nii.gz#3") == ("a#1/BRATS_001.nii.gz", 3)
     assert split_channel("a#1/x_t1.nii.gz") == ("a#1/x_t1.nii.gz", None)
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1.nii.gz", "T1_post.nii.gz", "T2.nii.gz", "FLAIR.nii.gz"),
+        ("ax T1 pre.nii", "ax T1 post Gd.nii", "ax T2 TSE.nii", "ax FLAIR.nii"),
+        ("P7_T1.nii.gz", "P7_T1_post.nii.gz", "P7_T2.nii.gz", "P7_FLAIR.nii.gz"),
+        ("t1.nii.gz", "t1c.nii.gz", "t2.nii.gz", "fla.nii.gz"),
+    ],
+    ids=lambda names: names[0],
+)
+def test_free_names_make_a_case_named_by_its_folder(tmp_path, names):
+    touch(tmp_path / "exam", *names, "report.txt", "notes.pdf")
+    (case,) = find_cases(tmp_path)
+    assert case["case"] == "exam"
+    assert [Path(case[s]).name for s in SEQUENCES] == list(names)
+    assert Path(case["report"]).name == "report.txt"
+
+
+def test_free_names_without_one_sequence_are_left_out_with_what_is_there(tmp_path):
+    touch(tmp_path / "exam", "T1.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")
+    found = survey(tmp_path)
+    assert not found.cases and "without t1ce" in str(found.left_out[0].error)
+    assert set(found.left_out[0].partial) == {"case", "t1", "t2", "flair"}
+
+
+def test_two_free_names_for_one_sequence_are_told(tmp_path):
+    touch(tmp_path / "exam", "T1.nii.gz", "T1 again.nii.gz", "T1_post.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")
+    with pytest.raises(InputError, match="both fit t1"):
+        find_cases(tmp_path)
+
+
+def test_ucsf_pdgm_has_bias_corrected_images_and_other_masks_beside_those_meant(tmp_path):
+    case = "UCSF-PDGM-0004"
+    ends = ("T1", "T1c", "T2", "FLAIR", "T1_bias", "T1c_bias", "T2_bias", "FLAIR_bias", "SWI", "DWI", "ADC", "ASL")
+    masks = ("tumor_segmentation", "brain_segmentation", "brain_parenchyma_segmentation")
+    touch(tmp_path / f"{case}_nifti", *(f"{case}_{end}.nii.gz" for end in (*ends, *masks)))
+    (found,) = find_cases(tmp_path)
+    names = {key: Path(value).name for key, value in found.items() if key != "case"}
+    assert names == {
+        "t1": f"{case}_T1.nii.gz",
+        "t1ce": f"{case}_T1c.nii.gz",
+        "t2": f"{case}_T2.nii.gz",
+        "flair": f"{case}_FLAIR.nii.gz",
+        "label": f"{case}_tumor_segmentation.nii.gz",
+    }
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_nnunet_raw_data_says_in_its_json_what_a_channel_is(tmp_path, key):
+    root = tmp_path / "Dataset042_BraTS"
+    touch(root / "imagesTr", *(f"case_{i}_000{c}.nii.gz" for i in (1, 2) for c in range(4)))
+    touch(root / "labelsTr", "case_1.nii.gz")
+    channels = {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}
+    (root / "dataset.json").write_text(json.dumps({key: channels}))
+    first, second = find_cases(root)
+    assert first["case"] == "case_1" and Path(first["label"]).name == "case_1.nii.gz" and "label" not in second
+    assert [Path(second[s]).name for s in SEQUENCES] == [f"case_2_000{c}.nii.gz" for c in range(4)]

@@ -31,6 +31,21 @@ def test_a_report_that_cannot_be_read_is_named(tmp_path):
         read_reports([{"case": "p7", "report": "a \x00 b"}])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_reports_are_read_in_the_encodings_of_report_systems(tmp_path, encoding):
+    path = tmp_path / "report.txt"
+    path.write_bytes("L\u00e4sion links, \u00d6dem \u2013 3 cm".encode(encoding))
+    assert read_report(path) == "L\u00e4sion links, \u00d6dem \u2013 3 cm"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0\x00\x10JFIF\x00", b"\xfe\xff\x00", b"A \x81 lesion"])
+def test_what_is_text_in_none_of_these_is_refused(tmp_path, content):
+    path = tmp_path / "report.txt"
+    path.write_bytes(content)
+    with pytest.raises(ReportError, match="Windows-1252"):
+        read_report(path)
+
+
 def test_a_text_that_others_typed_is_no_path(tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("Of another patient.")

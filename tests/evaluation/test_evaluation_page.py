@@ -117,12 +117,14 @@ def test_pictures_come_worst_first_and_as_many_as_asked_for(write, overlays):
 
 
 def test_links_and_dots_lead_to_a_case(write):
-    _, page = write()
+    text, page = write()
     targets = {a["id"] for a in page.all("section")}
     links = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#case-")]
     assert {"case-good", "case-bad"} <= set(links)
     assert {link for link in links if "%" not in link} <= targets
-    assert len(page.all("circle")) >= 2 * 3 * 3
+    dots = re.findall(r'<a href="#case-[^"]*">\s*<use [^>]*/>\s*<title>([^<]*)</title>', text)
+    assert len(dots) >= 2 * 3 * 3 and "bad: ET 0.000" in dots
+    assert "no &lt;ET&gt; &amp; more: WT 1.000" in dots
 
 
 def test_missing_pictures_and_reports_are_said_so(write, tmp_path):
@@ -139,14 +141,24 @@ def test_cases_with_and_without_et_have_their_own_lines(write):
 
 
 def test_training_curves_are_drawn_when_given(write):
-    assert write()[1].all("polyline") == []
+    assert "Training curves" not in write()[0]
     curves = {"epoch": [1, 2, 3], "train loss": [0.9, 0.5, 0.4], "dice_WT": [None, 0.5, float("nan")]}
     curves["learning_rate"] = [1e-3, 1e-4, 1e-5]  # would lie flat on the axis of Dice
-    _, page = write(curves=curves)
-    assert len(page.all("polyline")) == 2
+    text, page = write(curves=curves)
+    lines = re.findall(r'<g id="curve"><path d="([^"]*)"', re.sub(r">\s+<", "><", text))
+    assert len(lines) == 2
     assert "train loss (last 0.400)" in page.words and "dice_WT (last 0.500)" in page.words
-    numbers = re.findall(r"-?[\d.]+", page.all("polyline")[0]["points"])
-    assert len(numbers) == 6
+    assert len(re.findall(r"-?[\d.]+", lines[0])) == 6
+    assert "learning_rate" not in page.words
+
+
+def test_charts_follow_the_colours_of_the_page(write):
+    text, _ = write(curves={"epoch": [1, 2], "train loss": [0.9, 0.5], "dice_WT": [0.4, 0.5]})
+    charts = re.findall(r"<svg .*?</svg>", text, re.S)
+    assert len(charts) == 4
+    for chart in charts:
+        assert re.search(r"#[0-9a-f]{6}\b", re.sub(r'(?:href|id)="[^"]*"', "", chart)) is None
+        assert "var(--rule)" in chart and "var(--soft)" in chart
 
 
 def test_one_case_makes_a_page(write):

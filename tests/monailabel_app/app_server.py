@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from brats_label.dicom.orthanc import free_port
+from brats_label.demo.orthanc import free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 120

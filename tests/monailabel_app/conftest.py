@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_label.dicom.orthanc import OrthancMissing, find_orthanc
+from brats_label.demo.orthanc import OrthancMissing, find_orthanc
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,9 @@ from fastapi import HTTPException
 from monailabel.client import MONAILabelClient
 from pydicom import dcmread
 
+from brats_label.demo.orthanc import LocalOrthanc
+from brats_label.demo.phantom_study import write_study
 from brats_label.dicom.client import Client, connect
-from brats_label.dicom.orthanc import LocalOrthanc
-from brats_label.dicom.phantom_study import write_study
 from brats_label.server import authentication
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

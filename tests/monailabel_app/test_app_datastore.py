@@ -13,14 +13,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from sqlalchemy import select, update
 
 from brats_clip.cases import SEQUENCES, read_report
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, Refused
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
+from brats_label.store import revisions
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.library import CaseLibrary
 
 CASE, OTHER = "PHANTOM_0", "PHANTOM_1"
 WHO = {"client_id": "user-xyz", "comment": "rim redrawn", "report": "a secret finding"}
@@ -56,7 +59,8 @@ def open_datastore(studies: Path, settings: Settings = Settings(), **options) ->
     workspace = Workspace(studies)
     source = FolderSource(studies, settings, workspace.cache)
     library = CaseLibrary(source, workspace.cache, register=False)
-    return CaseDatastore(source, LabelStore(workspace.labels), workspace, library, studies, **options)
+    labels = LabelStore(workspace.labels, open_store(workspace))
+    return CaseDatastore(source, labels, workspace, library, studies, **options)
 
 
 @pytest.fixture
@@ -180,8 +184,8 @@ def test_a_label_drawn_on_another_grid_comes_to_the_cases_grid_and_back(datastor
     np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
     np.testing.assert_allclose(centre_mm(label), centre_mm(nib.load(drawn)), atol=4.1)
     assert "Drawn on flair" in " ".join(stored.notes)
-    np.testing.assert_array_equal(voxels(stored.version.as_drawn), voxels(drawn))
-    assert stored.version.as_drawn.name == "0001_as_drawn.nii.gz"
+    np.testing.assert_array_equal(voxels(stored.revision.as_drawn), voxels(drawn))
+    assert stored.revision.as_drawn.name == "0001_as_drawn.nii.gz"
     back = nib.load(datastore.get_label_uri(f"{CASE}@flair", "final"))
     np.testing.assert_array_equal(np.asarray(back.dataobj), voxels(drawn))
     np.testing.assert_allclose(back.affine, nib.load(drawn).affine, atol=1e-4)
@@ -267,8 +271,8 @@ def test_what_comes_after_storing_hears_of_final_labels_alone(studies):
     heard = []
     datastore = open_datastore(studies, on_stored=lambda *given: heard.append(given))
     label = studies / CASE / f"{CASE}_seg.nii.gz"
-    assert datastore.store_label(CASE, label, "original", WHO).passed_on is None
-    assert datastore.store_label(CASE, label, "final", WHO).passed_on is True
+    assert datastore.store_label(CASE, label, "original", WHO).delivered is None
+    assert datastore.store_label(CASE, label, "final", WHO).delivered is True
     [(case, image, version)] = heard
     assert (case.case_id, version.number, version.tag) == (CASE, 2, "final")
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(truth(studies).dataobj))
@@ -281,7 +285,7 @@ def test_a_label_is_kept_when_what_comes_after_fails(studies, error):
 
     datastore = open_datastore(studies, on_stored=fail)
     stored = datastore.store_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
-    assert stored.passed_on is False and datastore.get_labeled_images() == [CASE]
+    assert stored.delivered is False and datastore.get_labeled_images() == [CASE]
     assert "The label is stored" in stored.notes[-1] and "boom" not in stored.notes[-1]
 
 
@@ -460,9 +464,11 @@ def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_anoth
     datastore = open_datastore(studies)
     drawn = nib.load(drawn_on(datastore, CASE, tmp_path))
     datastore.save_label(CASE, tmp_path / "drawn_2.nii.gz", "final", WHO)
-    record = studies / "labels" / "versions" / CASE / "0001.json"
     if not noted:  # as labels were stored once
-        record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "reference"}))
+        with open_store(Workspace(studies)).write() as connection:
+            record = dict(connection.scalar(select(revisions.c.record)))
+            del record["reference"]
+            connection.execute(update(revisions).values(record=record))
     again = open_datastore(studies, Settings(reference="flair"))
     on_t1ce = nib.load(again.get_label_uri(f"{CASE}@t1ce", "final"))
     np.testing.assert_array_equal(np.asarray(on_t1ce.dataobj), np.asarray(drawn.dataobj))

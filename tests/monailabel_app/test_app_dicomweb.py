@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,18 +13,20 @@ import pytest
 import requests
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+from stored_segs import find_segs
 
 from brats_clip.cases import SEQUENCES
-from brats_label.cases.library import CaseLibrary
 from brats_label.datastore import CaseDatastore
+from brats_label.demo.orthanc import LocalOrthanc, OrthancMissing, free_port
+from brats_label.demo.phantom_study import Extras, WrittenStudy, write_study
 from brats_label.dicom import client as client_module
-from brats_label.dicom.orthanc import LocalOrthanc, OrthancMissing, free_port
-from brats_label.dicom.phantom_study import Extras, WrittenStudy, write_study
-from brats_label.dicom.seg import find_segs, read_seg, store, write_seg
-from brats_label.dicom.web_source import DicomWebSource
+from brats_label.dicom.seg import read_seg, store, write_seg
 from brats_label.errors import ClientError, NotFound, Refused, Unreachable
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.library import CaseLibrary
 
 pytestmark = pytest.mark.e2e
 
@@ -217,7 +218,7 @@ def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set,
     source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
     case = case_of(source, study)
     assert (case.reference, case.missing) == ("flair", ("t1ce",))
-    other = DicomWebSource(server.url, replace(Settings(), reference="t2"), tmp_path / "cache")
+    other = DicomWebSource(server.url, Settings(reference="t2"), tmp_path / "cache")
     assert case_of(other, study).case_id == study.series["t2"]
     remove(server, study)
 
@@ -238,7 +239,7 @@ def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny
             source.resolve(uid)
     workspace = Workspace(tmp_path / "workspace")
     library = CaseLibrary(source, workspace.cache, register=False)
-    datastore = CaseDatastore(source, LabelStore(workspace.labels), workspace, library)
+    datastore = CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library)
     assert told in datastore.status()["problems"]
     remove(server, study)
 
@@ -398,13 +399,13 @@ def test_callers_do_not_wait_one_after_another_for_a_server_that_never_answers(t
     source = DicomWebSource(silent_url, Settings(), tmp_path)
     assert max(seconds_until_told(source.cases, 5)) < 3
     assert max(seconds_until_told(source.cases, 2)) < 0.5  # soon after, it is known
-    monkeypatch.setattr("brats_label.dicom.outage.REMEMBER_S", 0.0)
+    monkeypatch.setattr("brats_label.dicom.client.REMEMBER_S", 0.0)
     assert min(seconds_until_told(source.cases, 1)) > 1  # and later it is asked again
 
 
 def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (6, 6))
-    monkeypatch.setattr("brats_label.dicom.study_list.PATIENCE_S", 1.5)
+    monkeypatch.setattr("brats_label.studies.dicomweb.study_list.INACTIVITY_S", 1.5)
     source = DicomWebSource(silent_url, Settings(), tmp_path)
     assert sorted(seconds_until_told(source.cases, 4))[2] < 4
 

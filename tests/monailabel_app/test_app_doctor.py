@@ -1,4 +1,4 @@
-"""The doctor says what is wrong in words, how to mend it, and with its exit code whether the server will work."""
+"""The doctor says what is wrong in words, what to do, and with its exit code whether the server will work."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from app_folders import tiny_case, tiny_image
 
-from brats_label.dicom.orthanc import free_port
-from brats_label.doctor import machine, studies, versions, weights
-from brats_label.doctor.finding import OK, PROBLEM, WARNING, guarded
+from brats_label.demo.orthanc import free_port
+from brats_label.doctor import OK, PROBLEM, WARNING, guarded, machine, served
 from brats_label.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -45,14 +44,14 @@ def test_a_good_folder_gets_a_zero_and_its_oddities_are_named(doctor, capsys, tm
     code, found = run(doctor, capsys, "--studies", tmp_path)
     assert code == 0, found
     assert found["studies"][0]["level"] == OK and "2 cases" in found["studies"][0]["says"]
-    assert "B has no flair" in found["incomplete"][0]["says"] and "allow_missing" in found["incomplete"][0]["mend"]
+    assert "B has no flair" in found["incomplete"][0]["says"] and "allow_missing" in found["incomplete"][0]["remedy"]
     assert "what_is_this" in found["left out"][0]["says"]
     assert found["viewer"][0]["level"] == OK and "3D Slicer" in found["viewer"][0]["says"]
     assert found["weights"][0]["level"] == found["CLIP"][0]["level"] == OK
     assert not (tmp_path / ".brats_clip").exists()
 
 
-def test_what_it_prints_for_people_has_a_level_a_sentence_and_the_mending(doctor, capsys, tmp_path):
+def test_what_it_prints_for_people_has_a_level_a_sentence_and_a_remedy(doctor, capsys, tmp_path):
     assert doctor(["--studies", str(tmp_path / "nowhere"), "--port", str(free_port())]) == 1
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("PROBLEM") and "no such folder" in line)
@@ -69,10 +68,10 @@ def test_it_runs_as_a_command_without_arguments():
 
 def test_missing_damaged_and_unfitting_weights_are_problems(tmp_path):
     def of(checkpoint: Path):
-        return next(weights.weights(ROOT / "bundle", checkpoint, None))
+        return next(served.weights(ROOT / "bundle", checkpoint, None))
 
     missing = of(tmp_path / "model.pt")
-    assert missing.level == PROBLEM and "no file" in missing.says and "checkpoint" in missing.mend
+    assert missing.level == PROBLEM and "no file" in missing.says and "checkpoint" in missing.remedy
     (tmp_path / "model.pt").write_text("<html>")
     assert of(tmp_path / "model.pt").level == PROBLEM
     assert of(ROOT / "bundle" / "models" / "model.pt").level == OK
@@ -84,15 +83,15 @@ def test_an_unknown_setting_is_named_with_the_nearest(doctor, capsys):
 
 
 def test_an_empty_folder_is_a_problem_that_says_what_cases_look_like(tmp_path):
-    (finding,), workspace = studies.look(str(tmp_path), Settings())
-    assert finding.level == PROBLEM and "no case" in finding.says and "_t1.nii.gz" in finding.mend
+    (finding,), workspace = served.look(str(tmp_path), Settings())
+    assert finding.level == PROBLEM and "no case" in finding.says and "_t1.nii.gz" in finding.remedy
     assert workspace is not None and not list(tmp_path.iterdir())
 
 
 def test_an_unreachable_server_is_a_problem_without_a_traceback(tmp_path):
     address = f"http://127.0.0.1:{free_port()}/dicom-web"
-    (finding,), _ = studies.look(address, Settings(workspace=str(tmp_path)))
-    assert finding.level == PROBLEM and "cannot be reached" in finding.says and "start it" in finding.mend
+    (finding,), _ = served.look(address, Settings(workspace=str(tmp_path)))
+    assert finding.level == PROBLEM and "cannot be reached" in finding.says and "start it" in finding.remedy
 
 
 def with_versions(monkeypatch, **changed: str | None) -> dict:
@@ -108,7 +107,7 @@ def with_versions(monkeypatch, **changed: str | None) -> dict:
         return changed[key]
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    return {f.check: f for f in [*versions.packages(ROOT), *versions.torch_fits_torchvision()]}
+    return {f.check: f for f in [*machine.packages(ROOT), *machine.torch_fits_torchvision()]}
 
 
 def test_versions_that_monai_label_cannot_live_with_are_problems(monkeypatch):
@@ -117,7 +116,7 @@ def test_versions_that_monai_label_cannot_live_with_are_problems(monkeypatch):
     )
     bad = {name for name, finding in found.items() if finding.level == PROBLEM}
     assert bad == {"pydicom", "pynetdicom", "dicomweb-client", "numpy", "highdicom"}
-    assert "<3" in found["pydicom"].says and "make venv" in found["pydicom"].mend
+    assert "<3" in found["pydicom"].says and "make venv" in found["pydicom"].remedy
 
 
 def test_other_versions_than_the_pinned_are_warnings_and_tools_for_tests_may_be_missing(monkeypatch):
@@ -127,15 +126,15 @@ def test_other_versions_than_the_pinned_are_warnings_and_tools_for_tests_may_be_
 
 
 def test_a_build_for_a_gpu_is_the_pinned_version_and_another_torch_does_not_fit_torchvision(monkeypatch):
-    pinned = next(pin.version for pin in versions.pins(ROOT) if pin.name == "torch")
+    pinned = next(pin.version for pin in machine.pins(ROOT) if pin.name == "torch")
     assert "torch" not in with_versions(monkeypatch, torch=f"{pinned}+cu128")
     monkeypatch.undo()
     assert with_versions(monkeypatch, torch="2.9.0")["torchvision"].level == PROBLEM
 
 
 def test_a_python_that_is_too_new_is_a_problem(monkeypatch):
-    monkeypatch.setattr(versions.platform, "python_version", lambda: "3.13.1")
-    assert next(versions.python(ROOT)).level == PROBLEM
+    monkeypatch.setattr(machine.platform, "python_version", lambda: "3.13.1")
+    assert next(machine.python(ROOT)).level == PROBLEM
 
 
 def test_a_port_in_use_is_a_warning():
@@ -161,4 +160,4 @@ def test_a_check_that_fails_itself_is_a_problem_and_not_the_end():
         raise ModuleNotFoundError("No module named 'torch'")
 
     (finding,) = guarded("device", fails)
-    assert finding.level == PROBLEM and "torch" in finding.says and finding.mend == "make venv"
+    assert finding.level == PROBLEM and "torch" in finding.says and finding.remedy == "make venv"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -21,13 +20,14 @@ from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 from brats_label.errors import Busy, NotFound, Refused
 from brats_label.models import ModelRegistry
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.training.fine_tune import FineTune
-from brats_label.training.fine_tuning import FineTuning
-from brats_label.training.options import TrainOptions
+from brats_label.training import TrainOptions
 from brats_label.training.progress import ProgressFile, progress, stats
+from brats_label.training.run import FineTuning
 from brats_label.training.snapshot import Snapshot, read_cases
 from brats_label.training.split import PatientSplit
+from brats_label.training.task import FineTune
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
@@ -61,7 +61,9 @@ def workspace(tmp_path) -> Workspace:
 
 
 def fine_tune(workspace: Workspace, **settings) -> FineTune:
-    return FineTune(workspace, ModelRegistry(workspace.models, WEIGHTS), Settings(device="cpu", **settings))
+    return FineTune(
+        workspace, ModelRegistry(workspace.models, WEIGHTS, open_store(workspace)), Settings(device="cpu", **settings)
+    )
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_two_cases_of_one_patient_are_too_few(workspace, tmp_path):
 
 
 def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_path):
-    split = PatientSplit(workspace.state / "split.json", 1e-9, 0)
+    split = PatientSplit(open_store(workspace), 1e-9, 0)
     sides = split.assign(["A", "B", "C"])
     left = [case for case, side in sides.items() if side == "training"]
     with pytest.raises(Refused, match="All 2 labelled patients are for training"):
@@ -152,7 +154,7 @@ def test_paths_hold_whatever_folder_the_training_runs_in(workspace, tmp_path, mo
     ],
 )
 def test_options_are_read_as_panels_send_them(given, found):
-    assert asdict(TrainOptions().read(given)) == {**asdict(TrainOptions()), **found}
+    assert TrainOptions().read(given).model_dump() == {**TrainOptions().model_dump(), **found}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ class Interrupted:
     def start(self, **options) -> tuple[dict, bool, str]:
         """What a process that trains begins with, and whether it goes on."""
         models = {"models": self.workspace.models, "checkpoint": WEIGHTS}
-        job = {**models, "options": asdict(TrainOptions(**options)), "cases": self.cases}
+        job = {**models, "options": TrainOptions(**options).model_dump(), "cases": self.cases}
         return FineTuning(job, self.workspace.training, ProgressFile(self.workspace.training, "one"))._begin()
 
 
@@ -261,7 +263,9 @@ def change(interrupted: Interrupted, tmp_path: Path, what: str) -> None:
         first["flair"] = first["t2"]
     elif what == "weights":
         weights(tmp_path / "other.pt", 2.0)
-        ModelRegistry(interrupted.workspace.models, WEIGHTS).publish(tmp_path / "other.pt", {}, {})
+        ModelRegistry(interrupted.workspace.models, WEIGHTS, open_store(interrupted.workspace)).publish(
+            tmp_path / "other.pt", {}, {}
+        )
 
 
 @pytest.mark.parametrize(
@@ -282,13 +286,13 @@ def test_a_training_of_something_else_is_a_new_one_and_says_why(workspace, tmp_p
     interrupted = Interrupted(workspace, tmp_path)
     change(interrupted, tmp_path, what)
     content, resumed, beginning = interrupted.start(**options)
-    assert not resumed and beginning.endswith(f"; the one interrupted after epoch 3 is given up: {reason}.")
+    assert not resumed and beginning.endswith(f"; the one interrupted after epoch 3 is discarded: {reason}.")
     assert beginning.startswith(
         "A new training from 0.2.0+site.1" if what == "weights" else "A new training from 0.2.0;"
     )
     kept = {side: [case["case"] for case in content[side]] for side in ("training", "validation")}
     assert kept == {side: [case["case"] for case in some] for side, some in interrupted.cases.items()}
-    assert content["options"] == asdict(TrainOptions(**options)) and interrupted.snapshot.epoch() == 0
+    assert content["options"] == TrainOptions(**options).model_dump() and interrupted.snapshot.epoch() == 0
     for case, now in zip(content["training"], interrupted.cases["training"], strict=True):
         assert Path(case["label"]).read_bytes() == Path(now["label"]).read_bytes()
 
@@ -492,7 +496,8 @@ sys.path[:0] = [{app!r}, {bundle!r}]
 import brats_label
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings, Workspace
-from brats_label.training.fine_tune import FineTune
+from brats_label.open_store import open_store
+from brats_label.training.task import FineTune
 from monailabel.interfaces.app import MONAILabelApp
 
 class Labelled:
@@ -505,7 +510,7 @@ class App(MONAILabelApp):
 
     def init_trainers(self):
         workspace = Workspace(Path(self.studies))
-        models = ModelRegistry(workspace.models, {weights!r})
+        models = ModelRegistry(workspace.models, {weights!r}, open_store(workspace))
         return {{"segmentation": FineTune(workspace, models, Settings(device="cpu"))}}
 """
 
@@ -565,7 +570,7 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
         server.wait()
     wait_for_end(first["pid"])
     stopped = progress(workspace)
-    assert stopped["status"] == "stopped" and "to go on from there" in stopped["sentence"]
+    assert stopped["status"] == "stopped" and "to resume there" in stopped["sentence"]
     saved = Snapshot(workspace.training / "run").epoch()
     assert saved >= stopped["epoch"] >= 1
 

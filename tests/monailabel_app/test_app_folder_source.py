@@ -15,11 +15,11 @@ from app_folders import FREE, as_brats, as_four_d, as_free, tiny_case, tiny_imag
 
 from brats_clip.cases import SEQUENCES, survey
 from brats_clip.errors import InputError
-from brats_label.cases import folder_source as module
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.free_names import sequence_of
 from brats_label.errors import NotFound, Refused
 from brats_label.settings import Settings
+from brats_label.studies import folder as module
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.sequences import sequence_of
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_opened_is_named(studies, open_source, monkeypat
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr("brats_label.cases.walk.os.scandir", refuse)
+    monkeypatch.setattr("brats_label.studies.folder_files.os.scandir", refuse)
     source = open_source()
     assert list(source.cases()) == ["GOOD"]
     assert source.problems() == ["SHUT: a folder that cannot be opened (Permission denied)."]
@@ -228,7 +228,7 @@ def test_images_that_nothing_tells_apart_are_explained(studies, open_source):
 
 def test_listing_opens_no_image_of_complete_cases(studies, open_source, monkeypatch):
     tiny_case(studies / "A", "A")
-    monkeypatch.setattr("brats_label.cases.headers.read_header", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr("brats_label.studies.folder_files.read_header", lambda path: pytest.fail(f"{path} was opened"))
     assert list(open_source().cases()) == ["A"]
 
 
@@ -283,7 +283,7 @@ def test_an_unchanged_folder_is_not_listed_again(studies, open_source, monkeypat
     monkeypatch.setattr(module, "_CHECK_EVERY_S", 0.0)
     source = open_source()
     source.cases()
-    monkeypatch.setattr("brats_label.cases.walk.os.scandir", lambda path: pytest.fail("listed again"))
+    monkeypatch.setattr("brats_label.studies.folder_files.os.scandir", lambda path: pytest.fail("listed again"))
     assert list(source.cases()) == ["A"]
 
 

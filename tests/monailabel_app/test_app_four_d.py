@@ -12,9 +12,9 @@ import pytest
 from app_folders import as_four_d, describe, tiny_image, voxels
 
 from brats_clip.cases import SEQUENCES
-from brats_label.cases.folder_source import FolderSource
 from brats_label.errors import Refused
 from brats_label.settings import Settings
+from brats_label.studies.folder import FolderSource
 
 MSD = ("flair", "t1", "t1ce", "t2")
 OTHER = ("t2", "t1ce", "flair", "t1")
@@ -146,7 +146,9 @@ def test_reading_headers_again_costs_nothing(studies, open_source, monkeypatch):
     tiny_image(studies / "P.nii.gz", (4, 5, 6, 4))
     source = open_source()
     source.refresh()
-    monkeypatch.setattr("brats_label.cases.headers.read_header", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        "brats_label.studies.folder_files.read_header", lambda path: pytest.fail(f"{path} was read again")
+    )
     source.refresh()
     os.utime(studies)
     assert list(source.cases()) == ["P"]

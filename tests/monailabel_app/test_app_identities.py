@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +11,23 @@ import nibabel as nib
 import numpy as np
 import pytest
 from app_folders import FREE, tiny_case, tiny_image
+from sqlalchemy import select
 
 from brats_clip.errors import InputError
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.identities import Identities, Identity
-from brats_label.cases.library import CaseLibrary
+from brats_label import store
 from brats_label.datastore import CaseDatastore
-from brats_label.dicom.series import SeriesHeader
-from brats_label.dicom.series_choice import choose
-from brats_label.dicom.study_index import StudyRecord
-from brats_label.dicom.web_source import DicomWebSource
-from brats_label.doctor.studies import look
+from brats_label.doctor.served import look
 from brats_label.labels.store import LabelStore
+from brats_label.open_store import open_store
 from brats_label.settings import Settings, Workspace
-from brats_label.studies import open_studies
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.dicomweb.series import SeriesHeader
+from brats_label.studies.dicomweb.series_choice import choose
+from brats_label.studies.dicomweb.study_record import StudyRecord
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.identity import Identities, Identity
+from brats_label.studies.library import CaseLibrary
+from brats_label.studies.open import open_studies
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def open_source(studies: Path, **settings) -> FolderSource:
 def open_datastore(studies: Path) -> CaseDatastore:
     source, workspace = open_studies(str(studies), Settings())
     library = CaseLibrary(source, workspace.cache, register=False)
-    return CaseDatastore(source, LabelStore(workspace.labels), workspace, library, studies)
+    return CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library, studies)
 
 
 def visit(folder: Path) -> None:
@@ -108,12 +110,19 @@ def test_a_folder_whose_name_is_no_text_has_an_id_that_stays(studies):
     assert list(open_source(studies).cases()) == list(open_source(studies).cases()) == ["Zo_"]
 
 
+def written_down(studies: Path) -> dict[str, Identity]:
+    with open_store(Workspace(studies)).read() as connection:
+        rows = connection.execute(select(store.cases.c["place", "case_id", "patient"])).all()
+    return {place: Identity(case_id, patient) for place, case_id, patient in rows}
+
+
 def test_what_was_written_down_is_read_by_the_next_and_damage_is_told(studies):
     visit(studies / "alice")
     open_source(studies).cases()
-    path = Workspace(studies).identities
-    assert json.loads(path.read_text()) == {"alice/alice": {"case": "alice", "patient": "alice"}}
-    path.write_text(path.read_text()[:-9])
+    assert written_down(studies) == {"alice/alice": Identity("alice", "alice")}
+    store.close_idle()
+    path = Workspace(studies).store
+    path.write_bytes(path.read_bytes()[:5000] + b"x" * 5000)
     with pytest.raises(InputError, match="backup"):
         open_source(studies)
 
@@ -128,21 +137,21 @@ def test_a_disk_that_is_full_costs_no_case(studies, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("brats_label.cases.identities.write_json", full)
     visit(studies / "alice")
     source = open_source(studies)
+    monkeypatch.setattr(store.Store, "write", full)
     assert list(source.cases()) == ["alice"] and "No space left" in caplog.text
     monkeypatch.undo()
     visit(studies / "bob")
     source.refresh()
-    assert set(json.loads(Workspace(studies).identities.read_text())) == {"alice/alice", "bob/bob"}
+    assert set(written_down(studies)) == {"alice/alice", "bob/bob"}
 
 
 def test_servers_that_name_cases_at_the_same_moment_agree(tmp_path):
-    path, start = tmp_path / "state" / "identities.json", threading.Barrier(4)
+    path, start = tmp_path / "state" / "store.db", threading.Barrier(4)
 
     def name(number: int) -> list[Identity]:
-        mine = Identities(path)
+        mine = Identities(store.Store(path))
         start.wait()
         places = [f"p{i}" for i in range(5)]
         return mine.of(places, lambda new, taken: [Identity(f"{number}-{i}", str(number)) for i in new])
@@ -170,7 +179,7 @@ def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> Dic
         "http://127.0.0.1:9/dicom-web",
         Settings(**settings),
         workspace.cache,
-        identities=Identities(workspace.identities),
+        identities=Identities(open_store(workspace)),
     )
     record = StudyRecord(STUDY, patient, "", None, {h.uid: h for h in headers}, {}, (), choose(headers))
     source._studies.know({STUDY: record})

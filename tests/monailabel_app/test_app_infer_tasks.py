@@ -9,9 +9,10 @@ import pytest
 
 from brats_clip.cases import SEQUENCES
 from brats_label.errors import ClientError
-from brats_label.infers.labels import LABELS, OUTPUTS, TISSUES, as_output, present
-from brats_label.infers.service import Prompt
-from brats_label.infers.tasks import ClickTask, SegmentationTask
+from brats_label.inference.options import OUTPUTS, TISSUES, InferOptions, as_output, present
+from brats_label.inference.service import Prompt
+from brats_label.inference.tasks import ClickTask, SegmentationTask
+from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
 
 IMAGE = {"image": "A"}
@@ -36,7 +37,7 @@ def test_options_sent_back_untouched_are_the_defaults(automatic):
     options = automatic.config()
     assert options["output"] == list(OUTPUTS) and options["output"][0] == TISSUES
     assert automatic.prompt({**IMAGE, **options}) == Prompt("A")
-    assert not automatic.wants_to_submit(options)
+    assert not InferOptions.read(options).submit
 
 
 def test_every_option_that_is_offered_is_read(automatic):
@@ -54,7 +55,7 @@ def test_every_option_that_is_offered_is_read(automatic):
     assert changed.keys() == automatic.config().keys()
     expected = Prompt("A", "No enhancement.", False, {}, "TC", ("t1ce",), True)
     assert automatic.prompt({**IMAGE, **changed}) == expected
-    assert automatic.wants_to_submit(changed)
+    assert InferOptions.read(changed).submit
 
 
 @pytest.mark.parametrize(("sent", "read"), [(["WT"], "WT"), ([], TISSUES), (["ET", "WT"], "ET"), ("ET", "ET")])
@@ -62,7 +63,7 @@ def test_a_choice_may_come_as_a_list(automatic, sent, read):
     assert automatic.prompt({**IMAGE, "output": sent}).output == read
 
 
-@pytest.mark.parametrize("text", ["true", "True", " TRUE ", True])
+@pytest.mark.parametrize("text", ["true", "True", " TRUE ", True, "1", "yes"])
 def test_switches_may_come_as_text(automatic, text):
     assert automatic.prompt({**IMAGE, "allow_missing_sequences": text}).allow_missing is True
 

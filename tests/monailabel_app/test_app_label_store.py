@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from brats_label.errors import NotFound, Refused, Unreachable
-from brats_label.labels import version_folders
+from brats_label.labels import store as label_store
 from brats_label.labels.store import LabelStore
+from brats_label.store import Store
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 WHO = {"who": "reader-1", "client_id": "slicer", "model": "segmentation", "model_version": "v3", "comment": "rim"}
@@ -35,9 +36,13 @@ def same(path, expected: nib.Nifti1Image) -> bool:
     return np.array_equal(voxels(path), np.asarray(expected.dataobj))
 
 
+def open_labels(root):
+    return LabelStore(root, Store(root.parent / "store.db"))
+
+
 @pytest.fixture
 def store(tmp_path):
-    return LabelStore(tmp_path / "labels")
+    return open_labels(tmp_path / "labels")
 
 
 def test_a_saved_label_lies_where_monai_label_keeps_them(store):
@@ -52,8 +57,9 @@ def test_a_saved_label_lies_where_monai_label_keeps_them(store):
 def test_a_record_says_who_when_and_with_which_model(store):
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     version = store.save("CASE", label(), "final", WHO)
-    record = json.loads((store.root / "versions" / "CASE" / "0001.json").read_text())
-    assert record == version.record
+    [found] = open_labels(store.root).history("CASE")
+    assert found == version
+    record = json.loads(json.dumps(found.record))
     assert WHO.items() <= record.items()
     assert before < datetime.fromisoformat(record["when"]) < datetime.now(timezone.utc) + timedelta(seconds=1)
     assert record["sha256"] == hashlib.sha256(version.path.read_bytes()).hexdigest()
@@ -105,7 +111,7 @@ def test_a_removed_label_is_out_of_use_and_its_versions_stay(store):
     assert store.history("CASE")[-1].removed and store.history("CASE")[-1].record["who"] == "admin"
     with pytest.raises(NotFound):
         store.remove("CASE", "final", {})
-    assert LabelStore(store.root).labelled() == []
+    assert open_labels(store.root).labelled() == []
     assert same(store.restore("CASE", 1).path, label())
 
 
@@ -126,15 +132,15 @@ def test_a_save_that_fails_leaves_everything_as_it_was(store, monkeypatch):
     store.save("CASE", label(1), "final", WHO)
     before = {path: path.read_bytes() for path in store.root.rglob("*.*") if path.is_file()}
 
-    def full(path, content):
+    def full(table):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(version_folders, "write_json", full)
+    monkeypatch.setattr(label_store, "insert", full)
     with pytest.raises(OSError, match="space"):
         store.save("CASE", label(2), "final", WHO)
     monkeypatch.undo()
     assert same(store.current_path("CASE"), label(1))
-    again = LabelStore(store.root)
+    again = open_labels(store.root)
     assert {path: path.read_bytes() for path in store.root.rglob("*.*") if path.is_file()} == before
     assert again.save("CASE", label(2), "final", WHO).number == 2
 
@@ -149,7 +155,7 @@ def test_a_new_store_puts_right_what_a_killed_one_left(store):
     (store.root / "final" / ".tmp-1-CASE.nii.gz").write_bytes(b"half")
     (store.root / "versions" / "CASE" / ".tmp-1-0003.json").write_bytes(b"{")
     (store.root / "versions" / "CASE" / "0003.nii.gz").write_bytes(old)  # no record: never acknowledged
-    again = LabelStore(store.root)
+    again = open_labels(store.root)
     assert again.labelled() == ["CASE", "OTHER"]
     assert same(again.root / "final" / "CASE.nii.gz", label(2))
     assert same(again.root / "final" / "OTHER.nii.gz", label(3))
@@ -158,7 +164,7 @@ def test_a_new_store_puts_right_what_a_killed_one_left(store):
 
 
 def test_two_stores_on_one_folder_see_each_others_labels(store):
-    other = LabelStore(store.root)
+    other = open_labels(store.root)
     assert other.labelled() == []
     for number in range(1, 6):
         writer, reader = (store, other) if number % 2 else (other, store)
@@ -223,7 +229,7 @@ def test_a_bad_label_brought_by_hand_is_named_and_not_used(store):
     assert path.read_bytes() == content
     assert store.found() == []
     assert same(store.current_path("CASE"), label(1))
-    assert same(LabelStore(store.root).current_path("CASE"), label(1))
+    assert same(open_labels(store.root).current_path("CASE"), label(1))
     store.save("CASE", label(3), "final", WHO)
     assert store.problems() == []
     assert content in [p.read_bytes() for p in (store.root / "versions" / "CASE").glob("found_*")]

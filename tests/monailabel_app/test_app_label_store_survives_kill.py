@@ -21,6 +21,7 @@ PROGRAM = """
     import nibabel as nib
     import numpy as np
     from brats_label.labels.store import LabelStore
+    from brats_label.store import Store
 
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
@@ -31,7 +32,7 @@ PROGRAM = """
         return nib.Nifti1Image(array, np.eye(4))
 
     def save_for_ever(start, pipe):
-        store = LabelStore(root)
+        store = LabelStore(root, Store(root.parent / "store.db"))
         os.write(pipe, b"ready\\n")
         for number in range(start, start + 10**6):
             case = f"CASE_{number % 3}"
@@ -69,7 +70,7 @@ PROGRAM = """
     checked = set()
 
     def check(acknowledged):
-        store = LabelStore(root)
+        store = LabelStore(root, Store(root.parent / "store.db"))
         wrong = []
         for case, version, number in acknowledged:
             path = root / "versions" / case / f"{int(version):04d}.nii.gz"
@@ -89,7 +90,7 @@ PROGRAM = """
                 wrong.append(f"final of {case} is not version {newest.number}")
             files = {path.name for path in (root / "versions" / case).iterdir()}
             whole = {f"{n}{end}" for v in store.history(case) for n in [f"{v.number:04d}"]
-                     for end in (".json", ".nii.gz", "_as_drawn.nii.gz")}
+                     for end in (".nii.gz", "_as_drawn.nii.gz")}
             if files != whole:
                 wrong.append(f"leftovers of {case}: {sorted(files ^ whole)}")
         wrong += [f"leftover {path.name}" for path in root.rglob(".tmp-*")]

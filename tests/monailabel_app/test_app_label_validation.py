@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brats_label.cases.grid import Grid
+from brats_clip.geometry import Grid
 from brats_label.errors import Refused, TooLarge
-from brats_label.labels.drawing import Drawing, Segment
 from brats_label.labels.naming import name_values, read_names
+from brats_label.labels.reading import Drawing, Segment
 from brats_label.labels.validation import validate
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from app_folders import as_brats, as_four_d, tiny_image
 
-from brats_label.cases import library as module
-from brats_label.cases.disk_cache import trim, whole_folder
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.library import CaseLibrary
+from brats_label.durable import trim, whole_folder
 from brats_label.errors import NotFound
 from brats_label.settings import Settings
+from brats_label.studies import library as module
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.library import CaseLibrary
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from brats_clip.errors import WeightsError
-from brats_label import models
+from brats_label import models, store
 from brats_label.errors import NotFound
 from brats_label.models import ModelRegistry, as_json
+from brats_label.store import Store
 
 
 def weights(path, value: float):
@@ -33,7 +34,7 @@ def bundled(tmp_path):
 
 @pytest.fixture
 def registry(tmp_path, bundled) -> ModelRegistry:
-    return ModelRegistry(tmp_path / "models", bundled)
+    return ModelRegistry(tmp_path / "models", bundled, Store(tmp_path / "store.db"))
 
 
 def publish(registry, tmp_path, value: float, **more):
@@ -58,7 +59,7 @@ def test_a_published_version_is_a_copy_and_in_use(registry, tmp_path, bundled):
     before = bundled.read_bytes()
     version = publish(registry, tmp_path, 0.5)
     (tmp_path / "new.pt").unlink()
-    assert version == registry.current() == ModelRegistry(registry.folder, bundled).current()
+    assert version == registry.current() == ModelRegistry(registry.folder, bundled, registry.store).current()
     assert (version.number, version.name, version.parent) == (1, "0.2.0+site.1", 0)
     assert version.metrics == {"mean": 0.5} and version.trained_on == {"training": ["A"]}
     assert torch.load(version.path)["weight"].tolist() == [0.5] * 3
@@ -121,21 +122,33 @@ def test_weights_that_were_changed_after_publication_are_not_put_to_use(registry
     assert registry.current().number == 0
 
 
-def test_a_damaged_record_of_the_one_in_use_is_named_and_mended_by_choosing(registry, tmp_path):
+def test_when_the_weights_in_use_are_gone_they_are_named_and_others_can_be_chosen(registry, tmp_path):
     publish(registry, tmp_path, 0.5)
-    (registry.folder / "current.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"current\.json"):
+    shutil.move(registry.folder / "0001", tmp_path / "away")
+    with pytest.raises(WeightsError, match=r"0001/model\.pt: found no file; expected the weights 0\.2\.0\+site\.1"):
         registry.current()
+    assert registry.use(0) == registry.current()
+    shutil.move(tmp_path / "away", registry.folder / "0001")
     assert registry.use(1) == registry.current()
     assert publish(registry, tmp_path, 0.6).number == 2
 
 
-def test_a_damaged_version_hides_no_other(registry, tmp_path, caplog):
+def test_a_version_without_weights_hides_no_other(registry, tmp_path, caplog):
     publish(registry, tmp_path, 0.5)
     publish(registry, tmp_path, 0.6)
-    (registry.folder / "0001" / "version.json").write_text("")
+    (registry.folder / "0001" / "model.pt").unlink()
     assert [v.number for v in registry.versions()] == [0, 2]
     assert "0001" in caplog.text
+
+
+def test_weights_whose_record_was_lost_are_not_written_over(registry, tmp_path):
+    before = publish(registry, tmp_path, 0.5).path.read_bytes()
+    with registry.store.write() as connection:
+        connection.execute(store.weights.delete())
+        connection.execute(store.weights_uses.delete())
+    assert registry.current().number == 0
+    assert publish(registry, tmp_path, 0.6).number == 2
+    assert (registry.folder / "0001" / "model.pt").read_bytes() == before
 
 
 def test_a_bundle_of_a_later_version_is_noticed(registry, bundled):
@@ -149,16 +162,16 @@ def die_while(step: str, registry, tmp_path) -> None:
     """Publish in this process, and be killed at ``step``."""
     real = getattr(models, step)
 
-    def killed(path, *rest):
-        if step == "sync" or path.name == models.CURRENT:
+    def killed(what, *rest):
+        if step == "sync" or what in (store.weights, store.weights_uses):
             os.kill(os.getpid(), signal.SIGKILL)
-        real(path, *rest)
+        return real(what, *rest)
 
     setattr(models, step, killed)
     publish(registry, tmp_path, 0.5)
 
 
-@pytest.mark.parametrize("step", ["sync", "write_json"])
+@pytest.mark.parametrize("step", ["sync", "insert"])
 def test_a_kill_while_publishing_leaves_the_version_before_and_can_be_repeated(registry, tmp_path, step):
     process = multiprocessing.get_context("fork").Process(target=die_while, args=(step, registry, tmp_path))
     process.start()
@@ -167,7 +180,7 @@ def test_a_kill_while_publishing_leaves_the_version_before_and_can_be_repeated(r
     assert registry.current().number == 0
     version = publish(registry, tmp_path, 0.5)
     assert version.number == 1 and registry.current() == version
-    assert sorted(p.name for p in registry.folder.iterdir()) == [".lock", "0001", "current.json"]
+    assert sorted(p.name for p in registry.folder.iterdir()) == ["0001"]
 
 
 def publish_each(registry, tmp_path, values):

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import requests
 from app_server import RunningServer
+from stored_segs import find_segs
 
 from brats_clip.phantoms import draw_phantom
-from brats_label.dicom.orthanc import LocalOrthanc
-from brats_label.dicom.phantom_study import Extras, write_study
-from brats_label.dicom.seg import find_segs, read_seg
-from brats_label.dicom.web_source import DicomWebSource
-from brats_label.infers.labels import LABELS
+from brats_label.demo.orthanc import LocalOrthanc
+from brats_label.demo.phantom_study import Extras, write_study
+from brats_label.dicom.seg import read_seg
+from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
+from brats_label.studies.dicomweb import DicomWebSource
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -11,13 +11,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from brats_clip.cases import SEQUENCES, read_volume
-from brats_label.cases import one_grid
-from brats_label.cases.case import Case, ChosenImage
-from brats_label.cases.grid import Grid
-from brats_label.cases.one_grid import align
-from brats_label.cases.register import register
-from brats_label.cases.resample import resample
+from brats_clip.geometry import Grid, resample
 from brats_label.errors import NotFound, Refused
+from brats_label.studies import Case, ChosenImage, library
+from brats_label.studies.aligned import register
+from brats_label.studies.library import align
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def test_files_on_one_grid_stay_as_they_are(phantom, tmp_path):
     aligned = align(case_of(files), files, tmp_path / "cache", register=False)
     assert aligned.files == files
     assert aligned.notes == ()
-    assert aligned.reference_shape == (48, 60, 48)
+    assert aligned.grids["t1ce"].shape == (48, 60, 48)
     assert not (tmp_path / "cache").exists()
 
 
@@ -177,15 +175,15 @@ def test_sheared_axes_are_resampled_too(phantom, tmp_path):
 
 def test_another_reference_is_another_grid(thick, tmp_path):
     aligned = align(case_of(thick, "flair"), thick, tmp_path / "cache", register=False)
-    assert aligned.reference_shape == grid_of(thick["flair"]).shape
+    assert aligned.grids[aligned.reference].shape == grid_of(thick["flair"]).shape
     assert aligned.files["flair"] == thick["flair"]
-    assert {nib.load(path).shape for path in aligned.files.values()} == {aligned.reference_shape}
+    assert {nib.load(path).shape for path in aligned.files.values()} == {aligned.grids[aligned.reference].shape}
 
 
 def test_what_was_written_is_used_again(thick, tmp_path, monkeypatch):
     files = {s: thick[s] for s in ("t1ce", "flair")}
     first = align(case_of(files), files, tmp_path / "cache", register=True)
-    monkeypatch.setattr(one_grid, "_write", lambda *_: pytest.fail("aligned again"))
+    monkeypatch.setattr(library, "_write", lambda *_: pytest.fail("aligned again"))
     again = align(case_of(files), files, tmp_path / "cache", register=True)
     assert again.files == first.files
     assert again.notes == first.notes

@@ -13,18 +13,17 @@ from nibabel.processing import resample_from_to
 
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
+from brats_clip.geometry import Grid, resample
 from brats_clip.phantoms import draw_phantom, write_phantom
-from brats_label.cases.folder_source import FolderSource
-from brats_label.cases.grid import Grid
-from brats_label.cases.library import CaseLibrary
-from brats_label.cases.resample import resample
-from brats_label.dicom.orthanc import LocalOrthanc
-from brats_label.dicom.phantom_study import Extras, write_study
-from brats_label.dicom.web_source import DicomWebSource
-from brats_label.infers.gate import Gate
-from brats_label.infers.service import Prompt, SegmentationService
+from brats_label.demo.orthanc import LocalOrthanc
+from brats_label.demo.phantom_study import Extras, write_study
+from brats_label.inference import AdmissionControl
+from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
+from brats_label.studies.dicomweb import DicomWebSource
+from brats_label.studies.folder import FolderSource
+from brats_label.studies.library import CaseLibrary
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -50,7 +49,9 @@ def serve(segmenter, tmp_path_factory):
         folder = tmp_path_factory.mktemp("workspace")
         models = ModelRegistry(folder / "models", ROOT / "bundle" / "models" / "model.pt")
         library = CaseLibrary(source, folder / "cache", False)
-        return SegmentationService(Settings(), source, library, models, Gate(1, 4), make=lambda **_: segmenter)
+        return SegmentationService(
+            Settings(), source, library, models, AdmissionControl(1, 4), make=lambda **_: segmenter
+        )
 
     return service
 

@@ -12,13 +12,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from brats_clip.cases import SEQUENCES
-from brats_label.dicom.convert import to_nifti
-from brats_label.dicom.geometry import stack_slices
-from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.demo.phantom_study import Extras, write_study
 from brats_label.dicom.report_documents import encapsulated_text, newest, read_text
-from brats_label.dicom.series import read_header
-from brats_label.dicom.series_choice import choose
+from brats_label.dicom.volume import stack_slices, to_nifti
 from brats_label.errors import Refused
+from brats_label.studies.dicomweb.series import read_header
+from brats_label.studies.dicomweb.series_choice import choose
 
 EVERYTHING = Extras(localiser=True, duplicate_t2=True, maps=True)
 

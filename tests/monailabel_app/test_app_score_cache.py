@@ -1,26 +1,28 @@
-"""Scores on disk: found again, whole or not there, and not mixed up between versions, cases and files."""
+"""Scores in the store: found again, whole or not there, and not mixed up between versions, cases and files."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from brats_label.active.cache import ScoreCache
 from brats_label.active.scores import CaseScores
+from brats_label.store import Store, close_idle
+from brats_label.store import scores as table
 
 THIRD = dict.fromkeys(("WT", "TC", "ET"), 1 / 3)
 
 
 def write_for_ever(folder: Path, begun) -> None:
     """Write cases over and over, large enough for a kill to fall into a write."""
-    cache, number = ScoreCache(folder), 0
+    cache, number = ScoreCache(Store(folder / "store.db")), 0
     while True:
         for case in "abc":
             cache.put(CaseScores(case, "v1", str(number), THIRD, THIRD, (number / 1e3,) * 20000))
@@ -34,12 +36,12 @@ def scores(case_id: str = "case", version: str = "v1", identity: str = "files", 
 
 @pytest.fixture
 def cache(tmp_path) -> ScoreCache:
-    return ScoreCache(tmp_path / "scores")
+    return ScoreCache(Store(tmp_path / "store.db"))
 
 
 def again(cache: ScoreCache) -> ScoreCache:
     """As another process would find it."""
-    return ScoreCache(cache.folder)
+    return ScoreCache(Store(cache.store.path))
 
 
 def test_what_was_put_is_found_again_in_another_process(cache):
@@ -67,23 +69,24 @@ def test_scores_of_other_files_are_not_taken_for_these(cache):
 
 
 @pytest.mark.parametrize("name", ["..", "../../outside", ".hidden", "a/b", "ä ö", "x" * 300, "a.b", "A%2Fb", ""])
-def test_any_name_is_a_file_of_its_own_inside_the_folder(cache, name):
+def test_any_name_is_kept_apart_from_others_and_names_no_file(cache, name):
     cache.put(scores(name, version="v1"))
     cache.put(scores("case", version=name))
     cache.put(scores(name + "x", version="v1"))
     assert set(again(cache).scores("v1")) == {name, name + "x"}
     assert set(again(cache).scores(name)) == {"case"}
-    assert {path.name for path in cache.folder.parent.iterdir()} == {"scores"}
+    close_idle()
+    assert {path.name for path in cache.store.path.parent.iterdir()} == {"store.db"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 0}', '{"format": 1, "case_id": "case"}', "\x00" * 50])
-def test_a_spoilt_file_counts_as_not_there(cache, content, caplog):
+def test_spoilt_scores_count_as_not_there(cache, content, caplog):
     cache.put(scores())
     cache.put(scores("sound"))
-    (path,) = cache.folder.glob("*/case.json")
-    path.write_text(content)
+    with cache.store.write() as connection:
+        connection.execute(update(table).where(table.c.case_id == "case").values(content=content))
     assert set(again(cache).scores("v1")) == {"sound"}
-    assert "case.json" in caplog.text
+    assert "scores of case case" in caplog.text
     again(cache).put(scores())
     assert set(again(cache).scores("v1")) == {"case", "sound"}
 
@@ -127,20 +130,9 @@ def test_a_kill_while_writing_leaves_nothing_half_written(tmp_path):
         writer.kill()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
-        found = ScoreCache(tmp_path / "scores").scores("v1")
+        found = ScoreCache(Store(tmp_path / "scores" / "store.db")).scores("v1")
         assert set(found) == set("abc")
         assert all(s.descriptor == (int(s.identity) / 1e3,) * 20000 for s in found.values())
-
-
-def test_what_a_killed_writer_left_is_swept_up_in_time(cache):
-    cache.put(scores())
-    folder = next(cache.folder.glob("*/case.json")).parent
-    old, fresh = folder / ".tmp-1-case.json", folder / ".tmp-2-case.json"
-    for path in (old, fresh):
-        path.write_text("{")
-    os.utime(old, (1, 1))
-    assert set(again(cache).scores("v1")) == {"case"}
-    assert not old.exists() and fresh.exists()
 
 
 def test_replacing_scores_keeps_the_newer(cache):

@@ -13,6 +13,7 @@ import pytest
 
 from brats_label.active.background import BackgroundScorer, CaseFiles, ModelInUse
 from brats_label.active.cache import ScoreCache
+from brats_label.store import Store
 from tests.interactive import conftest as interactive
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,7 @@ def make_scorer(tiny_bundle, tmp_path):
     made = []
 
     def make(cases: Cases, model=lambda: ModelInUse("v1"), is_busy=lambda: False, **more) -> BackgroundScorer:
-        cache = ScoreCache(tmp_path / "scores")
+        cache = ScoreCache(Store(tmp_path / "store.db"))
         made.append(BackgroundScorer(cache, cases, model, is_busy, str(tiny_bundle), "cpu", poll=0.05, **more))
         return made[-1]
 
@@ -124,7 +125,7 @@ def test_scoring_stands_still_while_somebody_waits_and_survives_a_killed_worker(
     assert scorer.status()["scored"] >= max(done, 3)
     # Another process goes on where this one was.
     scorer.stop()
-    assert len(ScoreCache(scorer.cache.folder).scores("v1")) == scorer.status()["scored"]
+    assert len(ScoreCache(scorer.cache.store).scores("v1")) == scorer.status()["scored"]
 
 
 def test_a_model_that_cannot_be_loaded_is_given_up_and_the_next_one_is_not(make_scorer, files, tmp_path, caplog):

@@ -10,16 +10,15 @@ from pathlib import Path
 import highdicom
 import nibabel as nib
 import numpy as np
-import pydicom_seg
 import pytest
 import SimpleITK
 from pydicom import dcmread
 
-from brats_label.dicom.convert import to_nifti
-from brats_label.dicom.phantom_study import Extras, write_study
+from brats_label.demo.phantom_study import Extras, write_study
 from brats_label.dicom.seg import SEGMENTS, read_seg, write_seg
+from brats_label.dicom.volume import to_nifti
 from brats_label.errors import Refused
-from brats_label.infers.labels import LABELS
+from brats_label.labels.naming import LABELS
 
 NUMBERS = {segment.name: segment.value for segment in SEGMENTS}
 
@@ -121,7 +120,13 @@ def test_other_libraries_read_the_same(source, tmp_path):
     for number, value in enumerate((2, 4)):
         assert np.array_equal(planes[..., number].transpose(2, 1, 0), label == value)
 
-    read = pydicom_seg.MultiClassReader().read(stored)
+
+def test_pydicom_seg_reads_the_same(source, tmp_path):
+    pydicom_seg = pytest.importorskip("pydicom_seg", reason="MONAI Label brings it up to 0.8.5")
+    files, affine, shape, _ = source
+    label = drawn(shape, (2, 4))
+    write_seg(label, affine, files).save_as(tmp_path / "seg.dcm")
+    read = pydicom_seg.MultiClassReader().read(dcmread(tmp_path / "seg.dcm"))
     whole = SimpleITK.Image(list(shape), SimpleITK.sitkUInt8)
     whole.SetSpacing((4.0, 4.0, 4.0))
     whole.SetOrigin((np.diag([-1, -1, 1]) @ affine[:3, 3]).tolist())

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from brats_label.dicom.image_choice import tell_by_image
-from brats_label.dicom.series import SeriesHeader, read_header
-from brats_label.dicom.series_choice import choose
-from brats_label.dicom.verdict import judge
+from brats_label.studies.dicomweb.image_choice import tell_by_image
+from brats_label.studies.dicomweb.series import SeriesHeader, read_header
+from brats_label.studies.dicomweb.series_choice import choose
+from brats_label.studies.dicomweb.verdict import judge
 
 BRAIN = SeriesHeader("1", slices=160, slice_mm=1.0, pixel_mm=(1.0, 1.0), image_type=("ORIGINAL", "PRIMARY", "M"))
 T1_TIMES = {"tr_ms": 1900.0, "te_ms": 2.9, "ti_ms": 900.0, "scanning_sequence": ("GR", "IR")}

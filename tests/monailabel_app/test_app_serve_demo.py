@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from brats_label.dicom.orthanc import free_port
+from brats_label.demo.orthanc import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("needs_orthanc")]
 

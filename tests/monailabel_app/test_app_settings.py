@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from brats_clip.errors import InputError
 from brats_label.settings import Settings, Workspace
+from brats_label.values import fields_of
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 GIVEN = {
@@ -39,11 +39,11 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("setting", fields(Settings), ids=lambda f: f.name)
-def test_each_is_read_and_explained(setting):
-    text, value = GIVEN[setting.name]
-    assert getattr(Settings.read({setting.name: text}), setting.name) == value != setting.default
-    assert setting.metadata["says"]
+@pytest.mark.parametrize("name", fields_of(Settings))
+def test_each_is_read_and_explained(name):
+    (text, value), setting = GIVEN[name], fields_of(Settings)[name]
+    assert getattr(Settings.read({name: text}), name) == value != setting.default
+    assert setting.description
 
 
 def test_nothing_given_gives_the_defaults_and_monai_labels_own_are_left_to_it():

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 
 import pytest
 
 from brats_clip.errors import InputError
+from brats_label.store import Store, close_idle
 from brats_label.training.split import TRAINING, VALIDATION, PatientSplit
 
 PATIENTS = [f"P{i:03d}" for i in range(40)]
 
 
 def split(folder, share=0.2, seed=0) -> PatientSplit:
-    return PatientSplit(folder / "split.json", share, seed)
+    return PatientSplit(Store(folder / "store.db"), share, seed)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(PATIENTS[:4]))[::5])
@@ -75,20 +75,20 @@ def test_a_patient_whose_labels_are_gone_keeps_its_side_and_the_next_one_takes_i
     assert split(tmp_path).sides()[gone] == VALIDATION
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"P1": {"side": "testing"}}', '{"P1": "training"}'])
-def test_a_damaged_file_is_an_error_and_stays(tmp_path, content):
-    (tmp_path / "split.json").write_text(content)
-    with pytest.raises(InputError, match=r"split\.json.*backup"):
+def test_a_damaged_store_is_an_error_and_stays(tmp_path):
+    split(tmp_path).assign(PATIENTS)
+    close_idle()
+    content = b"not what was written there" * 400
+    (tmp_path / "store.db").write_bytes(content)
+    with pytest.raises(InputError, match=r"store\.db.*backup"):
         split(tmp_path).assign(PATIENTS)
-    assert (tmp_path / "split.json").read_text() == content
+    assert (tmp_path / "store.db").read_bytes() == content
 
 
-def test_the_file_is_written_only_when_someone_is_new(tmp_path):
-    split(tmp_path).assign(PATIENTS[:5])
-    before = (tmp_path / "split.json").stat().st_mtime_ns
-    split(tmp_path).assign(PATIENTS[:5])
-    assert (tmp_path / "split.json").stat().st_mtime_ns == before
-    assert set(json.loads((tmp_path / "split.json").read_text())) == set(PATIENTS[:5])
+def test_sides_are_written_only_when_someone_is_new(tmp_path, monkeypatch):
+    before = split(tmp_path).assign(PATIENTS[:5])
+    monkeypatch.setattr(Store, "write", None)
+    assert split(tmp_path).assign(PATIENTS[:5]) == before == split(tmp_path).sides()
 
 
 def assign_each(folder, patients):

@@ -15,9 +15,9 @@ import pytest
 from app_folders import tiny_case
 
 from brats_clip.errors import InputError
-from brats_label.dicom.orthanc import free_port
-from brats_label.server.start_log import StartLog
-from brats_label.studies import refuse_just_made
+from brats_label.demo.orthanc import free_port
+from brats_label.server.patches import StartLog
+from brats_label.studies.open import refuse_just_made
 
 ROOT = Path(__file__).parents[2]
 SERVE = [sys.executable, str(ROOT / "scripts" / "serve.py")]

@@ -18,6 +18,10 @@ import pytest
 import requests
 from app_folders import as_brats
 from app_server import RunningServer
+from sqlalchemy import select
+
+from brats_label.store import Store
+from brats_label.store import scores as table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TRAIN = {"max_epochs": 400, "patch_size": 64, "spacing": 4.0, "patience": 400}
@@ -205,5 +209,10 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     assert new["resumed_from"] is None and f"changed labels, reports or images: {LABELLED[0]}" in new["beginning"]
     requests.delete(f"{killed.server.url}/train/", timeout=60)
 
-    scores = wait_for(lambda: list((killed.studies / ".brats_clip" / "scores").rglob("P?*.json")))
-    assert all(json.loads(path.read_text()) for path in scores)
+    store = Store(killed.studies / ".brats_clip" / "store.db")
+
+    def scores() -> list[str]:
+        with store.read() as connection:
+            return list(connection.scalars(select(table.c.content).where(table.c.case_id.like("P_%"))))
+
+    assert all(json.loads(content) for content in wait_for(scores))

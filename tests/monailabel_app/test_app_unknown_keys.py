@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from brats_label.infers import requests
-from brats_label.infers.unknown_keys import not_understood
+from brats_label.inference import answers
+from brats_label.inference.options import not_understood
 
 OPTIONS = ("report", "use_report", "output", "allow_missing_sequences", "submit", "use_t1")
 OHIF = {"background": [], "ET": [[1, 2, 3]], "restore_label_idx": False, "result_compress": False}
@@ -27,8 +27,8 @@ def test_what_viewers_send_is_known(sent):
 
 def test_it_is_in_the_answer(monkeypatch):
     answered = {"file": "f", "params": {"notes": ["n"]}}
-    monkeypatch.setattr(requests, "_answered", lambda *_: answered)
+    monkeypatch.setattr(answers, "_answered", lambda *_: answered)
     app = SimpleNamespace(infer_task=lambda name: SimpleNamespace(config=lambda: dict.fromkeys(OPTIONS)))
-    result = requests.answer_request(app, {"model": "m", "image": "A", "reprot": "secret"})
+    result = answers.answer_request(app, {"model": "m", "image": "A", "reprot": "secret"})
     assert result["params"]["notes"] == ["n", "Not understood: 'reprot' (did you mean report?)."]
-    assert requests.answer_request(app, {"model": "m", "image": "A"}) is answered
+    assert answers.answer_request(app, {"model": "m", "image": "A"}) is answered

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from brats_label.errors import Refused, TooLarge
-from brats_label.server.unpack import unpack
-from brats_label.server.uploads import LONGEST_NAME, safe_name
+from brats_label.uploads import LONGEST_NAME, safe_name, unpack
 
 LIMIT = 2**20
 

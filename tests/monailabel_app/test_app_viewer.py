@@ -1,4 +1,4 @@
-"""The viewer is the package's, mended on the way out, and nothing but the viewer."""
+"""The viewer is the package's, with text replaced on the way out, and nothing but the viewer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from brats_label.server import viewer
-from brats_label.server.problems import speak_plainly
+from brats_label.server import add_error_handlers, viewer
 
 
 @pytest.fixture(scope="module")
 def client():
     api = FastAPI()
     api.include_router(viewer.router)
-    speak_plainly(api)
+    add_error_handlers(api)
     return TestClient(api)
 
 
@@ -26,20 +25,22 @@ def panel() -> list[str]:
     return [path.read_text(encoding="utf-8") for path in viewer._panel()]
 
 
-@pytest.mark.parametrize("mend", viewer.MENDS, ids=lambda mend: mend.why)
-def test_each_mend_finds_its_text_in_the_installed_package(panel, mend):
-    assert any(mend.found in text for text in panel)
-    assert mend.found != mend.becomes and mend.why
+@pytest.mark.parametrize("replacement", viewer.REPLACEMENTS, ids=lambda replacement: replacement.why)
+def test_each_replacement_finds_its_text_in_the_installed_package(panel, replacement):
+    assert any(replacement.found in text for text in panel)
+    assert replacement.found != replacement.becomes and replacement.why
 
 
-def test_what_is_mended_is_what_is_served(client):
-    assert viewer.mended()
-    for path, content in viewer.mended().items():
+def test_replaced_files_are_what_is_served(client):
+    assert viewer.replaced()
+    for path, content in viewer.replaced().items():
         served = client.get(f"/ohif/{path.relative_to(viewer.FOLDER).as_posix()}")
         assert served.content == content != path.read_bytes()
         assert served.headers["content-type"].startswith("text/javascript")
-    together = b"".join(viewer.mended().values()).decode()
-    assert all(mend.becomes in together for mend in viewer.MENDS if mend.becomes.count("\n") == 0)
+    together = b"".join(viewer.replaced().values()).decode()
+    assert all(
+        replacement.becomes in together for replacement in viewer.REPLACEMENTS if replacement.becomes.count("\n") == 0
+    )
     assert "':8000/'" not in together
 
 
@@ -80,3 +81,15 @@ def test_the_volumes_travel_along():
     headers = viewer.answer_headers({"warning": "", "volumes_ml": {"TC": 1.25, "WT": 20.04, "ET": 0.0}})
     assert {name: unquote(text) for name, text in headers.items()} == {"X-Volumes": "WT 20.0 ml, TC 1.2 ml, ET 0.0 ml."}
     assert viewer.answer_headers({}) == {}
+
+
+def test_another_packaged_viewer_is_named_at_start_and_served_all_the_same(client, monkeypatch, caplog):
+    viewer.check_viewer()
+    assert not caplog.records
+    unknown = viewer.Replacement("text of another version", "x", "nothing said so")
+    monkeypatch.setattr(viewer, "REPLACEMENTS", (*viewer.REPLACEMENTS, unknown))
+    viewer.check_viewer()
+    [record] = caplog.records
+    assert record.levelname == "ERROR" and "nothing said so" in record.getMessage()
+    assert f"1 of {len(viewer.REPLACEMENTS)}" in record.getMessage() and "viewer.py" in record.getMessage()
+    assert client.get("/ohif/app-config.js").status_code == 200

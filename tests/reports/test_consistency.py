@@ -11,7 +11,9 @@ from brats_clip.errors import InputError
 from brats_clip.reports import (
     PERTURBATIONS,
     Findings,
+    ImageEvidence,
     check_consistency,
+    compare_with_image,
     describe_mask,
     flip_side,
     generic_report,
@@ -220,6 +222,96 @@ def test_a_report_that_states_nothing_has_no_score():
         for probabilities in (tumour(RIGHT_FRONTAL), np.zeros((3, *SHAPE))):
             result = check(report, probabilities)
             assert (result.score, result.checks, result.warnings) == (None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("report", "language"),
+    [
+        ("Guz prawego p\u0142ata czo\u0142owego bez obrz\u0119ku.", "Polish"),
+        ("\u041e\u043f\u0443\u0445\u043e\u043b\u044c.", "unknown"),
+    ],
+)
+def test_a_language_that_is_not_read_is_said_and_agrees_with_nothing(report, language):
+    result = check(report, tumour(RIGHT_FRONTAL))
+    assert (result.score, result.checks, result.warnings) == (None, (), ())
+    assert len(result.notices) == 1 and f"({language})" in result.notices[0]
+    assert result.to_dict()["notices"] == list(result.notices)
+
+
+def test_a_report_of_which_nothing_is_understood_is_said_and_an_empty_one_is_not():
+    (notice,) = check("See dictation of Monday.", tumour(RIGHT_FRONTAL)).notices
+    assert notice.startswith("The report was not understood")
+    assert check("", tumour(RIGHT_FRONTAL)).notices == check(TRUE, tumour(RIGHT_FRONTAL)).notices == ()
+    assert check("No mass is seen.", tumour(RIGHT_FRONTAL)).notices == ()
+
+
+# A ring-enhancing left frontal tumour with a core of 15 ml (32 mm) in 66 ml of abnormal FLAIR signal (52 mm).
+GLIOBLASTOMA = {"whole": 13, "core": 8, "necrotic": 5}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Left frontal ring-enhancing mass, 3.2 cm, with central necrosis and surrounding edema.",
+        "LT FRONTAL MASS WITH RING ENHANCEMENT.",
+        "HISTORY: right breast cancer.\nFINDINGS: There is a 33 x 31 mm enhancing lesion in the left frontal lobe.",
+        "Glioblastoma of the left frontal lobe with a necrotic center. The right hemisphere is normal.",
+        "Raumforderung links frontal mit ringf\u00f6rmiger Kontrastmittelanreicherung und perifokalem \u00d6dem.",
+        "Masa frontal izquierda con realce en anillo y edema.",
+        "L\u00e9sion frontale gauche avec prise de contraste annulaire, \u0153d\u00e8me p\u00e9ril\u00e9sionnel.",
+        "Massa frontale sinistra con enhancement ad anello, necrosi centrale ed edema.",
+        "Massa frontal esquerda com realce anelar e edema.",
+        "Mass in the left frontal lobe. Midline shift of 4 mm to the right.",
+        "Side: L\nLobe: frontal\nEnhancement: yes\nNecrosis: yes\nEdema: yes",
+        "The left frontal tumour measures about 3 cm; the FLAIR abnormality measures 5 cm.",
+        "Enhancement? Yes. Edema? Yes. Location? Left frontal.",
+        "Status post biopsy of the left frontal lesion. Ring-enhancing tumour with edema, no haemorrhage.",
+        "Mucosal thickening in the right maxillary sinus. Left frontal glioma with necrosis.",
+        "No lesion in the right hemisphere. Left frontal enhancing tumour of about 15 ml.",
+        "Left frontal neoplasm. No significant mass effect. The cerebellum and brainstem are unremarkable.",
+    ],
+)
+def test_true_reports_of_many_kinds_draw_no_warning(report):
+    result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
+    assert result.warnings == result.notices == () and result.score > 0.7
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Right frontal ring-enhancing mass.",
+        "RT FRONTAL MASS",
+        "rechts frontal",
+        "Enhancement? No.",
+        "Left cerebellar mass with edema.",
+        "Left frontal mass without enhancement.",
+        "There is no mass and no abnormal signal; normal brain.",
+        "Mass, R temporal, 3 cm.",
+        "Masa frontal derecha.",
+        "Left frontal mass of 11 x 10 x 10 cm.",
+        "Left frontal mass of 6 mm.",
+        "Non-enhancing tumour of the left frontal lobe with no edema.",
+        "Guz prawego p\u0142ata czo\u0142owego.",
+    ],
+)
+def test_false_reports_of_many_kinds_are_noticed_or_not_understood(report):
+    result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
+    assert result.warnings or (result.notices and result.score is None)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.8, 1, 1.25, 4])
+def test_sizes_are_compared_leniently(factor):
+    report = f"Left frontal mass of {32 * factor:.0f} x {32 * factor:.0f} mm."
+    result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
+    assert bool(result.warnings) == (factor in (0.25, 4))
+    assert only(result, "size").said.startswith("a mass of")
+
+
+def test_sizes_of_the_core_are_not_compared_without_t1ce():
+    image = ImageEvidence(tumour(LEFT_FRONTAL, **GLIOBLASTOMA), AFFINE, BRAIN)
+    report = "Left frontal mass of 2 mm. Enhancing part of 90 mm. FLAIR abnormality of 50 x 50 mm."
+    assert len(compare_with_image(report, image).warnings) == 1
+    assert compare_with_image(report, image, unseen=("enhancement",)).warnings == ()
 
 
 def test_faint_probabilities_over_the_whole_brain_change_nothing():

@@ -15,7 +15,7 @@ from brats_clip.reports import (
     swap_region,
     write_report,
 )
-from brats_clip.reports.read import enhancement_mentions
+from brats_clip.reports.reading import enhancement_mentions
 
 REPORT = (
     "1. Large left frontotemporal mass, 3.5 x 2.0 cm.\n2. Thick rim enhancement in the left frontal lobe.\n3. No edema."

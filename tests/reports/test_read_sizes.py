@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from brats_clip.reports import read_findings
-from brats_clip.reports.sizes import ellipsoid_ml, scale_sizes
+from brats_clip.reports.reading import ellipsoid_ml, scale_sizes
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from brats_clip.reports.sizes import ellipsoid_ml, scale_sizes
         ("A necrotic core of 12 cc.", {"necrosis": ((), 12)}),
         ("5 mm slices. 3 x 2 cm ring-enhancing lesion in the right temporal lobe.", {"core": ((30, 20), None)}),
         ("Midline shift of 6 mm to the left.", None),
+        ("The midline is shifted to the right by 6 mm.", None),
         ("6 mm midline shift and a 4 cm mass.", {"core": ((40,), None)}),
         ("After 10 ml of gadobutrol i.v. the lesion enhances.", None),
         ("Left temporal GBM measuring 52 x 41 mm (previously 38 x 30 mm).", {"core": ((52, 41), None)}),

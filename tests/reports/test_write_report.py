@@ -10,7 +10,7 @@ from open_clip import SimpleTokenizer
 
 from brats_clip.reports import Findings, caption, split_sentences, swap_side, write_report
 from brats_clip.reports.findings import ENHANCEMENTS
-from brats_clip.reports.phrases import REGISTERS
+from brats_clip.reports.writing.phrases import REGISTERS
 
 FRONTAL = Findings(
     side="left",

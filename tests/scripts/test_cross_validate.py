@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from brats_clip.cases import SEQUENCES
+from brats_clip.errors import InputError
 from measuring import bundle_run
+from measuring.cases import chosen_cases, measure_cases
+from measuring.command import make_console
 from measuring.cross_validation import assign_folds
 from measuring.cross_validation_table import headline
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING
@@ -37,7 +41,7 @@ if bad.exists() and bad.read_text() in f"{stage} {options['--output_dir']}":
 out = pathlib.Path(options["--output_dir"])
 out.mkdir(parents=True, exist_ok=True)
 if stage == "training":
-    (out / "checkpoints").mkdir()
+    (out / "checkpoints").mkdir(exist_ok=True)
     (out / "checkpoints" / "model.pt").touch()
     (out / "checkpoints" / "checkpoint_epoch=2.pt").touch()
 else:
@@ -127,6 +131,21 @@ def test_trainings_get_their_options_and_scores_use_no_report(validate, tmp_path
     assert scoring["--use_reports"] == "False" and "--pretrained" not in scoring
 
 
+def test_later_stages_go_on_from_the_weights_of_their_fold(validate, tmp_path):
+    given = ("--folds", "2", "--epochs", "7", "--then", "train_findings=3", "train_clicks=2")
+    code, calls = validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]")
+    assert code == 0 and [stage for stage, *_ in calls] == (["training"] * 3 + ["evaluating"]) * 2
+    (_, first, _), (_, findings, _), (_, clicks, _), (_, scoring, _) = calls[:4]
+    assert findings["--pretrained"].startswith(first["--output_dir"]) and "--pretrained" not in first
+    assert clicks["--pretrained"].startswith(findings["--output_dir"]) and clicks["--epochs"] == "2"
+    assert scoring["--checkpoint"].startswith(clicks["--output_dir"])
+    # What holds for data holds for all; how fast to learn is said by each stage's own config.
+    assert len({stage["--patch_size"] for stage in (first, findings, clicks)}) == 1 and "96" in first["--patch_size"]
+    assert first["--learning_rate"] == "0.01" and "--learning_rate" not in findings
+    assert [f"train_{part}.json" in clicks["--config_file"] for part in ("findings", "clicks")] == [False, True]
+    assert validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]") == (0, [])
+
+
 def test_without_phantoms_the_training_shuffles_as_always(validate):
     code, calls = validate("--folds", "2", "--epochs", "1")
     assert code == 0 and not any("mix_phantoms" in options["--config_file"] for _, options, _ in calls)
@@ -188,6 +207,8 @@ def test_one_checkpoint_is_scored_on_all_cases(validate, tmp_path):
         (["--set", "batch_size"], "'batch_size'; expected KEY=VALUE"),
         (["--phantoms", "one"], "case A, which another folder has, too"),
         (["--name", "a/b"], "a name without folders"),
+        (["--then", "train_more=2"], "expected NAME=EPOCHS"),
+        (["--then", "train_clicks"], "expected NAME=EPOCHS"),
     ],
 )
 def test_bad_input_ends_in_one_line(validate, tmp_path, capsys, monkeypatch, arguments, mentioned):
@@ -214,6 +235,47 @@ def test_the_headline_tells_small_and_false_et_apart():
     assert (found["dice_ET"], found["dice_ET_1ml"]) == pytest.approx((0.5, 0.8))
     assert found["dice_mean_1ml"] == pytest.approx((0.6 + 0.6 + 0.8) / 3)
     assert (found["cases_ET_1ml"], found["cases_without_ET"], found["false_ET_ml"]) == (1, 2, 0.25)
+
+
+def test_a_fold_cut_off_in_a_later_stage_keeps_what_the_earlier_ones_resume_from(validate, tmp_path):
+    some = ("--folds", "2", "--epochs", "2", "--then", "train_clicks=2")
+    (tmp_path / "bad.txt").write_text("training " + str(tmp_path / "out" / "fold0" / "train_clicks"))
+    assert validate(*some)[0] == 1
+    kept = {path.parts[-4] for path in (tmp_path / "out").glob("fold*/training/checkpoints/checkpoint_*")}
+    assert kept == {"fold0"}
+    (tmp_path / "bad.txt").unlink()
+    assert validate(*some)[0] == 0
+    assert not list((tmp_path / "out").glob("**/checkpoint_*"))
+    args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None)
+    assert {Path(case["checkpoint"]).parts[-3] for case in chosen_cases(args)} == {"train_clicks"}
+
+
+def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp_path):
+    validate("--folds", "3", "--epochs", "2")
+    folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
+    args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None, checkpoint=None, device=None, seed=0)
+    args.output, args.tta = tmp_path / "clicks", True
+    cases = chosen_cases(args)
+    assert {case["case"]: Path(case["checkpoint"]).parts[-4] for case in cases} == {
+        c: f"fold{k}" for c, k in folds.items()
+    }
+    made = []
+
+    def make(checkpoint, device, tta):
+        assert tta
+        made.append(checkpoint)
+        return Namespace(checkpoint=checkpoint, device="cpu")
+
+    def measure(segmenter, case):
+        return [{"case": case["case"], "fold": Path(segmenter.checkpoint).parts[-4]}]
+
+    failures: dict = {}
+    rows, run = measure_cases(args, make_console(), "it", "clicks", make, cases, measure, failures)
+    assert {row["case"]: row["fold"] for row in rows} == {c: f"fold{k}" for c, k in folds.items()}
+    assert len(made) == 3 and "did not see the case" in run["weights"] and not failures
+    args.cases = tmp_path / "one"
+    with pytest.raises(InputError, match="not one source of cases"):
+        chosen_cases(args)
 
 
 @pytest.mark.slow

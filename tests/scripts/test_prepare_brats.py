@@ -102,7 +102,7 @@ def test_with_test_cases_alone_nothing_is_said_of_folds(main, dataset, tmp_path,
 
 
 def test_bad_fractions_are_told_before_the_checks(main, dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("prepare_brats.check_cases", lambda *args, **kwargs: pytest.fail("checked the images first"))
+    monkeypatch.setattr("brats_clip.cases.check_cases", lambda *args, **kwargs: pytest.fail("checked the images first"))
     output = ["--output", str(tmp_path / "datalist.json")]
     assert main([str(dataset), *output, "--fractions", "0.5", "0.5", "0.5"]) == 2
     assert "fractions: found 0.5 0.5 0.5" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import report_robustness
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.evaluation.labelled import WRITTEN, draws, read_truth, report_of
@@ -29,10 +30,10 @@ tiny_bundle = interactive.bundle
 
 @pytest.fixture
 def robustness():
-    """The script as a module."""
-    import report_robustness
+    """What the script runs."""
+    from measuring import robustness
 
-    return report_robustness
+    return robustness
 
 
 class StandIn:
@@ -97,7 +98,7 @@ def measured(robustness, tmp_path, monkeypatch):
         made = StandIn()
         monkeypatch.setattr(robustness, "Segmenter", lambda **options: made.options.update(options) or made)
         monkeypatch.setattr(robustness, "draw", lambda *parts: None)
-        code = robustness.main([*arguments, "--output", str(tmp_path / "out")])
+        code = report_robustness.main([*arguments, "--output", str(tmp_path / "out")])
         path = tmp_path / "out" / "report_robustness.csv"
         rows = list(csv.DictReader(path.open())) if path.is_file() else []
         text = path.with_suffix(".md").read_text() if rows else ""
@@ -253,6 +254,14 @@ def test_a_case_without_a_report_gets_one_from_its_label_and_the_table_says_so(m
     assert read_findings(written)["enhancement"] == "present" and len(written) > 80
 
 
+def test_own_reports_can_be_left_away_or_be_the_only_ones(measured, data):
+    options = [*data({"A": SIDED, "B": None}), "--kinds", "true"]
+    _, rows, made, _ = measured(*options, "--own_reports")
+    assert {r["case"] for r in rows} == {"A"} and dict(made.reports)["A"] == SIDED
+    _, rows, made, _ = measured(*options, "--written_reports")
+    assert {r["report"] for r in rows} == {WRITTEN} and dict(made.reports)["A"] != SIDED
+
+
 def test_a_written_report_is_true_of_the_label_and_the_same_each_time(data, tmp_path):
     data({"A": None}, et=False)
     folder = tmp_path / "data" / "A"
@@ -315,7 +324,7 @@ def test_no_cases_are_one_clear_line(measured, capsys, arguments, said):
 )
 def test_nonsense_is_refused_before_anything_is_read(robustness, arguments):
     with pytest.raises(SystemExit) as ended:
-        robustness.main(["--cases", "nowhere", *arguments])
+        report_robustness.main(["--cases", "nowhere", *arguments])
     assert ended.value.code == 2
 
 
@@ -325,7 +334,7 @@ def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, 
     kinds = ["--kinds", "true", "flip_side", "another_patient"]
     output = tmp_path / "out"
     more = ["--limit", "2", "--without", "t2", "--unscreened", "--output", str(output)]
-    assert robustness.main([*data, *kinds, *more]) == 0
+    assert report_robustness.main([*data, *kinds, *more]) == 0
     rows = list(csv.DictReader((output / "report_robustness.csv").open()))
     assert len(rows) == 2 * 4
     assert all(0 <= float(r[f"dice_{name}"]) <= 1 for r in rows for name in ("WT", "TC", "ET", "mean"))

@@ -11,13 +11,14 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from brats_clip.cases import SECTIONS, SEQUENCES
 from brats_clip.evaluation import write_metrics_csv
-from measuring import ablation_plan, bundle_run
+from measuring import ablation, ablation_table, bundle_run
 from measuring.ablation_table import markdown, tabulate
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING, flags
 
@@ -56,10 +57,11 @@ else:
 
 @pytest.fixture
 def ablations():
-    """The script as a module."""
+    """The script, and what it runs."""
     import run_ablations
 
-    return run_ablations
+    parts = {"Run": ablation.Run, "write_results": ablation_table.write_results, "VARIANTS": run_ablations.VARIANTS}
+    return SimpleNamespace(main=run_ablations.main, **parts)
 
 
 @pytest.fixture
@@ -255,10 +257,10 @@ def test_another_config_is_another_setting(ablate, capsys, tmp_path, monkeypatch
     ablate("--only", "no_bridge", "--seeds", "0")
     (tmp_path / "configs" / "ablations").mkdir(parents=True)
     for name in ("train", "evaluate", "ablations/no_bridge"):
-        text = (ablation_plan.CONFIGS / f"{name}.json").read_text()
+        text = (ablation.CONFIGS / f"{name}.json").read_text()
         text = text.replace('"weight_decay": 0.01', '"weight_decay": 0.5').replace('"min_et_ml": 0.0', '"min_et_ml": 1')
         (tmp_path / "configs" / f"{name}.json").write_text(text)
-    monkeypatch.setattr(ablation_plan, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(ablation, "CONFIGS", tmp_path / "configs")
     assert ablate("--only", "no_bridge", "--seeds", "0") == (2, [])
     assert "(evaluate.json#min_et_ml 0.0, now 1; weight_decay 0.01, now 0.5)" in capsys.readouterr().err
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from measuring.active_learning_summary import labels_to_reach
+import simulate_active_learning
+from measuring.active_learning_page import labels_to_reach
 from tests.bundle.conftest import flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_active_learning.py"
@@ -21,10 +22,10 @@ TINY = {"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "networ
 
 @pytest.fixture
 def simulation():
-    """The script as a module."""
-    import simulate_active_learning
+    """What the script runs."""
+    from measuring import active_learning
 
-    return simulate_active_learning
+    return active_learning
 
 
 def rows(strategy: str, dice: list[float], seed: int = 0) -> list[dict]:
@@ -63,11 +64,13 @@ def test_the_summary_pairs_each_repeat_with_its_own_random(simulation):
     assert "in 1 of 2 repeats" in said and "not held" in said
 
 
-def test_a_strategy_that_never_gets_there_is_said_to(simulation):
+def test_a_strategy_that_never_gets_there_is_said_to(simulation, tmp_path):
     summary = simulation.summarise(rows("random", [0.2, 0.4]) + rows("combined", [0.2, 0.3]))
     assert summary[1]["share"] is None and summary[1]["never"] == 1
     assert any("combined never reaches" in line for line in simulation.in_short(summary))
-    text = simulation.to_markdown(rows("random", [0.2, 0.4]) + rows("combined", [0.2, 0.3]), summary, {}, {"x": "y"})
+    made = rows("random", [0.2, 0.4]) + rows("combined", [0.2, 0.3])
+    simulation.write(tmp_path / "page.md", made, summary, {}, {"x": "y"})
+    text = (tmp_path / "page.md").read_text()
     assert "| random | 0.200 | 0.400 |" in text and "- failed: x: y" in text
 
 
@@ -89,7 +92,7 @@ def test_iterations_stay_the_same_when_cases_are_added(simulation):
     ],
 )
 def test_bad_input_ends_in_one_line(simulation, tmp_path, capsys, arguments, mentioned):
-    assert simulation.main(["--output", str(tmp_path / "out"), *arguments]) == 2
+    assert simulate_active_learning.main(["--output", str(tmp_path / "out"), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("simulate_active_learning: ") and mentioned in line
 
@@ -132,4 +135,4 @@ def test_a_killed_simulation_goes_on_and_ends_with_curves(tiny_data_set, tmp_pat
     assert again.returncode == 0 and start.stat().st_mtime_ns == before
     command[command.index("--steps") + 1] = "3"
     other = subprocess.run(command, capture_output=True, text=True)
-    assert other.returncode == 2 and "other settings (steps)" in other.stderr
+    assert other.returncode == 2 and "other settings (steps 2, now 3)" in other.stderr

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import simulate_annotation
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.clicks import Click
-from brats_clip.evaluation import case_metrics
-from measuring.annotation_robot import furthest_mm, obeyed
-from measuring.region_dice import dice_of
+from brats_clip.evaluation import case_metrics, region_dice
+from measuring.annotation import furthest_mm, obeyed
 from tests.interactive import conftest as interactive
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_annotation.py"
@@ -29,10 +29,10 @@ tiny_bundle = interactive.bundle
 
 @pytest.fixture
 def simulation():
-    """The script as a module."""
-    import simulate_annotation
+    """What the script runs."""
+    from measuring import annotation
 
-    return simulate_annotation
+    return annotation
 
 
 def lesion() -> np.ndarray:
@@ -101,7 +101,7 @@ def simulated(simulation, data, tmp_path, monkeypatch):
         made.hears = hears
         monkeypatch.setattr(simulation, "Segmenter", lambda **options: made)
         monkeypatch.setattr(simulation, "draw", lambda *parts: None)
-        code = simulation.main([*data, *arguments, "--output", str(tmp_path / "out")])
+        code = simulate_annotation.main([*data, *arguments, "--output", str(tmp_path / "out")])
         path = tmp_path / "out" / "simulate_annotation.csv"
         rows = list(csv.DictReader(path.open())) if path.is_file() else []
         return code, rows, made, path.with_suffix(".md").read_text() if rows else ""
@@ -121,9 +121,9 @@ def test_dice_is_that_of_the_evaluation():
         answer, truth = random.choice(values, (8, 9, 10)), random.choice([0, 0, 0, 1, 2, 4], (8, 9, 10))
         expected = case_metrics(answer, truth, (1, 1, 1))
         for pair in ((answer, truth), (truth, answer)):
-            found = dice_of(*pair)
+            found = region_dice(*pair)
             assert found == pytest.approx({name: expected[name] for name in found})
-    assert dice_of(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))["dice_ET"] == 1.0
+    assert region_dice(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))["dice_ET"] == 1.0
 
 
 def test_obeyed_counts_clicked_voxels_that_are_what_was_clicked():
@@ -304,7 +304,7 @@ def test_one_bad_case_does_not_cost_the_others(simulated, capsys, tmp_path):
 
 @pytest.mark.parametrize("arguments", [[], ["--cases", "nowhere"], ["--dataset_dir", "."]])
 def test_no_cases_are_one_clear_line(simulation, capsys, arguments):
-    assert simulation.main(arguments) == 2
+    assert simulate_annotation.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("simulate_annotation: ")
 
@@ -314,7 +314,7 @@ def test_no_cases_are_one_clear_line(simulation, capsys, arguments):
 )
 def test_nonsense_is_refused_before_anything_is_read(simulation, arguments):
     with pytest.raises(SystemExit) as ended:
-        simulation.main(["--cases", "nowhere", *arguments])
+        simulate_annotation.main(["--cases", "nowhere", *arguments])
     assert ended.value.code == 2
 
 
@@ -322,7 +322,7 @@ def test_the_command_measures_a_network(simulation, tiny_bundle, tiny_data_set, 
     monkeypatch.setattr(simulation, "Segmenter", lambda **options: Segmenter(tiny_bundle, **options))
     output = tmp_path / "out"
     data = ["--cases", str(tiny_data_set.folder), "--limit", "2", "--clicks", "3"]
-    assert simulation.main([*data, "--output", str(output)]) == 0
+    assert simulate_annotation.main([*data, "--output", str(output)]) == 0
     rows = list(csv.DictReader((output / "simulate_annotation.csv").open()))
     assert len(rows) == 2 * 2 * 4
     clicked = [r for r in rows if r["voxel"]]

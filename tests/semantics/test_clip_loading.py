@@ -20,7 +20,7 @@ def saved(tiny_config, tmp_path):
 
 
 def test_slices_and_texts_become_unit_vectors_of_one_space(tiny_clip):
-    images, texts = tiny_clip.encode_images(torch.rand(5, 3, 50, 40)), tiny_clip.encode_texts(["left", "right", ""])
+    images, texts = tiny_clip.vision(torch.rand(5, 3, 50, 40)), tiny_clip.encode_texts(["left", "right", ""])
     assert images.shape == (5, 24) and texts.shape == (3, 24) and tiny_clip.embed_dim == 24
     torch.testing.assert_close(torch.cat([images, texts]).norm(dim=1), torch.ones(8))
     assert tiny_clip.encode_texts([]).shape == (0, 24)
@@ -31,7 +31,7 @@ def test_images_are_normalised_as_the_clip_was_trained(tiny_clip):
     slices = torch.rand(2, 3, size, size)
     by_hand = (slices - 0.15) / 0.2
     expected = torch.nn.functional.normalize(tiny_clip.visual(by_hand), dim=-1)
-    torch.testing.assert_close(tiny_clip.encode_images(slices), expected)
+    torch.testing.assert_close(tiny_clip.vision(slices), expected)
 
 
 def test_a_long_batch_of_texts_is_encoded_as_each_alone(tiny_clip):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from brats_clip.semantics import encode_report, pad_reports, region_embeddings
+from brats_clip.semantics import encode_report, region_embeddings
 from brats_clip.semantics.report_encoder import split_to_fit
 
 
@@ -43,21 +43,6 @@ def test_a_word_beyond_the_context_is_divided_without_loss(tiny_clip):
     pieces = split_to_fit(f"start {word} end", tiny_clip.fits)
     assert "".join(pieces).replace(" ", "") == f"start{word}end"
     assert all(tiny_clip.fits(piece) for piece in pieces)
-
-
-def test_padding_marks_real_tokens():
-    reports = [torch.ones(2, 8), torch.zeros(0, 8), torch.full((3, 8), 2.0)]
-    tokens, mask = pad_reports(reports)
-    assert tokens.shape == (3, 3, 8) and mask.dtype == torch.bool
-    assert mask.tolist() == [[True, True, False], [False] * 3, [True] * 3]
-    for n, report in enumerate(reports):
-        assert torch.equal(tokens[n][mask[n]], report)
-    assert tokens[~mask].abs().sum() == 0
-
-
-def test_padding_reports_that_are_all_absent_leaves_one_masked_token():
-    tokens, mask = pad_reports([torch.zeros(0, 8)] * 2)
-    assert tokens.shape == (2, 1, 8) and not mask.any()
 
 
 def test_regions_have_three_different_unit_embeddings(tiny_clip):

@@ -18,7 +18,7 @@ def test_tokens_are_those_of_the_clip(tiny_clip, brain):
     encoder = SliceEncoder(tiny_clip)
     image = brain(ball=(20, 30, 40))
     slices, _ = encoder.selector(image)
-    torch.testing.assert_close(encoder(image)[0][0], tiny_clip.encode_images(slices[0]))
+    torch.testing.assert_close(encoder(image)[0][0], tiny_clip.vision(slices[0]))
 
 
 def test_it_stays_frozen_when_its_network_trains(tiny_clip, brain):

@@ -56,7 +56,7 @@ def image() -> torch.Tensor:
 )
 def test_each_sequence_changes_by_itself_and_the_background_stays_zero(image, transform, offset):
     before = image.clone()
-    change = RandPerSequenced(transform, offset).set_random_state(1)
+    change = RandPerSequenced([transform], offset).set_random_state(1)
     after = change({"image": image})["image"]
     assert torch.equal(image, before)
     assert torch.equal(after != 0, before != 0) or not after[before == 0].any()
@@ -66,10 +66,16 @@ def test_each_sequence_changes_by_itself_and_the_background_stays_zero(image, tr
 
 def test_a_composed_transform_seeds_what_is_applied_to_each_sequence(image):
     def changed(seed: int) -> torch.Tensor:
-        chain = Compose([RandPerSequenced(RandGaussianNoise(prob=1, std=0.5))]).set_random_state(seed)
+        chain = Compose([RandPerSequenced([RandGaussianNoise(prob=1, std=0.5)])]).set_random_state(seed)
         return chain({"image": image})["image"]
 
     assert torch.equal(changed(1), changed(1)) and not torch.equal(changed(1), changed(2))
+
+
+def test_transforms_apply_one_after_the_other(image):
+    change = RandPerSequenced([RandThickSlices((32, 32), prob=1), lambda volume: volume + 5.0]).set_random_state(0)
+    after = change({"image": image})["image"]
+    assert after[0][image[0] != 0].mean() == pytest.approx(5.0, abs=0.5) and not after[image == 0].any()
 
 
 def test_thick_slices_are_constant_before_interpolation_along_one_axis_alone():

@@ -1,16 +1,20 @@
 """Find, check, list and read the cases of a data set."""
 
 from ..images import Volume, read_volume, split_channel
+from .background import clear_background
 from .check import CaseCheck, CaseContent, check_case, check_cases, read_case
-from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, write_datalist
-from .find import LeftOut, Survey, find_cases, find_problems, survey
+from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, undo_resolver, write_datalist
+from .find import LeftOut, Survey, find_cases, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
+from .prepare import MODES as PREPROCESS_MODES
+from .prepare import Preparation, prepare
 from .report import as_text, is_report_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
 
 __all__ = [
     "MSD_CHANNELS",
     "NAMINGS",
+    "PREPROCESS_MODES",
     "REFERENCE",
     "SECTIONS",
     "SEQUENCES",
@@ -19,13 +23,14 @@ __all__ = [
     "CaseContent",
     "LeftOut",
     "Naming",
+    "Preparation",
     "Survey",
     "Volume",
     "as_text",
     "check_case",
     "check_cases",
+    "clear_background",
     "find_cases",
-    "find_problems",
     "fold_of",
     "is_report_path",
     "load_cases",
@@ -33,6 +38,7 @@ __all__ = [
     "make_datalist",
     "parse_name",
     "patient_of",
+    "prepare",
     "read_case",
     "read_report",
     "read_reports",
@@ -40,5 +46,6 @@ __all__ = [
     "split_channel",
     "split_patients",
     "survey",
+    "undo_resolver",
     "write_datalist",
 ]

@@ -13,19 +13,26 @@ from tqdm import tqdm
 from ..errors import CaseError, InputError, LabelError
 from ..geometry import TOLERANCE_MM
 from ..images import Volume, check_intensities, read_volume
-from ..labels import BRATS_2023, CONVENTIONS, ET, MSD, REGIONS, to_internal
+from ..labels import BRATS_2023, BRATS_2024, CONVENTIONS, ET, MSD, OTHER_TASKS, REGIONS, to_internal
+from .background import clear_background
 from .naming import REFERENCE, SEQUENCES, convention_of_name
+from .prepare import Preparation, label_on_working_grid, prepare
 from .report import read_report
 
 
 @dataclass
 class CaseContent:
-    """What the files of a case hold: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report."""
+    """What the files of a case hold: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report.
+
+    ``notes`` say what was done to the images, ``preparation`` how they were brought to one grid, None if they came so.
+    """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     label: np.ndarray | None = None
     label_convention: str = ""
     report: str = ""
+    notes: list[str] = field(default_factory=list)
+    preparation: Preparation | None = None
 
 
 @dataclass
@@ -64,6 +71,7 @@ def check_case(case: dict) -> CaseCheck:
 
     content = read_case(case, keep)
     result.has_report = bool(content.report)
+    result.notes.extend(content.notes)
     if not content.volumes:
         return result
     reference = content.volumes.get(REFERENCE) or next(iter(content.volumes.values()))
@@ -76,6 +84,8 @@ def check_case(case: dict) -> CaseCheck:
     result.volumes = {name: round(float(ml[list(v)].sum()), 3) for name, v in REGIONS.items()}
     if not result.volumes["WT"]:
         result.notes.append("the label holds no tumour")
+    if content.label_convention == BRATS_2024 and not case.get("label_convention"):
+        result.notes.append(f"label value 4 read as {BRATS_2024}: no part of the tumour")
     certain = case.get("label_convention") or convention_of_name(case["label"]) == BRATS_2023
     if content.label_convention == BRATS_2023 and not certain:
         result.notes.append(f"label value 3 read as {BRATS_2023}; a copy of MSD Task01 needs the convention given")
@@ -111,7 +121,10 @@ def _raise(problem: InputError) -> None:
 
 
 def read_case(
-    case: dict, on_problem: Callable[[InputError], None] = _raise, allow_missing_sequences: bool = False
+    case: dict,
+    on_problem: Callable[[InputError], None] = _raise,
+    allow_missing_sequences: bool = False,
+    preprocess: str = "never",
 ) -> CaseContent:
     """Read the files of a case, checking each.
 
@@ -119,10 +132,13 @@ def read_case(
         case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
             and ``report`` (path or text); ``label_convention``, if given, says what the label values mean.
         on_problem: called with each problem; the default raises it.
+            ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
         allow_missing_sequences: accept a case with one to three sequences.
+        preprocess: whether to register, strip and resample; see ``prepare``.
 
     Raises:
-        CaseError: if a sequence is missing or unreadable, not 3D, on another grid, not finite or constant.
+        CaseError: if a sequence is missing or unreadable, not 3D, not finite or constant; if it is on another grid
+            (without preprocessing), or the images cannot be prepared.
         LabelError: if the label is unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
@@ -146,14 +162,22 @@ def read_case(
                 volume = read_volume(sources[sequence], opened=opened)
             if reference is None:
                 reference = volume
-            check_same_grid(volume, reference)
+            if preprocess == "never":
+                check_same_grid(volume, reference)
             check_intensities(volume)
             content.volumes[sequence] = volume
         except InputError as problem:
             on_problem(problem)
+    try:
+        brain = read_volume(case["brain_mask"]) if case.get("brain_mask") else None
+        content.volumes, content.preparation = prepare(content.volumes, preprocess, brain)
+    except InputError as problem:
+        on_problem(problem)
+    content.volumes, notes = clear_background(content.volumes)
+    content.notes = [*(content.preparation.notes if content.preparation else []), *notes]
     if case.get("label"):
         try:
-            content.label, content.label_convention = _read_label(case, reference)
+            content.label, content.label_convention = _read_label(case, reference, content.preparation)
         except InputError as problem:
             on_problem(problem)
     try:
@@ -163,23 +187,26 @@ def read_case(
     return content
 
 
-def _read_label(case: dict, reference: Volume | None) -> tuple[np.ndarray, str]:
+def _read_label(case: dict, reference: Volume | None, preparation: Preparation | None) -> tuple[np.ndarray, str]:
     volume = read_volume(case["label"], LabelError)
-    if reference is not None:
+    if preparation is not None:
+        volume = label_on_working_grid(volume, preparation) or volume
+        if not volume.grid.same_as(preparation.working):
+            raise LabelError(volume.path, f"a label on a grid of its own ({volume.grid})", "the grid of one sequence")
+    elif reference is not None:
         check_same_grid(volume, reference, LabelError)
     given = case.get("label_convention") or None
-    if given is not None and given not in CONVENTIONS:
-        raise LabelError(volume.path, f"the label convention {given!r}", f"one of {', '.join(CONVENTIONS)}")
+    if given is not None and given not in (known := CONVENTIONS | OTHER_TASKS):
+        raise LabelError(volume.path, f"the label convention {given!r}", f"one of {', '.join(known)}")
     hint = given or convention_of_name(case["label"]) or convention_of_name(case.get(REFERENCE, ""))
     with np.errstate(invalid="ignore"):  # NaN is caught by the comparison
         whole = volume.array.astype(np.uint8)
     # Distinct values of 8.9 million bytes are found ten times faster than those of floats.
     array = whole if np.array_equal(whole, volume.array) else volume.array
-    if hint in (BRATS_2023, MSD) and ET in array:  # must not pass for the ET of BraTS 2018
-        expected = f"0, 1, 2, 3, the values of {hint}"
-        if hint == BRATS_2023:
-            expected += "; where 4 is the resection cavity of BraTS 2024, set it to 0"
-        raise LabelError(volume.path, f"the label value {ET}", expected)
+    if hint == BRATS_2023 and given is None and ET in array:
+        hint = BRATS_2024  # 4 is the resection cavity there, and must not pass for the ET of BraTS 2018
+    if hint in (BRATS_2023, MSD) and ET in array:
+        raise LabelError(volume.path, f"the label value {ET}", f"0, 1, 2, 3, the values of {hint}")
     label, convention = to_internal(array, volume.path, hint)
     if given is not None and convention != given:
         raise LabelError(volume.path, f"values of {convention}", f"those of {given}, the convention given")

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path, PurePath
 
 from ..errors import CaseError, InputError
+from ..images import atomic_write
 from ..switches import read_switch
 from .check import CaseCheck
 from .find import survey
@@ -84,14 +85,10 @@ def write_datalist(datalist: dict, path: str | PathLike) -> None:
     Raises:
         InputError: if the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as draft:
+            draft.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as reason:
-        partial.unlink(missing_ok=True)
         raise InputError(path, f"that it cannot be written ({reason.strerror})", "a path to write to") from reason
 
 
@@ -117,7 +114,7 @@ def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section
     entries = [entry for name in names for entry in lists[name]]
     if not entries:
         raise InputError(datalist, f"no case in {' and '.join(map(repr, names))}", f"cases; there are {there}")
-    root = Path(dataset_dir).expanduser().absolute()
+    root = undo_resolver(dataset_dir).expanduser().absolute()
     if not root.is_dir():
         raise InputError(root, "no such folder", f"the folder that the paths in {datalist} are relative to")
     cases = [_resolve(entry, root, datalist) for entry in entries]
@@ -132,6 +129,7 @@ def load_cases(
     dataset_dir: str | PathLike,
     report: str = "",
     clicks: Mapping | Sequence | None = None,
+    brain_mask: str | PathLike = "",
     allow_missing_sequences: bool | str = False,
 ) -> list[dict]:
     """Find the cases of a folder for inference: all of them, or none.
@@ -140,13 +138,14 @@ def load_cases(
         dataset_dir: a folder of cases, or of one.
         report: path or text of the report of the only case; "" takes the reports found beside the images.
         clicks: on the only case, positions by kind or pairs in their order; see ``clicks.place_clicks``.
+        brain_mask: path of a mask of the brain of the only case, on the grid of one of its sequences.
         allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
 
     Raises:
         InputError: if there is no case, or a report is given and there are several.
         CaseError: if a case is incomplete, naming all that are, or occurs twice.
     """
-    found = survey(dataset_dir)
+    found = survey(undo_resolver(dataset_dir))
     allowed = read_switch("allow_missing_sequences", allow_missing_sequences)
     partial = [left_out.partial for left_out in found.left_out if allowed and left_out.partial]
     incomplete = [left_out for left_out in found.left_out if left_out.has_images and left_out.partial not in partial]
@@ -161,11 +160,23 @@ def load_cases(
     cases = sorted(found.cases + partial, key=lambda case: case["case"])
     if not cases:
         raise found.left_out[0].error
-    given = {key: value for key, value in (("report", report.strip() and report), ("clicks", clicks)) if value}
+    prompts = {
+        "report": report.strip() and report,
+        "clicks": clicks,
+        "brain_mask": brain_mask and str(undo_resolver(brain_mask)),
+    }
+    given = {key: value for key, value in prompts.items() if value}
     if given and len(cases) > 1:
-        what = " and ".join("one report" if key == "report" else key for key in given)
+        names = {"report": "one report", "clicks": "clicks", "brain_mask": "one brain mask"}
+        what = " and ".join(names[key] for key in given)
         raise InputError(" and ".join(given), f"{what} for {len(cases)} cases", "a folder with one case")
     return [{**case, **given} for case in cases]
+
+
+def undo_resolver(path: str | PathLike) -> Path:
+    """The path that a command was given: MONAI's config parser turns every ``#`` in a value into ``::``."""
+    path = Path(path)
+    return path if "::" not in str(path) or path.exists() else Path(str(path).replace("::", "#"))
 
 
 def _read_json(datalist: str | PathLike) -> dict:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
 from ..errors import CaseError, InputError
+from .free_names import Clash, assign, find_label, sequence_of
 from .naming import (
+    FREE_NAMES,
     MSD_CHANNELS,
     MSD_FILE,
     MSD_FOLDERS,
     MSD_NAME,
+    NNUNET_FILE,
+    NNUNET_NAME,
     SEQUENCES,
     STRAY_LABEL,
     Naming,
     describe_namings,
     parse_name,
 )
+
+_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass
@@ -50,7 +58,8 @@ def find_cases(root: str | PathLike) -> list[dict]:
     """Find every complete case below ``root``, or in it when it is the folder of one case.
 
     Args:
-        root: folder in the layout of BraTS 2018-2024 or of MSD Task01, nested as deep as it likes.
+        root: folder in the layout of BraTS 2018-2024, of MSD Task01 or of nnU-Net's raw data, or with a folder per case
+            in which names say T1, T1 post, T2 and FLAIR in whatever words; nested as deep as it likes.
 
     Returns:
         One dict per case, sorted by id: ``case``, ``t1``, ``t1ce``, ``t2``, ``flair`` and, where there is one,
@@ -67,11 +76,6 @@ def find_cases(root: str | PathLike) -> list[dict]:
     return found.cases
 
 
-def find_problems(root: str | PathLike) -> list[InputError]:
-    """Say which files below ``root`` make no complete case, and why. Raises as ``survey`` does."""
-    return [left_out.error for left_out in survey(root).left_out]
-
-
 def survey(root: str | PathLike) -> Survey:
     """Find complete and incomplete cases below ``root`` by their file names; no file is opened.
 
@@ -85,7 +89,11 @@ def survey(root: str | PathLike) -> Survey:
     found = Survey()
     folders: dict[str, Path] = {}
     for folder, files in _walk(root, found):
-        for case, naming, outcome in (*_msd_cases(folder, files), *_cases(folder, files)):
+        for case, naming, outcome in (
+            *_msd_cases(folder, files),
+            *_nnunet_cases(folder, files),
+            *_cases(folder, files),
+        ):
             if isinstance(outcome, LeftOut):
                 found.left_out.append(outcome)
             else:
@@ -132,8 +140,66 @@ def _cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | Le
     strays = [name for name in files if STRAY_LABEL.fullmatch(name)]
     if strays and len(groups) == 1:
         next(iter(groups.values())).setdefault("label", strays)
-    for (case, naming), roles in groups.items():
-        yield case, naming.name, _complete(case, naming, folder, roles)
+    outcomes = [(case, naming.name, _complete(case, naming, folder, roles)) for (case, naming), roles in groups.items()]
+    if not any(isinstance(outcome, dict) for _, _, outcome in outcomes):
+        free = _free_case(folder, files)
+        with_images = [outcome for _, _, outcome in outcomes if outcome.has_images]
+        if isinstance(free, dict) or (free is not None and not with_images):
+            # Names that are known by half, such as X_T1 beside X_T1_post, are of the same case.
+            outcomes = [(free["case"] if isinstance(free, dict) else free.case, FREE_NAMES, free)]
+    yield from outcomes
+
+
+def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
+    """The case that the files of a folder make by what their names say in any order of words; None if they are none."""
+    case = folder.name
+    try:
+        found = assign(files, {}, prefix=case)
+    except Clash as problem:
+        names = [name for name in files if sequence_of(name, case)]
+        if not names or any(parse_name(name) for name in names):
+            return None
+        return LeftOut(case, CaseError(folder, str(problem), "one file of each sequence"))
+    if len(found) < 2:
+        return None
+    entry = {"case": case, **{sequence: str(folder / name) for sequence, name in found.items()}}
+    if label := find_label(files, case):
+        entry["label"] = str(folder / label)
+    reports = [name for name in files if name.lower() in ("report.txt", f"{case.lower()}_report.txt")]
+    if len(reports) == 1:
+        entry["report"] = str(folder / reports[0])
+    missing = [sequence for sequence in SEQUENCES if sequence not in found]
+    if missing:
+        wanted = "names such as T1.nii.gz, T1_post.nii.gz, T2.nii.gz and FLAIR.nii.gz"
+        return LeftOut(case, CaseError(folder, f"case {case} without {', '.join(missing)}", wanted), partial=entry)
+    return entry
+
+
+def _nnunet_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | LeftOut]]:
+    """Yield (id, naming, case) for nnU-Net's raw data: CASE_0000.nii.gz, what the number means in dataset.json."""
+    matches = [match for name in files if (match := NNUNET_FILE.fullmatch(name))]
+    content = None
+    for place in (folder.parent, folder):
+        with suppress(OSError, ValueError):
+            content = content or json.loads((place / "dataset.json").read_text(encoding="utf-8"))
+    if not matches or not isinstance(content, dict):
+        return
+    channels = content.get("channel_names") or content.get("modality") or {}
+    sequences = {f"{int(n):04d}": sequence_of(str(name)) for n, name in channels.items() if str(n).isdecimal()}
+    cases: dict[str, dict[str, str]] = {}
+    for match in matches:
+        if sequence := sequences.get(match["channel"]):
+            cases.setdefault(match["case"], {})[sequence] = str(folder / match[0])
+    for case, found in cases.items():
+        entry = {"case": case, **{sequence: found[sequence] for sequence in SEQUENCES if sequence in found}}
+        for label in (folder.parent / MSD_FOLDERS.get(folder.name, "labelsTr") / f"{case}{end}" for end in _ENDINGS):
+            if label.is_file():
+                entry["label"] = str(label)
+        if missing := [sequence for sequence in SEQUENCES if sequence not in found]:
+            problem = CaseError(folder, f"case {case} without {', '.join(missing)}", "four channels in dataset.json")
+            yield case, NNUNET_NAME, LeftOut(case, problem, partial=entry)
+        else:
+            yield case, NNUNET_NAME, entry
 
 
 def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str]]) -> dict | LeftOut:

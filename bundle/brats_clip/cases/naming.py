@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import PurePath
 
 from ..images import split_channel
-from ..labels import BRATS_2018, BRATS_2023, MSD
+from ..labels import BRATS_2018, BRATS_2023, BRATS_PED, MSD
 
 SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
 # Its grid is the one that the image, the label and every result of a case are on.
@@ -67,10 +67,19 @@ NAMINGS: tuple[Naming, ...] = (
 # BraTS 2020 ships the label of Training_355 as W39_1998.09.19_Segm.nii: it belongs to the only case in its folder.
 STRAY_LABEL = re.compile(r".+_segm\.nii(\.gz)?$", re.IGNORECASE)
 
+# Of the tasks of BraTS 2023 and later, only this one gives the values other meanings.
+_PEDIATRIC = re.compile(r"brats[-_]?ped", re.IGNORECASE)
+
 MSD_NAME = "MSD Task01_BrainTumour"
 MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
+# nnU-Net's raw data: what a channel is stands in dataset.json beside the folder.
+NNUNET_NAME = "nnU-Net"
+NNUNET_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii(\.gz)?$")
+FREE_NAMES = "free names"
 MSD_FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 MSD_CHANNELS: dict[str, int] = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
+
+_FREE_EXAMPLE = "a folder with T1.nii.gz, T1_post.nii.gz, T2.nii.gz, FLAIR.nii.gz"
 
 # What of an id is the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
 _PATIENT = (
@@ -104,6 +113,8 @@ def convention_of_name(source: str | PathLike) -> str | None:
     name = PurePath(split_channel(source)[0]).name
     if MSD_FILE.fullmatch(name):
         return MSD
+    if _PEDIATRIC.match(name):
+        return BRATS_PED
     parsed = parse_name(name)
     return parsed[2].convention if parsed else None
 
@@ -111,4 +122,4 @@ def convention_of_name(source: str | PathLike) -> str | None:
 def describe_namings() -> str:
     """List the file names that are looked for, for messages."""
     names = [", ".join(naming.pattern(s) for s in SEQUENCES) + f" ({naming.name})" for naming in NAMINGS]
-    return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})"])
+    return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})", _FREE_EXAMPLE])

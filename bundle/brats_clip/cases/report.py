@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ReportError
 
-_EXPECTED = "a report as UTF-8 text"
+_EXPECTED = "a report as text (UTF-8, UTF-16 or Windows-1252)"
 
 
 def is_report_path(value: str | PathLike) -> bool:
@@ -33,7 +34,7 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
         The text without white space around it; "" for no report.
 
     Raises:
-        ReportError: if the file is missing, empty, or holds anything but UTF-8 text.
+        ReportError: if the file is missing, empty, or holds anything but text.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return ""
@@ -42,7 +43,7 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
     if not is_report_path(value):
         return _check_text(value, where)
     try:
-        text = Path(value).read_bytes().decode("utf-8-sig")
+        text = _decode(Path(value).read_bytes())
     except OSError as reason:
         found = "no file" if isinstance(reason, FileNotFoundError) else f"an unreadable file ({reason.strerror})"
         raise ReportError(value, found, _EXPECTED) from reason
@@ -51,6 +52,16 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
     if not text.strip():
         raise ReportError(value, "an empty file", f"{_EXPECTED}; remove the file if there is no report")
     return _check_text(text, value)
+
+
+def _decode(content: bytes) -> str:
+    """Text in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252, which many report systems export."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def read_reports(cases: Iterable[Mapping]) -> list[str]:

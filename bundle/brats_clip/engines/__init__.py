@@ -1,5 +1,6 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
+from .batch import CaseLoader, cases_to_do, check_output_dir, run_batch
 from .brain_inferer import BrainInferer, corrected, image_evidence, mirror_correction, unseen_without
 from .case_cache import hash_case, hash_transforms
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
@@ -25,6 +26,7 @@ from .weight_average import WeightAverage
 __all__ = [
     "BestModel",
     "BrainInferer",
+    "CaseLoader",
     "CaseWriter",
     "ClickRounds",
     "CurveWriter",
@@ -37,7 +39,9 @@ __all__ = [
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
+    "cases_to_do",
     "check_options",
+    "check_output_dir",
     "collate_cases",
     "corrected",
     "hash_case",
@@ -50,6 +54,7 @@ __all__ = [
     "read_curves",
     "read_switches",
     "region_output",
+    "run_batch",
     "shared_handler",
     "speak_plainly",
     "tidy_console",

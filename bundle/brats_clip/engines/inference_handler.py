@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from nibabel.affines import voxel_sizes
 
 from .. import __version__
-from ..cases import REFERENCE, SEQUENCES, split_channel
+from ..cases import REFERENCE, SEQUENCES, Preparation, split_channel, undo_resolver
 from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
 from ..evaluation.run_info import sha256_of
@@ -46,7 +46,9 @@ _REGION_MEANING = {
 class CaseWriter:
     """Handler that writes ``OUT/CASE/CASE_seg.nii.gz`` and ``OUT/CASE/CASE.json`` after each iteration.
 
-    The images have the geometry of the input: shape, affine and header codes of the T1ce, ``uint8``. Files appear
+    The images have the geometry of the input: shape, affine and header codes of the T1ce, ``uint8``. Those of a case
+    that had to be prepared are on its working grid; for each sequence with a grid of its own there is another, such as
+    ``CASE_t2_seg.nii.gz``. Files appear
     whole and the JSON last, so a case that has its JSON is complete; a case that fails leaves nothing. Attach it before
     other handlers of the iteration: the seconds it records run from the iteration's start to this handler.
 
@@ -82,7 +84,7 @@ class CaseWriter:
             raise InputError("labels", repr(labels), "'brats' or 'regions'")
         if convention not in CONVENTIONS:
             raise InputError("convention", repr(convention), f"one of {', '.join(map(repr, CONVENTIONS))}")
-        self.output_dir = Path(output_dir)
+        self.output_dir = undo_resolver(output_dir)
         self.labels, self.convention = labels, convention
         self.pred_key, self.case_key = pred_key, case_key
         self.report_key, self.report_source_key = report_key, report_source_key
@@ -126,17 +128,21 @@ class CaseWriter:
         """
         case = case_of(item, self.case_key)
         label = label_of(item, self.pred_key, case)
-        affine, header = self._geometry(item, label.shape, case)
+        preparation = Preparation.from_json(item["preparation"]) if item.get("preparation") else None
+        affine, header = self._geometry(item, label.shape, case, preparation)
         volumes = region_volumes_ml(label, voxel_sizes(affine))
         arrays = self._arrays(case, label)
+        native = self._native(case, label, preparation)
         facts = {
             "case": case,
             "volumes_ml": {region: round(volume, 3) for region, volume in volumes.items()},
             "files": {name: meaning for name, (_, meaning) in arrays.items()},
+            "native_files": {name: sequence for name, (sequence, _) in native.items()},
             "shape": list(label.shape),
             "voxel_mm": [round(float(size), 4) for size in voxel_sizes(affine)],
             "read": {s: Path(str(item[s])).name for s in SEQUENCES if isinstance(item.get(s), str | os.PathLike)},
             "sequences_missing": [s for s in str(item.get("sequences_missing") or "").split(", ") if s],
+            "notes": [note for note in str(item.get("notes") or "").split("\n") if note],
             "report": self._report(item),
             "clicks": json.loads(item.get("clicks_given") or "[]"),
             **self._software,
@@ -152,6 +158,9 @@ class CaseWriter:
                 text = files.enter_context(atomic_write(folder / f"{case}.json"))
                 for name, (array, _) in arrays.items():
                     nib.save(new_image(array, affine, header), files.enter_context(atomic_write(folder / name)))
+                for name, (sequence, array) in native.items():
+                    image = new_image(array, preparation.native[sequence].affine)
+                    nib.save(image, files.enter_context(atomic_write(folder / name)))
                 text.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except BaseException:
             if new and folder.is_dir() and not any(folder.iterdir()):
@@ -169,6 +178,8 @@ class CaseWriter:
             logger.warning("%s: the report was not used. %s", case, " ".join(consistency.warnings))
         elif consistency is not None and consistency.warnings:
             logger.warning("%s: the report was used, but not all of it fits. %s", case, " ".join(consistency.warnings))
+        elif consistency is not None and consistency.notices:
+            logger.warning("%s: %s", case, " ".join(consistency.notices))
 
     def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
         """File names with the array and the meaning of its values."""
@@ -179,13 +190,28 @@ class CaseWriter:
         stored = from_internal(label, self.convention)
         return {f"{case}_seg.nii.gz": (stored, {"convention": self.convention, "values": meaning})}
 
+    def _native(
+        self, case: str, label: np.ndarray, preparation: Preparation | None
+    ) -> dict[str, tuple[str, np.ndarray]]:
+        """File names with sequence and array, for each sequence that came on a grid of its own."""
+        found = {}
+        for sequence in preparation.elsewhere if preparation else ():
+            arrays = self._arrays(case, preparation.to_native(label, sequence))
+            found |= {f"{case}_{sequence}{name[len(case) :]}": (sequence, a) for name, (a, _) in arrays.items()}
+        return found
+
     def _geometry(
-        self, item: Mapping[Hashable, Any], shape: tuple[int, ...], case: str
+        self, item: Mapping[Hashable, Any], shape: tuple[int, ...], case: str, preparation: Preparation | None
     ) -> tuple[np.ndarray, nib.Nifti1Header | None]:
         """Affine and header of the T1ce's file (of the first sequence there is, without T1ce), or the prediction's own
         affine if no file is named."""
         affine = affine_of(item, self.pred_key, case)
         source = next((item[s] for s in (REFERENCE, *SEQUENCES) if item.get(s)), None)
+        if preparation is not None and preparation.reference in preparation.elsewhere:
+            check_same_place(case, (shape, affine), (preparation.working.shape, preparation.working.affine), "the case")
+            return preparation.working.affine, None
+        if preparation is not None:
+            source = item[preparation.reference]
         if not isinstance(source, str | os.PathLike):
             return affine, None
         path, _ = split_channel(source)

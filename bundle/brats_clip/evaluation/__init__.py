@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from ..images import atomic_write
-from .case_metrics import case_metrics, region_volumes_ml
+from .case_metrics import MEASURES, case_metrics, region_dice, region_volumes_ml
 from .overlay import draw_overlay
 from .report_page import write_report
 from .run_info import collect_run_info, sha256_of
 from .summary import summarise, write_metrics_csv, write_summary
 
 __all__ = [
+    "MEASURES",
     "atomic_write",
     "case_metrics",
     "collect_run_info",
     "draw_overlay",
+    "region_dice",
     "region_volumes_ml",
     "sha256_of",
     "summarise",

@@ -11,12 +11,24 @@ from ..labels import ED, ET, NCR, REGIONS, few
 from .lesionwise import lesionwise
 from .metrics import crop_to_union, dice, hd95, sensitivity, volume_ml
 
+MEASURES = (*REGIONS, "mean")
 _AVERAGED = ("dice_{}", "hd95_{}", "lesionwise_dice_{}")
 
 
 def region_volumes_ml(label: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """Volume of each region of a label map ``(X, Y, Z)`` in ml; ``spacing`` in mm."""
     return {region: volume_ml(np.isin(label, values), spacing) for region, values in REGIONS.items()}
+
+
+def region_dice(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Dice per region and their mean, as ``case_metrics`` has them, without what else it takes seconds to compute.
+
+    Args:
+        prediction, label: label maps ``(X, Y, Z)`` with 0, 1, 2 and 4.
+    """
+    prediction, label = crop_to_union(prediction, label)
+    found = {f"dice_{r}": dice(np.isin(prediction, values), np.isin(label, values)) for r, values in REGIONS.items()}
+    return found | {"dice_mean": sum(found.values()) / len(found)}
 
 
 def case_metrics(prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:

@@ -1,127 +1,143 @@
-"""Where the marks of the report's charts lie, in SVG units; the template draws them.
-
-SVG made of numbers keeps the page free of libraries, sharp in print, and follows its light or dark colours.
-"""
+"""The charts of the report page, as SVG that follows the page's light or dark colours and leads to its cases."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..labels import REGIONS
-from .summary import Row, statistics
+from .plots import COLOURS, RULE, SOFT, plain
+from .summary import Row
 
-_ROW_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 46, 14, 8, 38
-_WIDTH = 560
-_VOLUME_SIZE = 300
+# What report.css calls the colours that matplotlib draws with.
+_VARIABLES = {COLOURS[region]: f"var(--{region.lower()})" for region in REGIONS}
+_VARIABLES |= {COLOURS["mean"]: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", "#ffffff": "var(--paper)"}
 _SMALLEST_ML = 0.01
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_DOT = {"s": 40, "alpha": 0.75, "linewidths": 0.6, "edgecolors": "#ffffff", "clip_on": False, "zorder": 3}
 
 
-def dice_strips(rows: Sequence[Row]) -> dict[str, Any]:
-    """Box and dots of Dice per region, one row each, x from 0 to 1; whiskers reach 1.5 interquartile ranges at most."""
-
-    def x(value: float) -> float:
-        return round(_LEFT + value * (_WIDTH - _LEFT - _RIGHT), 1)
-
-    strips = []
-    for number, region in enumerate(REGIONS):
-        middle = _TOP + (number + 0.5) * _ROW_HEIGHT
-        values = sorted((row[f"dice_{region}"], row["case"]) for row in rows)
-        box = statistics(value for value, _ in values)
-        reach = 1.5 * (box["q3"] - box["q1"])
-        inside = [value for value, _ in values if box["q1"] - reach <= value <= box["q3"] + reach]
+def dice_strips(rows: Sequence[Row]) -> str:
+    """Box and dots of Dice per region, one row each; whiskers reach 1.5 interquartile ranges at most."""
+    figure, axes = _figure(560, 240, "x")
+    titles = []
+    for number, (region, colour) in enumerate((region, COLOURS[region]) for region in REGIONS):
+        ranked = sorted((row[f"dice_{region}"], str(row["case"])) for row in rows)
+        values = [value for value, _ in ranked]
+        line = {"color": colour, "linewidth": 1.4}
+        axes.boxplot(values, positions=[number], orientation="horizontal", widths=0.6, showfliers=False, showcaps=False,
+                     patch_artist=True, boxprops={"facecolor": (colour, 0.16), "edgecolor": colour, "linewidth": 1.4},
+                     whiskerprops=line, medianprops={"color": colour, "linewidth": 3})  # fmt: skip
         # The golden ratio spreads neighbours in rank over the height, the same way each time.
-        dots = [
-            {"x": x(v), "y": round(middle + 34 * ((i * _GOLDEN) % 1 - 0.5), 1), "case": case, "value": v}
-            for i, (v, case) in enumerate(values)
-        ]
-        marks = {name: x(box[name]) for name in ("q1", "median", "q3")} | {"low": x(inside[0]), "high": x(inside[-1])}
-        strips.append({"region": region, "y": middle, "dots": dots, **marks})
-    height = _TOP + _ROW_HEIGHT * len(strips) + _BOTTOM
-    ticks = [{"x": x(t / 10), "text": f"{t / 10:.1f}"} for t in range(0, 11, 2)]
-    return {
-        "width": _WIDTH,
-        "height": height,
-        "bottom": height - _BOTTOM,
-        "top": _TOP,
-        "strips": strips,
-        "ticks": ticks,
-    }
+        heights = [number + 0.5 * ((i * _GOLDEN) % 1 - 0.5) for i in range(len(values))]
+        axes.scatter(values, heights, color=colour, urls=[_link(case) for _, case in ranked], **_DOT)
+        titles += [f"{case}: {region} {value:.3f}" for value, case in ranked]
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(REGIONS) - 0.5, -0.5)
+    axes.set_yticks(range(len(REGIONS)), list(REGIONS), weight="bold", color=COLOURS["mean"])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("Dice")
+    return _svg(figure, "Dice per region", titles)
 
 
-def volume_scatter(rows: Sequence[Row]) -> dict[str, Any]:
+def volume_scatter(rows: Sequence[Row]) -> str:
     """Predicted against true volume of each region, both on a logarithmic scale in ml; 0 lies on the border."""
-    pairs = [(row["case"], r, row[f"volume_ml_{r}_truth"], row[f"volume_ml_{r}"]) for row in rows for r in REGIONS]
-    largest = max([_SMALLEST_ML * 10, *(volume for *_, truth, found in pairs for volume in (truth, found))])
-    low, high = math.log10(_SMALLEST_ML), math.ceil(math.log10(largest))
-    span = _VOLUME_SIZE - _LEFT - _RIGHT
+    figure, axes = _figure(310, 310, "both")
+    titles, largest = [], 10 * _SMALLEST_ML
+    for region in REGIONS:
+        pairs = [(str(row["case"]), row[f"volume_ml_{region}_truth"], row[f"volume_ml_{region}"]) for row in rows]
+        pairs = [(case, truth, found) for case, truth, found in pairs if truth or found]
+        places = np.maximum([(truth, found) for _, truth, found in pairs] or np.empty((0, 2)), _SMALLEST_ML)
+        largest = max([largest, *places.ravel()])
+        axes.scatter(*places.T, color=COLOURS[region], urls=[_link(case) for case, *_ in pairs], **_DOT)
+        titles += [f"{case}: {region} {found:.2f} ml predicted, {truth:.2f} ml true" for case, truth, found in pairs]
+    low, high = round(math.log10(_SMALLEST_ML)), math.ceil(math.log10(largest))
+    ends = (_SMALLEST_ML, 10.0**high)
+    ticks = [10.0**power for power in range(low, high + 1)]
+    axes.plot(ends, ends, color=SOFT, linewidth=1)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.set_ticks(ticks, ["0", *(f"{tick:g}" for tick in ticks[1:])])
+    axes.set(xlabel="true volume, ml", ylabel="predicted, ml")
+    return _svg(figure, "Predicted against true volume", titles)
 
-    def place(volume: float) -> float:
-        return span * (math.log10(max(volume, _SMALLEST_ML)) - low) / (high - low)
 
-    dots = [
-        {"x": round(_LEFT + place(truth), 1), "y": round(_TOP + span - place(found), 1), "case": case, "region": region,
-         "truth": truth, "found": found}
-        for case, region, truth, found in pairs if truth or found
-    ]  # fmt: skip
-    ticks = []
-    for power in range(int(low), high + 1):
-        text = "0" if power == low else f"{10.0**power:g}"
-        ticks.append({"x": _LEFT + place(10.0**power), "y": _TOP + span - place(10.0**power), "text": text})
-    edges = {"left": _LEFT, "right": _LEFT + span, "top": _TOP, "bottom": _TOP + span}
-    return {"width": _VOLUME_SIZE, "height": _TOP + span + _BOTTOM, "dots": dots, "ticks": ticks, **edges}
-
-
-def curve_panels(curves: Mapping[str, Sequence[float | None]]) -> list[dict[str, Any]]:
+def curve_panels(curves: Mapping[str, Sequence[float | None]]) -> list[str]:
     """Lines over the epochs: one panel for the columns with "loss" in their name, one for those with "dice".
 
     Args:
         curves: ``epoch`` and any number of columns of the same length; ``None`` where there is no value. Columns of
             another scale, such as the learning rate, are left out.
     """
-    epochs = [float(e) for e in curves["epoch"]]
     panels = [{k: v for k, v in curves.items() if kind in k.lower()} for kind in ("loss", "dice")]
-    return [_panel(epochs, columns) for columns in panels if columns and epochs]
+    return [_panel(curves["epoch"], columns) for columns in panels if columns and len(curves["epoch"])]
 
 
-def _panel(epochs: Sequence[float], columns: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
-    width, height = 460, 240
-    values = [float(v) for column in columns.values() for v in column if _finite(v)]
-    low_value, top_value = min([0.0, *values]), _round_up(max([1e-6, *values]))
-    right, bottom = width - _RIGHT, height - _BOTTOM
-
-    def x(epoch: float) -> float:
-        return round(_LEFT + (right - _LEFT) * (epoch - epochs[0]) / max(epochs[-1] - epochs[0], 1e-9), 1)
-
-    def y(value: float) -> float:
-        return round(bottom - (bottom - _TOP) * (value - low_value) / (top_value - low_value), 1)
-
-    lines = []
-    for number, (name, column) in enumerate(columns.items()):
-        points = [(x(e), y(float(v))) for e, v in zip(epochs, column, strict=True) if _finite(v)]
+def _panel(epochs: Sequence[float], columns: Mapping[str, Sequence[float | None]]) -> str:
+    figure, axes = _figure(460, 280, "y")
+    dashes = iter(("-", "--", ":", "-."))
+    for name, column in columns.items():
         region = next((r for r in REGIONS if name.endswith(r)), None)
-        last = next((float(v) for v in reversed(column) if _finite(v)), None)
-        dash = f"{3 * number + 3} 4" if number and region is None else ""
-        line = " ".join(f"{a},{b}" for a, b in points)
-        lines.append({"name": name, "region": region, "points": line, "last": last, "dash": dash})
-    grid = [low_value + (top_value - low_value) * k / 4 for k in range(5)]
-    return {
-        "width": width,
-        "height": height,
-        "edges": (_LEFT, _TOP, right, bottom),
-        "lines": lines,
-        "y_ticks": [{"y": y(v), "text": f"{v:.2g}"} for v in grid],
-        "x_ticks": [{"x": x(e), "text": f"{e:g}"} for e in sorted({epochs[0], epochs[len(epochs) // 2], epochs[-1]})],
-    }
+        style = {"color": COLOURS[region or "mean"], "linestyle": "-" if region else next(dashes, "-")}
+        values = np.array(column, dtype=float)
+        known = np.isfinite(values)
+        last = f"{values[known][-1]:.3f}" if known.any() else "\N{EN DASH}"
+        style |= {"label": f"{name} (last {last})".replace("$", r"\$"), "gid": "curve", "linewidth": 1.8}
+        style |= {"marker": "o", "markersize": 3} if known.sum() < 2 else {}
+        axes.plot(np.asarray(epochs, float)[known], values[known], **style)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11, labelcolor=SOFT)
+    return _svg(figure, "Training curves", [])
 
 
-def _round_up(value: float) -> float:
-    """The next number above whose quarters are short."""
-    scale = 10.0 ** math.floor(math.log10(value))
-    return scale * next(step for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if value <= step * scale)
+def _figure(width: int, height: int, grid: str) -> tuple[Figure, Axes]:
+    """A figure whose units in SVG are those of ``width`` and ``height``."""
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    axes = figure.subplots()
+    plain(axes, "", grid)
+    axes.tick_params(labelsize=11, color=RULE, labelcolor=SOFT)
+    for part in (axes.xaxis.label, axes.yaxis.label):
+        part.set(fontsize=12, color=SOFT)
+    axes.spines[:].set_color(RULE)
+    return figure, axes
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _link(case: str) -> str:
+    return f"#case-{quote(case)}"
+
+
+def _svg(figure: Figure, name: str, titles: Sequence[str]) -> str:
+    """The figure as an element of a page: its fonts and colours, a title for each dot, in their order."""
+    buffer = io.StringIO()
+    # Equal figures give equal text, and different ones no equal ids.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True)
+    root = ElementTree.fromstring(buffer.getvalue())
+    root.remove(next(child for child in root if child.tag.endswith("metadata")))
+    for element in root.iter():
+        # In a page SVG needs no namespace, and one that is an address looks like a thing to load. Nothing is clipped.
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {k.rpartition("}")[2]: v for k, v in element.attrib.items() if k != "clip-path"}
+    for link, title in zip(root.iter("a"), titles, strict=True):
+        ElementTree.SubElement(link, "title").text = title
+    for element in root.iter():
+        if style := element.get("style"):
+            for colour, variable in _VARIABLES.items():
+                style = style.replace(colour, variable)
+            element.set("style", re.sub(r"font-family: [^;]*;? ?", "", style))  # that of the page
+    box = root.get("viewBox")
+    root.attrib = {"viewBox": box, "width": box.split()[2], "role": "img", "aria-label": name}
+    return ElementTree.tostring(root, encoding="unicode")

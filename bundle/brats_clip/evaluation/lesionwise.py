@@ -11,7 +11,8 @@ A case with one large lesion found and three small ones missed has a high Dice; 
 
 The score of the case is the mean over true and false lesions, 1 when there are neither. Rules as in the organisers'
 github.com/rachitsaluja/BraTS-2023-Metrics for gliomas; they dilate by three voxels of 1 mm, which is put here in mm so
-that it means the same on other grids.
+that it means the same on other grids. docs/metrics.md of the bundle compares the scores with those of the organisers'
+present package.
 """
 
 from __future__ import annotations

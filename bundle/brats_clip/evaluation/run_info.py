@@ -69,10 +69,11 @@ def describe_hardware() -> str:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    return f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads, no GPU"
+    return f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads, no GPU"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the CPU, as far as the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..errors import InputError
 from ..images import atomic_write
@@ -25,18 +25,10 @@ def write_metrics_csv(rows: Iterable[Row], path: str | os.PathLike) -> None:
 
     Figures keep six digits; what is missing or not a number is an empty cell.
     """
-    rows = list(rows)
-    columns = list(dict.fromkeys(["case", *(column for row in rows for column in row)]))
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([[_cell(row.get(column)) for column in columns] for row in rows])
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    table = pd.DataFrame(list(rows))
+    table = table[["case", *table.columns.drop("case", errors="ignore")]] if "case" in table else table
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def statistics(values: Iterable[float]) -> dict[str, float | int | None]:

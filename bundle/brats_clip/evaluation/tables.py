@@ -7,10 +7,10 @@ from typing import Any
 
 
 def figure(mean: float | None, sd: float | None = None, sign: str = "", digits: int = 3) -> str:
-    """A figure with its standard deviation where there is one; "-" where there is none. ``sign="+"`` shows it."""
-    if mean is None:
+    """A figure with its standard deviation where there is one; "-" where it is None or NaN. ``sign="+"`` shows it."""
+    if mean is None or mean != mean:
         return "-"
-    return f"{mean:{sign}.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+    return f"{mean:{sign}.{digits}f}" + ("" if sd is None or sd != sd else f" ± {sd:.{digits}f}")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]], texts: int = 1) -> list[str]:

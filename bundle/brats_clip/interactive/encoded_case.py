@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..cases import Preparation
 from ..geometry import Placement
 from ..networks import Decoded
 from ..reports import Consistency, ImageEvidence
@@ -30,6 +31,8 @@ class EncodedCase:
         native_shape, native_affine: of the case.
         placement: where the working grid lies in the native one; None if resampling lies between them.
         unseen: findings that the sequences cannot show.
+        notes: what was done to the images.
+        preparation: how they were brought to one grid; None if they came so.
         correction: see ``engines.mirror_correction``; None without test-time augmentation.
         seconds: of reading and encoding.
         evidence: what the image shows without a report, once it was asked for.
@@ -46,6 +49,8 @@ class EncodedCase:
     sequences_used: tuple[str, ...]
     sequences_missing: tuple[str, ...]
     unseen: tuple[str, ...]
+    notes: tuple[str, ...]
+    preparation: Preparation | None
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)

@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..cases import Preparation
+from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
 from ..labels import REGIONS
 from ..reports import Consistency
@@ -43,6 +45,8 @@ class Segmentation:
         report_used: whether the report was listened to: False without one, and for one that puts the tumour where the
             image does not show it.
         consistency: how well the report agrees with what the image shows without it; None without a report.
+        notes: sentences on what was done to the images before they were segmented.
+        preparation: how they were brought to one grid, whose label ``label`` is; None if they came so.
         seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
             "report" (CLIP on text), "decode", "screen" (comparing the report with the image, for which a case is
             decoded without it once), "clicks" and "finish"; what was there already took 0.
@@ -60,11 +64,14 @@ class Segmentation:
         seconds: dict[str, float],
         probabilities: Callable[[], np.ndarray],
         attention: Callable[[], np.ndarray],
+        notes: tuple[str, ...] = (),
+        preparation: Preparation | None = None,
     ) -> None:
         self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
         self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
         self.report_used, self.consistency = report_used, consistency
+        self.notes, self.preparation = notes, preparation
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
 
     def __repr__(self) -> str:
@@ -72,6 +79,18 @@ class Segmentation:
         score = None if self.consistency is None else self.consistency.score
         agrees = "" if score is None else f", consistency {score:.2f}"
         return f"Segmentation({self.case}: {volumes}{agrees})"
+
+    def on(self, sequence: str) -> tuple[np.ndarray, np.ndarray]:
+        """The label map on the grid that ``sequence`` was given on, with its affine.
+
+        Raises:
+            InputError: if the case has no such sequence.
+        """
+        if sequence not in self.sequences_used:
+            raise InputError("sequence", repr(sequence), f"one of {', '.join(self.sequences_used)}")
+        if self.preparation is None or sequence not in self.preparation.elsewhere:
+            return self.label, self.affine
+        return self.preparation.to_native(self.label, sequence), self.preparation.native[sequence].affine
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from .. import bundle_root
-from ..cases import SEQUENCES, read_report
+from ..cases import SEQUENCES, Preparation, read_report
 from ..clicks import Clicks
 from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
 from ..errors import CaseError, InputError, WeightsError
@@ -60,6 +60,8 @@ class Segmenter:
         cache_bytes: memory for encoded cases and for images that were given in memory; beside the case used last.
             Encodings that do not fit go first, and are made again when their case is asked for; then go the images
             given in memory, and their case has to be set again. Cases from files always come back.
+        preprocess: "auto", "always" or "never": whether raw images are registered, stripped and resampled; None does
+            as the bundle's ``inference.json`` says.
         screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
             does as the bundle's ``inference.json`` says.
         tta: average over the image and its mirror image; None does as ``inference.json`` says. The first answer takes
@@ -81,6 +83,7 @@ class Segmenter:
         screen_reports: bool | None = None,
         tta: bool | None = None,
         keep_memory: bool = True,
+        preprocess: str | None = None,
     ) -> None:
         self._cache = CaseCache(cache_bytes)
         usable = None if device is None else usable_device(device)
@@ -93,6 +96,8 @@ class Segmenter:
         config["allow_missing_sequences"] = True
         if screen_reports is not None:
             config["screen_reports"] = screen_reports
+        if preprocess is not None:
+            config["preprocess"] = preprocess
         if tta is not None:
             config["tta"] = tta
         if usable is not None:
@@ -117,22 +122,25 @@ class Segmenter:
         self._sentences: dict[str, torch.Tensor] = {}
         self._current = threading.local()
 
-    def set_case(self, t1=None, t1ce=None, t2=None, flair=None, case: str | None = None) -> str:
+    def set_case(self, t1=None, t1ce=None, t2=None, flair=None, case: str | None = None, brain_mask=None) -> str:
         """Read, check and encode a case, and make it the current one of this thread.
 
         A case that is in memory already, from the same unchanged files, is ready at once. After an error this thread
         has no current case, so that nothing is answered for the patient before.
 
         Args:
-            t1, t1ce, t2, flair: the sequences, on one grid, each a path, a nibabel image, a MetaTensor or ``(array,
-                affine)``. One to three may be missing.
+            t1, t1ce, t2, flair: the sequences, each a path, a nibabel image, a MetaTensor or ``(array, affine)``. One
+                to three may be missing. Raw ones are prepared first, see ``cases.prepare``; the answer is then on the
+                working grid, and ``Segmentation.on`` shows it on each of them.
             case: a name for people.
+            brain_mask: path of a mask of the brain on the grid of one of the sequences, for raw images.
 
         Returns:
             A key for ``segment(case=...)``.
 
         Raises:
-            CaseError: if no sequence is given, or one is unreadable, not 3D, on another grid, not finite or constant.
+            CaseError: if no sequence is given, or one is unreadable, not 3D, not finite or constant, or the
+                images cannot be prepared.
         """
         self._current.key = None
         given = {s: v for s, v in zip(SEQUENCES, (t1, t1ce, t2, flair), strict=True) if v is not None}
@@ -140,6 +148,9 @@ class Segmenter:
             raise CaseError(f"case {case or '(no name)'}", "no sequence", f"one or more of {', '.join(SEQUENCES)}")
         sources = {sequence: as_source(sequence, value) for sequence, value in given.items()}
         identities = {sequence: identity_of(source) for sequence, source in sources.items()}
+        if brain_mask is not None:
+            sources["brain_mask"] = str(brain_mask)
+            identities["brain_mask"] = identity_of(str(brain_mask))
         key = hashlib.sha256(repr(list(identities.items())).encode()).hexdigest()[:16]
         encoded = self._cache.get(key)
         if encoded is None:
@@ -214,6 +225,8 @@ class Segmenter:
             report_used=used,
             consistency=consistency,
             seconds={name: round(value, 4) for name, value in seconds.items()},
+            notes=encoded.notes,
+            preparation=encoded.preparation,
             probabilities=_probabilities(to_native, logits),
             attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
         )
@@ -280,6 +293,8 @@ class Segmenter:
             sequences_used=tuple(s for s in SEQUENCES if s in sources),
             sequences_missing=missing,
             unseen=unseen_without(image),
+            notes=tuple(note for note in data["notes"].split("\n") if note),
+            preparation=Preparation.from_json(data["preparation"]) if data["preparation"] else None,
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
             correction=correction,
         )

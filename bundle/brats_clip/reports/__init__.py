@@ -1,7 +1,8 @@
 """Reports: findings to text and back, and reports that are wrong on purpose."""
 
-from .consistency import Consistency, FindingCheck, ImageEvidence, check_consistency, compare_with_image
+from .consistency import Consistency, FindingCheck, check_consistency, compare_with_image
 from .describe import describe_mask
+from .evidence import ImageEvidence
 from .features import FEATURES, FINDING_SLOTS, finding_features, stated
 from .findings import Findings
 from .negate import negate_enhancement
@@ -15,9 +16,9 @@ from .perturb import (
     swap_region,
 )
 from .places import swap_side
-from .read import read_findings
+from .reading import read_findings
 from .sentences import split_sentences
-from .write import caption, write_report
+from .writing import caption, write_report
 
 __all__ = [
     "FEATURES",

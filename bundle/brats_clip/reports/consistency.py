@@ -7,32 +7,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from ..errors import InputError
-from ..labels import ET, NCR
-from .describe import MIN_LOBE_SHARE, _enhancement
+from .describe import MIN_LOBE_SHARE
+from .evidence import ImageEvidence
 from .findings import LOBES
-from .lobes import BrainFrame, lobe_of
 from .places import LOBAR, listing
-from .read import read_findings
+from .reading import LANGUAGES_READ, english_text, language_of, read_findings
+from .size_check import compare_size
 
-# Findings are judged on a grid of about this, which keeps a whole brain cheap.
-_GRID_MM = 2.0
-# Lower probabilities of WT count as none: over a whole brain they would add up to more than a small lesion.
-_FLOOR = 0.25
-# Less than this is no lesion.
-_EMPTY_ML = 0.1
-# The midline is good to about 3 mm and a mass moves it: this far from it the side is certain.
-_MIDLINE_MM = 8.0
-# Lobes are good to about a centimetre (see ``lobes.lobe_of``): a point that near to a lobe counts this much for it.
-_NEAR_MM, _NEAR_CREDIT = 10.0, 0.6
-_STEPS = _NEAR_MM * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
-_MAX_POINTS = 2000
 # How far a disagreement in a finding can pull the score down. Images show the side plainly, enhancement less so (a
 # faint one is missed, a vessel taken for one), and what is oedema or necrosis is a matter of words, too.
-_WEIGHTS = {"lesion": 0.95, "side": 0.95, "lobes": 0.8, "enhancement": 0.7, "oedema": 0.5, "necrosis": 0.3}
+_WEIGHTS = {"lesion": 0.95, "side": 0.95, "lobes": 0.8, "enhancement": 0.7, "oedema": 0.5, "size": 0.4, "necrosis": 0.3}
 # Below this agreement an annotator is warned.
 _WARN = 0.25
 # Only asked of reports that name no lesion.
@@ -49,7 +35,7 @@ class FindingCheck:
     """One finding, as the report states it and as the image shows it.
 
     Args:
-        finding: "lesion", "side", "lobes", "enhancement", "oedema" or "necrosis".
+        finding: "lesion", "side", "lobes", "enhancement", "oedema", "necrosis" or "size".
         said: what the report states.
         seen: what the segmentation shows.
         agreement: 0 (they contradict each other) to 1.
@@ -70,10 +56,12 @@ class Consistency:
     Args:
         score: 0 (they contradict each other) to 1; ``None`` when the report states nothing that can be checked.
         checks: the findings that were compared.
+        notices: what to tell an annotator about the report as such: that nothing of it was understood.
     """
 
     score: float | None
     checks: tuple[FindingCheck, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -96,7 +84,12 @@ class Consistency:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         checks = [asdict(check) for check in self.checks]
-        return {"score": self.score, "warnings": list(self.warnings), "checks": checks}
+        return {
+            "score": self.score,
+            "warnings": list(self.warnings),
+            "notices": list(self.notices),
+            "checks": checks,
+        }
 
 
 def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> Consistency:
@@ -105,8 +98,8 @@ def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray
     Sides and lobes come from the same rules as in ``describe_mask``, with their imprecision allowed for: tissue near
     the midline has no side, and tissue near a border counts for both lobes. Everything is weighted by probability. The
     score is the product of the agreements, each weighed by how plainly an image shows the finding; one clear
-    contradiction makes it low. Sizes and mass effect are not checked. "lesion" is only checked where one of the two
-    has none.
+    contradiction makes it low. Mass effect is not checked; sizes leniently (see ``size_check``). "lesion" is only
+    checked where one of the two has none. A report of which nothing is understood has no score, but a notice.
 
     Args:
         report: the text.
@@ -130,69 +123,31 @@ def compare_with_image(report: str, image: ImageEvidence, unseen: Collection[str
         unseen: findings that the image cannot show, such as enhancement without T1ce; they are not compared.
     """
     said = {name: None if name in unseen else value for name, value in read_findings(report).items()}
+    if "enhancement" in unseen and said["sizes"]:  # nor the core without it
+        said["sizes"] = {part: size for part, size in said["sizes"].items() if part == "whole"} or None
     named = said["enhancement"] == "present" or any(said[name] for name in ("side", "lobes", "oedema", "necrosis"))
     checks = []
-    if (named and image.empty) or (not named and _NO_LESION.search(report)):
+    if (named and image.empty) or (not named and _NO_LESION.search(english_text(report))):
         checks.append(_check_lesion(named, image))
     if not image.empty:
-        checks += [check(said[name], image) for name, check in _CHECKS.items() if said[name] is not None]
+        found = [check(said[name], image) for name, check in _CHECKS.items() if said[name] is not None]
+        checks += [check for check in found if check is not None]
     score = round(float(np.prod([_factor(check) for check in checks])), 4) if checks else None
-    return Consistency(score, tuple(checks))
+    return Consistency(
+        score, tuple(checks), _notices(report, bool(checks) or any(value is not None for value in said.values()))
+    )
 
 
-class ImageEvidence:
-    """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass.
-
-    Arguments and errors are those of ``check_consistency``.
-    """
-
-    def __init__(self, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray):
-        probabilities, brain, affine = np.asarray(probabilities), np.asarray(brain, bool), np.asarray(affine, float)
-        if probabilities.ndim != 4 or len(probabilities) != 3:
-            raise InputError("probabilities", f"shape {probabilities.shape}", "(3, X, Y, Z)")
-        if brain.shape != probabilities.shape[1:]:
-            raise InputError("brain", f"shape {brain.shape}", f"that of the probabilities, {probabilities.shape[1:]}")
-        if affine.shape != (4, 4) or not abs(np.linalg.det(affine)) > 0:
-            raise InputError("affine", str(affine.tolist()), "a (4, 4) matrix with an inverse")
-        spacing = nib.affines.voxel_sizes(affine)
-        steps = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
-        grid = tuple(slice(None, None, step) for step in steps)
-        orientation = nib.orientations.io_orientation(affine)
-        self.spacing = (spacing * steps)[np.argsort(orientation[:, 0])]
-        self.voxel_ml = float(np.prod(self.spacing)) / 1000
-        brain = nib.orientations.apply_orientation(brain[grid], orientation)
-        p = nib.orientations.apply_orientation(np.moveaxis(probabilities[(slice(None), *grid)], 0, -1), orientation)
-        if not brain.any():
-            raise InputError("brain", "no voxel", "the voxels inside the brain")
-        if not (p.min() > -0.01 and p.max() < 1.01):
-            raise InputError("probabilities", f"values from {p.min()} to {p.max()}", "numbers from 0 to 1")
-
-        self.shape, self.voxels = brain.shape, np.argwhere(brain & (p[..., 0] >= _FLOOR))
-        self.wt, self.tc, self.et = p[tuple(self.voxels.T)].astype(np.float64).T
-        self.wt_ml = float(self.wt.sum()) * self.voxel_ml
-        self.empty = self.wt_ml < _EMPTY_ML
-        if self.empty:
-            return
-        mni = BrainFrame(brain.shape, self.spacing, brain).to_mni(self.voxels)
-        share = self.wt / self.wt.sum()
-        self.right = float(share @ np.clip(0.5 + mni[:, 0] / (2 * _MIDLINE_MM), 0, 1))
-        self.central = float(share @ (np.abs(mni[:, 0]) < 20))
-
-        some = slice(None, None, 1 + len(mni) // _MAX_POINTS)
-        lobe = lobe_of((mni[some, None] + _STEPS).reshape(-1, 3)).reshape(-1, len(_STEPS), 1) == np.arange(len(LOBES))
-        self.share = share[some] / share[some].sum()
-        self.in_lobe = np.maximum(lobe[:, 0], _NEAR_CREDIT * lobe.any(axis=1))  # (points, lobes), 0 to 1
-        self.lobes = dict(zip(LOBES, (self.share @ lobe[:, 0]).tolist(), strict=True))
-
-    def ml(self, part: np.ndarray, floor: float) -> float:
-        """Volume of a part of the tumour, from probabilities of at least ``floor``."""
-        return float(part[part >= floor].sum()) * self.voxel_ml
-
-    def necrotic(self) -> bool:
-        """Whether core without enhancement is enclosed by enhancement, as ``describe_mask`` decides it."""
-        core = np.zeros(self.shape, np.uint8)
-        core[tuple(self.voxels.T)] = np.select([self.et >= 0.5, self.tc >= 0.5], [ET, NCR], 0)
-        return _enhancement(core, self.spacing, self.voxel_ml)[1]
+def _notices(report: str, understood: bool) -> tuple[str, ...]:
+    if not re.search(r"\w", report) or understood:
+        return ()
+    language = language_of(report)
+    if language not in LANGUAGES_READ:
+        return (
+            f"The report was not understood and not compared with the image: its language ({language}) is not one of "
+            f"{', '.join(LANGUAGES_READ)}.",
+        )
+    return ("The report was not understood: no finding was read in it, and nothing was compared with the image.",)
 
 
 def _check_lesion(named: bool, image: ImageEvidence) -> FindingCheck:
@@ -245,6 +200,15 @@ def _check_necrosis(said: bool, image: ImageEvidence) -> FindingCheck:
     return _check_part("necrosis", said, image, image.tc - image.et, "core without enhancement", 0.1, 2.0, least)
 
 
+def _check_sizes(said: dict[str, dict[str, Any]], image: ImageEvidence) -> FindingCheck | None:
+    compared = [compare_size(part, size, image) for part, size in said.items()]
+    worst = min(filter(None, compared), key=lambda size: size.agreement, default=None)
+    if worst is None:
+        return None
+    warning = f"The report gives {worst.said}; {worst.seen} are segmented."
+    return _checked("size", worst.said, worst.seen, worst.agreement, warning)
+
+
 def _check_part(
     finding: str,
     said: bool,
@@ -270,6 +234,7 @@ _CHECKS = {
     "enhancement": _check_enhancement,
     "oedema": _check_oedema,
     "necrosis": _check_necrosis,
+    "sizes": _check_sizes,
 }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .findings import ENHANCEMENTS, LOBES, MASS_EFFECTS, OEDEMAS, SIDES, Findings
-from .read import read_findings
-from .sizes import SIZED_PARTS, ellipsoid_ml
+from .reading import SIZED_PARTS, ellipsoid_ml, read_findings
 
 FINDING_SLOTS = (
     "side",

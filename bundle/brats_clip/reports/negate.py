@@ -7,9 +7,9 @@ import re
 import numpy as np
 
 from .places import noun_place, pick
-from .read import MASS_EFFECT, NECROSIS, NON_ENHANCING, OEDEMA, enhancement_mentions, read_findings
+from .reading import MASS_EFFECT, NECROSIS, NON_ENHANCING, OEDEMA, enhancement_mentions, read_findings
 from .sentences import sentence_spans
-from .write import fill_choices
+from .writing import fill_choices
 
 _PRESENT = (
     "After contrast, [marked|strong|avid] [rim|nodular|patchy] enhancement is [seen|present]{place}.",

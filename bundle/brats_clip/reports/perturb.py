@@ -13,11 +13,10 @@ import numpy as np
 
 from ..errors import InputError
 from .negate import negate_enhancement
-from .phrases import GENERIC
 from .places import pick, swap_side
+from .reading import scale_sizes
 from .sentences import sentence_spans
-from .sizes import scale_sizes
-from .write import fill_choices
+from .writing import GENERIC, fill_choices
 
 # Each pair of words is exchanged, so that doing it twice restores the text. Combining forms come first.
 _REGION_PAIRS = (

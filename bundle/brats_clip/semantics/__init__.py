@@ -1,7 +1,7 @@
 """CLIP encoders, slice selection and report encoding."""
 
 from .clip import EMBEDDED_CLIP, ClipEncoder, load_clip
-from .report_encoder import encode_report, pad_reports, region_embeddings
+from .report_encoder import encode_report, region_embeddings
 from .slice_encoder import SliceEncoder
 from .slices import SliceSelector
 
@@ -12,6 +12,5 @@ __all__ = [
     "SliceSelector",
     "encode_report",
     "load_clip",
-    "pad_reports",
     "region_embeddings",
 ]

@@ -76,11 +76,6 @@ class ClipEncoder(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def encode_images(self, slices: torch.Tensor) -> torch.Tensor:
-        """Encode slices ``(S, 3, h, w)`` with values in [0, 1] into ``(S, E)`` of unit norm."""
-        return self.vision(slices.to(self.vision.mean))
-
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Encode texts into ``(T, E)`` of unit norm. A text beyond the context is cut: see ``encode_report``."""
         device = self.vision.mean.device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -91,21 +91,6 @@ def encode_report(text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] |
     for piece in list(known)[: max(len(known) - KNOWN_SENTENCES, 0)]:
         known.pop(piece, None)
     return torch.stack([tokens[piece] for piece in pieces])
-
-
-def pad_reports(reports: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch encoded reports of different lengths.
-
-    Args:
-        reports: one ``(R, E)`` per case; ``R`` may be 0.
-
-    Returns:
-        Tokens ``(N, R, E)``, zero-padded to the longest and at least 1, and a mask ``(N, R)``, True for real tokens.
-    """
-    longest = max(1, *(len(report) for report in reports))
-    tokens = torch.stack([F.pad(report, (0, 0, 0, longest - len(report))) for report in reports])
-    lengths = torch.tensor([len(report) for report in reports], device=tokens.device)
-    return tokens, torch.arange(longest, device=tokens.device) < lengths.unsqueeze(1)
 
 
 def region_embeddings(clip: ClipEncoder) -> torch.Tensor:

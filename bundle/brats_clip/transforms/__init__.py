@@ -4,7 +4,7 @@ from .augment import RandBrainMaskd, RandFieldOfViewd, RandMirrord, RandPerSeque
 from .clicks import ObeyClicksd, PlaceClicksd, click_tensors, obey_clicks
 from .drop_sequences import RandDropSequencesd
 from .encode_semantics import EncodeSemanticsd, finding_rows, report_inputs
-from .extent import Extentd, MarkWholed
+from .extent import Extentd, MarkWholed, not_zero
 from .find_findings import FindFindingsd
 from .load_case import LoadCased
 from .regions import LabelToRegionsd, LogitsToLabeld, clean_label
@@ -32,6 +32,7 @@ __all__ = [
     "clean_label",
     "click_tensors",
     "finding_rows",
+    "not_zero",
     "obey_clicks",
     "report_inputs",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from monai.transforms import Randomizable, RandomizableTransform, Transform
+from monai.transforms import Compose, Randomizable, RandomizableTransform, Transform
 from monai.utils import convert_to_tensor
 
 from ..errors import InputError
@@ -53,23 +53,22 @@ class RandMirrord(RandomizableTransform):
 
 
 class RandPerSequenced(Randomizable, Transform):
-    """Apply an array transform of MONAI to each sequence of ``image`` ``(C, D, H, W)`` by itself.
+    """Apply array transforms of MONAI, one after the other, to each sequence of ``image`` ``(C, D, H, W)`` by itself.
 
     Voxels that are exactly 0 (background, or a sequence that is missing) stay 0.
 
     Args:
-        transform: draws anew for each sequence.
+        transforms: each draws anew for each sequence.
         offset: added before and subtracted after. A z-scored image has its mean at 0, but coil shading multiplies
             intensities: with an offset of mean over standard deviation (about 3 in a brain) it does so here, too.
     """
 
-    def __init__(self, transform: Callable, offset: float = 0.0) -> None:
-        self.transform, self.offset = transform, offset
+    def __init__(self, transforms: Sequence[Callable], offset: float = 0.0) -> None:
+        self.transforms, self.offset = Compose(transforms), offset
 
     def set_random_state(self, seed: int | None = None, state=None) -> RandPerSequenced:
         super().set_random_state(seed, state)
-        if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed, state)
+        self.transforms.set_random_state(seed, state)
         return self
 
     def __call__(self, data: Mapping) -> dict:
@@ -77,7 +76,7 @@ class RandPerSequenced(Randomizable, Transform):
         for channel in image.as_subclass(torch.Tensor):  # views: the image is changed in place
             inside = channel != 0
             if inside.any():
-                changed = convert_to_tensor(self.transform(channel[None] + self.offset), track_meta=False)[0]
+                changed = convert_to_tensor(self.transforms(channel[None] + self.offset), track_meta=False)[0]
                 channel.copy_((changed - self.offset) * inside)
         return {**data, "image": image}
 

@@ -10,6 +10,11 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 
+def not_zero(image: torch.Tensor) -> torch.Tensor:
+    """Where an image shows the brain: for ``CropForegroundd``, whose own choice, above 0, cuts off negative voxels."""
+    return image != 0
+
+
 class MarkWholed(Transform):
     """Note the grid of the whole working volume under ``whole``, before any crop is taken."""
 

@@ -11,9 +11,9 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
-from ..cases import REFERENCE, SEQUENCES, Volume, read_case
+from ..cases import PREPROCESS_MODES, REFERENCE, SEQUENCES, Volume, read_case
 from ..cases.report import is_report_path
-from ..errors import LabelError
+from ..errors import InputError, LabelError
 from ..switches import read_switch
 
 
@@ -29,28 +29,47 @@ class LoadCased(Transform):
     - ``label``: MetaTensor (1, X, Y, Z), uint8, with 0 background, 1 NCR, 2 ED, 4 ET, in place of the label's path; no
       such key if there is no label.
     - ``convention``: what the stored values meant (a key of ``labels.CONVENTIONS``), "" without a label.
+    - ``notes``: what was done to the images, one sentence a line.
+    - ``preparation``: ``cases.Preparation`` as JSON; "" for images that came stripped and on one grid. Otherwise
+      ``image`` and ``label`` are on its working grid.
     - ``report``: the text, in place of its path; "" without a report.
     - ``report_source``: the path it was read from; "" for typed text or without a report.
 
     Args:
         allow_missing_label: accept cases without a label.
         allow_missing_sequences: accept cases with one to three sequences; "true" and "false" are read as such.
+        preprocess: "auto", "always" or "never": whether to register, strip and resample raw images; see
+            ``cases.prepare``. A ``brain_mask`` of the case is used then.
+        use_label: read the label, if there is one; else it is as if there were none.
 
     Raises:
         CaseError: if a sequence is missing (unless allowed) or unreadable, not 3D, on another grid, not finite or
-            constant.
+            constant, or cannot be prepared.
         LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
 
-    def __init__(self, allow_missing_label: bool = True, allow_missing_sequences: bool | str = False) -> None:
+    def __init__(
+        self,
+        allow_missing_label: bool = True,
+        allow_missing_sequences: bool | str = False,
+        preprocess: str = "never",
+        use_label: bool = True,
+    ) -> None:
         self.allow_missing_label = allow_missing_label
         self.allow_missing_sequences = read_switch("allow_missing_sequences", allow_missing_sequences)
+        if preprocess not in PREPROCESS_MODES:
+            raise InputError("preprocess", repr(preprocess), f"one of {', '.join(PREPROCESS_MODES)}")
+        self.preprocess, self.use_label = preprocess, use_label
 
     def __call__(self, data: Mapping) -> dict:
         if not self.allow_missing_label and not data.get("label"):
             raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
-        content = read_case(dict(data), allow_missing_sequences=self.allow_missing_sequences)
+        if not self.use_label:
+            data = {key: value for key, value in data.items() if key != "label"}
+        content = read_case(
+            dict(data), allow_missing_sequences=self.allow_missing_sequences, preprocess=self.preprocess
+        )
         reference = content.volumes.get(REFERENCE) or next(iter(content.volumes.values()))
         image = np.zeros((len(SEQUENCES), *reference.array.shape), np.float32)
         for channel, sequence in zip(image, SEQUENCES, strict=True):
@@ -62,6 +81,8 @@ class LoadCased(Transform):
             result["label"] = _with_geometry(np.ascontiguousarray(content.label)[None], reference, data["label"])
         result["sequences_missing"] = ", ".join(s for s in SEQUENCES if s not in content.volumes)
         result["convention"] = content.label_convention
+        result["notes"] = "\n".join(content.notes)
+        result["preparation"] = content.preparation.to_json() if content.preparation else ""
         result["report"] = content.report
         result["report_source"] = str(data["report"]) if is_report_path(data.get("report") or "") else ""
         return result

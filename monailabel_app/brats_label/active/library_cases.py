@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from monailabel.interfaces.datastore import Datastore
 
-from ..cases.case import Case, CaseSource
-from ..cases.library import CaseLibrary
 from ..errors import NotFound
+from ..studies import Case, CaseSource
+from ..studies.library import CaseLibrary
 from .background import CaseFiles
 
 

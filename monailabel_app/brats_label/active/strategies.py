@@ -9,10 +9,10 @@ import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from ..case_info import Leases
 from ..errors import ClientError
 from .cache import ScoreCache
 from .choose import ORDERS, Choice, random_order
-from .served import Served
 
 DESCRIPTIONS = {
     "random": "Any patient without a label",
@@ -41,31 +41,32 @@ class PatientStrategy(Strategy):
         name: a key of ``choose.ORDERS``.
         scores: where scores are kept.
         version: the model version in use.
-        served: shared by all strategies of a server.
+        leases: shared by all strategies of a server.
 
     Raises:
         ClientError: when called with a ``seed`` that is no whole number.
     """
 
-    def __init__(self, name: str, scores: ScoreCache, version: Callable[[], str], served: Served) -> None:
+    def __init__(self, name: str, scores: ScoreCache, version: Callable[[], str], leases: Leases) -> None:
         super().__init__(DESCRIPTIONS[name])
-        self.name, self.scores, self.version, self.served = name, scores, version, served
+        self.name, self.scores, self.version, self.leases = name, scores, version, leases
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         rng = np.random.default_rng(_seed(request))
-        with self.served.lock:
+        with self.leases.lock:
             unlabelled = datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
             if not unlabelled:
                 return {}
-            handed = self.served.handed(datastore, unlabelled)
-            with_somebody = {case_id for case_id, when in handed.items() if self.served.current(when)}
+            granted = self.leases.granted()
+            with_somebody = {case_id for case_id in unlabelled if case_id in granted}
+            with_somebody = {case_id for case_id in with_somebody if self.leases.is_current(granted[case_id])}
             free = [case_id for case_id in unlabelled if case_id not in with_somebody]
             if free:
                 choice = self._choose(free, with_somebody, request, datastore, rng)
             else:
-                longest = min(unlabelled, key=lambda case_id: (handed[case_id].at, case_id))
+                longest = min(unlabelled, key=lambda case_id: (granted[case_id].since, case_id))
                 choice = Choice(longest, None, "every other patient is labelled or with somebody; this one longest")
-            self.served.note(datastore, choice.case_id, self.name, str(request.get("client_id") or ""))
+            self.leases.grant(choice.case_id, self.name, str(request.get("client_id") or ""))
         return {"id": choice.case_id, "reason": choice.reason, "score": choice.score}
 
     def _choose(
@@ -87,18 +88,15 @@ class PatientStrategy(Strategy):
         return ORDERS[self.name](scored, labelled, rng, 1)[0]
 
 
-def make_strategies(
-    scores: ScoreCache, version: Callable[[], str], served: Served | None = None
-) -> dict[str, PatientStrategy]:
+def make_strategies(scores: ScoreCache, version: Callable[[], str], leases: Leases) -> dict[str, PatientStrategy]:
     """All strategies by name.
 
     Args:
         scores: where scores are kept.
         version: the model version in use.
-        served: who has what; one of its own if None.
+        leases: who has what.
     """
-    served = served or Served()
-    return {name: PatientStrategy(name, scores, version, served) for name in ORDERS}
+    return {name: PatientStrategy(name, scores, version, leases) for name in ORDERS}
 
 
 def _seed(request: Mapping[str, Any]) -> int | None:

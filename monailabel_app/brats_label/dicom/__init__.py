@@ -1,1 +1,26 @@
-"""Studies on a DICOMweb server: their series told apart, fetched, converted; segmentations written and read."""
+"""DICOM: client, series, segmentations and reports.
+
+In this file: all that depends on pydicom 2, which MONAI Label 0.8.5 needs. With pydicom 3 it alone changes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+
+def save_file(dataset: Dataset, path: str | os.PathLike) -> None:
+    """Write a dataset that has its file meta information as a DICOM file, with preamble and prefix."""
+    dataset.save_as(path, write_like_original=False)  # pydicom 3: enforce_file_format=True
+
+
+def as_file(dataset: Dataset) -> FileDataset:
+    """A new dataset as a file in Explicit VR Little Endian, ready for ``save_file``."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset(None, dataset, file_meta=meta, preamble=b"\0" * 128)
+    file.is_little_endian, file.is_implicit_VR = True, False  # pydicom 3: told by the transfer syntax; goes
+    return file

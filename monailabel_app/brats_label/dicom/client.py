@@ -1,9 +1,11 @@
-"""A DICOMweb client that never hangs, and says in words what is wrong with the server."""
+"""A DICOMweb client with timeouts, the connection that threads share, and errors that say what to check."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +17,10 @@ from ..errors import ClientError, Unreachable
 
 TIMEOUT_S = (3.0, 60.0)  # to connect; between two pieces of an answer
 PAGE = 200
+REMEMBER_S = 5.0  # a server that has come back is noticed after so long
+SLOW_S = 1.0  # what fails sooner, such as a refused connection, holds nobody up
+# What servers answer that do not delete by DICOMweb, which is an option of the standard that few offer.
+_NOT_OFFERED = (400, 401, 403, 404, 405, 501)
 
 
 class _Timely(HTTPAdapter):
@@ -94,3 +100,118 @@ def pages(search, key: str, **arguments: Any) -> list[dict]:
             found.setdefault(item[key]["Value"][0], item)
         if len(found) == before:
             return list(found.values())
+
+
+class CircuitBreaker:
+    """Fails at once for some seconds after a server let somebody wait in vain. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, str] | None = None
+
+    def check(self, since: float | None = None) -> None:
+        """Answer with the failure of another caller.
+
+        Args:
+            since: on the clock of ``time.monotonic``; some seconds ago if not given.
+
+        Raises:
+            Unreachable: if there was one, and the server has not answered after it.
+        """
+        last = self._last
+        if last is not None and last[0] >= (time.monotonic() - REMEMBER_S if since is None else since):
+            raise Unreachable(last[1])
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record a failure inside; no failure closes the circuit again."""
+        begun = time.monotonic()
+        try:
+            yield
+        except (Unreachable, requests.Timeout, requests.ConnectionError) as problem:
+            says = (
+                problem.sentence if isinstance(problem, Unreachable) else "The DICOMweb server does not answer in time."
+            )
+            if time.monotonic() - begun >= SLOW_S:
+                self._last = time.monotonic(), says
+            raise
+        self._last = None
+
+
+class Connection:
+    """A client per thread, and what all of them know of the server. Safe to use from several threads.
+
+    Args:
+        url: of the DICOMweb service, such as http://127.0.0.1:8042/dicom-web.
+        username, password: for basic authentication, if any.
+
+    Attributes:
+        breaker: remembers for some seconds that the server did not answer.
+        last_answer: when it last answered, or was first asked, on the clock of ``time.monotonic``.
+
+    Raises:
+        ClientError: if ``url`` is no address. Nothing is asked of the server yet.
+    """
+
+    def __init__(self, url: str, username: str = "", password: str = "") -> None:
+        self.url, self._login = url, (username, password)
+        connect(url, username, password)
+        self._local = threading.local()
+        self.breaker, self.last_answer = CircuitBreaker(), float("-inf")
+
+    @property
+    def client(self) -> Client:
+        """This thread's client."""
+        if not hasattr(self._local, "client"):
+            self._local.client = connect(self.url, *self._login)
+        return self._local.client
+
+    @property
+    def host(self) -> str:
+        """Host and port of the server, for people; without a login that the address may hold."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    def note_answer(self) -> None:
+        """Note that the server answered just now."""
+        self.last_answer = time.monotonic()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around requests to the server.
+
+        Raises:
+            Unreachable: if it does not answer, or kept somebody else waiting in vain some seconds ago.
+        """
+        self.breaker.check()
+        with self.breaker.recording(), reaching(self.url):
+            yield
+
+
+def delete_series(client: Client, study: str, series: str) -> bool:
+    """Delete a series by DICOMweb, or by Orthanc's own interface.
+
+    Returns:
+        Whether it is gone; False where the server does not delete.
+
+    Raises:
+        Unreachable: if the server does not answer.
+    """
+    with reaching(client.base_url):
+        if not client.search_for_series(study, search_filters={"SeriesInstanceUID": series}):
+            return True
+        try:
+            client.delete_series(study, series)
+            return True
+        except requests.HTTPError as problem:
+            if problem.response is None or problem.response.status_code not in _NOT_OFFERED:
+                raise
+        return _by_orthanc(client, series)
+
+
+def _by_orthanc(client: Client, series: str) -> bool:
+    """Orthanc's plugin does not delete by DICOMweb; Orthanc itself does, one level up."""
+    root, session = client.base_url.rstrip("/").rpartition("/")[0], client._session
+    found = session.post(f"{root}/tools/lookup", data=series)
+    with suppress(ValueError, TypeError, KeyError):
+        paths = [item["Path"] for item in found.json() if item["Type"] == "Series"]
+        return bool(paths) and all(session.delete(f"{root}{path}").ok for path in paths)
+    return False

@@ -13,10 +13,8 @@ from pydicom.uid import generate_uid
 
 from ..errors import Refused
 from .client import Client, reaching
-from .geometry import SliceStack, stack_slices
-from .seg_labels import SEGMENTS, Segment, segment_for
-
-__all__ = ["SEGMENTS", "Segment", "find_segs", "read_seg", "series_uid", "store", "write_seg"]
+from .segments import SEGMENTS, Segment, segment_for
+from .volume import SliceStack, stack_slices
 
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 SERIES_NUMBER = 300
@@ -159,24 +157,6 @@ def store(client: Client, dataset: Dataset) -> None:
         )
 
 
-def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
-    """All SEGs of a study, the newest last.
-
-    Args:
-        study: StudyInstanceUID.
-        series: only those that refer to this series; "" for all.
-
-    Raises:
-        Unreachable: if the server does not answer.
-    """
-    with reaching(client.base_url):
-        listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
-        found = [ds for item in listed for ds in client.retrieve_series(study, item["0020000E"]["Value"][0])]
-    if series:
-        found = [ds for ds in found if series in _referenced(ds)]
-    return sorted(found, key=lambda ds: (str(ds.get("ContentDate", "")), str(ds.get("ContentTime", ""))))
-
-
 def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.ndarray:
     """``label`` with the axes of the series: column, row, slice."""
     turn = np.linalg.inv(affine) @ stack.affine  # column, row, slice -> label voxel
@@ -214,7 +194,3 @@ def _frame_affine(dataset: Dataset, group: Dataset) -> np.ndarray:
     affine[:3, 1] = cosines[3:] * float(measures.PixelSpacing[0])
     affine[:3, 3] = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-
-
-def _referenced(dataset: Dataset) -> set[str]:
-    return {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}

@@ -1,21 +1,97 @@
-"""The machine: what computes, how much room there is, and programs besides Python's."""
+"""The machine: Python and its packages, what computes, how much room there is, and other programs."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
+import platform
+import re
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from .finding import OK, PROBLEM, WARNING, Finding
+from . import OK, PROBLEM, WARNING, Finding
 
 GIB = 2**30
 ROOMY = 10 * GIB  # a few hundred cases, converted and resampled
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+REPAIR = "make venv, after removing the file requirements.installed in the environment's folder"
+# What MONAI Label 0.8.5 cannot live with, though it does not say so itself.
+LIMITS = {"pydicom": "<3", "pynetdicom": "<3", "dicomweb-client": "<0.60", "numpy": "<2"}
+_DEVELOPMENT = "# Development."  # what comes after it in requirements.txt, the server does not need
+
+
+class Pin(NamedTuple):
+    """A line of requirements.txt."""
+
+    name: str
+    version: str
+    served: bool
+
+
+def python(root: Path) -> Iterator[Finding]:
+    """The Python that runs, against ``requires-python``."""
+    from packaging.specifiers import SpecifierSet
+
+    found = re.search(r'^requires-python = "(.+)"', (root / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    wanted, here = found.group(1), platform.python_version()
+    if SpecifierSet(wanted).contains(here, prereleases=True):
+        yield Finding("Python", OK, here)
+    else:
+        remedy = "install Python 3.11 and run PYTHON_FOR_VENV=python3.11 make venv"
+        yield Finding("Python", PROBLEM, f"{here}; the project needs {wanted}", remedy)
+
+
+def pins(root: Path) -> list[Pin]:
+    """What requirements.txt pins."""
+    listed, served = [], True
+    for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        served = served and not line.startswith(_DEVELOPMENT)
+        if match := re.match(r"([A-Za-z0-9._-]+)==([^\s;#]+)", line):
+            listed.append(Pin(match[1], match[2], served))
+    return listed
+
+
+def packages(root: Path) -> Iterator[Finding]:
+    """Installed versions, against the pins, and against what is known not to work."""
+    from packaging.specifiers import SpecifierSet
+
+    listed, sound = pins(root), 0
+    for pin in listed:
+        limit = LIMITS.get(pin.name, "")
+        try:
+            here = importlib.metadata.version(pin.name)
+        except importlib.metadata.PackageNotFoundError:
+            level = PROBLEM if pin.served else WARNING
+            yield Finding(pin.name, level, f"is not installed; {pin.version} is pinned", REPAIR)
+            continue
+        if not SpecifierSet(limit).contains(here, prereleases=True):
+            yield Finding(pin.name, PROBLEM, f"{here}; MONAI Label needs {pin.name}{limit}", REPAIR)
+        elif not SpecifierSet(f"=={pin.version}").contains(here, prereleases=True):
+            says = f"{here}, which was not tested; {pin.version} is pinned"
+            yield Finding(pin.name, WARNING, says, REPAIR)
+        else:
+            sound += 1
+    yield Finding("packages", OK, f"{sound} of {len(listed)} as requirements.txt pins them")
+
+
+def torch_fits_torchvision() -> Iterator[Finding]:
+    """Whether torchvision was built for this torch; it dies at import otherwise."""
+    from packaging.requirements import Requirement
+
+    here = importlib.metadata.version("torch")
+    lines = map(Requirement, importlib.metadata.requires("torchvision") or ())
+    built_for = next((line.specifier for line in lines if line.name == "torch"), None)
+    version = importlib.metadata.version("torchvision")
+    if built_for is not None and not built_for.contains(here, prereleases=True):
+        yield Finding("torchvision", PROBLEM, f"{version} was built for torch{built_for}; found {here}", REPAIR)
+    else:
+        yield Finding("torchvision", OK, f"{version} fits torch {here}")
 
 
 def cores() -> int:
@@ -44,8 +120,8 @@ def device(wanted: str) -> Iterator[Finding]:
     if wanted.startswith("cuda"):
         yield Finding("device", PROBLEM, f"{wanted} was asked for; torch finds no GPU", "--conf device cpu")
     elif not wanted and shutil.which("nvidia-smi"):
-        mend = "install torch with CUDA; check that nvidia-smi lists the GPU"
-        yield Finding("device", WARNING, f"{cpu}; there is an NVIDIA driver, but torch finds no GPU", mend)
+        remedy = "install torch with CUDA; check that nvidia-smi lists the GPU"
+        yield Finding("device", WARNING, f"{cpu}; there is an NVIDIA driver, but torch finds no GPU", remedy)
     else:
         yield Finding("device", OK, cpu)
 
@@ -75,14 +151,14 @@ def dicom_seg_program() -> Iterator[Finding]:
 
 def orthanc() -> Iterator[Finding]:
     """The DICOM server of the demo."""
-    from ..dicom.orthanc import OrthancMissing, find_orthanc
+    from ..demo.orthanc import OrthancMissing, find_orthanc
 
     try:
         program, plugin = find_orthanc()
         yield Finding("Orthanc", OK, f"{program}, {plugin.name}")
     except OrthancMissing as missing:
-        says, _, mend = str(missing).partition("; ")
-        yield Finding("Orthanc", WARNING, f"{says}: make serve-demo needs it", mend)
+        says, _, remedy = str(missing).partition("; ")
+        yield Finding("Orthanc", WARNING, f"{says}: make serve-demo needs it", remedy)
 
 
 def browser() -> Iterator[Finding]:
@@ -103,8 +179,8 @@ def room(folders: dict[str, Path], least: int) -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
         says = f"{free / GIB:.1f} GiB free for {name} ({folder})"
         if free < least:
-            mend = "make room, or choose another disk with --conf workspace FOLDER (TMPDIR for temporary files)"
-            yield Finding("disk", PROBLEM, says, mend)
+            remedy = "make room, or choose another disk with --conf workspace FOLDER (TMPDIR for temporary files)"
+            yield Finding("disk", PROBLEM, says, remedy)
         elif free < ROOMY and name != "temporary files":
             yield Finding("disk", WARNING, says, f"{ROOMY // GIB} GiB are better; --conf workspace FOLDER moves it")
         else:
@@ -118,7 +194,7 @@ def port(number: int, host: str = "127.0.0.1") -> Iterator[Finding]:
         try:
             probe.bind((host, number))
         except OSError as error:
-            mend = f"stop what listens there (the server itself, perhaps), or take another: PORT={number + 1}"
-            yield Finding("port", WARNING, f"{number} cannot be had ({error.strerror})", mend)
+            remedy = f"stop what listens there (the server itself, perhaps), or take another: PORT={number + 1}"
+            yield Finding("port", WARNING, f"{number} cannot be had ({error.strerror})", remedy)
         else:
             yield Finding("port", OK, f"{number} is free")

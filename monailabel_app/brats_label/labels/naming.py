@@ -11,8 +11,9 @@ import numpy as np
 
 from brats_clip.labels import ED, ET, NCR
 
+from ..dicom.segments import LABELS
 from ..errors import Refused
-from .drawing import Segment
+from .reading import Segment
 
 BACKGROUND = "background"
 # Painted so that they do not overlap, regions leave what BraTS calls the tissues: WT without TC is oedema.
@@ -36,7 +37,7 @@ _SPELLINGS = {
 }
 _MEANING = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split("|")}
 # As the app's own answers are numbered.
-_OWN_NUMBERS = {**TISSUES, "TC": 5, "WT": 6, BACKGROUND: 0}
+_OWN_NUMBERS = {**TISSUES, "TC": LABELS["TC"], "WT": LABELS["WT"], BACKGROUND: 0}
 EXPECTED_NAMES = "NCR/NET, ED (or edema) and ET (or enhancing tumour), or the regions WT, TC and ET"
 
 

@@ -1,26 +1,28 @@
-"""Labels on disk: every version, and the newest where MONAI Label's users look for it."""
+"""Labels on disk: every revision, and the newest where MONAI Label's users look for it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from filelock import FileLock
+from sqlalchemy import Connection, func, insert, select
 
-from ..cases.grid import Grid
-from ..durable import sync
-from ..errors import ClientError, NotFound, Refused, Unreachable
-from .file_sums import FileSums, signature
+from brats_clip.geometry import Grid
+
+from ..durable import durable_write, sync
+from ..errors import ClientError, NotFound, Unreachable
+from ..store import Store, revisions
+from . import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, signature, tag_of
 from .validation import volumes_ml
-from .version import ENDING, FINAL, FOUND, TAGS, Version
-from .version_folders import DRAFTS, VersionFolders, pack, safe, write
 
-_LOCK_WAIT_S = 60
+_DRAFTS = ".tmp-*"  # as ``durable_write`` calls them
+_NUMBER = re.compile(r"(\d{4,})[._]")
 
 
 class LabelStore:
@@ -31,27 +33,25 @@ class LabelStore:
         root/final/CASE.nii.gz             the newest that people submitted
         root/original/CASE.nii.gz          the newest automatic answer
         root/versions/CASE/0001.nii.gz     every one of both, numbered in the order they came
-        root/versions/CASE/0001.json       who, when, which model; the version counts once this is there
         root/versions/CASE/0001_as_drawn.nii.gz   what was submitted, where that differs: another grid, other numbers
 
-    A save writes the version, then its record, then the copy in ``final``, each file whole or not at all. Whatever a
-    killed process leaves between them is put right by the next store that opens the folder. Safe to use from several
-    threads and processes.
+    The table ``revisions`` says who, when, with which model. A save writes the file of the revision, then its row, then
+    the copy in ``final``, each whole or not at all. Whatever a killed process leaves between them is repaired by the
+    next that opens the folder. Safe to use from several threads and processes.
 
     Args:
         root: the folder; made when it is missing.
+        store: has the table.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-        for tag in TAGS:
-            (self.root / tag).mkdir(parents=True, exist_ok=True)
-        self._versions = VersionFolders(self.root / "versions")
-        self._threads = threading.RLock()
-        self._processes = FileLock(self.root / ".lock", timeout=_LOCK_WAIT_S)
-        self._sum = FileSums()
+    def __init__(self, root: Path, store: Store) -> None:
+        self.root, self._store = Path(root), store
+        for folder in (*TAGS, "versions"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self._sum = Checksums()
         self._problems: dict[Path, tuple[tuple[int, ...] | None, str]] = {}
-        self._recover()
+        with store.write() as connection:
+            self._recover(connection)
 
     def save(
         self,
@@ -60,7 +60,7 @@ class LabelStore:
         tag: str,
         record: Mapping[str, Any],
         as_drawn: nib.Nifti1Image | None = None,
-    ) -> Version:
+    ) -> Revision:
         """Store a label; when this returns it is on the disk.
 
         Args:
@@ -74,60 +74,74 @@ class LabelStore:
             Refused: for a tag that is neither.
             OSError: if it cannot be written; what was there before is still there.
         """
-        drawn = None if as_drawn is None else pack(as_drawn)
-        return self._add(case_id, tag, {**record, **_describe(label)}, pack(label), drawn)
+        files = pack(label), None if as_drawn is None else pack(as_drawn)
+        with self._store.write() as connection:
+            revision = self._add(connection, case_id, tag_of(tag), {**record, **_describe(label)}, *files)
+        return self._in_place(revision)
 
-    def remove(self, case_id: str, tag: str, record: Mapping[str, Any]) -> Version:
-        """Take a label out of use and note who did; its versions stay.
+    def remove(self, case_id: str, tag: str, record: Mapping[str, Any]) -> Revision:
+        """Take a label out of use and note who did; its revisions stay.
 
         Raises:
             NotFound: if there is none.
         """
-        with self._locked():
-            if self.current(case_id, tag) is None:
-                raise NotFound(f"Case {case_id} has no label with the tag {tag!r}.")
-            return self._add(case_id, tag, {**record, "removed": True}, None, None)
+        with self._store.write() as connection:
+            self.in_use(case_id, tag, connection)
+            revision = self._add(connection, case_id, tag_of(tag), {**record, "removed": True}, None, None)
+        return self._in_place(revision)
 
-    def restore(self, case_id: str, number: int, record: Mapping[str, Any] | None = None) -> Version:
-        """Make an earlier version the current one of its tag, as a new version.
+    def restore(self, case_id: str, number: int, record: Mapping[str, Any] | None = None) -> Revision:
+        """Make an earlier revision the current one of its tag, as a new revision.
 
         Raises:
             NotFound: if the case has no label with this number.
         """
-        with self._locked():
-            labels = {version.number: version for version in self.history(case_id) if not version.removed}
-            if number not in labels:
-                there = ", ".join(map(str, labels)) or "none"
-                raise NotFound(f"Case {case_id} has no label with the number {number}; it has {there}.")
-            old = labels[number]
-            same = {k: v for k, v in old.record.items() if k not in ("as_drawn", "who", "client_id")}
-            drawn = old.as_drawn.read_bytes() if old.as_drawn else None
-            record = {**same, **(record or {}), "restored_from": number, "drawn_by": old.record["who"]}
-            return self._add(case_id, old.tag, record, old.path.read_bytes(), drawn)
+        labels = {revision.number: revision for revision in self.history(case_id) if not revision.removed}
+        if number not in labels:
+            there = ", ".join(map(str, labels)) or "none"
+            raise NotFound(f"Case {case_id} has no label with the number {number}; it has {there}.")
+        old = labels[number]
+        same = {k: v for k, v in old.record.items() if k not in ("as_drawn", "who", "client_id")}
+        record = {**same, **(record or {}), "restored_from": number, "drawn_by": old.record["who"]}
+        files = old.path.read_bytes(), old.as_drawn.read_bytes() if old.as_drawn else None
+        with self._store.write() as connection:
+            revision = self._add(connection, case_id, old.tag, record, *files)
+        return self._in_place(revision)
 
-    def current(self, case_id: str, tag: str = FINAL) -> Version | None:
+    def current(self, case_id: str, tag: str = FINAL, connection: Connection | None = None) -> Revision | None:
         """The newest label of a case with this tag; None if there is none, or it was removed."""
-        for number in reversed(self._versions.numbers(case_id)):
-            version = self._versions.version(case_id, number)
-            if version.tag == tag:
-                return None if version.removed else version
-        return None
+        where = (revisions.c.case_id == safe_id(case_id)) & (revisions.c.tag == tag)
+        found = self._read(where, connection, newest=True)
+        return found[0] if found and not found[0].removed else None
+
+    def in_use(self, case_id: str, tag: str | None, connection: Connection | None = None) -> Revision:
+        """``current``, where there must be one.
+
+        Raises:
+            NotFound: if the case has none.
+            Refused: if labels have no such tag.
+        """
+        revision = self.current(case_id, tag_of(tag), connection)
+        if revision is None:
+            raise NotFound(f"Case {case_id} has no label with the tag {tag_of(tag)!r}.")
+        return revision
 
     def current_path(self, case_id: str, tag: str = FINAL) -> Path | None:
-        """Where the newest label lies: in ``root/TAG``, or among the versions if a file nobody checked is there."""
-        version = self.current(case_id, tag)
-        if version is None:
+        """Where the newest label lies: in ``root/TAG``, or among the revisions if a file nobody checked is there."""
+        revision = self.current(case_id, tag)
+        if revision is None:
             return None
         place = self._place(case_id, tag)
-        return place if self._sum(place) == version.record["sha256"] else version.path
+        return place if self._sum(place) == revision.record["sha256"] else revision.path
 
-    def history(self, case_id: str) -> list[Version]:
-        """All versions of a case, oldest first, removals among them."""
-        return self._versions.history(case_id)
+    def history(self, case_id: str) -> list[Revision]:
+        """All revisions of a case, oldest first, removals among them."""
+        return self._read(revisions.c.case_id == safe_id(case_id))
 
     def labelled(self, tag: str = FINAL) -> list[str]:
         """Cases that have a label with this tag."""
-        return [case_id for case_id in self._versions.cases() if self.current(case_id, tag) is not None]
+        with self._store.read() as connection:
+            return _labelled(connection, tag)
 
     def found(self) -> list[tuple[str, str]]:
         """Case id and tag of files that people put into ``final`` or ``original`` and that were not looked at yet."""
@@ -136,15 +150,18 @@ class LabelStore:
             for path in sorted((self.root / tag).glob(f"[!.]*{ENDING}")):
                 case_id = path.name.removesuffix(ENDING)
                 try:
-                    strange = self._sum(path) not in self._versions.sums(case_id)
+                    with self._store.read() as connection:
+                        unknown = self._sum(path) not in _sums_of(connection, safe_id(case_id))
                 except NotFound as error:
                     self._problems[path] = (signature(path), error.sentence)
                     continue
-                if strange and self._problems.get(path, (None,))[0] != signature(path):
+                if unknown and self._problems.get(path, (None,))[0] != signature(path):
                     found.append((case_id, tag))
         return found
 
-    def take_found(self, check: Callable[[str, Path], tuple[nib.Nifti1Image, nib.Nifti1Image | None]]) -> list[Version]:
+    def take_found(
+        self, check: Callable[[str, Path], tuple[nib.Nifti1Image, nib.Nifti1Image | None]]
+    ) -> list[Revision]:
         """Take the files that people copied into ``final`` or ``original`` by hand.
 
         Args:
@@ -152,7 +169,7 @@ class LabelStore:
                 differs. A ClientError says that the file cannot be used: it is left alone and listed in ``problems``.
 
         Returns:
-            The new versions.
+            The new revisions.
         """
         taken = []
         for case_id, tag in self.found():
@@ -165,11 +182,12 @@ class LabelStore:
             except ClientError as error:
                 self._problems[path] = (before, error.sentence)
                 continue
-            with self._locked():
+            files = pack(label), None if as_drawn is None else pack(as_drawn)
+            with self._store.write() as connection:
                 if signature(path) != before:  # replaced while it was checked: next time
                     continue
-                drawn = None if as_drawn is None else pack(as_drawn)
-                taken.append(self._add(case_id, tag, {"who": FOUND, **_describe(label)}, pack(label), drawn))
+                revision = self._add(connection, case_id, tag, {"who": FOUND, **_describe(label)}, *files)
+            taken.append(self._in_place(revision))
         return taken
 
     def problems(self) -> list[str]:
@@ -177,60 +195,111 @@ class LabelStore:
         known = sorted(self._problems.items())
         return [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
 
-    def _add(self, case_id: str, tag: str, record: Mapping, data: bytes | None, drawn: bytes | None) -> Version:
-        place = self._place(case_id, tag)
-        with self._locked():
-            version = self._versions.add(case_id, {**record, "tag": tag}, data, drawn)
-            self._set_aside(case_id, place)
-            self._put(place, data)
-            return version
+    def _read(self, where: Any, connection: Connection | None = None, newest: bool = False) -> list[Revision]:
+        if connection is None:
+            with self._store.read() as connection:
+                return self._read(where, connection, newest)
+        columns = revisions.c["case_id", "number", "record"]
+        order = revisions.c.number.desc() if newest else revisions.c.number
+        rows = connection.execute(select(columns).where(where).order_by(order).limit(1 if newest else None))
+        return [Revision(case_id, n, self._file(case_id, n), record) for case_id, n, record in rows]
 
-    def _put(self, place: Path, data: bytes | None) -> None:
-        if data is None:
+    def _add(
+        self, connection: Connection, case_id: str, tag: str, record: Mapping, data: bytes | None, drawn: bytes | None
+    ) -> Revision:
+        """Write the files of the next revision, then its row."""
+        folder = self.root / "versions" / safe_id(case_id)
+        if not folder.is_dir():
+            folder.mkdir()
+            sync(folder.parent)
+        number = 1 + _highest(connection, case_id)
+        when = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        record = {"who": "unknown", **record, "tag": tag, "when": when}
+        if data is not None:
+            record["sha256"] = hashlib.sha256(data).hexdigest()
+            _write(self._file(case_id, number), data)
+        if drawn is not None:
+            record["as_drawn"] = f"{number:04d}_as_drawn{ENDING}"
+            _write(folder / record["as_drawn"], drawn)
+        row = {"case_id": case_id, "number": number, "tag": tag, "sha256": record.get("sha256"), "record": record}
+        connection.execute(insert(revisions), row)
+        return Revision(case_id, number, self._file(case_id, number), record)
+
+    def _in_place(self, revision: Revision) -> Revision:
+        """Copy the newest label, which may be a later one than this, to where people look for it."""
+        with self._store.write() as connection:  # one at a time, or an older one would come last
+            place = self._place(revision.case_id, revision.tag)
+            there = self._sum(place)
+            if there and there not in _sums_of(connection, revision.case_id):
+                self._set_aside(place, revision.case_id)
+            self._repair(connection, revision.case_id, revision.tag)
+        return revision
+
+    def _repair(self, connection: Connection, case_id: str, tag: str) -> None:
+        place, newest = self._place(case_id, tag), self.current(case_id, tag, connection)
+        there = self._sum(place)
+        if newest is not None and there != newest.record["sha256"]:
+            _write(place, newest.path.read_bytes())
+        elif newest is None and there:
             place.unlink(missing_ok=True)
             sync(place.parent)
-        else:
-            write(place, data)
 
-    def _set_aside(self, case_id: str, place: Path) -> None:
-        """Keep a file that somebody put in a label's place and that is no version: a save must not destroy it."""
-        found = self._sum(place)
-        if found and found not in self._versions.sums(case_id):
-            kept = self._versions.root / case_id / f"found_{found[:12]}{ENDING}"
-            if not kept.exists():
-                write(kept, place.read_bytes())
+    def _set_aside(self, path: Path, case_id: str) -> None:
+        """Keep a file that somebody put in a label's place and that is no revision: a save must not destroy it."""
+        kept = self.root / "versions" / case_id / f"found_{self._sum(path)[:12]}{ENDING}"
+        if not kept.exists():
+            _write(kept, path.read_bytes())
 
-    def _recover(self) -> None:
-        with self._locked():
+    def _recover(self, connection: Connection) -> None:
+        """Delete drafts and files whose row was never written, and copy what was not copied."""
+        for path in self.root.glob(f"*/{_DRAFTS}"):
+            path.unlink()
+        for folder in (folder for folder in (self.root / "versions").iterdir() if folder.is_dir()):
+            for path in folder.glob(_DRAFTS):
+                path.unlink()
+            history = self._read(revisions.c.case_id == folder.name, connection)
+            following = 1 + (history[-1].number if history else 0)
+            named = {path for revision in history for path in (revision.path, revision.as_drawn)}
+            in_place = {self._sum(self.root / tag / f"{folder.name}{ENDING}") for tag in TAGS}
+            unnamed = [p for p in folder.glob(f"*{ENDING}") if _NUMBER.match(p.name) and p not in named]
+            # A killed process leaves the next one, uncopied. All else was acknowledged, and has lost its row.
+            torn = {int(_NUMBER.match(path.name)[1]) for path in unnamed} == {following}
+            for path in unnamed:
+                if not torn or self._sum(path) in in_place:
+                    self._set_aside(path, folder.name)
+                path.unlink()
             for tag in TAGS:
-                for path in (self.root / tag).glob(DRAFTS):
-                    path.unlink()
-            self._versions.clean()
-            for case_id in self._versions.cases():
-                for tag in TAGS:
-                    self._put_right(case_id, tag)
+                there = self._sum(self._place(folder.name, tag))
+                if not there or there in _sums_of(connection, folder.name):  # else people copied it there
+                    self._repair(connection, folder.name, tag)
 
-    def _put_right(self, case_id: str, tag: str) -> None:
-        """Where the newest label belongs, replace an older one or none; leave a file that people brought."""
-        place, version = self._place(case_id, tag), self.current(case_id, tag)
-        there = self._sum(place)
-        if not there or there in self._versions.sums(case_id):
-            if version is None and there:
-                self._put(place, None)
-            elif version is not None and there != version.record["sha256"]:
-                self._put(place, version.path.read_bytes())
+    def _file(self, case_id: str, number: int) -> Path:
+        return self.root / "versions" / case_id / f"{number:04d}{ENDING}"
 
     def _place(self, case_id: str, tag: str) -> Path:
-        if tag not in TAGS:
-            raise Refused(f"The tag of a label is {' or '.join(TAGS)}; found {str(tag)[:64]!r}.")
-        return self.root / tag / f"{safe(case_id)}{ENDING}"
+        return self.root / tag_of(tag) / f"{safe_id(case_id)}{ENDING}"
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._threads, self._processes:
-            yield
+
+def _highest(connection: Connection, case_id: str) -> int:
+    return connection.scalar(select(func.max(revisions.c.number)).where(revisions.c.case_id == case_id)) or 0
+
+
+def _sums_of(connection: Connection, case_id: str) -> set[str | None]:
+    return set(connection.scalars(select(revisions.c.sha256).where(revisions.c.case_id == case_id)))
+
+
+def _labelled(connection: Connection, tag: str) -> list[str]:
+    # SQLite takes the other columns from the row that has the maximum: https://www.sqlite.org/lang_select.html#bareagg
+    columns = (revisions.c.case_id, revisions.c.sha256, func.max(revisions.c.number))
+    rows = connection.execute(select(*columns).where(revisions.c.tag == tag).group_by(revisions.c.case_id))
+    return sorted(case_id for case_id, sha256, _ in rows if sha256 is not None)
 
 
 def _describe(label: nib.Nifti1Image) -> dict[str, Any]:
     array = np.asarray(label.dataobj).astype(np.uint8)
-    return {"volumes_ml": volumes_ml(array, Grid.of(label)), "shape": list(array.shape)}
+    return {"volumes_ml": volumes_ml(array, Grid(label.shape, label.affine)), "shape": list(array.shape)}
+
+
+def _write(path: Path, data: bytes) -> None:
+    with durable_write(path) as draft:
+        draft.write_bytes(data)

@@ -1,4 +1,4 @@
-"""What happens to a label that a client submits: checked, brought to the case's grid, stored, passed on."""
+"""What happens to a label that a client submits: checked, resampled to the case's grid, stored, delivered."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from brats_clip.errors import InputError
+from brats_clip.geometry import Grid
+from brats_clip.images import read_header
 
-from ..cases.case import Case, CaseSource
-from ..cases.grid import Grid
 from ..errors import ClientError, Refused
-from .drawing import Drawing
-from .passing_on import PassingOn
+from ..studies import Case, CaseSource
+from ..studies.library import CaseLibrary
+from . import FINAL, Revision
+from .outbox import Outbox
+from .reading import Drawing
 from .store import LabelStore
 from .validation import MAX_BYTES, ValidLabel, validate
-from .version import FINAL, Version
 
 logger = logging.getLogger(__name__)
 _LONGEST = {"who": 100, "client_id": 100, "model": 100, "model_version": 100, "comment": 2000}
-
-
-class Library(Protocol):
-    """Where images are found: ``brats_label.cases.library.CaseLibrary``."""
-
-    def image_file(self, image_id: str) -> Path:
-        """The native 3D NIfTI file that ``image_id`` shows."""
-
-    def aligned(self, case: Case) -> Any:
-        """The case on one grid: ``brats_label.cases.aligned.Aligned``."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +35,19 @@ class StoredLabel:
 
     Attributes:
         case: whose.
-        version: under which number.
+        revision: under which number.
         notes: how it was read, what was resampled, and what went wrong after it was stored. For people.
-        passed_on: whether the other server has it, too; None if there is none.
+        delivered: whether the DICOM server has it, too; None if there is none.
     """
 
     case: Case
-    version: Version
+    revision: Revision
     notes: tuple[str, ...]
-    passed_on: bool | None = None
+    delivered: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What clients are told."""
-        return {"version": self.version.number, "notes": list(self.notes), "passed_on": self.passed_on}
+        return {"version": self.revision.number, "notes": list(self.notes), "passed_on": self.delivered}
 
 
 class Submissions:
@@ -67,22 +59,22 @@ class Submissions:
         store: where labels go.
         max_bytes: largest file.
         read_dicom_seg: as in ``validate``.
-        passing_on: brings labels that people submitted (tag ``final``) to another server. Its failure loses nothing:
+        outbox: delivers labels that people submitted (tag ``final``) to the DICOM server. Its failure loses nothing:
             the label is stored by then.
     """
 
     def __init__(
         self,
         source: CaseSource,
-        library: Library,
+        library: CaseLibrary,
         store: LabelStore,
         max_bytes: int = MAX_BYTES,
         read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
-        passing_on: PassingOn | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self._source, self._library, self._store = source, library, store
         self._max_bytes, self._read_dicom_seg = max_bytes, read_dicom_seg
-        self._passing_on = passing_on
+        self._outbox = outbox
 
     def submit(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any]) -> StoredLabel:
         """Check and store a label.
@@ -99,12 +91,12 @@ class Submissions:
             Refused, TooLarge: for a label that cannot be used; the one before stays.
         """
         case, sequence = self._source.resolve(image_id)
-        grid = Grid.of(self._library.image_file(image_id))
+        grid = read_header(self._library.image_file(image_id)).grid
         valid = validate(Path(path), grid, params, self._max_bytes, self._read_dicom_seg)
         label, as_drawn = self._on_reference(case, sequence, valid)
         notes = [f"Read as {valid.read_as}."]
         if as_drawn is not None:
-            notes.append(f"Drawn on {sequence}, brought to the grid of {case.reference} by the nearest voxel.")
+            notes.append(f"Drawn on {sequence}, resampled to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
         record["reference"] = case.reference  # it may be another one day
         return self._keep(case, tag, lambda: self._store.save(case.case_id, label, tag, record, as_drawn), notes)
@@ -128,16 +120,16 @@ class Submissions:
         case, _ = self._source.resolve(image_id)
         return self._keep(case, tag, lambda: self._store.remove(case.case_id, tag, {"who": who}), [])
 
-    def _keep(self, case: Case, tag: str, change: Callable[[], Version], notes: list[str]) -> StoredLabel:
+    def _keep(self, case: Case, tag: str, change: Callable[[], Revision], notes: list[str]) -> StoredLabel:
         """Change what is stored, and what the other server has."""
-        if self._passing_on is None or tag != FINAL:
+        if self._outbox is None or tag != FINAL:
             return StoredLabel(case, change(), tuple(notes))
-        self._passing_on.expect(case.case_id)
-        version = change()
-        passed_on = self._pass_on(case, version, notes)
-        if passed_on:
-            self._passing_on.retry_in_background()  # it answers, so it may take what it missed
-        return StoredLabel(case, version, tuple(notes), passed_on)
+        self._outbox.add(case.case_id)
+        revision = change()
+        delivered = self._deliver(case, revision, notes)
+        if delivered:
+            self._outbox.retry_in_background()  # it answers, so it may take what it missed
+        return StoredLabel(case, revision, tuple(notes), delivered)
 
     def check_found(self, case_id: str, path: Path) -> tuple[nib.Nifti1Image, None]:
         """Check a file that somebody put among the labels: on the reference grid, with BraTS numbers.
@@ -148,7 +140,7 @@ class Submissions:
         case = self._source.resolve(case_id)[0]
         sequence = case.reference
         try:
-            grid = Grid.of(self._library.image_file(case.images[sequence].image_id))
+            grid = read_header(self._library.image_file(case.images[sequence].image_id)).grid
         except InputError as error:
             raise Refused(f"The image it is for cannot be read: {error.found}.") from None
         return self._on_reference(case, sequence, validate(path, grid, {}, self._max_bytes))[0], None
@@ -170,25 +162,20 @@ class Submissions:
         same = array.shape == valid.array.shape and np.array_equal(array, valid.array)
         return label, None if same else drawn
 
-    def _pass_on(self, case: Case, version: Version, notes: list[str]) -> bool:
-        done = "removed here" if version.removed else "stored"
+    def _deliver(self, case: Case, revision: Revision, notes: list[str]) -> bool:
+        done = "removed here" if revision.removed else "stored"
+        failed = f"The label is {done}; its delivery to the DICOM server failed and will be tried again"
+        log = "label %s of case %s is %s, not delivered: %s"
         try:
-            notes += self._passing_on.bring(case.case_id)
+            notes += self._outbox.deliver(case.case_id)
         except ClientError as error:
-            logger.warning(
-                "label %s of case %s is %s, not passed on: %s", version.number, case.case_id, done, error.sentence
-            )
-            notes.append(f"The label is {done}; passing that on failed and will be tried again: {error.sentence}")
+            logger.warning(log, revision.number, case.case_id, done, error.sentence)
+            notes.append(f"{failed}: {error.sentence}")
             return False
         except Exception:  # whatever it is, the label is safe and the person must hear of both
             error_id = uuid.uuid4().hex[:8]
-            logger.exception(
-                "label %s of case %s is %s, not passed on [%s]", version.number, case.case_id, done, error_id
-            )
-            notes.append(
-                f"The label is {done}; passing that on failed and will be tried again. The server's log says why: "
-                f"{error_id}."
-            )
+            logger.exception(log, revision.number, case.case_id, done, error_id)
+            notes.append(f"{failed}. The server's log says why: {error_id}.")
             return False
         return True
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from brats_clip.errors import LabelError
+from brats_clip.geometry import Grid
 from brats_clip.labels import ED, ET, NCR, REGIONS, few, to_internal
 
-from ..cases.grid import Grid
 from ..errors import Refused, TooLarge
-from .drawing import Drawing, Segment, read_nifti, read_nrrd, read_raw
-from .file_kind import ACCEPTED, DICOM, NIFTI, NRRD, RAW, kind_by_name, look
 from .naming import BACKGROUND, PAINTED_REGIONS, TISSUES, meaning, name_layers, name_values, read_names, values_of
+from .reading import ACCEPTED, DICOM, RAW, Drawing, Segment, kind_by_name, look, read_image, read_raw
 
 MAX_BYTES = 512 * 2**20
 _HOW_TO_SUBMIT_EMPTY = 'To say that there is no tumour, submit it with the parameter "empty": true.'
@@ -113,7 +112,7 @@ def _read(path: Path, grid: Grid, max_bytes: int, read_dicom_seg: Callable[[Path
         if read_dicom_seg is None:
             raise Refused("The label file is a DICOM file, which this server does not take; expected NIfTI or NRRD.")
         return read_dicom_seg(path, grid)
-    return {NIFTI: read_nifti, NRRD: read_nrrd}[kind](path, grid)
+    return read_image(path, grid)
 
 
 def _from_numbers(label: np.ndarray) -> tuple[np.ndarray, str]:

@@ -7,14 +7,20 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("brats_clip.requests")
 
-_SESSION = re.compile(r"/session/(?P<id>.+)")
-_SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOST = (
+    "This server knows itself as localhost or 127.0.0.1 alone; ask for it by that name, or start it with --conf remote "
+    "true."
+)
+_ORIGIN = "Pages of other sites may not ask this server; MONAI_LABEL_CORS_ORIGINS names those that may."
+_CLIENT = "This server answers its own machine alone; start it with --conf remote true to change that."
 
 
 class RequestLog:
@@ -27,23 +33,23 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        number, started, status = uuid4().hex[:12], time.perf_counter(), 500
-        scope.setdefault("state", {})["request_id"] = number
+        request_id, started, status = uuid4().hex[:12], time.perf_counter(), 500
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", number.encode()))
+                message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
             await self.app(scope, receive, note)
         finally:
             # The route's pattern, not the path, in which clients put ids.
-            route = getattr(scope.get("route"), "path", None) or _beginning(scope["path"])
+            route = getattr(scope.get("route"), "path", None) or _first_part(scope["path"])
             line = {
-                "id": number,
+                "id": request_id,
                 "method": scope["method"],
                 "route": route,
                 "status": status,
@@ -53,7 +59,7 @@ class RequestLog:
 
 
 class SizeLimit:
-    """Turns away bodies of more than ``limit`` bytes, whether they say so first or not."""
+    """Refuses bodies of more than ``limit`` bytes, whether their size is declared or not."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
@@ -66,26 +72,26 @@ class SizeLimit:
         if declared.isdigit() and int(declared) > self.limit:
             await self._refuse(scope, send)
             return
-        seen, begun, refused = 0, False, False
+        received, responding, refused = 0, False, False
 
         async def count() -> Message:
-            nonlocal seen, refused
+            nonlocal received, refused
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.limit and not begun:
+            received += len(message.get("body", b""))
+            if received > self.limit and not responding:
                 refused = True
                 await self._refuse(scope, send)
                 return {"type": "http.disconnect"}
             return message
 
-        async def pass_on(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def respond(message: Message) -> None:
+            nonlocal responding
+            responding = True
             if not refused:
                 await send(message)
 
         try:
-            await self.app(scope, count, pass_on)
+            await self.app(scope, count, respond)
         except Exception:
             if not refused:
                 raise
@@ -95,39 +101,58 @@ class SizeLimit:
         await refuse(scope, send, 413, sentence)
 
 
-class Doorkeeper:
-    """Answers this machine alone unless told otherwise, and knows what a session's id looks like.
-
-    MONAI Label binds to all interfaces by default, and joins a session's id to a path.
-    """
+class ClientFilter:
+    """Refuses clients on other machines unless ``remote``; MONAI Label binds to all interfaces by default."""
 
     def __init__(self, app: ASGIApp, remote: bool) -> None:
         self.app, self.remote = app, remote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if not self.remote and not _is_local(scope.get("client")):
-            sentence = "This server answers its own machine alone; start it with --conf remote true to change that."
-            await refuse(scope, send, 403, sentence)
-            return
-        session = _SESSION.fullmatch(scope["path"])
-        if session and not is_session_id(session["id"]):
-            await refuse(scope, send, 404, "No such session; its id is the one that creating it returned.")
+        if scope["type"] == "http" and not self.remote and not _is_local(scope.get("client")):
+            await refuse(scope, send, 403, _CLIENT)
             return
         await self.app(scope, receive, send)
 
 
-def _beginning(path: str) -> str:
-    """What a request was about that did not get to a route: ``/infer``, say, and nothing that could be a name."""
+class AllowedHosts:
+    """Refuses requests that pages of other sites make, by ``Origin`` and, against DNS rebinding, by ``Host``.
+
+    Programs send no ``Origin``. Ports may differ: a tunnel or a proxy of this machine changes them.
+
+    Args:
+        app: the next application.
+        allowed: origins of other sites that may ask.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
+        self.app, self.allowed = app, frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
+            origin = headers.get(b"origin")
+            if not _names_this_machine(f"//{headers.get(b'host') or 'localhost'}"):
+                await refuse(scope, send, 421, _HOST)
+                return
+            if origin is not None and origin not in self.allowed and not _names_this_machine(origin):
+                await refuse(scope, send, 403, _ORIGIN)
+                return
+        await self.app(scope, receive, send)
+
+
+async def refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+    """Answer with a sentence, as the error handlers do."""
+    request_id = scope.get("state", {}).get("request_id", "")
+    body = json.dumps({"detail": sentence, "status": status, "request_id": request_id}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _first_part(path: str) -> str:
+    """What a request was about that matched no route: ``/infer``, say, and nothing that could be a name."""
     first = path.split("/")[1:2]
     return f"/{first[0]}" if first and re.fullmatch(r"[a-z]{0,16}", first[0]) else "?"
-
-
-def is_session_id(text: str) -> bool:
-    """Whether this can be a session's id; MONAI Label joins it to a path."""
-    return bool(_SESSION_ID.fullmatch(text.lower()))
 
 
 def _is_local(client: tuple[str, int] | None) -> bool:
@@ -141,10 +166,14 @@ def _is_local(client: tuple[str, int] | None) -> bool:
     return (mapped or address).is_loopback
 
 
-async def refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
-    """Answer with a sentence, as ``problems.answer`` does."""
-    number = scope.get("state", {}).get("request_id", "")
-    body = json.dumps({"detail": sentence, "status": status, "request_id": number}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _names_this_machine(address: str) -> bool:
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,7 +1,9 @@
-"""The OHIF viewer that MONAI Label brings, with its panel mended where it keeps an answer from the person.
+"""The OHIF viewer that MONAI Label brings, with text of its panel replaced where the user would miss an answer.
 
-The files of the package stay as they are; what is changed is changed on the way out. OHIF and the panel are open source
-(MIT and Apache-2.0).
+The files of the package stay as they are; text is replaced on the way out. OHIF and the panel are open source (MIT and
+Apache-2.0). All that depends on the packaged text stands here, as of MONAI Label 0.8.5 with OHIF 3.10. Another package
+may word it otherwise: then ``check_viewer`` says at start which replacements find nothing, and
+``test_app_viewer.py`` names them.
 """
 
 from __future__ import annotations
@@ -13,22 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import monailabel.endpoints.ohif
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
-from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.utils.others.generic import get_mime_type
 
 from ..errors import NotFound
-from .front_page import no_viewer, of_files
+from .authentication import AnyUser
+from .pages import STATIC, no_viewer, of_files
 
 logger = logging.getLogger("brats_clip.server")
 router = APIRouter(prefix="/ohif", tags=["Others"])
 
-FOLDER = (Path(monailabel.endpoints.ohif.__file__).parent / "static" / "ohif").resolve()
+FOLDER = (STATIC / "ohif").resolve()
 WARNING_HEADER, VOLUMES_HEADER = "X-Warning", "X-Volumes"
-_SAID = (
+_DETAIL = (
     "(() => { try { return JSON.parse(new TextDecoder().decode(response.response.data)).detail } "
     "catch { return %s } })()"
 )
@@ -37,10 +37,10 @@ _POINTS = (
     "          params[label] = points[label];\n        }"
 )
 # A warning stays until it is closed; OHIF's toasts have no button for that.
-_TOLD = (
-    "...(() => { const told = name => decodeURIComponent(response.headers[name] || ''); "
-    "const warning = told('x-warning'); "
-    "const message = [warning || %s, told('x-volumes')].filter(Boolean).join(' '); "
+_NOTICE = (
+    "...(() => { const header = name => decodeURIComponent(response.headers[name] || ''); "
+    "const warning = header('x-warning'); "
+    "const message = [warning || %s, header('x-volumes')].filter(Boolean).join(' '); "
     "if (!warning) { return { message, type: 'success', duration: 8000 } } "
     "const close = react.createElement('button', { style: { display: 'block', textDecoration: 'underline' }, "
     "onClick: () => this.notification.hide() }, 'Close'); "
@@ -53,53 +53,53 @@ _DONE = "message: '%s - Successful',\n        type: 'success',\n        duration
 COLOURS = {"ncr/net": "#d8463c", "ed": "#6ebe50", "et": "#5096e6", "tc": "#d65aa0", "wt": "#ffd700"}
 
 
-class Mend(NamedTuple):
-    """One change to the viewer: what is there, what it becomes, and why."""
+class Replacement(NamedTuple):
+    """One change to the viewer's text: what is there, what takes its place, and why."""
 
     found: str
     becomes: str
     why: str
 
 
-MENDS: tuple[Mend, ...] = (
-    Mend(
+REPLACEMENTS: tuple[Replacement, ...] = (
+    Replacement(
         "'http://' + window.location.host.split(':')[0] + ':8000/'",
         "window.location.origin + '/'",
         "the panel looks for the server at port 8000, wherever it came from",
     ),
-    Mend(
+    Replacement(
         "const GenericAnatomyColors = [{",
         "const GenericAnatomyColors = ["
         + "".join(f"{{label: '{name}', value: '{value}'}}, " for name, value in COLOURS.items())
         + "{",
         "TC and ET had nearly the same colour",
     ),
-    Mend(
+    Replacement(
         _POINTS,
         f"{_POINTS}\n        label_names = info.modelLabelNames[model];",
         "after a click only the clicked label was redrawn: a voxel that became ET stayed oedema on the screen",
     ),
-    Mend(
+    Replacement(
         "message: 'Failed to Run Segmentation'",
-        f"message: {_SAID % repr('Failed to Run Segmentation')}",
-        "the server's sentence did not reach the person",
+        f"message: {_DETAIL % repr('Failed to Run Segmentation')}",
+        "the server's sentence did not reach the user",
     ),
-    Mend(
+    Replacement(
         "message: 'Failed to Run Inference for Point Prompts'",
-        f"message: {_SAID % repr('Failed to Run Inference for Point Prompts')}",
-        "the server's sentence did not reach the person",
+        f"message: {_DETAIL % repr('Failed to Run Inference for Point Prompts')}",
+        "the server's sentence did not reach the user",
     ),
-    Mend(
+    Replacement(
         _DONE % "Running Segmentation",
-        _TOLD % repr("Running Segmentation - Successful."),
-        "a report that contradicts the image is warned of, and the volumes are told",
+        _NOTICE % repr("Running Segmentation - Successful."),
+        "a report that contradicts the image gives a warning, and the volumes are shown",
     ),
-    Mend(
+    Replacement(
         _DONE % "Running Inference for Point Prompts",
-        _TOLD % repr("Running Inference for Point Prompts - Successful."),
-        "a report that contradicts the image is warned of, and the volumes are told",
+        _NOTICE % repr("Running Inference for Point Prompts - Successful."),
+        "a report that contradicts the image gives a warning, and the volumes are shown",
     ),
-    Mend(
+    Replacement(
         """createElement("input", {
       id: section + name + k,
       type: "text",""",
@@ -109,7 +109,7 @@ MENDS: tuple[Mend, ...] = (
       type: "text",""",
         "a report has more than one line",
     ),
-    Mend(
+    Replacement(
         '"Server:"',
         '"Server: show a series, then press the round arrow to connect"',
         "nothing said that the panel stays empty until then",
@@ -122,24 +122,42 @@ def answer_headers(params: Mapping[str, Any]) -> dict[str, str]:
     warning, volumes = params.get("warning", ""), params.get("volumes_ml") or {}
     if warning and not params.get("report", {}).get("used", True):
         warning = f"The report was not used: {warning}"
-    told = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in ("WT", "TC", "ET") if region in volumes)
-    headers = {WARNING_HEADER: warning, VOLUMES_HEADER: f"{told}." if told else ""}
+    listed = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in ("WT", "TC", "ET") if region in volumes)
+    headers = {WARNING_HEADER: warning, VOLUMES_HEADER: f"{listed}." if listed else ""}
     return {name: quote(text) for name, text in headers.items() if text}
 
 
 @lru_cache(maxsize=1)
-def mended() -> dict[Path, bytes]:
-    """The files that differ from the package's, by path. A change that finds nothing to change is logged."""
+def replaced() -> dict[Path, bytes]:
+    """The files that differ from the package's, by path."""
     texts: dict[Path, str] = {}
-    for mend in MENDS:
-        hits = 0
+    for replacement in REPLACEMENTS:
         for path in _panel():
             text = texts.get(path) or path.read_text(encoding="utf-8")
-            if mend.found in text:
-                texts[path], hits = text.replace(mend.found, mend.becomes), hits + 1
-        if not hits:
-            logger.warning("the viewer is another version; not mended: %s", mend.why)
+            if replacement.found in text:
+                texts[path] = text.replace(replacement.found, replacement.becomes)
     return {path: text.encode() for path, text in texts.items()}
+
+
+def missing_replacements() -> list[Replacement]:
+    """Those that find nothing to replace in the installed package."""
+    texts = [path.read_text(encoding="utf-8") for path in _panel()]
+    return [replacement for replacement in REPLACEMENTS if not any(replacement.found in text for text in texts)]
+
+
+def check_viewer() -> None:
+    """Log an error if the packaged viewer is another than the replacements were written for; it is served anyway."""
+    missing = missing_replacements()
+    if missing:
+        logger.error(
+            "The packaged OHIF viewer is another version than MONAI Label 0.8.5's: %d of %d replacements find nothing "
+            "to replace (%s). The viewer is served without them; correct REPLACEMENTS in %s, or install "
+            "monailabel==0.8.5.",
+            len(missing),
+            len(REPLACEMENTS),
+            "; ".join(sorted({replacement.why for replacement in missing})),
+            Path(__file__).name,
+        )
 
 
 @lru_cache(maxsize=1)
@@ -149,7 +167,7 @@ def _panel() -> tuple[Path, ...]:
 
 
 @router.get("/{path:path}", include_in_schema=False)
-def viewer(path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))) -> Response:
+def viewer(path: str, user: AnyUser) -> Response:
     """A file of the viewer; every other address below /ohif/ is one of its pages."""
     file = _file(path)
     if file is None:
@@ -158,8 +176,8 @@ def viewer(path: str, user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_U
         file = FOLDER / "index.html"
     if file.name == "index.html" and of_files():
         return no_viewer()
-    if file in mended():
-        return Response(mended()[file], media_type="text/javascript")
+    if file in replaced():
+        return Response(replaced()[file], media_type="text/javascript")
     return FileResponse(file, media_type=get_mime_type(str(file)))
 
 

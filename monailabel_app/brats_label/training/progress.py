@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ignite.engine import Engine, Events
 
+from brats_clip.engines import CurveWriter
 from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
 
@@ -19,7 +21,8 @@ from ..settings import Workspace
 
 logger = logging.getLogger(__name__)
 
-FILE = "progress.json"
+FILE, _INTERVAL_S = "progress.json", 1.0
+BUSY = 75  # exit status of the process that trains: another training has the workspace
 IDLE = {"status": "idle", "epoch": 0, "sentence": "Nothing has been trained here yet."}
 
 
@@ -84,9 +87,9 @@ def progress(workspace: Workspace) -> dict[str, Any]:
     Returns:
         ``status`` is "idle", "running", "done", "refused", "failed" or "stopped" (killed; it can be resumed), and
         ``sentence`` says it in words. While it runs: ``stage`` ("starting", "preparing", "validating", "training",
-        "publishing"), ``resumed_from`` (the epoch after which an interrupted one is gone on with; None for a new one)
-        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would go on
-        from), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
+        "publishing"), ``resumed_from`` (the epoch after which an interrupted one was resumed; None for a new one)
+        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would resume
+        after), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
         validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the weights in use), ``best`` (the same, with
         "epoch"), ``epochs`` (one row each), ``training_cases`` and ``validation_cases`` (how many), ``left_out``
         (labelled cases that cannot be read, each with ``case`` and ``reason``), ``seconds``. In the end ``published``
@@ -98,7 +101,7 @@ def progress(workspace: Workspace) -> dict[str, Any]:
     if state["status"] == "running" and not _alive(state):
         if state.get("epoch"):
             at = f"after epoch {state['epoch']} of {state.get('total_epochs', '?')}"
-            sentence = f"Stopped {at}; start again with the same labels and options to go on from there."
+            sentence = f"Stopped {at}; start again with the same labels and options to resume there."
         else:
             sentence = "Stopped before an epoch was done; start again."
         state.update(status="stopped", sentence=sentence)
@@ -164,3 +167,64 @@ def _alive(state: Mapping[str, Any]) -> bool:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class ReportProgress:
+    """Writes what a trainer and its evaluator have done to the progress file.
+
+    Attach to both, after all else has been: an epoch is reported when its checkpoint is saved.
+
+    Args:
+        file: the progress file.
+        curves: ``train.json``'s own, for the rows of epochs that are done.
+    """
+
+    def __init__(self, file: ProgressFile, curves: CurveWriter) -> None:
+        self.file, self.curves = file, curves
+        self._written = 0.0
+
+    def attach_trainer(self, trainer: Engine) -> None:
+        """Report steps and epochs."""
+        trainer.add_event_handler(Events.STARTED, self._epoch_done)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_done)
+
+    def attach_evaluator(self, evaluator: Engine) -> None:
+        """Report validations."""
+        evaluator.add_event_handler(Events.STARTED, self._validation_begins)
+        evaluator.add_event_handler(Events.COMPLETED, self._validated)
+
+    def rows(self) -> list[dict]:
+        """Loss and Dice of each epoch that is done."""
+        return [{"epoch": row["epoch"], "loss": row["loss"], "dice": dice_of(row)} for row in self.curves.rows]
+
+    def _step(self, trainer: Engine) -> None:
+        if time.monotonic() - self._written < _INTERVAL_S:
+            return
+        self._written = time.monotonic()
+        length = trainer.state.epoch_length
+        done = trainer.state.iteration - (trainer.state.epoch - 1) * length
+        loss = trainer.state.output[0]["loss"] if trainer.state.output else None
+        self.file.update(stage="training", iteration=done, iterations=length, loss=_rounded(loss))
+
+    def _epoch_done(self, trainer: Engine) -> None:
+        rows = self.rows()
+        last = rows[-1]["loss"] if rows else None
+        self.file.update(stage="training", epoch=trainer.state.epoch, epochs=rows, loss=last, best=best_of(rows))
+
+    def _validation_begins(self, evaluator: Engine) -> None:
+        self.file.update(stage="validating")
+
+    def _validated(self, evaluator: Engine) -> None:
+        self.file.update(dice=dice_of(evaluator.state.metrics))
+
+
+def best_of(rows: list[dict]) -> dict | None:
+    """Epoch and Dice of the first row with the highest mean Dice; None where none has any."""
+    scored = [row for row in rows if row["dice"]["mean"] is not None]
+    best = max(scored, key=lambda row: row["dice"]["mean"], default=None)
+    return best and {"epoch": best["epoch"], **best["dice"]}
+
+
+def _rounded(loss) -> float | None:
+    return None if loss is None else round(float(loss), 5)

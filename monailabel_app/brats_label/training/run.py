@@ -18,18 +18,171 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from monai.bundle import ConfigWorkflow
 
-from brats_clip.engines import plain_message
+from brats_clip.engines import load_weights, plain_message
 
 from ..end_with import end_with
 from ..errors import ClientError
-from .fine_tuning import FineTuning
-from .progress import ProgressFile
+from ..models import ModelRegistry
+from ..store import Store
+from . import CURRENT, TrainOptions
+from .progress import BUSY, ProgressFile, ReportProgress, best_of, dice_of
+from .snapshot import Snapshot, decide
+from .split import SIDES
 
 logger = logging.getLogger(__name__)
 
-BUSY = 75  # exit status: another training has the workspace
 NICENESS = 10
+
+
+class FineTuning:
+    """One fine-tuning of the bundle's ``train.json``, from the snapshot of its cases to the published weights.
+
+    Args:
+        job: see ``task.FineTune``.
+        folder: the workspace's training folder.
+        file: the progress file.
+    """
+
+    def __init__(self, job: dict[str, Any], folder: Path, file: ProgressFile) -> None:
+        self.job, self.file = job, file
+        self.registry = ModelRegistry(job["models"], job["checkpoint"], Store(job["store"]))
+        self.snapshot = Snapshot(folder / "run")
+        self.cache = folder / "cache"
+
+    def run(self) -> None:
+        """Train, and publish the best epoch's weights if they are better than those in use."""
+        content, resumed, beginning = self._begin()
+        options = self.snapshot.options()
+        if self.job["device"] == "cpu":
+            torch.set_num_threads(options.threads)
+        self.file.update(
+            total_epochs=options.max_epochs,
+            training_cases=len(content["training"]),
+            validation_cases=len(content["validation"]),
+            start_from=content["weights"]["name"],
+            beginning=beginning,
+            sentence=beginning,
+            resumed_from=self.snapshot.epoch() if resumed else None,
+            epoch=self.snapshot.epoch() if resumed else 0,
+        )
+        workflow = self._workflow(options, content["weights"]["path"])
+        workflow.initialize()
+        self.parser = workflow.parser
+        if not resumed:
+            current = self.registry.current()
+            self.snapshot.note(before=self._measure(current.path), compared_with=current.number)
+        content = self.snapshot.content()
+        self.file.update(before=content["before"])
+        report = self._report()
+        workflow.run()
+        self._publish(content, best_of(report.rows()))
+
+    def _begin(self) -> tuple[dict[str, Any], bool, str]:
+        """The snapshot to train on, whether it is resumed, and the reason in words."""
+        options = TrainOptions(**self.job["options"])
+        in_use = options.start_from == CURRENT
+        start = self.registry.current() if in_use else self.registry.named(options.start_from)
+        weights = {"number": start.number, "name": start.name, "path": str(start.path), "sha256": start.sha256}
+        resumed, beginning = decide(self.snapshot, self.job["cases"], options, weights)
+        if not resumed:
+            self.snapshot.begin(self.job["cases"], options, weights)
+        self.snapshot.note(options=options.model_dump())  # threads may be others
+        return self.snapshot.content(), resumed, beginning
+
+    def _workflow(self, options: TrainOptions, weights: str) -> ConfigWorkflow:
+        """The bundle's training on these cases; what is not named here is as ``train.json`` has it."""
+        bundle = Path(self.job["bundle"])
+        cases = {
+            side: {
+                "_target_": "brats_label.training.snapshot.read_cases",
+                "folder": str(self.snapshot.folder),
+                "section": side,
+            }
+            for side in SIDES
+        }
+        workflow = ConfigWorkflow(
+            config_file=str(bundle / "configs" / "train.json"),
+            workflow_type="train",
+            logging_file=False,
+            **{
+                "bundle_root": str(bundle),
+                "output_dir": str(self.snapshot.folder),
+                "cache_dir": str(self.cache),
+                "pretrained": weights,
+                "resume": True,
+                "device": f"$torch.device({self.job['device']!r})",
+                "epochs": options.max_epochs,
+                "patience": options.patience,
+                "learning_rate": options.learning_rate,
+                "batch_size": options.batch_size,
+                "patch_size": [options.patch_size] * 3,
+                "spacing": [options.spacing] * 3,
+                "num_workers": 0 if self.job["device"] == "cpu" else 2,
+                "val_workers": 0,
+                "tensorboard": False,
+                "progress_bar": False,
+                "train#cases": cases["training"],
+                "validate#dataset#data": cases["validation"],
+                "prepare_case#0#allow_missing_sequences": True,
+            },
+        )
+        # A second evaluator, made from the same parts, measures weights without a word to the training's handlers.
+        validate = workflow.parser["validate"]
+        workflow.parser["measure"] = {
+            **validate["evaluator"],
+            "key_val_metric": validate["key_metric"],
+            "additional_metrics": validate["additional_metrics"],
+            "val_handlers": [],
+        }
+        return workflow
+
+    def _part(self, name: str):
+        return self.parser.get_parsed_content(name)
+
+    def _measure(self, weights: Path) -> dict[str, float | None]:
+        """Dice of some weights on the validation cases. Changes the averaged network, which training sets anew."""
+        self.file.update(stage="validating")
+        self._part("ema").ema_model.load_state_dict(load_weights(weights))
+        evaluator = self._part("measure")
+        evaluator.run()
+        return dice_of(evaluator.state.metrics)
+
+    def _report(self) -> ReportProgress:
+        report = ReportProgress(self.file, self._part("log_curves"))
+        report.attach_trainer(self._part("train#trainer"))
+        report.attach_evaluator(self._part("validate#evaluator"))
+        return report
+
+    def _publish(self, content: dict[str, Any], best: dict | None) -> None:
+        self.file.update(stage="publishing", best=best)
+        before, current = content["before"], self.registry.current()
+        weights = self.snapshot.checkpoints / "model.pt"
+        # There is one already if this process was killed between publishing and saying so.
+        version = self.registry.find(weights) if weights.is_file() else None
+        if version is None and current.number != content["compared_with"]:  # others were put to use meanwhile
+            before = self._measure(current.path)
+        needed = (before["mean"] or 0.0) + content["options"]["min_gain"]
+        if version is None and best is not None and best["mean"] > needed:
+            sections = {side: [case["case"] for case in content[side]] for side in SIDES}
+            spacing = content["options"]["spacing"]  # mm; Dice on different grids does not compare
+            metrics = {**best, "before": before, "compared_with": current.name, "spacing": spacing}
+            version = self.registry.publish(weights, metrics, sections, parent=content["weights"]["number"])
+        cases = f"{len(content['validation'])} validation case{'s' * (len(content['validation']) != 1)}"
+        found = f"mean Dice {_text(best)} on {cases}, {_text(before)} before"
+        if version is None:
+            gain = content["options"]["min_gain"]
+            verdict = f"Not better by more than {gain:g}: {found}. {current.name} stays in use."
+        else:
+            verdict = f"Better: {found}. Published as {version.name}."
+        self.file.update(status="done", before=before, published=version and version.name, sentence=verdict)
+        self.snapshot.drop()
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def _text(dice: dict | None) -> str:
+    return "unknown" if dice is None or dice["mean"] is None else f"{dice['mean']:.3f}"
 
 
 def main() -> int:

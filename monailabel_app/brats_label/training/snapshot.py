@@ -1,31 +1,33 @@
-"""The cases and settings of one training, as they were when it began: what people save meanwhile waits for the next."""
+"""The cases and settings of one training, as they were when it began, and whether an interrupted one is resumed."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from brats_clip.cases import SEQUENCES, read_report
 from brats_clip.engines import EpochCheckpoint
-from brats_clip.errors import InputError
+from brats_clip.errors import InputError, WeightsError
+from brats_clip.evaluation import sha256_of
 
 from ..durable import sync, write_json
-from ..model_version import sha256_of
-from .options import TrainOptions
+from . import TrainOptions
 from .split import SIDES
 
 logger = logging.getLogger(__name__)
 
 FILE = "run.json"
+# Not of what is learnt: threads are a matter of speed, and the weights are compared, whatever the request called them.
+_NOT_COMPARED = ("resume", "threads", "start_from")
+_NAMED = 5  # cases, in a sentence
 
 
 class Snapshot:
-    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to go on.
+    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to resume.
 
     ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
 
@@ -48,7 +50,7 @@ class Snapshot:
         (self.folder / "labels").mkdir(parents=True)
         sections = {side: [self._keep(case, f"{side}_{i}") for i, case in enumerate(cases[side])] for side in SIDES}
         sync(self.folder / "labels")
-        facts = {"options": asdict(options), "weights": dict(weights), "fingerprints": prints, **sections}
+        facts = {"options": options.model_dump(), "weights": dict(weights), "fingerprints": prints, **sections}
         write_json(self.folder / FILE, facts)
 
     def note(self, **facts: Any) -> None:
@@ -122,9 +124,10 @@ def fingerprints(cases: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, 
 
 def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
     try:
-        label = sha256_of(Path(case["label"]))
-    except OSError as reason:
-        raise InputError(case["label"], f"a label that cannot be read ({reason.strerror})", "a label map") from reason
+        label = sha256_of(case["label"])
+    except (OSError, WeightsError) as reason:
+        why = getattr(reason, "strerror", None) or "no file"
+        raise InputError(case["label"], f"a label that cannot be read ({why})", "a label map") from reason
     images = {sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)}
     return {"side": side, "images": images, "report": _report(case), "label": label}
 
@@ -141,3 +144,68 @@ def read_cases(folder: str, section: str) -> list[dict]:
         section: "training" or "validation".
     """
     return Snapshot(Path(folder)).content()[section]
+
+
+def decide(
+    snapshot: Snapshot, cases: Mapping[str, Sequence[Mapping]], options: TrainOptions, weights: Mapping[str, Any]
+) -> tuple[bool, str]:
+    """Whether to resume the training of ``snapshot``, and a sentence with the reason.
+
+    Only a training that would be the same is resumed: clients ask to train on all labels so far.
+
+    Args:
+        snapshot: of the last training, if it was interrupted.
+        cases: labelled cases by side, as they are now.
+        options: as asked for now.
+        weights: to start from: ``name`` and ``sha256``.
+
+    Raises:
+        InputError: if a label or a report cannot be read.
+    """
+    if not snapshot.resumable():
+        return False, f"A new training from {weights['name']}."
+    epoch, content = snapshot.epoch(), snapshot.content()
+    if not options.resume:
+        reasons = ["resume is off"]
+    else:
+        reasons = [
+            *_of_weights(content["weights"], weights),
+            *_of_options(snapshot.options(), options),
+            *_of_cases(content["fingerprints"], fingerprints(cases)),
+        ]
+    if reasons:
+        why = "; ".join(reasons)
+        return (
+            False,
+            f"A new training from {weights['name']}; the one interrupted after epoch {epoch} is discarded: {why}.",
+        )
+    same = "labels, options and weights are the same"
+    return True, f"Resumed after epoch {epoch} of {options.max_epochs} of the training that was interrupted: {same}."
+
+
+def _of_weights(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if before["sha256"] == now["sha256"]:
+        return []
+    return [f"it started from {before['name']}"]
+
+
+def _of_options(before: TrainOptions, now: TrainOptions) -> list[str]:
+    names = [name for name in TrainOptions.model_fields if name not in _NOT_COMPARED]
+    pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
+    return [f"{name} was {old:g} and is {new:g}" for name, old, new in pairs if old != new]
+
+
+def _of_cases(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changed = [case for case in before if case in now and before[case] != now[case]]
+    sorts = {
+        "new labelled cases": now.keys() - before.keys(),
+        "cases no longer there": before.keys() - now.keys(),
+        "changed labels, reports or images": changed,
+    }
+    return [f"{what}: {_listed(some)}" for what, some in sorts.items() if some]
+
+
+def _listed(cases: Iterable[str]) -> str:
+    names = sorted(cases)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

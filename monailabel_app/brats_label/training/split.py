@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
-from filelock import FileLock
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
 
 from brats_clip.cases import fold_of
 
-from ..durable import read_kept, write_json
+from .. import store as tables
+from ..store import Store
 
 TRAINING, VALIDATION = "training", "validation"
 SIDES = (TRAINING, VALIDATION)
@@ -27,21 +26,22 @@ class PatientSplit:
     patient whose labels were taken away move nobody. Safe to use from several threads and processes.
 
     Args:
-        path: JSON file that keeps the sides.
+        store: keeps the sides.
         share: share of the patients that validate, more than 0 and less than 1.
         seed: of the hash.
     """
 
-    def __init__(self, path: str | os.PathLike, share: float, seed: int) -> None:
-        self.path, self.share, self.seed = Path(path), share, seed
+    def __init__(self, store: Store, share: float, seed: int) -> None:
+        self.store, self.share, self.seed = store, share, seed
 
     def sides(self) -> dict[str, str]:
         """The side of every patient that has one.
 
         Raises:
-            InputError: if the file is damaged. It is never drawn anew: a validation patient might train.
+            InputError: if the store is damaged. It is never drawn anew: a validation patient might train.
         """
-        return {patient: entry["side"] for patient, entry in self._read().items()}
+        with self.store.read() as connection:
+            return _read(connection)
 
     def assign(self, patients: Iterable[str]) -> dict[str, str]:
         """The side of each of these patients, those with labels; new ones get theirs now.
@@ -53,23 +53,25 @@ class PatientSplit:
             InputError: as ``sides``.
         """
         patients = sorted(set(patients))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60):
-            known = self._read()
-            sides, drawn = self._sides_of(patients, known)
-            if drawn:
-                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                write_json(self.path, {**known, **{p: {"side": side, "since": now} for p, side in drawn.items()}})
+        sides, drawn = self._sides_of(patients, self.sides())
+        if drawn:
+            since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            with self.store.write() as connection:  # others may have drawn meanwhile
+                sides, drawn = self._sides_of(patients, _read(connection))
+                for patient, side in drawn.items():
+                    values = {"side": side, "since": since}
+                    row = insert(tables.patients).values(patient=patient, **values)
+                    connection.execute(row.on_conflict_do_update(index_elements=["patient"], set_=values))
         return {**sides, **drawn}
 
     def would_be(self, patients: Iterable[str]) -> dict[str, str]:
         """What ``assign`` would return now; nobody gets a side by it."""
-        sides, drawn = self._sides_of(sorted(set(patients)), self._read())
+        sides, drawn = self._sides_of(sorted(set(patients)), self.sides())
         return {**sides, **drawn}
 
-    def _sides_of(self, patients: list[str], known: dict[str, dict]) -> tuple[dict[str, str], dict[str, str]]:
+    def _sides_of(self, patients: list[str], known: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
         """The sides of these patients that are known, and those of new ones."""
-        sides = {patient: known[patient]["side"] for patient in patients if patient in known}
+        sides = {patient: known[patient] for patient in patients if patient in known}
         new = sorted((p for p in patients if p not in known), key=lambda p: (self._position(p), p))
         if len(new) == len(patients) < 2 and not known:
             return {}, {}
@@ -88,12 +90,7 @@ class PatientSplit:
     def _position(self, patient: str) -> float:
         return fold_of(patient, _STEPS, self.seed) / _STEPS
 
-    def _read(self) -> dict[str, dict]:
-        expected = "the sides of all patients, as they were written; bring the file back from a backup"
-        return read_kept(self.path, _checked, expected)
 
-
-def _checked(content: Any) -> dict[str, dict]:
-    if not all(entry["side"] in SIDES for entry in content.values()):
-        raise ValueError("a side of no name")
-    return content
+def _read(connection: Connection) -> dict[str, str]:
+    columns = tables.patients.c["patient", "side"]
+    return dict(connection.execute(select(columns).where(columns.side.is_not(None))).tuples().all())

@@ -1,0 +1,132 @@
+"""Tell sequences by file names that follow no convention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from .naming import SEQUENCES, parse_name
+
+__all__ = ["Clash", "assign", "find_label", "is_image", "is_label", "sequence_of", "stem_of"]
+
+_EXTENSION = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[\s\-_.+,()\[\]]+")
+
+_PLANE = re.compile(r"^(ax|sag|cor|tra|3d)(?=t[12]|flair)")  # "axT1"
+
+_LABEL = {"seg", "segm", "segmentation", "label", "labels", "labelmap", "mask", "gt", "roi", "groundtruth"}
+# Words that make a T1 something else, or a map that was computed from one.
+_OTHER = {"star", "gre", "swi", "adc", "dwi", "dti", "fa", "md", "dsc", "dce", "asl", "cbv", "cbf", "map", "pd", "diff"}
+
+_T1 = {"t1", "t1w", "t1n", "t1wi", "t1pre", "t1native", "t1nativ", "mprage", "t1mprage", "t1se", "t1tse", "t1fse"}
+_T1CE = {"t1c", "t1ce", "t1gd", "t1cgd", "t1post", "t1contrast", "t1km", "t1wce", "t1wgd", "t1cw", "t1gad", "t1wpost"}
+_T2 = {"t2", "t2w", "t2wi", "t2se", "t2tse", "t2fse"}
+_FLAIR = {"flair", "fla", "t2flair", "t2f", "tirmflair", "flairw"}
+_WITH_AGENT = {"ce", "c", "gd", "gad", "gado", "gadolinium", "post", "postcontrast", "contrast", "enhanced", "km", "pc"}
+_WITHOUT_AGENT = {"pre", "precontrast", "no", "non", "noncontrast", "without", "native", "nativ", "unenhanced", "nc"}
+
+
+# What is used only where there is no plain file beside it: UCSF-PDGM has T1_bias, bias-corrected, beside T1.
+_SECOND = {"bias", "n4", "corrected", "bet", "stripped"}
+# A mask of the brain or of an organ in it is no label of the tumour.
+_NO_TUMOUR = {"brain", "parenchyma", "ventricle", "ventricles", "bet", "hdbet", "skull", "head"}
+
+
+class Clash(Exception):
+    """Two files for one sequence, or one file for two."""
+
+
+def is_image(file_name: str) -> bool:
+    """Whether the name is that of a NIfTI file that is not hidden."""
+    return bool(_EXTENSION.search(file_name)) and not file_name.startswith(".")
+
+
+def stem_of(file_name: str) -> str:
+    """The name without .nii or .nii.gz."""
+    return _EXTENSION.sub("", file_name)
+
+
+def is_label(file_name: str, prefix: str = "") -> bool:
+    """Whether the name says that the file is a segmentation; ``prefix`` as for ``sequence_of``."""
+    parsed = parse_name(file_name)
+    if parsed and parsed[1] in SEQUENCES:
+        return False
+    return not _LABEL.isdisjoint(_words(_without(stem_of(file_name), prefix)))
+
+
+def find_label(file_names: Iterable[str], prefix: str = "") -> str | None:
+    """The one file that is a segmentation of the tumour; None if there is none, or more than one."""
+    labels = [n for n in file_names if is_image(n) and is_label(n, prefix)]
+    labels = [n for n in labels if _NO_TUMOUR.isdisjoint(_words(_without(stem_of(n), prefix)))]
+    return labels[0] if len(labels) == 1 else None
+
+
+def sequence_of(name: str, prefix: str = "") -> str | None:
+    """The sequence that ``name`` tells, such as "t1ce" for ``T1_post.nii.gz`` or ``T1w Gd``; None if it tells none.
+
+    Args:
+        name: a file name, or what a ``dataset.json`` calls a channel.
+        prefix: what names begin with that says nothing, such as the patient's folder.
+    """
+    words = _words(_without(stem_of(name), prefix))
+    if words & (_LABEL | _OTHER):
+        return None
+    t1, t2 = bool(words & (_T1 | _T1CE)), bool(words & _T2)
+    if words & _FLAIR:
+        return None if t1 else "flair"
+    if t1 == t2:
+        return None
+    if t2:
+        return "t2"
+    return "t1ce" if words & _T1CE or (words & _WITH_AGENT and not words & _WITHOUT_AGENT) else "t1"
+
+
+def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+    """Choose a file per sequence.
+
+    Args:
+        file_names: of one patient.
+        patterns: by sequence, as in ``T1*.nii.gz``, upper and lower case alike; a sequence without one goes by its
+            usual names. A file that is the only one for a sequence is no candidate for another.
+        prefix: as for ``sequence_of``.
+
+    Returns:
+        File name by sequence, in the order of ``SEQUENCES``, without those that no file fits.
+
+    Raises:
+        Clash: if two files fit a sequence, or one file alone fits two.
+    """
+    names = [name for name in file_names if is_image(name) and not is_label(name, prefix)]
+    fits = {s: [n for n in names if fnmatchcase(n.lower(), p.lower())] for s, p in patterns.items()}
+    claimed = {name for group in fits.values() for name in group}
+    free = [(name, sequence_of(name, prefix)) for name in names if name not in claimed]
+    for sequence in SEQUENCES:
+        if sequence not in patterns:
+            fits[sequence] = [name for name, told in free if told == sequence]
+    for sequence, group in fits.items():
+        plain = [name for name in group if _SECOND.isdisjoint(_words(_without(stem_of(name), prefix)))]
+        fits[sequence] = plain if plain and sequence not in patterns else group
+    settled: set[str] = set()
+    while alone := [s for s, group in fits.items() if len(group) == 1 and s not in settled]:
+        settled.add(alone[0])
+        taken = fits[alone[0]][0]
+        for sequence, group in fits.items():
+            if sequence not in settled and taken in group and len(group) > 1:
+                group.remove(taken)
+    for sequence in SEQUENCES:
+        if len(fits[sequence]) > 1:
+            raise Clash(f"{' and '.join(sorted(fits[sequence]))} both fit {sequence}")
+        others = [s for s in SEQUENCES if s != sequence and fits[s] and fits[s] == fits[sequence]]
+        if others:
+            raise Clash(f"{fits[sequence][0]} fits both {sequence} and {others[0]}")
+    return {sequence: fits[sequence][0] for sequence in SEQUENCES if fits[sequence]}
+
+
+def _without(stem: str, prefix: str) -> str:
+    starts = prefix and stem.lower().startswith(prefix.lower()) and len(stem) > len(prefix)
+    return stem[len(prefix) :] if starts else stem
+
+
+def _words(stem: str) -> set[str]:
+    return {_PLANE.sub("", word) for word in _SEPARATOR.split(stem.lower()) if word}

@@ -1,0 +1,110 @@
+"""Segment a batch of cases: a case that cannot be read does not end it, and nothing of the input is overwritten."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
+
+from ..cases import SEQUENCES, split_channel, undo_resolver
+from ..errors import BratsClipError, CaseError, InputError
+from ..switches import read_switch
+from .plain_errors import plain_message
+
+logger = logging.getLogger(__name__)
+
+
+class CaseLoader(DataLoader):
+    """A data loader that passes over cases whose files are at fault, and remembers why.
+
+    The error of a single case is raised as it is. Another error than ours ends the batch.
+
+    Attributes:
+        failures: what was wrong, by case.
+    """
+
+    def __init__(self, dataset: Dataset, **kwargs) -> None:
+        super().__init__(dataset, batch_size=1, shuffle=False, **kwargs)
+        self.failures: dict[str, str] = {}
+        self._exhausted = False
+
+    def __iter__(self) -> Iterator:
+        if self._exhausted:  # ignite asks again for the batches that are missing
+            self._exhausted = False
+            return
+        cases, batches = iter(self.dataset.data), super().__iter__()
+        while (case := next(cases, None)) is not None:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                break
+            except (BratsClipError, RuntimeError) as error:
+                message = plain_message(error)
+                if message is None or len(self.dataset) == 1:
+                    raise
+                self.failures[str(case["case"])] = message
+                logger.error("%s: not segmented. %s", case["case"], message)
+                continue
+            yield batch
+        self._exhausted = bool(self.failures)
+
+
+def run_batch(evaluator: Engine, loader: CaseLoader, output_dir: str | PathLike) -> None:
+    """Run an evaluator over all cases of a loader.
+
+    Raises:
+        CaseError: at the end, listing the cases that could not be read.
+    """
+    if not len(loader):
+        logger.info("every case is done already, in %s", output_dir)
+        return
+    loader.failures.clear()
+    evaluator.run()
+    if loader.failures:
+        some = "; ".join(f"{case} ({message})" for case, message in loader.failures.items())
+        found = f"{len(loader.failures)} of {len(loader)} cases that could not be segmented: {some}"
+        raise CaseError(output_dir, found, "sound images; the others are done, --skip_done true passes over them")
+
+
+def cases_to_do(cases: Sequence[Mapping], output_dir: str | PathLike, skip_done: bool | str = False) -> list[Mapping]:
+    """The cases of a batch that are still to be segmented into ``output_dir``.
+
+    Args:
+        cases: as from ``load_cases``.
+        output_dir: folder of the results.
+        skip_done: leave out cases whose result is complete there.
+
+    Raises:
+        InputError: if a result would lie beside, or among, the files of the data set.
+    """
+    output = undo_resolver(output_dir).expanduser().absolute()
+    for case in cases:
+        for key in (*SEQUENCES, "label"):
+            if not isinstance(case.get(key), str | PathLike):
+                continue
+            source = Path(split_channel(case[key])[0]).absolute().parent
+            target = output / str(case["case"])
+            if target.resolve() == source.resolve() or output.resolve() == source.resolve():
+                found = f"the folder of {Path(split_channel(case[key])[0]).name}"
+                raise InputError(output, found, "a folder for the results outside the data set: --output_dir")
+    if not read_switch("skip_done", skip_done):
+        return list(cases)
+    return [case for case in cases if not (output / str(case["case"]) / f"{case['case']}.json").is_file()]
+
+
+def check_output_dir(output_dir: str | PathLike, dataset_dir: str | PathLike) -> str:
+    """Return ``output_dir``, unless it is the data set's folder or lies in it.
+
+    Raises:
+        InputError: if results would lie among the images and labels of the data set.
+    """
+    output, data = (undo_resolver(path).expanduser().resolve() for path in (output_dir, dataset_dir))
+    if output == data or data in output.parents:
+        raise InputError(
+            output_dir, "a folder of the data set", f"a folder outside {dataset_dir}, where nothing can be overwritten"
+        )
+    return str(output_dir)

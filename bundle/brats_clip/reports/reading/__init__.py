@@ -1,0 +1,20 @@
+"""Reading reports: from their layout and language to findings."""
+
+from .languages import LANGUAGES_READ, language_of
+from .read import MASS_EFFECT, NECROSIS, NON_ENHANCING, OEDEMA, english_text, enhancement_mentions, read_findings
+from .sizes import SIZED_PARTS, ellipsoid_ml, scale_sizes
+
+__all__ = [
+    "LANGUAGES_READ",
+    "MASS_EFFECT",
+    "NECROSIS",
+    "NON_ENHANCING",
+    "OEDEMA",
+    "SIZED_PARTS",
+    "ellipsoid_ml",
+    "english_text",
+    "enhancement_mentions",
+    "language_of",
+    "read_findings",
+    "scale_sizes",
+]

@@ -1,0 +1,154 @@
+"""Segmentation of all cases in a batch, one after the other, at lower priority than clients."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from brats_clip.errors import BratsClipError
+
+from ..errors import Busy, ClientError, NotFound, Refused
+from ..labels import ORIGINAL
+from .answers import answer_request
+from .app import App
+
+logger = logging.getLogger("brats_clip.batch")
+
+ALL, LABELED, UNLABELED = "all", "labeled", "unlabeled"
+IMAGES = (ALL, LABELED, UNLABELED)
+LINES_KEPT = 20
+# Said once for all patients, these would be wrong for most; or they are the batch's own.
+_LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "session_id", "uploaded", "user"})
+
+
+class Batch:
+    """Runs one batch at a time, in a thread that is admitted as clients are, at lower priority.
+
+    Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
+    what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
+    ``end_ts``, ``details`` (the last lines), and how many cases are ``finished``, ``failed``, of ``total``.
+
+    Args:
+        app: whose cases and models.
+        poll_s: seconds between looks at whether somebody waits.
+    """
+
+    def __init__(self, app: App, poll_s: float = 0.2) -> None:
+        self._app, self._poll_s = app, poll_s
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._tasks: list[dict[str, Any]] = []
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a batch runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All since the server started, oldest first."""
+        with self._lock:
+            return [{**task, "details": list(task["details"])} for task in self._tasks]
+
+    def start(self, model: str, images: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin.
+
+        Args:
+            model: which answers.
+            images: one of ``IMAGES``: all cases, or those with or without a final label.
+            params: options of the model, and ``max_batch_size``: how many cases at most, 0 for all.
+
+        Raises:
+            NotFound: for an unknown model.
+            Refused: for options that cannot be those of many patients.
+            Busy: if one runs.
+        """
+        task = self._app.infer_task(model)
+        if (params.get("label_tag") or ORIGINAL) != ORIGINAL:
+            raise Refused(f"label_tag: a batch saves suggestions, tagged {ORIGINAL}; a person submits final labels.")
+        if params.get("report"):
+            raise Refused("report: found one for many patients; each is segmented with the report that lies with it.")
+        most = params.get("max_batch_size") or 0
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise ClientError("max_batch_size: expected a number of cases, 0 for all.")
+        options = {key: value for key, value in params.items() if key not in _LEFT_TO_CASES}
+        task.prompt({**options, "image": ""})  # raises what every case would
+        with self._lock:
+            if self.running:
+                raise Busy("A batch is running already; wait for its end, or stop it.")
+            case_ids = self._cases(images)[: most or None]
+            request = {"model": model, "images": images, "label_tag": ORIGINAL, "max_batch_size": most}
+            counts = {"total": len(case_ids), "finished": 0, "failed": 0}
+            state = {"id": str(uuid4()), "status": "RUNNING", "request": request, "start_ts": _now(), "details": []}
+            self._tasks.append(state | counts)
+            self._stop.clear()
+            work = (self._tasks[-1], case_ids, {**options, "model": model, "save_label": True})
+            self._thread = threading.Thread(target=self._run, args=work, name="batch", daemon=True)
+            self._thread.start()
+        return self.tasks()[-1]
+
+    def stop(self) -> dict[str, Any] | None:
+        """End after the case that is being segmented; None if none runs."""
+        if not self.running:
+            return None
+        self._stop.set()
+        self.wait()
+        return self.tasks()[-1]
+
+    def wait(self) -> None:
+        """Until the end."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _cases(self, images: str) -> Sequence[str]:
+        datastore = self._app.datastore()
+        of: dict[str, Callable[[], Sequence[str]]] = {
+            ALL: datastore.list_images,
+            LABELED: datastore.get_labeled_images,
+            UNLABELED: datastore.get_unlabeled_images,
+        }
+        if images not in of:
+            raise NotFound(f"images: found {images[:40]!r}; expected one of {', '.join(IMAGES)}.")
+        return sorted(of[images]())
+
+    def _run(self, task: dict[str, Any], case_ids: Sequence[str], request: Mapping[str, Any]) -> None:
+        for case_id in case_ids:
+            if self._stop.is_set():
+                break
+            line, succeeded = self._segment(case_id, request)
+            with self._lock:
+                task["finished" if succeeded else "failed"] += 1
+                task["details"] = [*task["details"], line][-LINES_KEPT:]
+        complete = task["finished"] + task["failed"] == task["total"]
+        with self._lock:
+            ended = "DONE" if task["finished"] or not task["failed"] else "ERROR"
+            task.update(status=ended if complete else "STOPPED", end_ts=_now())
+        counts = (task[key] for key in ("total", "status", "finished", "failed"))
+        logger.info("batch of %s cases ended %s: %s segmented, %s failed", *counts)
+
+    def _segment(self, case_id: str, request: Mapping[str, Any]) -> tuple[str, bool]:
+        while not self._stop.is_set():
+            if self._app.admission.busy:
+                self._stop.wait(self._poll_s)
+                continue
+            try:
+                answer = answer_request(self._app, {**request, "image": case_id})
+            except Busy:
+                self._stop.wait(self._poll_s)
+            except (ClientError, BratsClipError) as error:
+                return f"{case_id}: {getattr(error, 'sentence', type(error).__name__)}", False
+            except Exception:
+                logger.exception("case %s of a batch failed", case_id)
+                return f"{case_id}: the server failed; its log says why.", False
+            else:
+                Path(answer["file"]).unlink(missing_ok=True)
+                return f"{case_id}: version {answer['params']['saved']['version']}", True
+        return f"{case_id}: stopped", False
+
+
+def _now() -> str:
+    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")

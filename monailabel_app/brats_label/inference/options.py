@@ -1,0 +1,187 @@
+"""What a client can ask of a segmentation, and what the voxels of an answer are called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from brats_clip.cases import SEQUENCES
+from brats_clip.clicks.place import MAX_CLICKS
+from brats_clip.labels import REGIONS
+
+from ..errors import ClientError, TooLarge
+from ..labels.naming import LABELS
+from ..values import A_TEXT, Switch, first_wrong, nearest
+
+TISSUES = "NCR/NET, ED and ET"
+OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": ("WT",), "TC": ("TC",), "ET": ("ET",)}
+
+# Whatever a viewer offers to click on, and what ``Segmenter`` calls it.
+CLICKS: dict[str, str] = {"NCR/NET": "NCR", "ED": "ED", "ET": "ET", "TC": "TC", "WT": "WT", "background": "background"}
+FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
+
+# What the server adds, and what Slicer, OHIF, batch inference and the client's sessions send along.
+_SENT = """
+annotations as_dicom_seg background client_id desc description device foreground gpus image images label label_info
+label_names label_prompt label_tag labels largest_cc location logger logging max_batch_size max_workers method model
+multi_gpu name output point_labels points reset_state restore_label_idx result_compress result_dtype result_extension
+result_meta result_write_to_file roi save_label selected_label_name session session_id size slice spatial_size strategy
+timeout uploaded user
+"""
+_SHOWN = 5
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(A_TEXT)
+    return value
+
+
+def _output(value: Any) -> str:
+    if isinstance(value, list):  # a viewer that was not touched may send the whole choice
+        value = value[0] if value else TISSUES
+    if value not in OUTPUTS:
+        raise ValueError(f"one of {', '.join(OUTPUTS)}")
+    return value
+
+
+def _point(value: Any) -> Any:
+    good = isinstance(value, (list, tuple)) and len(value) == 3
+    if not good or not all(isinstance(v, (int, float)) and abs(v) < FARTHEST for v in value):
+        raise ValueError("three numbers, i, j and k")
+    return value
+
+
+def _points(value: Any) -> Any:
+    if isinstance(value, str):  # some clients send the list as a text
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, list):
+        raise ValueError("a list of [i, j, k]")
+    return value
+
+
+Clicks = dict[str, Annotated[list[Annotated[Any, AfterValidator(_point)]], BeforeValidator(_points)]]
+_clicks = TypeAdapter(Clicks)
+
+
+class InferOptions(BaseModel):
+    """What a request sets; what is not in it, or null, takes its default.
+
+    Attributes:
+        report: typed text; "" takes the report that lies with the case.
+        use_report: False listens to no report at all.
+        output: a key of ``OUTPUTS``.
+        use_t1, use_t1ce, use_t2, use_flair: sequences to use; the case may have fewer.
+        allow_missing_sequences: whether fewer than four will do.
+        submit: save the answer as a final label, too: OHIF has no button for it.
+        save_label: save the answer as a label tagged ``label_tag``, too.
+        result_extension: kind of file; ``result_compress`` whether a NRRD file is compressed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    report: Annotated[str, BeforeValidator(_text)] = ""
+    use_report: Switch = True
+    output: Annotated[str, BeforeValidator(_output)] = TISSUES
+    allow_missing_sequences: Switch = False
+    submit: Switch = False
+    use_t1: Switch = True
+    use_t1ce: Switch = True
+    use_t2: Switch = True
+    use_flair: Switch = True
+    save_label: Switch = False
+    label_tag: Annotated[str, BeforeValidator(_text)] = ""
+    result_extension: Annotated[str, BeforeValidator(_text)] = ".nii.gz"
+    result_compress: Switch = True
+
+    @classmethod
+    def read(cls, request: Mapping[str, Any]) -> InferOptions:
+        """Read a request; keys that are no options are ignored.
+
+        Raises:
+            ClientError: naming the option, what was found and what is expected.
+        """
+        try:
+            return cls(**{name: request[name] for name in cls.model_fields if request.get(name) is not None})
+        except ValidationError as error:
+            wrong = first_wrong(cls, error)
+            raise ClientError(f"{wrong.name}: found {wrong.found}; expected {wrong.expected}.") from None
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Those to use."""
+        return tuple(sequence for sequence in SEQUENCES if getattr(self, f"use_{sequence}"))
+
+    @property
+    def saves(self) -> bool:
+        """Whether the answer becomes a label."""
+        return self.submit or self.save_label
+
+
+def shown_options(allow_missing_sequences: bool) -> dict[str, Any]:
+    """Options that viewers show: a text as a field, a switch as a box, a list as a choice."""
+    shown = InferOptions(allow_missing_sequences=allow_missing_sequences).model_dump()
+    hidden = ("save_label", "label_tag", "result_extension", "result_compress")
+    return {name: list(OUTPUTS) if name == "output" else shown[name] for name in shown if name not in hidden}
+
+
+def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
+    """Clicks of a request by the names of ``CLICKS``: voxels ``[i, j, k]`` of the image shown, without empty lists.
+
+    Raises:
+        ClientError: for anything else.
+        TooLarge: for more than ``MAX_CLICKS``.
+    """
+    try:
+        clicks = _clicks.validate_python({name: request[name] for name in CLICKS if request.get(name) is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, found, expected = first["loc"][0], str(first["input"])[:60], first["ctx"]["error"]
+        raise ClientError(f"clicks on {name}: found {found}; expected {expected}.") from None
+    total = sum(map(len, clicks.values()))
+    if total > MAX_CLICKS:
+        raise TooLarge(f"clicks: found {total}; expected at most {MAX_CLICKS}.")
+    return {name: points for name, points in clicks.items() if points}
+
+
+def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """Keys of a request that nothing here reads, each with the nearest option if one is near.
+
+    They are reported, not refused: viewers send keys of their own, and no list of these is complete.
+
+    Args:
+        request: as the client sent it.
+        options: what the model offers.
+    """
+    known = {*_SENT.split(), *options, *CLICKS}
+    unknown = [key for key in request if key not in known]
+    listed = []
+    for key in unknown[:_SHOWN]:
+        near = nearest(key, options)
+        listed.append(f"{key[:40]!r} (did you mean {near}?)" if near else repr(key[:40]))
+    return listed + ([f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else [])
+
+
+def as_output(label: np.ndarray, output: str) -> np.ndarray:
+    """Turn a BraTS label map into what was asked for.
+
+    Args:
+        label: values 0, 1, 2, 4.
+        output: a key of ``OUTPUTS``; a region comes as its one number.
+    """
+    if output == TISSUES:
+        return label
+    return np.where(np.isin(label, REGIONS[output]), LABELS[output], 0).astype(np.uint8)
+
+
+def present(label: np.ndarray) -> dict[str, int]:
+    """Names of the numbers that occur, in the order of the numbers: viewers name segments by their position."""
+    values = set(np.unique(label).tolist())
+    return {name: value for name, value in sorted(LABELS.items(), key=lambda item: item[1]) if value in values}

@@ -1,1 +1,0 @@
-"""The models that clients are offered: an automatic one, and one that takes clicks."""

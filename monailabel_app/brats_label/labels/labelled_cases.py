@@ -1,0 +1,163 @@
+"""Labels on the grid that is wanted today, and the labelled cases as files for a training or a download."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nibabel as nib
+import numpy as np
+
+from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.errors import BratsClipError
+from brats_clip.geometry import Grid
+from brats_clip.images import read_header
+
+from ..durable import durable_write, key_of, touch
+from ..errors import ClientError, Refused, sentence
+from ..studies import Case, CaseSource
+from ..studies.library import CaseLibrary
+from . import ENDING, FINAL, Revision
+from .store import LabelStore
+
+logger = logging.getLogger(__name__)
+_KEPT_S = 3600  # an archive this old has been downloaded
+
+
+class LabelledCases:
+    """Labels on the images of their case as they are now, and all labelled cases as files.
+
+    A label stays as it was stored. The reference of its case may have become another since: by a setting, since a
+    sequence arrived, or since an image was replaced. Then the label is resampled, by where its voxels lie in the head.
+
+    Args:
+        source: where cases come from.
+        labels: where labels are kept.
+        library: where images are found, on one grid.
+        cache: folder for what can be made again.
+    """
+
+    def __init__(self, source: CaseSource, labels: LabelStore, library: CaseLibrary, cache: Path) -> None:
+        self._source, self._labels, self._library, self._cache = source, labels, library, Path(cache)
+        self._left_out: list[dict[str, str]] = []
+
+    def file(self, case: Case, sequence: str, revision: Revision) -> Path:
+        """A file with the label on the native grid of ``sequence``: its own where it lies there, else one from the
+        cache, by the nearest voxel.
+
+        Raises:
+            NotFound, Refused, Unreachable: if the images cannot be used.
+            Refused: if no voxel of the label lies in the reference.
+        """
+        lies = read_header(revision.path).grid
+        if sequence == case.reference == revision.record.get("reference", sequence):
+            image = self._library.image_file(case.images[sequence].image_id)
+            if lies.same_as(read_header(image).grid):
+                return revision.path
+        aligned = self._library.aligned(case)
+        drawn_on = _drawn_on(revision, lies, case.reference, aligned.grids)
+        if sequence == drawn_on and lies.same_as(aligned.grids[sequence]):
+            return revision.path
+        ways = [aligned.motions[s].tolist() if s in aligned.motions else None for s in (drawn_on, sequence)]
+        ways += [(g.shape, g.affine.tolist()) for g in (aligned.grids[case.reference], aligned.grids[sequence])]
+        name = f"{case.case_id}-{revision.number:04d}-{sequence}-{key_of(drawn_on, revision.record['sha256'], ways)}"
+        path = self._cache / "labels" / f"{name}{ENDING}"
+        if not path.exists():
+            label = np.asarray(nib.load(revision.path).dataobj)
+            placed = np.asarray(aligned.label_from(drawn_on, label, lies.affine)).astype(np.uint8)
+            if label.any() and not placed.any():
+                raise Refused(
+                    f"Label {revision.number} of case {case.case_id} lies nowhere in {case.reference}, the reference "
+                    f"now: found {lies}. Was the image replaced? Restore it, or label the case again."
+                )
+            with durable_write(path) as draft:
+                nib.save(aligned.label_on(sequence, placed), draft)
+            logger.info("label %s of case %s resampled to the grid of %s", revision.number, case.case_id, sequence)
+        touch([path], self._cache)
+        return path
+
+    def patients(self) -> dict[str, str]:
+        """The patient of each case with a final label. Opens no file."""
+        labelled = set(self._labels.labelled(FINAL))
+        return {case_id: case.patient for case_id, case in sorted(self._source.cases().items()) if case_id in labelled}
+
+    def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """An entry for each case with a final label: files on the reference grid, label, report, patient.
+
+        Labels are named by their revision, which no later save changes; one that was stored on another grid than that
+        of the reference now is resampled.
+
+        Returns:
+            The entries, and ``case`` and ``reason`` of each case that cannot be used; the log and ``problems`` say so,
+            too.
+        """
+        entries, left_out = [], []
+        for case_id in sorted(set(self._source.cases()) & set(self._labels.labelled(FINAL))):
+            try:
+                entries.append(self._entry(case_id))
+            except (ClientError, BratsClipError, OSError) as error:
+                left_out.append({"case": case_id, "reason": sentence(error)})
+                logger.warning("case %s is left out: %s", case_id, left_out[-1]["reason"])
+        self._left_out = left_out
+        return entries, left_out
+
+    def problems(self) -> list[str]:
+        """A sentence for each case that ``entries`` had to leave out the last time."""
+        return [f"Labelled case {out['case']} is left out: {out['reason']}" for out in self._left_out]
+
+    def _entry(self, case_id: str) -> dict[str, Any]:
+        case = self._source.resolve(case_id)[0]
+        files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
+        label = str(self.file(case, case.reference, self._labels.in_use(case.case_id, FINAL)))
+        report = as_text(report) if (report := self._source.report(case)) else ""
+        entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
+        return {**entry, "image": files[case.reference]}
+
+
+def _drawn_on(revision: Revision, lies: Grid, reference: str, grids: dict[str, Grid]) -> str:
+    """The sequence that was the reference when a label was stored, as far as that can be told."""
+    noted = revision.record.get("reference")
+    if noted in grids:
+        return noted
+    return next((s for s in (reference, *grids) if lies.same_as(grids[s])), reference)
+
+
+def write_archive(folder: Path, entries: Iterable[Mapping[str, Any]], records: Mapping[str, Any]) -> Path:
+    """Write ``CASE/CASE_t1.nii.gz``, ..., ``CASE_seg.nii.gz``, ``CASE_report.txt`` and ``metadata.json``.
+
+    Args:
+        folder: where the archive goes; those older than an hour are deleted.
+        entries: of a datalist.
+        records: by case, what is known about its label.
+
+    Returns:
+        The ZIP file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.zip"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > _KEPT_S:
+                old.unlink()
+    path = folder / f"dataset-{uuid4().hex[:12]}.zip"
+    try:
+        with zipfile.ZipFile(path, "x") as archive:  # the images are packed already
+            for entry in entries:
+                case = entry["case"]
+                files = {sequence: entry[sequence] for sequence in SEQUENCES if entry.get(sequence)}
+                for role, file in {**files, "seg": entry["label"]}.items():
+                    ending = ".nii.gz" if str(file).endswith(".gz") else ".nii"
+                    archive.write(file, f"{case}/{case}_{role}{ending}")
+                if entry.get("report"):
+                    archive.writestr(f"{case}/{case}_report.txt", entry["report"].strip())
+            archive.writestr("metadata.json", json.dumps(records, indent=2, ensure_ascii=False))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path

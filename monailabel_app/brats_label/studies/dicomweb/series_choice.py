@@ -1,0 +1,196 @@
+"""Which series of a study is T1, T1ce, T2 and FLAIR, from their headers, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from .. import SEQUENCES, ChosenImage, LeftOutImage
+from .series import SeriesHeader
+from .series_rules import FAT_SUPPRESSED_WORDS, MIN_COVER_MM, REFORMATS, THIN_MM, normalise
+from .verdict import BY_AGENT, Verdict, judge
+
+
+@dataclass(frozen=True)
+class StudyChoice:
+    """What the series of a study are for.
+
+    Attributes:
+        chosen: one series per sequence that there is; ``image_id`` is the SeriesInstanceUID.
+        left_out: the others, with the reason.
+        questions: series that are neither, until the images were looked at: ask ``choose`` again with the answers.
+    """
+
+    chosen: Mapping[str, ChosenImage] = field(default_factory=dict)
+    left_out: tuple[LeftOutImage, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether the headers were not enough."""
+        return bool(self.questions)
+
+
+def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = None) -> StudyChoice:
+    """Choose one series per sequence.
+
+    Args:
+        series: the headers of all series of a study.
+        answers: what ``tell_by_image`` found, sequence by SeriesInstanceUID; "" for a series that is none of the four.
+    """
+    verdicts = answered([judge(header) for header in series], answers or {})
+    left_out = [verdict for verdict in verdicts if not verdict.what]
+    verdicts = settle_contrast([verdict for verdict in verdicts if verdict.what])
+    verdicts, questions = ask(verdicts)
+    asked = {uid for question in questions for uid in question.uids}
+    unknown = [v for v in verdicts if v.what == "unknown" and v.header.uid not in asked]
+    left_out += [replace(v, reason=f"neither headers nor other series tell what it shows: {v.reason}") for v in unknown]
+    chosen = {}
+    for sequence in SEQUENCES:
+        ranked = sorted((v for v in verdicts if v.what == sequence and v.header.uid not in asked), key=_rank)
+        if not ranked:
+            continue
+        best = ranked[0]
+        chosen[sequence] = ChosenImage(sequence, best.header.uid, best.header.name, best.reason)
+        left_out += [replace(v, reason=_worse(v, best, SPOKEN[sequence])) for v in ranked[1:]]
+    left = tuple(LeftOutImage(v.header.uid, v.header.name, v.reason) for v in left_out)
+    return StudyChoice(chosen, left, tuple(questions))
+
+
+def _is_derived(header: SeriesHeader) -> bool:
+    return "DERIVED" in header.image_type[:1] or bool(REFORMATS & set(header.image_type[2:]))
+
+
+def _covers(header: SeriesHeader) -> bool:
+    return not (header.slices and header.slice_mm) or header.slices * header.slice_mm >= MIN_COVER_MM
+
+
+def _is_thin(header: SeriesHeader) -> bool:
+    return header.acquisition_type == "3D" or (header.slice_mm is not None and header.slice_mm <= THIN_MM)
+
+
+def _is_fat_suppressed(header: SeriesHeader) -> bool:
+    return bool(FAT_SUPPRESSED_WORDS.search(normalise(header.description)))
+
+
+# What is wanted, most important first: lower is better. The words follow "which".
+CRITERIA: tuple[tuple[Callable[[SeriesHeader], float], str], ...] = (
+    (lambda h: not _covers(h), "covers more of the head"),
+    (lambda h: _is_derived(h), "is original, not derived"),
+    (lambda h: not _is_thin(h), "is 3D"),
+    (lambda h: _is_fat_suppressed(h), "is without fat suppression"),
+    (lambda h: round(h.slice_mm or 99.0, 1), "has thinner slices"),
+    (lambda h: round(h.voxel_mm3 or 999.0, 2), "has finer voxels"),
+    (lambda h: -h.slices, "has more slices"),
+    (lambda h: -float(h.acquired or 0), "was taken later"),
+    (lambda h: -(h.number or 0), "has the higher series number"),
+)
+
+
+def _rank(verdict: Verdict) -> tuple:
+    return (*(criterion(verdict.header) for criterion, _ in CRITERIA), verdict.header.uid)
+
+
+def _worse(verdict: Verdict, best: Verdict, spoken: str) -> str:
+    """Why ``best`` was preferred."""
+    words = next((w for c, w in CRITERIA if c(verdict.header) != c(best.header)), "is the same by its headers")
+    return f"another {spoken}; {best.header.name} was taken instead, which {words}"
+
+
+def settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:
+    """Split what is T1-weighted into T1 and T1ce, as far as headers tell; the agent stays in the patient."""
+    verdicts = _distrust_agent(verdicts)
+    given = [v.header.acquired for v in verdicts if v.contrast == "yes" and v.header.acquired]
+    first = min(given, default="")
+    some = any(v.what == "t1" and v.contrast == "yes" for v in verdicts)
+    settled = []
+    for v in verdicts:
+        if v.what == "t1" and v.contrast == "yes":
+            v = replace(v, what="t1ce")
+        elif v.what == "t1" and not v.contrast and first and v.header.acquired > first:
+            v = replace(v, what="t1ce", contrast="yes", reason=f"{v.reason}; taken after contrast agent was given")
+        elif v.what == "t1" and not v.contrast and some:
+            v = replace(v, contrast="no", reason=f"{v.reason}; no sign of contrast agent, and another series has one")
+        settled.append(v)
+    return settled
+
+
+def _distrust_agent(verdicts: list[Verdict]) -> list[Verdict]:
+    """Pass over ContrastBolusAgent where it was entered for the whole exam: then it tells no series from another."""
+    t1s = [v for v in verdicts if v.what == "t1"]
+    everywhere = len(t1s) > 1 and all(v.contrast == "yes" for v in t1s)
+    if not everywhere and not any(v.contrast == "no" and v.header.contrast_agent for v in t1s):
+        return verdicts
+    says = "ContrastBolusAgent tells nothing, being set for the whole exam"
+    return [
+        replace(v, contrast="", by_agent=False, reason=v.reason.replace(BY_AGENT, says)) if v.by_agent else v
+        for v in verdicts
+    ]
+
+
+SPOKEN = {"t1": "T1", "t1ce": "T1 with contrast agent", "t2": "T2", "flair": "FLAIR"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Series that headers do not tell apart; ``tell_by_image`` does.
+
+    Attributes:
+        sequences: what they may be.
+        uids: their SeriesInstanceUIDs.
+    """
+
+    sequences: tuple[str, ...]
+    uids: tuple[str, ...]
+
+
+def ask(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Question]]:
+    """Find what only the image can tell.
+
+    Args:
+        verdicts: on the series of a study that may serve as a sequence, with contrast settled as far as headers tell.
+
+    Returns:
+        The verdicts, where one of T2 and FLAIR tells the other, and the questions.
+    """
+    questions = []
+    silent = [v for v in verdicts if v.what == "t1" and not v.contrast]
+    native = [v for v in verdicts if v.what == "t1" and v.contrast == "no"]
+    either = [v for v in verdicts if v.what == "t2 or flair"]
+    if len(verdicts) == len(SEQUENCES) and all(v.what == "unknown" for v in verdicts):
+        return verdicts, [Question(SEQUENCES, tuple(v.header.uid for v in verdicts))]
+    if silent and len(silent) + len(native) > 1 and not any(v.what == "t1ce" for v in verdicts):
+        questions.append(Question(("t1", "t1ce"), tuple(v.header.uid for v in [*native, *silent])))
+    if either:
+        known = {v.what for v in verdicts} & {"t2", "flair"}
+        if len(either) == 1 and len(known) == 1:
+            other = ({"t2", "flair"} - known).pop()
+            reason = f"{either[0].reason}; T2 or FLAIR, and another series is {SPOKEN[known.pop()]}"
+            verdicts = [replace(v, what=other, reason=reason) if v is either[0] else v for v in verdicts]
+        else:
+            questions.append(Question(("t2", "flair"), tuple(v.header.uid for v in either)))
+    return verdicts, questions
+
+
+def answered(verdicts: list[Verdict], answers: Mapping[str, str]) -> list[Verdict]:
+    """What the images showed; T1s that all look alike and all have the agent noted were all taken after it."""
+    t1s = [v for v in verdicts if answers.get(v.header.uid) in ("t1", "t1ce")]
+    alike = len(t1s) > 1 and all(v.by_agent and answers[v.header.uid] == "t1" for v in t1s)
+    after = {v.header.uid for v in t1s} if alike else ()
+    return [
+        replace(v, by_agent=False, reason=f"{v.reason}, and all T1 look alike") if v.header.uid in after else told
+        for v, told in ((v, _by_answer(v, answers)) for v in verdicts)
+    ]
+
+
+def _by_answer(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
+    uid = verdict.header.uid
+    if not verdict.what or uid not in answers:
+        return verdict
+    sequence = answers[uid]
+    if not sequence:
+        return replace(verdict, what="", reason="headers do not say what it shows, and the image does not tell")
+    contrast = {"t1": "no", "t1ce": "yes"}.get(sequence, "")
+    reason = f"the image itself looks like {SPOKEN[sequence]}; headers do not say ({verdict.reason})"
+    what = "t1" if sequence == "t1ce" else sequence
+    return replace(verdict, what=what, contrast=contrast, reason=reason, by_agent=False)

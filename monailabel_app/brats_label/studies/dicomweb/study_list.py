@@ -1,0 +1,175 @@
+"""The MR studies of a DICOMweb server, listed in the background and served at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import requests
+
+from ...dicom.client import Connection, pages, reaching
+from ...errors import Unreachable
+from ...settings import Settings
+from .. import Case
+from ..identity import Identities
+from .image_choice import settled
+from .study_record import STUDY_FIELDS, FetchedSeries, StudyRecord, look_up, signature_of
+
+log = logging.getLogger(__name__)
+PARALLEL = 4  # studies that are asked about at a time
+INACTIVITY_S = 20.0  # nobody waits longer for a listing during which the server answers nothing
+
+
+class StudyList:
+    """Studies and the cases they make, as the server last listed them. Safe to use from several threads.
+
+    Args:
+        connection: to the server.
+        series: fetches those whose headers do not tell what they are.
+        settings: ``reference`` and ``register`` are used.
+        identities: what studies were called before.
+        expiry_s: age at which the listing is refreshed, in the background.
+
+    Attributes:
+        records: by StudyInstanceUID; None until the server has answered.
+        looked: when it last did, on the clock of ``time.monotonic``.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        series: FetchedSeries,
+        settings: Settings,
+        identities: Identities,
+        expiry_s: float,
+    ) -> None:
+        self._connection, self._series, self._settings = connection, series, settings
+        self._identities, self._expiry_s = identities, expiry_s
+        self._refreshing = threading.Lock()
+        self.records: dict[str, StudyRecord] | None = None
+        self._cases: dict[str, Case] = {}
+        self.looked = self._tried = float("-inf")
+        self._unread: dict[str, str] = {}  # why a study could not be listed
+
+    def __len__(self) -> int:
+        """How many cases were listed last."""
+        return len(self._cases)
+
+    def cases(self) -> dict[str, Case]:
+        """All cases by id; waits for the server the first time only.
+
+        Raises:
+            Unreachable: if the server has never answered.
+        """
+        if self.records is None:
+            self._connection.breaker.check()
+            with self._only_one_refreshes():
+                if self.records is None:
+                    self._look()
+        elif time.monotonic() - max(self.looked, self._tried) > self._expiry_s:
+            self._look_in_background()
+        return dict(self._cases)
+
+    def refresh(self) -> None:
+        """Ask the server again; studies that have not changed are not asked for their series.
+
+        Raises:
+            Unreachable: if it does not answer; what was known stays.
+        """
+        with self._only_one_refreshes():
+            self._look()
+
+    def problems(self) -> list[str]:
+        """A sentence for each study of the server that is no case, by its last listing. Asks nothing."""
+        known = sorted((self.records or {}).items())
+        return [*(why for _, record in known if (why := record.why_no_case())), *self._unread.values()]
+
+    def know(self, records: dict[str, StudyRecord], unread: dict[str, str] | None = None) -> None:
+        """Take this for what the server holds.
+
+        Args:
+            records: by StudyInstanceUID.
+            unread: a sentence on each study that could not be listed.
+        """
+        reference, register = self._settings.reference, self._settings.register
+        cases = (record.case(reference, self._identities, register) for record in records.values())
+        self._cases = {case.case_id: case for case in cases if case is not None}
+        self.records, self._unread, self.looked = records, unread or {}, time.monotonic()
+
+    @contextmanager
+    def _only_one_refreshes(self) -> Iterator[None]:
+        """Wait for a refresh by another thread, and share its failure.
+
+        Raises:
+            Unreachable: that failure, or if the server has been inactive for too long.
+        """
+        begun = time.monotonic()
+        while not self._refreshing.acquire(timeout=0.2):
+            if time.monotonic() - max(begun - INACTIVITY_S + 1, self._connection.last_answer) > INACTIVITY_S:
+                raise Unreachable(
+                    f"The DICOMweb server at {self._connection.host} was asked for its studies and has not answered "
+                    "yet; check that it runs and is not overloaded."
+                )
+        try:
+            self._connection.breaker.check(since=begun)
+            yield
+        finally:
+            self._refreshing.release()
+
+    def _look_in_background(self) -> None:
+        if not self._refreshing.acquire(blocking=False):
+            return
+
+        def look() -> None:
+            try:
+                self._look()
+            except Exception as problem:
+                log.warning("The list of studies was not refreshed: %s", problem)
+            finally:
+                self._refreshing.release()
+
+        threading.Thread(target=look, name="dicomweb-listing", daemon=True).start()
+
+    def _look(self) -> None:
+        """Ask for all studies; the caller holds ``_refreshing``."""
+        self._connection.note_answer()
+        self._tried = self._connection.last_answer
+        before = self.records or {}
+        with self._connection.breaker.recording(), reaching(self._connection.url):
+            items = pages(
+                self._connection.client.search_for_studies,
+                "0020000D",
+                fields=STUDY_FIELDS,
+                search_filters={"ModalitiesInStudy": "MR"},
+            )
+        unread: dict[str, str] = {}
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="dicomweb-study") as pool:
+            records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
+        self.know({record.uid: record for record in records if record is not None}, unread)
+
+    def _look_at(self, item: dict, before: dict[str, StudyRecord], unread: dict[str, str]) -> StudyRecord | None:
+        """One study; one that cannot be read must not hide the others."""
+        uid = str(item["0020000D"]["Value"][0])
+        old, signature = before.get(uid), signature_of(item)
+        if old is not None and signature is not None and old.signature == signature:
+            return old
+        self._connection.note_answer()
+        try:
+            self._connection.breaker.check()
+            with self._connection.breaker.recording():
+                record = look_up(self._connection.client, item, old)
+            self._connection.note_answer()
+            return settled(record, self._series) if record.choice.needs_image else record
+        except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
+            log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)
+            if old is None:
+                unread[uid] = f"Study {uid} is no case yet: the DICOMweb server did not tell what it holds."
+            return old
+        except (requests.RequestException, KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
+            log.warning("Study %s was left out: its listing cannot be read (%s)", uid, type(problem).__name__)
+            unread[uid] = f"Study {uid} is no case: what the DICOMweb server says of it cannot be read."
+            return None

@@ -1,0 +1,82 @@
+"""Open the studies: a folder or a DICOMweb server, and the workspace for what is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from monailabel.config import settings as server
+
+from brats_clip.errors import InputError
+
+from ..open_store import open_store
+from ..settings import Settings, Workspace
+from . import CaseSource
+from .dicomweb import DicomWebSource
+from .folder import FolderSource
+from .identity import Identities
+
+
+def open_studies(studies: str, settings: Settings, remember: bool = True) -> tuple[CaseSource, Workspace]:
+    """Open a folder of cases, or a DICOMweb server.
+
+    The workspace is the folder itself, or for a server a folder below ``~/.cache/brats_clip`` named after its address;
+    ``--conf workspace`` overrides both.
+
+    Args:
+        studies: path or address.
+        settings: of the server.
+        remember: write down what cases are called, for ever; not where one only looks.
+
+    Raises:
+        InputError: if there is no such folder, it cannot be written to, or what cases are called cannot be read.
+    """
+    if studies.startswith(("http://", "https://")):
+        digest = hashlib.sha256(studies.rstrip("/").encode()).hexdigest()[:12]
+        root = Path(settings.workspace or Path.home() / ".cache" / "brats_clip" / digest)
+        workspace = _writable(root)
+        login = server.MONAI_LABEL_DICOMWEB_USERNAME, server.MONAI_LABEL_DICOMWEB_PASSWORD
+        identities = _identities(workspace, remember)
+        source = DicomWebSource(studies.rstrip("/"), settings, workspace.cache, *login, identities=identities)
+        return source, workspace
+
+    folder = Path(studies)
+    if not folder.is_dir():
+        raise InputError(studies, "a file" if folder.exists() else "no such folder", "a folder of cases")
+    workspace = _writable(Path(settings.workspace) if settings.workspace else folder)
+    return FolderSource(folder, settings, workspace.cache, _identities(workspace, remember)), workspace
+
+
+def refuse_just_made(studies: str) -> None:
+    """Undo what MONAI Label does at start: it makes an empty folder in place of one that is not there.
+
+    Raises:
+        InputError: if this process made the folder; it is removed. One that was there may be empty.
+    """
+    folder = Path(studies)
+    if not folder.is_dir() or any(folder.iterdir()) or folder.stat().st_mtime < psutil.Process().create_time():
+        return
+    with suppress(OSError):
+        folder.rmdir()
+    raise InputError(studies, "no such folder", "a folder of cases")
+
+
+def _identities(workspace: Workspace, remember: bool) -> Identities:
+    # Who only looks makes no store.
+    return Identities(open_store(workspace) if remember or workspace.store.exists() else None, write=remember)
+
+
+def _writable(root: Path) -> Workspace:
+    workspace = Workspace(root.expanduser().absolute())
+    try:
+        workspace.state.mkdir(parents=True, exist_ok=True)
+        probe = workspace.state / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            root, f"a folder that takes no files ({error.strerror})", "one for labels and scores"
+        ) from None
+    return workspace

@@ -1,0 +1,221 @@
+"""Fine-tune the bundle on what people have labelled, as MONAI Label's clients ask for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import torch
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from brats_clip.cases import SEQUENCES, is_report_path
+from brats_clip.engines import plain_message
+
+from ..end_with import end_with
+from ..errors import Busy, ClientError, Refused
+from ..models import ModelRegistry
+from ..open_store import open_store
+from ..settings import Settings, Workspace
+from . import CURRENT, TrainOptions
+from .progress import BUSY, ProgressFile, is_running, read, stats
+from .split import SIDES, TRAINING, VALIDATION, PatientSplit
+
+logger = logging.getLogger(__name__)
+
+_APP = Path(__file__).resolve().parents[2]
+
+
+class FineTune(TrainTask):
+    """MONAI Label's training task.
+
+    The training runs in a process of its own, below this one: MONAI Label's stop kills both, and a server that is
+    killed takes them along. What is left then can be resumed.
+
+    Args:
+        workspace: where labels lie, and trained weights go.
+        models: versions of the weights; the one in use is trained on, unless the request names another.
+        settings: of the app: bundle, device, and what the split goes by.
+    """
+
+    def __init__(self, workspace: Workspace, models: ModelRegistry, settings: Settings) -> None:
+        super().__init__("Fine-tune the weights in use on all labels so far; publish them if they are better")
+        self.workspace, self.models, self.settings = workspace, models, settings
+        self.bundle = Path(settings.bundle) if settings.bundle else _APP.parent / "bundle"
+        self.device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.split = PatientSplit(open_store(workspace), settings.validation_share, settings.seed)
+
+    def config(self) -> dict[str, Any]:
+        """The options that clients show, with their defaults; a list is a choice."""
+        options = TrainOptions.defaults(self.device).shown()
+        # Some clients send the first choice back as it was when they last looked, so it must not be a version's name.
+        return {**options, "start_from": [CURRENT, *(version.name for version in self.models.versions())]}
+
+    def stats(self) -> dict[str, Any]:
+        """Progress as clients show it; see ``progress.stats``."""
+        return stats(self.workspace)
+
+    def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
+        """Raise what ``__call__`` would raise at once: a server can ask before it starts a process. Reads no image.
+
+        Raises:
+            Refused: for an option that cannot be used, or too few labelled patients.
+            NotFound: for weights to start from that there are none of.
+            Busy: if a training runs on this workspace.
+        """
+        self._options(request)
+        patients = datastore.labelled_patients().values()
+        self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
+
+    def announce(self, run: str, pid: int) -> None:
+        """Have ``progress`` report a training that was just started, and no longer the one before.
+
+        Args:
+            run: the request's.
+            pid: of the process that was started for it. It takes seconds to import what it needs before it can speak.
+        """
+        with suppress(psutil.NoSuchProcess):  # then it has spoken already, or never will
+            ProgressFile(self.workspace.training, run, pid).update(stage="starting")
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, and wait for the end.
+
+        Args:
+            request: options by name, see ``TrainOptions``; from the app's server also ``run``, what to call this
+                training, and ``server_pid``, the parent process that this one shall not outlive.
+            datastore: its ``labelled_cases()`` gives ``case``, ``patient``, paths by sequence, ``label`` and, if any,
+                ``report`` (path or text) of each, and which cases are left out.
+
+        Returns:
+            As ``stats``.
+
+        Raises:
+            Refused, NotFound, Busy: as ``check``, or for a label or an image that cannot be used.
+            RuntimeError: if the training failed otherwise; the log says how.
+        """
+        if request.get("server_pid"):
+            end_with(int(request["server_pid"]))
+        run = str(request.get("run") or uuid4().hex)
+        self._not_busy(run)  # or the progress file would be that of the training that runs
+        file = ProgressFile(self.workspace.training, run)
+        file.update()
+        try:
+            job = self._job(request, datastore, file)
+        except ClientError as refused:
+            file.update(status="refused", sentence=refused.sentence)
+            raise
+        except Exception as error:
+            reason = plain_message(error) or "the log of the server says how."
+            file.update(status="failed", sentence=f"The training failed: {reason}")
+            raise
+        status = self._execute(job)
+        if status == BUSY:
+            raise Busy("A training is running already; stop it, or wait for its end.")
+        state = read(self.workspace.training) or {}
+        if state.get("run") == run and state["status"] == "running":  # it was killed
+            sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
+            state.update(status="failed", sentence=f"{sentence} Start again to resume.")
+            file.state = state
+            file.update()
+        if status != 0:
+            raise RuntimeError(state.get("sentence") or f"The training ended with status {status}.")
+        return self.stats()
+
+    def _not_busy(self, run: str = "") -> None:
+        if is_running(self.workspace, but=run):
+            raise Busy("A training is running already; stop it, or wait for its end.")
+
+    def _options(self, request: Mapping[str, Any], run: str = "") -> TrainOptions:
+        """What is asked for, if a training can be started with it."""
+        self._not_busy(run)
+        options = TrainOptions.defaults(self.device).read(request)
+        if options.start_from != CURRENT:
+            self.models.named(options.start_from)
+        return options
+
+    def _job(self, request: Mapping[str, Any], datastore: Datastore, file: ProgressFile) -> dict[str, Any]:
+        """What the process that trains needs to know."""
+        options = self._options(request, file.state["run"])
+        labelled, left_out = datastore.labelled_cases()
+        file.update(left_out=left_out)
+        return {
+            "run": file.state["run"],
+            "parent": os.getpid(),
+            "folder": str(self.workspace.training.absolute()),
+            "models": str(self.models.folder.absolute()),
+            "store": str(self.workspace.store.absolute()),
+            "checkpoint": str(self.models.bundle_checkpoint.absolute()),
+            "bundle": str(self.bundle.absolute()),
+            "device": self.device,
+            "options": options.model_dump(),
+            "cases": self._sides(labelled, left_out),
+            "left_out": left_out,
+        }
+
+    def _sides(self, labelled: Sequence[Mapping], left_out: Sequence[Mapping]) -> dict[str, list]:
+        """The labelled cases by side of the split.
+
+        Raises:
+            Refused: if a side is empty.
+        """
+        sides = self.split.assign(map(_patient, labelled))
+        self._both_sides(set(map(_patient, labelled)), sides, left_out)
+        cases = sorted(map(_absolute, labelled), key=lambda case: str(case["case"]))
+        return {side: [case for case in cases if sides[_patient(case)] == side] for side in SIDES}
+
+    def _both_sides(self, patients: set[str], sides: Mapping[str, str], left_out: Sequence[Mapping]) -> None:
+        """Raise ``Refused`` unless there are patients to train on and to validate with."""
+        unread = "".join(f" Case {case['case']} is labelled and left out: {case['reason']}" for case in left_out)
+        if len(patients) < 2:
+            so_far = "there is none" if not patients else "there is one"
+            raise Refused(
+                "Training needs the labels of two patients at least, one to train on and one to validate with; "
+                f"so far {so_far}. Label and submit {2 - len(patients)} more.{unread}"
+            )
+        for side, other in ((TRAINING, VALIDATION), (VALIDATION, TRAINING)):
+            if side not in sides.values():
+                raise Refused(
+                    f"All {len(patients)} labelled patients are for {other}, which never changes, and none is for "
+                    f"{side}. Label and submit one more patient: it will be.{unread}"
+                )
+
+    def _execute(self, job: dict[str, Any]) -> int:
+        """Run the process that trains; returns its exit status. It is ended when this one is left without a parent."""
+        path = os.pathsep.join([str(_APP), str(self.bundle), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        environment = {**os.environ, "PYTHONPATH": path}
+        if self.device == "cpu":
+            environment["OMP_NUM_THREADS"] = str(job["options"]["threads"])
+        command = [sys.executable, "-m", "brats_label.training.run"]
+        # Python looks into the working folder first, which may hold a package of the same name.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, cwd=_APP)
+        try:
+            with suppress(BrokenPipeError):  # it ended at once; see its status
+                process.stdin.write(json.dumps(job))
+                process.stdin.close()
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        return process.returncode
+
+
+def _patient(case: Mapping[str, Any]) -> str:
+    return str(case.get("patient") or case["case"])
+
+
+def _absolute(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case of the datastore with absolute paths."""
+    paths = [key for key in (*SEQUENCES, "label") if case.get(key)]
+    report = case.get("report") or ""
+    if is_report_path(report):
+        report = str(Path(report).absolute())
+    return {**case, **{key: str(Path(case[key]).absolute()) for key in paths}, "report": report}

@@ -1,0 +1,228 @@
+"""Files that clients send: safe names, archives unpacked into one folder and no further, and a case as a 4D file."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import nibabel as nib
+import numpy as np
+
+from brats_clip.cases import SEQUENCES, read_volume
+from brats_clip.errors import CaseError
+from brats_clip.images import check_intensities
+
+from .durable import durable_write
+from .errors import NotFound, Refused, TooLarge
+from .labels.reading import NIFTI, look
+from .studies import CaseSource
+
+LONGEST_NAME = 200  # bytes
+_ENDING = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
+MAX_FILES = 10_000
+_ARCHIVE = "expected a zip or tar archive (tar.gz, tar.bz2 and tar.xz will do)"
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_CASE = f"a 4D NIfTI file whose four channels are {', '.join(SEQUENCES)} in the order that --conf channels says"
+_CHUNK = 2**20
+
+
+def safe_name(name: str | None) -> str:
+    """The last part of a client's file name as one that any folder takes; its words and its ending stay."""
+    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    plain = "".join(c for c in last if c.isprintable()).lstrip(". ")
+    if len(plain.encode()) > LONGEST_NAME:
+        ending = "".join(Path(plain).suffixes[-2:])
+        plain = plain[: LONGEST_NAME // 8] + (ending if _ENDING.fullmatch(ending) else "")
+    return plain if plain and plain != "meta.info" else f"image{plain}"  # MONAI Label's own file in a session
+
+
+def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Unpack a zip or tar archive, compressed or not. What was unpacked of a refused one lies in ``folder``.
+
+    Args:
+        archive: the file; its content says what it is, not its name.
+        folder: an empty folder.
+        max_bytes: of all that comes out of it.
+
+    Raises:
+        Refused: for anything else, and for members that are no files or lie outside.
+        TooLarge: for more bytes, or more than ``MAX_FILES`` members.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                _unzip(opened, folder, max_bytes)
+        else:
+            with archive.open("rb") as file:
+                beginning = file.read(6)
+            opener = next((o for magic, o in _COMPRESSED.items() if beginning.startswith(magic)), open)
+            with opener(archive, "rb") as file:
+                _untar(file, folder, max_bytes)
+    except (tarfile.FilterError, *_DAMAGED) as error:
+        raise Refused(f"The archive cannot be unpacked ({type(error).__name__}); {_ARCHIVE}.") from None
+    except (NotImplementedError, RuntimeError):  # a password, or a compression that Python does not know
+        raise Refused(f"The archive is encrypted or compressed in an unknown way; {_ARCHIVE}.") from None
+    except (OSError, UnicodeError, ValueError) as error:  # names that this file system does not take, damaged gzip
+        raise Refused(f"The archive cannot be unpacked ({type(error).__name__}); {_ARCHIVE}.") from None
+
+
+def _unzip(opened: zipfile.ZipFile, folder: Path, max_bytes: int) -> None:
+    members = opened.infolist()
+    _check_sizes((member.file_size for member in members), max_bytes)
+    for member in members:
+        name = member.filename.replace("\\", "/")
+        _check_inside(name)
+        target = folder / name
+        if member.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A member gives no more bytes than it declares; a link becomes a file that holds its target's name.
+        with opened.open(member) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+
+
+def _untar(file: IO[bytes], folder: Path, max_bytes: int) -> None:
+    # Read as a stream: headers, too, count against the limit, and may be as large as files.
+    with tarfile.open(fileobj=_Bounded(file, max_bytes), mode="r|") as opened:
+        for number, member in enumerate(opened, start=1):
+            _check_sizes((member.size,), max_bytes, number)
+            _check_inside(member.name)
+            if not (member.isreg() or member.isdir()):
+                raise Refused("The archive holds a link or a device; expected files and folders alone.")
+            opened.extract(member, folder, filter="data")
+
+
+def _check_sizes(sizes: Iterable[int], max_bytes: int, count: int = 0) -> None:
+    sizes = list(sizes)
+    if sum(sizes) > max_bytes:
+        raise _too_large(max_bytes)
+    if max(count, len(sizes)) > MAX_FILES:
+        raise TooLarge(f"The archive holds more than {MAX_FILES} files; send fewer.")
+
+
+def _check_inside(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in name or "\x00" in name:
+        raise Refused("The archive holds a file that would lie outside of its folder; expected relative names.")
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"Unpacked, the archive is larger than {max_bytes // 2**20} MiB; raise --conf max_unpacked_mb.")
+
+
+class _Bounded:
+    """A stream that ends in ``TooLarge`` rather than go on beyond ``limit`` bytes."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._read: Callable[[int], bytes] = file.read
+        self._limit = self._left = limit
+
+    def read(self, size: int) -> bytes:
+        content = self._read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_large(self._limit)
+        return content
+
+
+def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path, max_voxels: int = 10**9) -> str:
+    """Put an uploaded file among the studies.
+
+    Args:
+        source: what lists the studies.
+        studies: their folder; None for a DICOMweb server, which takes no files through here.
+        image_id: what the case is to be called.
+        path: the upload.
+        max_voxels: of all channels together.
+
+    Returns:
+        The id of the case.
+
+    Raises:
+        Refused: if it cannot be a case; nothing is left of it then.
+        TooLarge: for more voxels.
+    """
+    if studies is None:
+        raise Refused("The studies are on a DICOMweb server; store the four series there, and the case appears.")
+    if not _ID.fullmatch(str(image_id or "")):
+        raise Refused("The id of a new case has 1 to 64 letters, digits, _ or -, and starts with a letter or digit.")
+    if _exists(source, image_id):
+        raise Refused(f"There is a case {image_id} already; choose another id.")
+    _check(path, max_voxels)
+    target = studies / f"{image_id}.nii.gz"
+    if target.exists():
+        raise Refused(f"There is a file {target.name} already; choose another id.")
+    with durable_write(target) as draft, path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        with draft.open("wb") if packed else gzip.open(draft, "wb", compresslevel=1) as copy:
+            shutil.copyfileobj(file, copy)
+    source.refresh()
+    if not _exists(source, image_id):
+        target.unlink()
+        source.refresh()
+        raise Refused(f"The file makes no case; expected {_CASE}.")
+    return image_id
+
+
+def _exists(source: CaseSource, image_id: str) -> bool:
+    try:
+        source.resolve(image_id)
+    except NotFound:
+        return False
+    return True
+
+
+def _check(path: Path, max_voxels: int) -> None:
+    kind, words = look(path)
+    if kind != NIFTI:
+        raise Refused(
+            f"The image looks like {words}; expected {_CASE}. For four 3D files, put a folder with them among the "
+            "studies."
+        )
+    try:
+        header = nib.load(path).header if path.name.endswith((".nii", ".nii.gz")) else None
+        if header is None:
+            raise Refused(f"The image's name ends with neither .nii nor .nii.gz; expected {_CASE}.")
+        shape = header.get_data_shape()
+        if len(shape) != 4 or shape[3] != len(SEQUENCES):
+            raise Refused(
+                f"The image has shape {' x '.join(map(str, shape))}; expected {_CASE}. For four 3D files, put a "
+                "folder with them among the studies."
+            )
+        if np.prod(shape, dtype=np.int64) > max_voxels:
+            raise TooLarge(
+                f"The image has {np.prod(shape, dtype=np.int64):,} voxels; at most {max_voxels:,} are taken."
+            )
+        _check_length(path, int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize + _CHUNK)
+        opened: dict = {}
+        for channel in range(len(SEQUENCES)):
+            check_intensities(read_volume(f"{path}#{channel}", opened=opened))
+    except CaseError as problem:
+        raise Refused(f"The image has {problem.found}; expected {problem.expected}.") from None
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as reason:
+        raise Refused(f"The image is a truncated or damaged NIfTI file; expected {_CASE}.") from reason
+
+
+def _check_length(path: Path, most: int) -> None:
+    """Refuse a file that unpacks to more than its header says, before anybody unpacks it whole."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        length = 0
+        while chunk := file.read(_CHUNK):
+            length += len(chunk)
+            if length > most:
+                raise Refused("The image file goes on after its voxels; expected a NIfTI file and nothing else.")

@@ -1,0 +1,213 @@
+"""The runs of an ablation: which networks with which seeds, their trainings and evaluations, each in its folder."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+from rich.console import Console
+
+from brats_clip.cases import SECTIONS, load_datalist
+from brats_clip.errors import BratsClipError, InputError
+from brats_clip.evaluation import MEASURES, sha256_of
+
+from .ablation_table import FULL, write_results
+from .bundle_run import BUNDLE, CONFIGS, HARMLESS, RunFailed, as_words, differing, epochs_done, flat, hold, run_or_fail
+from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+
+# Settings that come from the options of the script.
+OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "curves_file")
+OWN += ("use_reports", "section", "resume", "bundle_root")
+REFUSED = dict.fromkeys(OWN, OWN_OPTION) | {"pretrained": "networks that start afresh: the weights of one fit no other"}
+
+
+def ablate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
+    """Run what is not finished, and write the table after each; returns which runs failed, and why."""
+    runs, output, failures = plan(args), args.output, {}
+    todo = [run for run in runs if not run.finished]
+    with make_progress(console) as progress:
+        bar = progress.add_task("runs", total=len(runs), completed=len(runs) - len(todo))
+        for number, run in enumerate(todo, start=len(runs) - len(todo)):
+
+            def watch(run: Run = run, number: int = number) -> None:
+                done, epochs = epochs_done(run.folder / "training"), run.settings["epochs"]
+                stage = f"{run.name}: epoch {done} of {epochs}"
+                progress.update(bar, description=stage, completed=number + 0.95 * min(1, done / epochs))
+
+            try:
+                run.execute(watch)
+                write_results(runs, failures, command, output)
+            except Exception as reason:  # one bad run must not cost the others
+                kind = "" if isinstance(reason, RunFailed | BratsClipError) else f"{type(reason).__name__}: "
+                failures[run.name] = kind + str(reason).split("\n")[0]
+            console.print(f"{run.name}: {'failed' if run.name in failures else 'done'}")
+            progress.update(bar, description="runs", completed=number + 1)
+    write_results(runs, failures, command, output)
+    done = sum(run.finished for run in runs)
+    table = f" Table: {output / 'ablations.md'}" if done else ""
+    console.print(f"{done} of {len(runs)} runs are finished, {len(todo) - len(failures)} of them new.{table}")
+    return failures
+
+
+def plan(args: argparse.Namespace) -> list[Run]:
+    """All runs, seed by seed, so that a table of the first seed is there early; checked before any of them starts.
+
+    Args:
+        args: options of the command, ``words`` after its "--" among them; epochs and paths are filled in.
+
+    Raises:
+        InputError: for options and settings of no use, and for a folder that holds something else.
+    """
+    overrides = read_overrides(args.words, [CONFIGS / "train.json", CONFIGS / "evaluate.json"], REFUSED)
+    args.epochs = read_json(CONFIGS / "train.json")["epochs"] if args.epochs is None else args.epochs
+    for name, least in (("epochs", [args.epochs, 1]), ("seeds", [min(args.seeds), 0])):
+        if least[0] < least[1]:
+            raise InputError(f"--{name}", str(least[0]), f"at least {least[1]}")
+    for name in ("dataset_dir", "datalist", "output"):
+        setattr(args, name, getattr(args, name).expanduser().resolve())
+    for section in SECTIONS:
+        load_datalist(args.datalist, args.dataset_dir, section)
+    options = {"bundle_root": BUNDLE, "dataset_dir": args.dataset_dir, "datalist": args.datalist, "epochs": args.epochs}
+    # No part that is ablated changes how cases are prepared, so one cache serves all.
+    options |= {"cache_dir": args.output / "cache", "progress_bar": False, **overrides}
+    settings = {variant: settings_of(variant, args, overrides) for variant in args.only}
+    reports, runs = list(dict.fromkeys(args.report)), []
+    for seed in dict.fromkeys(args.seeds):
+        words = as_words(options | {"seed": seed})
+        for variant in settings:
+            folder = args.output / variant / f"seed{seed}"
+            runs.append(Run(variant, seed, folder, words, settings[variant], reports))
+    for run in runs:
+        run.check()
+    return runs
+
+
+def settings_of(variant: str, args: argparse.Namespace, overrides: dict[str, str]) -> dict:
+    """All that the figures of a network depend on: the configs with the overrides in place, without nesting."""
+    ablation = {} if variant == FULL else read_json(CONFIGS / "ablations" / f"{variant}.json")
+    content = read_json(CONFIGS / "train.json") | ablation
+    content |= {name: DefaultParseValue(value) for name, value in overrides.items()}
+    content |= {"dataset_dir": str(args.dataset_dir), "datalist": sha256_of(args.datalist)[:16], "epochs": args.epochs}
+    content = {name: value for name, value in content.items() if name not in HARMLESS | {"seed"}}
+    content["evaluate.json"] = read_json(CONFIGS / "evaluate.json")
+    return json.loads(json.dumps(flat(content), default=str))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network with one seed, in a folder of its own.
+
+    Args:
+        folder: holds run.json, log.txt, training/ and report_true/ or report_none/.
+        options: what the commands of training and evaluation are given alike.
+        settings: what the figures depend on, apart from network and seed; setting to value.
+        reports: how it is evaluated: "true", each case with its own report, "none", or both.
+    """
+
+    variant: str
+    seed: int
+    folder: Path
+    options: Sequence[str]
+    settings: dict
+    reports: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained and evaluated; metrics.csv is written when every case has been seen."""
+        return "parameters" in self.record() and all(self.metrics(report).is_file() for report in self.reports)
+
+    def metrics(self, report: str) -> Path:
+        return self.folder / f"report_{report}" / "metrics.csv"
+
+    def dice(self, report: str) -> pd.DataFrame:
+        """Dice by case, in the columns WT, TC, ET and mean.
+
+        Raises:
+            InputError: if the file is no metrics.csv of an evaluation.
+        """
+        path, names = self.metrics(report), {f"dice_{column}": column for column in MEASURES}
+        try:
+            table = pd.read_csv(path, usecols=["case", *names], dtype={"case": str} | dict.fromkeys(names, float))
+        except ValueError as reason:
+            raise InputError(path, str(reason).splitlines()[0], "the metrics.csv of an evaluation") from reason
+        return table.set_index("case").rename(columns=names)
+
+    def record(self) -> dict:
+        """What run.json holds: settings, code, and the number of parameters once it is trained."""
+        path = self.folder / "run.json"
+        return read_json(path) if path.is_file() else {}
+
+    def check(self) -> None:
+        """Make sure that what lies in the folder, if anything does, is this run.
+
+        Raises:
+            InputError: naming the settings that differ, or a metrics.csv that cannot be read.
+        """
+        if not list(self.folder.glob("[!.]*")):
+            return
+        expected = "the same settings; use another --output, or remove the folder"
+        old = self.record().get("settings")
+        if old is None:
+            raise InputError(self.folder, "files of an unknown run", expected)
+        if other := differing(old, self.settings):
+            raise InputError(self.folder, f"a run with other settings ({other})", expected)
+        for report in self.reports:
+            if self.metrics(report).is_file():
+                self.dice(report)
+
+    def execute(self, watch: Callable[[], None]) -> None:
+        """Train and evaluate, as far as that is not done; ``watch`` is called about once a second.
+
+        Raises:
+            RunFailed: if a command ends badly, or another process is at this run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with hold(self.folder) as lock:
+            record = self.record()
+            record |= {"settings": self.settings, "code": sorted({*record.get("code", ()), code_version()})}
+            write_json(self.folder / "run.json", record)
+            training = self.folder / "training"
+            if "parameters" not in record:
+                self._command(["training", *self._configs(), "--output_dir", training], lock, watch)
+                write_json(self.folder / "run.json", record | {"parameters": self._count_parameters()})
+            for report in self.reports:
+                if not self.metrics(report).is_file():
+                    command = ["evaluating", *self._configs("evaluate"), "--output_dir", self.metrics(report).parent]
+                    command += ["--checkpoint", training / "checkpoints" / "model.pt"]
+                    command += ["--curves_file", training / "curves.csv", "--use_reports", report == "true"]
+                    self._command(command, lock, watch)
+
+    def _configs(self, *more: str) -> list[str]:
+        names = ["train", *([] if self.variant == FULL else [f"ablations/{self.variant}"]), *more]
+        return ["--config_file", repr([str(CONFIGS / f"{name}.json") for name in names])]
+
+    def _count_parameters(self) -> int:
+        """Trainable parameters; those of the frozen CLIP do not count."""
+        parser = ConfigParser()
+        parser.read_config(DefaultParseValue(self._configs()[1]))
+        pairs = zip(self.options[::2], self.options[1::2], strict=True)
+        parser.update({name.removeprefix("--"): DefaultParseValue(value) for name, value in pairs})
+        network = parser.get_parsed_content("network_def")
+        return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+    def _command(self, arguments: Sequence, lock: int, watch: Callable[[], None]) -> None:
+        log = self.folder / "log.txt"
+        # The child holds the lock, too: it may outlive this process.
+        run_or_fail([*arguments, *self.options], log, watch, keep_open=[lock])
+
+
+def code_version() -> str:
+    """A short hash of the package and its CLIP: runs of different ones do not belong in one table."""
+    files = sorted([*(BUNDLE / "brats_clip").rglob("*.py"), *(BUNDLE / "models" / "clip").glob("*")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

@@ -1,0 +1,313 @@
+"""Rounds of simulated active learning: choose cases, label them, train on, and measure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+from rich.console import Console
+
+from brats_clip import Segmenter
+from brats_clip.cases import read_report
+from brats_clip.errors import BratsClipError, InputError
+from brats_clip.evaluation import MEASURES, collect_run_info, region_dice, sha256_of, write_metrics_csv
+from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
+from brats_label.active.cache import ScoreCache
+from brats_label.active.choose import ORDERS
+from brats_label.active.measure import measure
+from brats_label.store import Store
+
+from .active_learning_page import BASELINE, NAME, draw, in_short, summarise, write
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    RunFailed,
+    as_words,
+    check_trained,
+    differing,
+    drop_checkpoints,
+    hold,
+    run_or_fail,
+)
+from .cases import sequences_of
+from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+
+MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
+PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
+
+# A network that learns something within half a minute on one core: nobody clicks here, and no sequence is missing.
+SMALL_NETWORK = {"network_def#widths": [8, 16, 32, 64], "network_def#head_width": 16, "network_def#clicks": False}
+SMALL_TRAINING = {"spacing": [4.0, 4.0, 4.0], "patch_size": [48, 48, 48], "learning_rate": 0.002}
+SMALL_TRAINING |= {"missing_sequence_share": 0.0}
+QUIET = {"num_workers": 0, "val_workers": 0, "tensorboard": False, "progress_bar": False, "checkpoints#interval": 20}
+# Settings that come from the options of the script.
+OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "cache_dir", "pretrained", "val_interval", "resume")
+
+
+def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
+    """Run what is not finished, and write what is known after each strategy; returns which runs failed, and why."""
+    setting, rounds = prepare(args), (args.labels - args.start) // args.batch
+    seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
+    run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
+    run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
+    cache, failures = ScoreCache(Store(args.output / "scores.db")), {}
+    with make_progress(console) as progress:
+        bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
+
+        def repeat(seed: int) -> None:
+            for strategy in (None, *strategies):
+                name = f"seed {seed}, {strategy or 'start'}"
+                try:
+                    before = None if strategy is None else Round(setting, seed, "start", 0)
+                    for number in range(1, rounds + 1) if strategy else [0]:
+                        current = Round(setting, seed, strategy or "start", number)
+                        progress.update(bar, description=f"{name}: round {number} of {rounds}")
+                        current.run(before, cache, progress.refresh)
+                        progress.advance(bar)
+                        before = current
+                except (RunFailed, BratsClipError) as reason:
+                    failures[name] = str(reason)
+                    if strategy is None:
+                        break
+                _write_results(collect(setting, seeds, strategies, rounds), setting, run, failures)
+
+        for seed in seeds:
+            folder = setting.output / f"seed{seed}"
+            folder.mkdir(exist_ok=True)
+            try:
+                with hold(folder):
+                    repeat(seed)
+            except RunFailed as reason:
+                failures[f"seed {seed}"] = str(reason)
+    summary = _write_results(collect(setting, seeds, strategies, rounds), setting, run, failures)
+    if summary:
+        console.print("\n".join([*in_short(summary), f"Wrote {args.output / NAME}.md, .csv, .png and .svg."]))
+    return failures
+
+
+def _write_results(rows: list[dict], setting: Setting, run: dict, failures: dict[str, str]) -> list[dict]:
+    """Write what is known; returns the summary, empty while no strategy has come further than the shared start."""
+    if not rows or max(row["labels"] for row in rows) <= setting.start:
+        return []
+    summary, stem = summarise(rows), setting.output / NAME
+    write_metrics_csv(rows, stem.with_name(f"{NAME}.csv"))
+    write_metrics_csv(summary, stem.with_name(f"{NAME}_summary.csv"))
+    draw(rows, summary, stem)
+    write(stem.with_name(f"{NAME}.md"), rows, summary, run, failures)
+    return summary
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs share.
+
+    Attributes:
+        pool: the cases to choose from, by name.
+        tests: the cases that Dice is measured on.
+        overrides: of train.json.
+        pretrained: weights that every start is trained on from; None for none.
+        start, batch, steps: labelled cases at first, cases per choice, iterations per training.
+        output: folder.
+    """
+
+    pool: Mapping[str, dict]
+    tests: Sequence[dict]
+    overrides: Mapping[str, object]
+    pretrained: Path | None
+    start: int
+    batch: int
+    steps: int
+    output: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle whose inference.json fits the network that is trained."""
+        return self.output / "bundle"
+
+    def epochs(self, cases: int) -> int:
+        """So many that a training takes about ``steps`` iterations, however many cases there are."""
+        batch = int(self.overrides.get("batch_size", 1))
+        return max(1, round(self.steps / max(1, cases // batch)))
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training on the cases labelled so far, and what came of it; in a folder of its own."""
+
+    setting: Setting
+    seed: int
+    strategy: str
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        name = f"{self.strategy}/round{self.number:02d}" if self.number else "start"
+        return self.setting.output / f"seed{self.seed}" / name
+
+    @property
+    def version(self) -> str:
+        """Of the weights, for the cache of scores."""
+        return self.folder.relative_to(self.setting.output).as_posix()
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "training" / "checkpoints" / "model.pt"
+
+    def record(self) -> dict | None:
+        """``labelled``, ``chosen``, ``dice`` by test case and ``seconds``; None while it is not finished."""
+        path = self.folder / "round.json"
+        return read_json(path) if path.is_file() else None
+
+    def run(self, before: Round | None, cache: ScoreCache, watch: Callable[[], None]) -> dict:
+        """Choose, label, train and measure; what is finished is not done again.
+
+        Raises:
+            RunFailed: if the training ends badly.
+        """
+        if (record := self.record()) is not None:
+            return record
+        setting, started = self.setting, time.perf_counter()
+        if before is None:
+            order = draws(self.seed, "start").permutation(sorted(setting.pool))
+            labelled, chosen, pretrained = [], [str(name) for name in order[: setting.start]], setting.pretrained
+        else:
+            labelled, pretrained = before.record()["labelled"], before.weights
+            chosen = before.choose(self.strategy, labelled, cache, watch)
+        chosen_at = time.perf_counter()
+        self._train([*labelled, *chosen], pretrained, watch)
+        trained_at = time.perf_counter()
+        scores = self._evaluate(watch)
+        record = {"labelled": [*labelled, *chosen], "chosen": chosen, "dice": scores}
+        record["seconds"] = {"choose": chosen_at - started, "train": trained_at - chosen_at}
+        record["seconds"]["measure"] = time.perf_counter() - trained_at
+        write_json(self.folder / "round.json", record)
+        drop_checkpoints(self.folder)
+        if before is not None and before.number:
+            before.weights.unlink(missing_ok=True)
+        return record
+
+    def choose(self, strategy: str, labelled: Sequence[str], cache: ScoreCache, watch: Callable[[], None]) -> list[str]:
+        """What a strategy would have labelled next, by the scores of this round's network."""
+        pool, rng = self.setting.pool, draws(self.seed, strategy, f"round {self.number}")
+        free = sorted(pool.keys() - set(labelled))
+        if strategy == BASELINE:
+            return [choice.case_id for choice in ORDERS[strategy](free, [], rng, self.setting.batch)]
+        segmenter = None
+        for name in sorted(pool) if self.number == 0 else free:  # the descriptor of the first ones is wanted, too
+            if cache.get(self.version, name) is None:
+                segmenter = segmenter or Segmenter(self.setting.bundle, self.weights)
+                files = sequences_of(pool[name])
+                cache.put(measure(segmenter, name, files, read_report(pool[name].get("report")), self.version))
+                watch()
+        scores = cache.scores(self.version)
+        known = cache.latest(set(labelled), self.version)  # CLIP's view of a case does not change with the weights
+        descriptors = [known[name].descriptor for name in labelled]
+        chosen = ORDERS[strategy]({name: scores[name] for name in free}, descriptors, rng, self.setting.batch)
+        return [choice.case_id for choice in chosen]
+
+    def _train(self, labelled: Sequence[str], pretrained: Path | None, watch: Callable[[], None]) -> None:
+        cases = [self.setting.pool[name] for name in labelled]
+        epochs = self.setting.epochs(len(cases))
+        # Validated once, after the last epoch, whose weights are taken: nothing is chosen by it, so that no labelled
+        # case has to be spent on it.
+        write_json(self.folder / "datalist.json", {"training": cases, "validation": cases[:1]})
+        options = {"bundle_root": BUNDLE, "dataset_dir": "/", "datalist": self.folder / "datalist.json"}
+        options |= {"output_dir": self.folder / "training", "cache_dir": self.setting.output / "cache"}
+        options |= {"epochs": epochs, "val_interval": epochs, "seed": 1000 * self.seed + self.number}
+        options |= {} if pretrained is None else {"pretrained": pretrained}
+        options |= self.setting.overrides
+        words, log = ["training", "--config_file", CONFIGS / "train.json", *as_words(options)], self.folder / "log.txt"
+        run_or_fail(words, log, watch)
+        check_trained(self.weights, log)
+
+    def _evaluate(self, watch: Callable[[], None]) -> dict[str, dict[str, float]]:
+        segmenter, scores = Segmenter(self.setting.bundle, self.weights), {}
+        for case in self.setting.tests:
+            key = segmenter.set_case(**sequences_of(case))
+            answer = segmenter.segment(report=read_report(case.get("report")))
+            segmenter.forget(key)
+            found = region_dice(answer.label, read_truth(case).label)
+            scores[case["case"]] = {m: found[f"dice_{m}"] for m in MEASURES}
+            watch()
+        return scores
+
+
+def collect(setting: Setting, seeds: Sequence[int], strategies: Sequence[str], rounds: int) -> list[dict]:
+    """A row per seed, strategy and round that is finished: number of ``labels``, ``dice_R`` as means over the test
+    cases, ``chosen`` cases and ``seconds``. The shared start is in the rows of every strategy."""
+    rows = []
+    for seed in seeds:
+        for strategy in strategies:
+            for number in range(rounds + 1):
+                record = Round(setting, seed, strategy, number).record()
+                if record is None:
+                    break
+                means = {f"dice_{m}": float(np.mean([d[m] for d in record["dice"].values()])) for m in MEASURES}
+                row = {"seed": seed, "strategy": strategy, "labels": len(record["labelled"]), **means}
+                row |= {"seconds": sum(record["seconds"].values()), "chosen": " ".join(record["chosen"])}
+                rows.append(row)
+    return rows
+
+
+def prepare(args: argparse.Namespace) -> Setting:
+    """Find the cases, and make sure that what lies in the output folder belongs to this simulation.
+
+    Raises:
+        InputError: if there are too few cases, or the folder holds a simulation with other settings.
+    """
+    args.output = args.output.expanduser().resolve()
+    overrides = _overrides(args.words, args.pretrained)
+    if args.phantoms is not None:
+        args.cases = args.output / "patients"
+        command = [sys.executable, str(MAKE_PHANTOMS), "--output", str(args.cases)]
+        subprocess.run([*command, "--count", str(args.phantoms), *PHANTOM_GRID], check=True)
+    if args.datalist is not None:
+        sections = [labelled_cases(None, args.dataset_dir, args.datalist, s) for s in ("training", "testing")]
+    else:
+        found = sorted(labelled_cases(args.cases, args.dataset_dir), key=lambda case: case["case"])
+        found = [found[i] for i in draws(0, "tests").permutation(len(found))]
+        sections = [found[args.tests :], found[: args.tests]]
+    pool, tests = {case["case"]: case for case in sections[0]}, sections[1]
+    if len(pool) < args.labels or not tests:
+        raise InputError("cases", f"{len(pool)} to choose from", f"at least --labels {args.labels}, besides the tests")
+    setting = Setting(pool, tests, overrides, args.pretrained, args.start, args.batch, args.steps, args.output)
+    record = {"pool": sorted(pool), "tests": sorted(case["case"] for case in tests), "overrides": overrides}
+    record |= {"start": args.start, "batch": args.batch, "steps": args.steps}
+    record["pretrained"] = None if args.pretrained is None else sha256_of(args.pretrained)
+    record = json.loads(json.dumps(record))
+    path = args.output / "settings.json"
+    if path.is_file() and (other := differing(read_json(path), record)):
+        raise InputError(args.output, f"a simulation with other settings ({other})", "another --output")
+    write_json(path, record)
+    _write_bundle(setting)
+    return setting
+
+
+def _overrides(words: Sequence[str], pretrained: Path | None) -> dict[str, object]:
+    """What train.json gets: the defaults of a small training, and over them what was given as ``--name value``."""
+    given = read_overrides(words, [CONFIGS / "train.json"], dict.fromkeys(OWN, OWN_OPTION))
+    small = SMALL_NETWORK | SMALL_TRAINING if pretrained is None else {}
+    return QUIET | small | {name: DefaultParseValue(value) for name, value in given.items()}
+
+
+def _write_bundle(setting: Setting) -> None:
+    """An inference.json that fits: the settings it shares with train.json."""
+    parser = ConfigParser()
+    parser.read_config(CONFIGS / "inference.json")
+    shared = {name: v for name, v in setting.overrides.items() if name.split("#")[0] in parser.config}
+    parser.update(shared)
+    content = {key: value for key, value in parser.config.items() if key != "_meta_"}
+    write_json(setting.bundle / "configs" / "inference.json", content)
+    if not (setting.bundle / "models").exists():
+        (setting.bundle / "models").mkdir()
+        shutil.copytree(BUNDLE / "models" / "clip", setting.bundle / "models" / "clip")

@@ -1,0 +1,203 @@
+"""The benchmark: its tasks, each measured in a process of its own, and what one such process does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from brats_clip.cases import SEQUENCES, find_cases
+from brats_clip.errors import InputError
+from brats_clip.evaluation import atomic_write, collect_run_info, write_metrics_csv
+from brats_clip.evaluation.run_info import processor
+from brats_clip.phantoms import draw_phantom, write_phantom
+
+from .benchmark_networks import Answer, Meter, monai_pipeline, window_of
+from .benchmark_page import (
+    ADDED,
+    CHANGED,
+    CLICK,
+    FIRST,
+    NAMES,
+    OURS,
+    WITH_REPORT,
+    draw,
+    in_short,
+    summarise,
+    to_markdown,
+)
+from .cases import sequences_of
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmark.py"
+WEIGHTS = Path(__file__).resolve().parents[2] / "bundle" / "models" / "model.pt"
+
+# As long as TextBraTS reports are (97 words on average), so that CLIP's text encoder has its usual work. They name no
+# place: one that names another than the image shows would be set aside, and nothing would be decoded.
+REPORTS = (
+    "There is a ring-enhancing mass with a thick and irregular rim. It measures about 45 mm in its largest diameter. "
+    "Its centre does not enhance and is hypointense on T1, in keeping with necrosis. Tumour core without enhancement "
+    "lies beside the rim. Marked oedema surrounds the mass and is hyperintense on T2 and FLAIR. The volume of the "
+    "oedema is about four times that of the core. On T2 the core is heterogeneous, with darker foci that may be blood "
+    "products. The neighbouring sulci are effaced, and there is marked mass effect. No second lesion is seen.",
+    "The lesion enhances in part after contrast agent, mostly as a thin rim with a nodule of about 12 mm. Its largest "
+    "diameter is about 60 mm. The border to the oedema is unclear. On T1 the signal of the core is lower than that of "
+    "grey matter. On T2 the lesion is bright and almost homogeneous. About half of the core is necrotic. The oedema is "
+    "extensive on FLAIR and reaches far beyond the enhancing part. Mass effect is moderate. There are no further "
+    "lesions. The appearance is that of a glioma of high grade.",
+)
+
+
+def _find_case(folder: Path) -> dict:
+    cases = find_cases(folder)
+    if len(cases) > 1:
+        raise InputError(folder, f"{len(cases)} cases", "the folder of one case")
+    if any("#" in Path(cases[0][sequence]).name for sequence in SEQUENCES):
+        raise InputError(folder, "a 4D file", "four files, one for each sequence")
+    for sequence in SEQUENCES:
+        Path(cases[0][sequence]).read_bytes()  # the first network would wait for the disk on behalf of the others
+    return cases[0]
+
+
+def run_apart(task: dict) -> tuple[list[dict], str | None]:
+    """Run ``measure`` in a fresh process; returns its rows, or no row and why it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        command = [sys.executable, str(SCRIPT), "--task", json.dumps(task | {"rows": str(rows)})]
+        environment = os.environ | {"OMP_NUM_THREADS": str(task["threads"])}
+        ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if ended.returncode == 0:
+            common = {"case": task["case"]["case"], "network": task["network"], "repeat": task["repeat"]}
+            return [common | row for row in json.loads(rows.read_text())], None
+    if ended.returncode < 0:
+        return [], f"ended by signal {-ended.returncode} (9: memory ran out, as a rule)"
+    said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+    return [], said[-1].removeprefix("benchmark: ")
+
+
+def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[str, str]:
+    """Measure, write and say what came out; returns which networks failed, and why."""
+    torch.set_num_threads(args.threads)
+    command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
+    run = collect_run_info(command, args.checkpoint or WEIGHTS)  # first, as it checks that the weights are there
+    if args.case is None:
+        console.print("Drawing a phantom.")
+        grid = [args.size] if args.size else []
+        args.case = write_phantom(draw_phantom(args.seed), folder, f"PHANTOM_{args.seed}", *grid)
+    case = _find_case(args.case)
+    run |= {"case": case["case"], "device": args.device, "warm-up": args.warm_up}
+    run |= {"processor": processor(), "cores": os.cpu_count(), "threads": args.threads}
+    rows, failures = [], {}
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    # Drawn seldom: the bar shares the cores with what is measured.
+    with Progress(*columns, console=console, refresh_per_second=1) as progress:
+        tasks = tasks_of(args, case)
+        bar = progress.add_task("", total=len(tasks))
+        for task in tasks:
+            progress.update(bar, description=NAMES[task["network"]])
+            if task["network"] not in failures:
+                more, failure = run_apart(task)
+                rows += more
+                failures |= {task["network"]: failure} if failure else {}
+            progress.advance(bar)
+    for name, why in failures.items():
+        console.print(f"Error: {NAMES[name]}: {why}", style="red")
+    if rows:
+        summary = summarise(rows)
+        write_metrics_csv(rows, args.output / "benchmark.csv")
+        with atomic_write(args.output / "benchmark.md") as draft:
+            draft.write_text(to_markdown(summary, failures, run, args.size is not None), encoding="utf-8")
+        draw(summary, args.output / "benchmark", run["hardware"])
+        console.print("\n".join([*in_short(summary), f"Wrote {args.output}/benchmark.md, .csv, .png and .svg."]))
+    return failures
+
+
+def tasks_of(args: argparse.Namespace, case: dict) -> list[dict]:
+    """What to measure, round by round, so that a machine that slows down does so for every network."""
+    size = nib.load(case["t1ce"]).shape
+    checkpoint = str(args.checkpoint) if args.checkpoint else None
+    shared = {"case": case, "device": args.device, "threads": args.threads, "warm_up": args.warm_up}
+    tasks = []
+    for repeat in range(max(args.repeats, args.slow_repeats)):
+        for network in args.networks:
+            task = {"network": network, "repeat": repeat, **shared}
+            if network == OURS and repeat < args.repeats:
+                tasks += [task | {"checkpoint": checkpoint, "with_report": given} for given in (False, True)]
+            elif network != OURS and repeat < args.slow_repeats:
+                tasks.append(task | {"window": window_of(network, size, trial=args.size is not None)})
+    return tasks
+
+
+def measure(task: dict) -> list[dict]:
+    """Measure what a task of ``tasks_of`` names, in this process."""
+    torch.set_num_threads(task["threads"])
+    device = torch.device(task["device"])
+    with tempfile.TemporaryDirectory() as folder:
+        if task["network"] == OURS:
+            return _measure_ours(task, device, Path(folder))
+        meter = Meter(device, Path(folder))
+        answer = monai_pipeline(task["network"], task["case"], device, task["window"])
+        if task["warm_up"]:
+            answer()
+        meter.take(FIRST, answer)
+        return meter.rows
+
+
+def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
+    from brats_clip import Segmenter  # here, so that the processes of the others do not carry CLIP
+
+    meter = Meter(device, folder)
+    files = sequences_of(task["case"])
+    report = REPORTS[0] if task["with_report"] else None
+    results = []
+
+    def prompt(**prompts: object) -> tuple[np.ndarray, np.ndarray]:
+        results[:] = [segmenter.segment(**prompts)]  # one answer at a time, as a viewer keeps it
+        return results[0].label, results[0].affine
+
+    def first() -> tuple[np.ndarray, np.ndarray]:
+        segmenter.set_case(**files)
+        return prompt(report=report)
+
+    def take(name: str, answer: Answer) -> dict:
+        row = meter.take(name, answer)
+        stages = {f"{stage}_seconds": seconds for stage, seconds in results[0].seconds.items()}
+        return row | {"report_used": results[0].report_used, **stages}
+
+    if task["warm_up"]:
+        segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
+        first()
+        results.clear()
+        del segmenter  # with its cases, before the one that is measured takes its memory
+    segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
+    rows = [take(WITH_REPORT if report else FIRST, first)]
+    rows[0]["clip_share"] = (rows[0]["slices_seconds"] + rows[0]["report_seconds"]) / rows[0]["seconds"]
+    if not report:
+        clicks = {"WT": [_voxel_to_click(results[0].label, files["t1ce"])]}
+        rows.append(take(ADDED, lambda: prompt(report=REPORTS[0])))
+        for report in changed_reports():
+            rows.append(take(CHANGED, lambda report=report: prompt(report=report)))
+        rows.append(take(CLICK, lambda: prompt(clicks=clicks)))
+    return rows
+
+
+def changed_reports() -> list[str]:
+    """Another report, then this one as a person edits it: each time with another sentence left out."""
+    sentences = REPORTS[1].split(". ")
+    return [REPORTS[1]] + [". ".join(sentences[:n] + sentences[n + 1 :]) for n in (1, 3, 5)]
+
+
+def _voxel_to_click(label: np.ndarray, image: str) -> list[int]:
+    """A voxel of the tumour that was found, or of the brain where none was."""
+    voxels = np.argwhere(label if label.any() else np.asarray(nib.load(image).dataobj))
+    return voxels[len(voxels) // 2].tolist()

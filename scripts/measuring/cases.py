@@ -1,0 +1,86 @@
+"""Labelled cases, each segmented by weights that may have been trained on others only."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from brats_clip.cases import SEQUENCES, load_datalist
+from brats_clip.errors import InputError
+from brats_clip.evaluation import collect_run_info, write_metrics_csv
+from brats_clip.evaluation.labelled import labelled_cases
+
+from .command import make_progress, read_json
+
+
+def chosen_cases(args: Namespace) -> list[dict]:
+    """The cases that the options of ``add_case_options`` name; with their ``checkpoint`` if they are cross-validated.
+
+    Raises:
+        InputError: as ``labelled_cases`` does; if no fold of a cross-validation is trained, or it is not the only
+            source of cases.
+    """
+    if args.cross_validation is None:
+        return labelled_cases(args.cases, args.dataset_dir, args.datalist, args.section)
+    if args.cases or args.datalist:
+        raise InputError("cases", "not one source of cases", "--cross_validation without --cases and --datalist")
+    cases = []
+    for done in sorted(args.cross_validation.glob("fold*/fold.json")):
+        weights = str(done.parent / read_json(done).get("weights", "training/checkpoints/model.pt"))
+        found = load_datalist(done.with_name("datalist.json"), "/", "testing")
+        cases += [{**case, "checkpoint": weights} for case in found]
+    if not cases:
+        raise InputError(args.cross_validation, "no fold that is trained", "the --output of scripts/cross_validate.py")
+    return cases
+
+
+def measure_cases(
+    args: Namespace,
+    console: Console,
+    command: str,
+    name: str,
+    make: Callable,
+    cases: Sequence[dict],
+    measure: Callable[..., list[dict]],
+    failures: dict[str, str],
+    **options,
+) -> tuple[list[dict], dict]:
+    """Measure case after case, and write NAME.csv as far as it has come.
+
+    Args:
+        args: options of ``add_case_options``.
+        make: a ``Segmenter`` from ``checkpoint``, ``device`` and ``options``.
+        cases: as from ``chosen_cases``.
+        measure: takes a segmenter and a case; returns the rows of the case.
+        failures: receives which cases failed, and why.
+
+    Returns:
+        All rows, and facts about the run.
+    """
+    options |= {"tta": True} if args.tta else {}
+    rows, loaded = [], cases[0].get("checkpoint", args.checkpoint)
+    segmenter = make(checkpoint=loaded, device=args.device, **options)
+    run = collect_run_info(command, segmenter.checkpoint, device=str(segmenter.device), seed=args.seed)
+    if args.cross_validation is not None:
+        run |= {"weights": "those of the fold that did not see the case", "weights_sha256": None}
+    with make_progress(console) as progress:
+        for case in progress.track(cases, description="cases"):
+            if case["case"] in failures:
+                continue
+            try:
+                if case.get("checkpoint", loaded) != loaded:
+                    loaded = case["checkpoint"]
+                    segmenter = make(checkpoint=loaded, device=args.device, **options)
+                rows += measure(segmenter, case)
+            except InputError as error:
+                failures[case["case"]] = str(error)
+            if rows:
+                write_metrics_csv(rows, args.output / f"{name}.csv")
+    return rows, run
+
+
+def sequences_of(case: dict, without: Sequence[str] = ()) -> dict:
+    """The files of a case by sequence, but for those ``without``."""
+    return {sequence: case[sequence] for sequence in SEQUENCES if sequence not in without}

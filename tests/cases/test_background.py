@@ -1,0 +1,114 @@
+"""A background that is not 0 becomes 0, one brain mask for all sequences; a clean case is not touched."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from brats_clip.cases import SEQUENCES, clear_background, find_cases, read_case, read_volume
+from brats_clip.images import Volume
+
+SHAPE = (56, 60, 52)
+AXES = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+BRAIN = sum((axis / size) ** 2 for axis, size in zip(AXES, (0.7, 0.8, 0.65), strict=True)) < 1
+MINIMUM = -300.0
+
+
+def clean(sequence: str, mean: float = 400.0) -> np.ndarray:
+    """Smooth tissue of values about ``mean`` with a darker rim, 0 outside the brain."""
+    random = np.random.default_rng(len(sequence) * 7 + ord(sequence[-1]))
+    tissue = mean + 60 * ndimage.gaussian_filter(random.normal(size=SHAPE), 3) / 0.02
+    rim = BRAIN & ~ndimage.binary_erosion(BRAIN, iterations=2)
+    return np.where(rim, 0.6 * tissue, np.where(BRAIN, tissue, 0)).astype(np.float32)
+
+
+def ringing(array: np.ndarray) -> np.ndarray:
+    """Moved by part of a voxel and back with cubic splines."""
+    there = ndimage.shift(array, (0.4, -0.3, 0.45), order=3)
+    return ndimage.shift(there, (-0.4, 0.3, -0.45), order=3).astype(np.float32)
+
+
+def faint(array: np.ndarray) -> np.ndarray:
+    return np.where(BRAIN, array, np.random.default_rng(3).uniform(0, 0.4, SHAPE)).astype(np.float32)
+
+
+SPOILT = {
+    "ringing": ringing,
+    "ringing, stored as whole numbers": lambda array: np.rint(ringing(array)),
+    "the minimum": lambda array: np.where(BRAIN, array, MINIMUM),
+    "minus one": lambda array: np.where(BRAIN, array, -1.0),
+    "a constant just above 0": lambda array: np.where(BRAIN, array, 1e-3),
+    "faint noise": faint,
+    "z-scored over the whole volume": lambda array: (array - array.mean()) / array.std(),
+}
+
+
+def volumes(arrays: dict[str, np.ndarray]) -> dict[str, Volume]:
+    return {s: Volume(np.asarray(a, np.float32), np.eye(4) * [3, 3, 3, 1], f"{s}.nii.gz") for s, a in arrays.items()}
+
+
+def overlap(mask: np.ndarray) -> float:
+    return 2 * (mask & BRAIN).sum() / (mask.sum() + BRAIN.sum())
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("spoilt", [SEQUENCES, ("flair",), ("t1", "t2")], ids=", ".join)
+def test_what_is_outside_becomes_0_and_what_is_inside_stays(kind, spoilt):
+    arrays = {s: SPOILT[kind](clean(s)) if s in spoilt else clean(s) for s in SEQUENCES}
+    given = volumes(arrays)
+    cleared, notes = clear_background(given)
+    assert len(notes) == len(spoilt) and all(note.startswith(s) for note, s in zip(notes, spoilt, strict=True))
+    for sequence in SEQUENCES:
+        if sequence not in spoilt:
+            assert cleared[sequence] is given[sequence]
+            continue
+        mask = cleared[sequence].array != 0
+        assert overlap(mask) > 0.97, sequence
+        inside = mask & BRAIN
+        shift = np.unique(np.round(given[sequence].array[inside] - cleared[sequence].array[inside], 3))
+        assert len(shift) == 1, "inside, all values move by one constant or none"
+
+
+def test_one_sequence_alone_is_cleared():
+    cleared, notes = clear_background(volumes({"flair": ringing(clean("flair"))}))
+    assert overlap(cleared["flair"].array != 0) > 0.97 and len(notes) == 1
+
+
+def test_negative_voxels_inside_stay_and_are_no_background():
+    given = volumes({s: np.where(BRAIN, clean(s) - 450, 0) for s in SEQUENCES})
+    cleared, notes = clear_background(given)
+    assert not notes and all(cleared[s] is given[s] for s in SEQUENCES)
+    spoilt = volumes({s: ringing(v.array) for s, v in given.items()})
+    cleared, notes = clear_background(spoilt)
+    assert len(notes) == 4
+    assert (np.stack([v.array for v in cleared.values()])[:, BRAIN] < 0).mean() > 0.4
+
+
+def test_a_crop_inside_the_brain_has_no_background():
+    middle = tuple(slice(n // 2 - 8, n // 2 + 8) for n in SHAPE)
+    given = volumes({s: clean(s)[middle] for s in SEQUENCES})
+    cleared, notes = clear_background(given)
+    assert not notes and all(cleared[s] is given[s] for s in SEQUENCES)
+
+
+def test_a_hole_in_the_brain_and_a_speck_beside_it_follow_the_mask():
+    arrays = {s: ringing(clean(s)) for s in SEQUENCES}
+    for array in arrays.values():
+        array[26:30, 28:32, 24:28] = 1e-3  # a cyst without signal
+        array[2:4, 2:4, 2:4] = 500.0
+    cleared, _ = clear_background(volumes(arrays))
+    for volume in cleared.values():
+        assert (volume.array[26:30, 28:32, 24:28] != 0).all() and not volume.array[:5, :5, :5].any()
+
+
+@pytest.mark.real
+@pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
+def test_real_cases_are_not_touched():
+    for case in find_cases(os.environ["BRATS_DIR"])[:4]:
+        content = read_case(case, preprocess="auto")
+        assert not content.notes and content.preparation is None
+        for sequence in SEQUENCES:
+            assert np.array_equal(content.volumes[sequence].array, read_volume(case[sequence]).array)

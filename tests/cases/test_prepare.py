@@ -1,0 +1,210 @@
+"""Raw images come to one grid without what is around the brain, and labels get back to every native series."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from scipy import ndimage
+
+from brats_clip.cases import SEQUENCES, CaseContent, Preparation, find_cases, prepare, read_case, read_volume
+from brats_clip.errors import CaseError, InputError
+from brats_clip.geometry import Grid, resample
+from brats_clip.images import Volume, write_image
+
+SHAPE = (80, 96, 76)  # of 2.5 mm
+AFFINE = np.array([[-2.5, 0, 0, 100], [0, -2.5, 0, 120], [0, 0, 2.5, -80], [0, 0, 0, 1.0]])
+CONTRAST = {"t1": (0.5, 0.9, 0.2), "t1ce": (0.55, 0.9, 0.25), "t2": (0.7, 0.4, 1.0), "flair": (0.6, 0.5, 0.1)}
+
+
+def ellipsoid(*radii_mm: float) -> np.ndarray:
+    axes = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * 2.5 for n in SHAPE), indexing="ij")
+    return sum((axis / radius) ** 2 for axis, radius in zip(axes, radii_mm, strict=True)) < 1
+
+
+BRAIN, HEAD = ellipsoid(66, 80, 62), ellipsoid(80, 94, 78)
+SKULL = ellipsoid(73, 87, 69) & ~BRAIN
+FOLDS = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=SHAPE), 2.2)
+FOLDS = (FOLDS - FOLDS.mean()) / FOLDS.std()
+
+
+def head(sequence: str, stripped: bool = False) -> np.ndarray:
+    grey, white, fluid = CONTRAST[sequence]
+    tissue = np.where(FOLDS > 0.4, white, np.where(FOLDS < -0.9, fluid, grey))
+    image = np.where(HEAD, 1.0, 0.0) * (not stripped)
+    image = np.where(SKULL, 0.05, image) if not stripped else image
+    image = np.where(BRAIN, tissue, image)
+    noise = 0 if stripped else np.abs(np.random.default_rng(len(sequence)).normal(0, 0.01, SHAPE))
+    return (1000 * (image + noise)).astype(np.float32)
+
+
+def rigid(degrees: float, axis: int, shift: tuple[float, float, float]) -> np.ndarray:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.roll(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), (axis, axis), (0, 1))
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, shift
+    return matrix
+
+
+GRID = Grid(SHAPE, AFFINE)
+# From RAS mm of T1ce to RAS mm of the sequence, and the voxels that each is sampled on.
+MOTIONS = {
+    "t1": rigid(4, 0, (3, -2, 4)),
+    "t1ce": np.eye(4),
+    "t2": rigid(-5, 2, (-4, 6, 2)),
+    "flair": rigid(10, 0, (2, 5, -45)),
+}
+GRIDS = {"t1": (1.8, 1.8, 4.0), "t1ce": (1.8, 1.8, 3.0), "t2": (2.0, 2.0, 4.0), "flair": (2.2, 2.2, 4.0)}
+
+
+def series(sequence: str) -> Volume:
+    """A raw series on a grid of its own, the patient moved since T1ce."""
+    moved = MOTIONS[sequence] @ GRID.affine
+    spacing = np.array(GRIDS[sequence])
+    # The scanner's box is upright in its own world, around the head as it lies there.
+    low, high = (GRID.corners()[:3].min(axis=1), GRID.corners()[:3].max(axis=1))
+    shift = (MOTIONS[sequence] @ GRID.centre)[:3] - GRID.centre[:3]
+    affine = np.diag([-1, -1, 1, 1]) @ np.diag([*spacing, 1.0])
+    affine[:3, 3] = np.array([high[0], high[1], low[2]]) + shift
+    grid = Grid(np.ceil((high - low) / spacing).astype(int) + 1, affine)
+    return Volume(resample(head(sequence), Grid(SHAPE, moved), grid), grid.affine, f"{sequence}.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def exam() -> dict[str, Volume]:
+    return {sequence: series(sequence) for sequence in SEQUENCES}
+
+
+@pytest.fixture(scope="module")
+def case(exam, tmp_path_factory) -> dict[str, str]:
+    """The exam in files, with a brain mask on T1 and a label on FLAIR: everything that FLAIR shows."""
+    folder = tmp_path_factory.mktemp("exam")
+    brain = resample(BRAIN.astype(np.uint8), Grid(SHAPE, MOTIONS["t1"] @ AFFINE), exam["t1"].grid, linear=False)
+    label = np.full(exam["flair"].array.shape, 2, np.uint8)
+    arrays = {s: (v.array, v.affine) for s, v in exam.items()}
+    arrays |= {"brain_mask": (brain, exam["t1"].affine), "label": (label, exam["flair"].affine)}
+    for name, (array, affine) in arrays.items():
+        write_image(folder / f"{name}.nii.gz", array, affine)
+    return {name: str(folder / f"{name}.nii.gz") for name in arrays}
+
+
+@pytest.fixture(scope="module")
+def content(case) -> CaseContent:
+    return read_case(case, preprocess="auto")
+
+
+@pytest.fixture(scope="module")
+def prepared(content) -> tuple[dict[str, Volume], Preparation]:
+    return content.volumes, content.preparation
+
+
+def test_every_sequence_is_registered_to_within_a_millimetre_or_two(prepared):
+    surface = np.argwhere(BRAIN & ~ndimage.binary_erosion(BRAIN))
+    points = np.c_[surface, np.ones(len(surface))] @ AFFINE.T
+    for sequence, motion in prepared[1].motions.items():
+        errors = np.linalg.norm((points @ (motion - MOTIONS[sequence]).T)[:, :3], axis=1)
+        assert np.median(errors) < 1.0 and errors.max() < 2.0, (sequence, errors.max())
+
+
+def test_all_are_on_one_grid_of_1_mm_with_0_outside_the_brain(prepared):
+    volumes, preparation = prepared
+    assert preparation.reference == "t1ce" and np.allclose(preparation.working.spacing, 1)
+    truth = resample(BRAIN.astype(np.float32), GRID, preparation.working) > 0.5
+    for volume in volumes.values():
+        assert volume.grid.same_as(preparation.working)
+        mask = volume.array != 0
+        assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.96
+    assert any("brain_mask.nii.gz" in note for note in preparation.notes)
+    assert sum("registered to t1" in note for note in preparation.notes) == 3
+
+
+def test_labels_go_to_every_native_series_and_back(prepared, exam):
+    _, preparation = prepared
+    label = np.zeros(preparation.working.shape, np.uint8)
+    x, y, z = (n // 2 for n in label.shape)
+    label[x - 12 : x + 12, y - 15 : y + 15, z - 10 : z + 10] = 2
+    preparation = Preparation.from_json(preparation.to_json())
+    assert preparation.elsewhere == list(SEQUENCES)
+    for sequence in SEQUENCES:
+        native = preparation.to_native(label, sequence)
+        assert native.shape == exam[sequence].array.shape and native.dtype == np.uint8
+        ml = native.astype(bool).sum() * exam[sequence].grid.voxel_ml
+        assert ml == pytest.approx(label.astype(bool).sum() / 1000, rel=0.15)
+        back = preparation.from_native(native, sequence)
+        assert 2 * ((back > 0) & (label > 0)).sum() / ((back > 0).sum() + (label > 0).sum()) > 0.85
+
+
+def test_stripped_images_on_one_grid_stay_the_objects_they_are():
+    given = {s: Volume(head(s, stripped=True), AFFINE, s) for s in SEQUENCES}
+    volumes, preparation = prepare(given, "auto")
+    assert preparation is None and all(volumes[s] is given[s] for s in SEQUENCES)
+
+
+def test_turned_axes_are_turned_back_without_interpolation():
+    given = {s: Volume(head(s, stripped=True), AFFINE, s) for s in SEQUENCES}
+    turn = ornt_transform(io_orientation(AFFINE), axcodes2ornt("SAR"))
+    array = apply_orientation(given["t2"].array, turn)
+    turned = Volume(array, AFFINE @ inv_ornt_aff(turn, SHAPE), "t2")
+    volumes, preparation = prepare({**given, "t2": turned}, "auto")
+    assert np.array_equal(volumes["t2"].array, given["t2"].array)
+    assert all(volumes[s] is given[s] for s in ("t1", "t1ce", "flair"))
+    assert "t2: axes turned" in preparation.notes[0] and preparation.elsewhere == ["t2"]
+    label = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
+    assert np.array_equal(preparation.to_native(label, "t2"), apply_orientation(label, turn))
+
+
+def test_never_leaves_raw_images_as_they_are(exam):
+    volumes, preparation = prepare(exam, "never")
+    assert preparation is None and all(volumes[s] is exam[s] for s in SEQUENCES)
+    with pytest.raises(InputError, match="auto, always, never"):
+        prepare(exam, "sometimes")
+
+
+def test_a_series_that_shows_another_part_of_the_body_is_refused(exam):
+    brain = exam["t1"]._replace(array=(exam["t1"].array > 0).astype(np.float32))
+    far = exam["t2"].affine.copy()
+    far[2, 3] += 400
+    leg = Volume(np.random.default_rng(0).uniform(1, 9, (8, 9, 7)).astype(np.float32), far, "leg.nii.gz")
+    with pytest.raises(CaseError, match=r"leg\.nii\.gz: found .*% of the brain"):
+        prepare({"t1": exam["t1"], "t2": leg}, "auto", brain)
+
+
+def test_a_brain_mask_must_not_be_empty_and_lie_on_a_sequence(exam):
+    empty = exam["t1"]._replace(array=np.zeros_like(exam["t1"].array), path="mask.nii.gz")
+    with pytest.raises(CaseError, match=r"mask\.nii\.gz: found an empty brain mask"):
+        prepare(exam, "auto", empty)
+    with pytest.raises(CaseError, match="on a grid of its own"):
+        prepare(exam, "auto", Volume(np.ones((5, 5, 5), np.float32), np.eye(4), "mask.nii.gz"))
+
+
+def test_a_label_drawn_on_one_series_comes_to_the_working_grid(content, case):
+    assert content.label.shape == content.preparation.working.shape and (content.label == 2).mean() > 0.8
+    with pytest.raises(CaseError, match="grid"):
+        read_case(case)
+
+
+RAW = Path(os.environ.get("BRATS_DIR", "/nowhere")).parent / "raw" / "TCGA-FG-6692"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.skipif(not RAW.is_dir(), reason="BRATS_DIR is not set, or no raw exam beside it")
+def test_a_real_exam_is_prepared_like_another_tool_would():
+    names = {"t1": "t1", "t1ce": "t1c", "t2": "t2", "flair": "fla"}
+    content = read_case({s: str(RAW / f"{name}.nii.gz") for s, name in names.items()}, preprocess="auto")
+    mask = np.any([volume.array != 0 for volume in content.volumes.values()], axis=0).astype(np.uint8)
+    for sequence, least in {"t1": 0.97, "t1ce": 0.95, "t2": 0.92, "flair": 0.92}.items():
+        other = read_volume(RAW / f"{names[sequence]}_hdbet_mask.nii.gz").array > 0
+        native = content.preparation.to_native(mask, sequence) > 0
+        assert 2 * (native & other).sum() / (native.sum() + other.sum()) >= least, sequence
+    assert not any("doubtful" in note for note in content.notes)
+
+
+def test_free_names_of_an_exam_are_a_case(tmp_path):
+    for name in ("T1", "T1_post", "T2", "FLAIR"):
+        write_image(tmp_path / "exam" / f"{name}.nii.gz", np.ones((2, 2, 2), np.uint8), np.eye(4))
+    (case,) = find_cases(tmp_path)
+    assert case["case"] == "exam" and case["t1ce"].endswith("T1_post.nii.gz") and case["t1"].endswith("T1.nii.gz")

@@ -1,0 +1,29 @@
+"""DICOM SEGs that lie on a server."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from brats_label.dicom.client import Client, reaching
+
+
+def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
+    """All SEGs of a study, the newest last.
+
+    Args:
+        study: StudyInstanceUID.
+        series: only those that refer to this series; "" for all.
+
+    Raises:
+        Unreachable: if the server does not answer.
+    """
+    with reaching(client.base_url):
+        listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
+        found = [ds for item in listed for ds in client.retrieve_series(study, item["0020000E"]["Value"][0])]
+    if series:
+        found = [ds for ds in found if series in _referenced(ds)]
+    return sorted(found, key=lambda ds: (str(ds.get("ContentDate", "")), str(ds.get("ContentTime", ""))))
+
+
+def _referenced(dataset: Dataset) -> set[str]:
+    return {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}

@@ -1,0 +1,47 @@
+"""The app's parts import downwards only, as ``monailabel_app/docs/architecture.md`` draws them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "monailabel_app" / "brats_label"
+# From the bottom to the top; parts of one line do not import each other.
+LAYERS = (
+    ("values", "errors", "durable", "end_with"),
+    ("settings", "store"),
+    ("open_store", "dicom", "models"),
+    ("studies",),
+    ("labels",),
+    ("case_info", "uploads"),
+    ("datastore",),
+    ("inference", "training", "active"),
+    ("server", "demo"),
+    ("doctor",),
+)
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+
+
+def imports() -> set[tuple[str, str]]:
+    """Which part imports which; imports for type checkers alone do not count."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        inside = path.relative_to(PACKAGE).parts[:-1]
+        part = inside[0] if inside else path.stem
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        typing = [
+            node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        ]
+        ignored = {id(node) for branch in typing for node in ast.walk(branch)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level and id(node) not in ignored:
+                above = inside[: len(inside) - node.level + 1]
+                names = [node.module] if node.module else [name.name for name in node.names]
+                found |= {(part, [*above, *name.split(".")][0]) for name in names}
+    return {(part, other) for part, other in found if part != other and part != "__init__"}
+
+
+def test_each_part_imports_only_what_lies_below_it():
+    assert len(imports()) > 30
+    upwards = {(part, other) for part, other in imports() if LAYER[part] <= LAYER[other]}
+    assert not upwards

@@ -1,0 +1,76 @@
+"""Who opens the address sees what is served; where that is files, why there is no viewer."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from monailabel.config import settings
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from brats_label.errors import Unreachable
+from brats_label.server import pages, viewer
+
+
+def app(studies: str, cases=("A",)):
+    def listed():
+        if isinstance(cases, Exception):
+            raise cases
+        return list(cases)
+
+    return SimpleNamespace(
+        studies=studies,
+        datastore=lambda: SimpleNamespace(list_images=listed),
+        _infers={"segmentation": SimpleNamespace(type=InferType.SEGMENTATION)},
+        models=SimpleNamespace(current=lambda: SimpleNamespace(name="version <0>")),
+    )
+
+
+@pytest.fixture
+def get(monkeypatch):
+    def get(path: str, served) -> str:
+        monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", served.studies)
+        api = FastAPI()
+        api.state.app = served
+        api.include_router(pages.router)
+        api.include_router(viewer.router)
+        response = TestClient(api, base_url="http://127.0.0.1:8765").get(path)
+        assert response.status_code == 200 and response.headers["content-type"].startswith("text/html")
+        return response.text
+
+    return get
+
+
+def test_the_root_says_what_is_served_and_where_to_go_on(get):
+    page = get("/", app("/data/<b>x", ("A", "B")))
+    assert "2 cases of the folder /data/&lt;b&gt;x" in page and "<b>x" not in page
+    assert "segmentation" in page and "version &lt;0&gt;" in page and "http://127.0.0.1:8765<" in page
+    assert 'href="info/"' in page and 'href="openapi.json"' in page
+    assert "make serve-demo" in page and 'href="ohif/"' not in page
+
+
+def test_nothing_on_it_comes_from_elsewhere(get):
+    page = get("/", app("http://dicom.example/dicom-web"))
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page) and "<script" not in page
+    assert 'href="ohif/"' in page and "1 case of the DICOMweb server" in page
+
+
+def test_a_server_that_cannot_be_reached_is_said_there(get):
+    assert "is it running?" in get("/", app("http://x/dicom-web", Unreachable("Not there; is it running?")))
+
+
+def test_where_people_log_in_the_page_tells_nothing_of_the_studies(get, monkeypatch):
+    monkeypatch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    page = get("/", app("/data/secret"))
+    assert "secret" not in page and "3D Slicer" in page
+
+
+@pytest.mark.parametrize("path", ["/ohif/", "/ohif/monai-label?StudyInstanceUIDs=1.2", "/ohif/index.html"])
+def test_the_viewers_pages_say_what_to_do_where_the_studies_are_files(get, path):
+    page = get(path, app("/data/cases"))
+    assert "3D Slicer" in page and "make serve STUDIES=http" in page and "make serve-demo" in page
+    assert "<script" not in page
+    assert "<script" in get(path, app("http://127.0.0.1:8042/dicom-web"))

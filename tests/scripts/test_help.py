@@ -1,0 +1,32 @@
+"""The scripts explain themselves at once, from any folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "scripts").glob("*.py"))
+# Runs each script with -h, and says which of them imported what takes seconds.
+CODE = """
+import io, runpy, sys
+from contextlib import redirect_stdout
+
+for script in sys.argv[1:]:
+    sys.argv, text = [script, "-h"], io.StringIO()
+    sys.path.insert(0, script.rpartition("/")[0])
+    try:
+        with redirect_stdout(text):
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        assert ended.code == 0, script
+    slow = {"torch", "monai", "pandas", "matplotlib"} & {*sys.modules}
+    print(script.rpartition("/")[2], "usage:" in text.getvalue(), *slow)
+"""
+
+
+def test_help_needs_nothing_that_takes_seconds_to_import(tmp_path):
+    scripts = [str(path) for path in SCRIPTS if path.stem != "make_phantoms"]  # it draws at once
+    ended = subprocess.run([sys.executable, "-c", CODE, *scripts], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [f"{Path(script).name} True" for script in scripts]
