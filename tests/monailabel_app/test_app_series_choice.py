@@ -303,6 +303,28 @@ def test_an_agent_noted_even_where_words_deny_it_is_not_believed():
     assert set(choose(study).questions[0].uids) == {"pre", "silent"}
 
 
+def test_two_t1_that_both_say_contrast_agent_are_settled_by_the_images_and_it_is_noted():
+    study = [series("a", "AX T1 GD"), series("b", "AX T1 GD"), series("t2", "AX T2")]
+    asked = choose(study)
+    assert asked.questions[0].sequences == ("t1", "t1ce") and set(asked.questions[0].uids) == {"a", "b"}
+    settled = choose(study, {"a": "t1", "b": "t1ce"})
+    assert (settled.chosen["t1"].image_id, settled.chosen["t1ce"].image_id) == ("a", "b")
+    assert "headers contradict" in settled.chosen["t1"].reason and not settled.needs_image
+    assert any("told by the images" in note for note in settled.notes)
+    alike = choose(study, {"a": "t1", "b": "t1"})
+    assert set(alike.chosen) == {"t1ce", "t2"} and not alike.needs_image
+
+
+def test_an_agent_against_the_words_is_settled_by_the_images():
+    study = [series("pre", "AX T1 PRE", **AGENT), series("post", "AX T1 POST")]
+    assert set(choose(study).questions[0].uids) == {"pre", "post"}
+    settled = choose(study, {"pre": "t1ce", "post": "t1"})
+    assert (settled.chosen["t1"].image_id, settled.chosen["t1ce"].image_id) == ("post", "pre")
+    untold = choose(study, {"pre": "", "post": ""})
+    assert (untold.chosen["t1"].image_id, untold.chosen["t1ce"].image_id) == ("pre", "post")
+    assert not untold.needs_image
+
+
 @pytest.mark.parametrize(
     ("worse", "better", "word"),
     [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from .contrast_words import against_each_other, contrast_of
 from .naming import SEQUENCES, parse_name
 
 __all__ = ["Clash", "assign", "find_label", "is_image", "is_label", "sequence_of", "stem_of"]
@@ -23,8 +24,6 @@ _T1 = {"t1", "t1w", "t1n", "t1wi", "t1pre", "t1native", "t1nativ", "mprage", "t1
 _T1CE = {"t1c", "t1ce", "t1gd", "t1cgd", "t1post", "t1contrast", "t1km", "t1wce", "t1wgd", "t1cw", "t1gad", "t1wpost"}
 _T2 = {"t2", "t2w", "t2wi", "t2se", "t2tse", "t2fse"}
 _FLAIR = {"flair", "fla", "t2flair", "t2f", "tirmflair", "flairw"}
-_WITH_AGENT = {"ce", "c", "gd", "gad", "gado", "gadolinium", "post", "postcontrast", "contrast", "enhanced", "km", "pc"}
-_WITHOUT_AGENT = {"pre", "precontrast", "no", "non", "noncontrast", "without", "native", "nativ", "unenhanced", "nc"}
 
 
 # What is used only where there is no plain file beside it: UCSF-PDGM has T1_bias, bias-corrected, beside T1.
@@ -69,7 +68,8 @@ def sequence_of(name: str, prefix: str = "") -> str | None:
         name: a file name, or what a ``dataset.json`` calls a channel.
         prefix: what names begin with that says nothing, such as the patient's folder.
     """
-    words = _words(_without(stem_of(name), prefix))
+    stem = _without(stem_of(name), prefix)
+    words = _words(stem)
     if words & (_LABEL | _OTHER):
         return None
     t1, t2 = bool(words & (_T1 | _T1CE)), bool(words & _T2)
@@ -79,7 +79,7 @@ def sequence_of(name: str, prefix: str = "") -> str | None:
         return None
     if t2:
         return "t2"
-    return "t1ce" if words & _T1CE or (words & _WITH_AGENT and not words & _WITHOUT_AGENT) else "t1"
+    return "t1ce" if contrast_of(stem).answer == "yes" else "t1"
 
 
 def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str = "") -> dict[str, str]:
@@ -101,6 +101,9 @@ def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str =
     fits = {s: [n for n in names if fnmatchcase(n.lower(), p.lower())] for s, p in patterns.items()}
     claimed = {name for group in fits.values() for name in group}
     free = [(name, sequence_of(name, prefix)) for name in names if name not in claimed]
+    said = {n: contrast_of(_without(stem_of(n), prefix)) for n, told in free if told in ("t1", "t1ce")}
+    native = {n for n, words in against_each_other(said).items() if words.answer == "no"}
+    free = [(name, "t1" if name in native else told) for name, told in free]
     for sequence in SEQUENCES:
         if sequence not in patterns:
             fits[sequence] = [name for name, told in free if told == sequence]

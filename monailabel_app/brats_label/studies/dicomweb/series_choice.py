@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from brats_clip.cases.contrast_words import against_each_other
+
 from .. import SEQUENCES, ChosenImage, LeftOutImage
 from .series import SeriesHeader
 from .series_rules import FAT_SUPPRESSED_WORDS, MIN_COVER_MM, REFORMATS, THIN_MM, normalise
@@ -18,12 +20,15 @@ class StudyChoice:
     Attributes:
         chosen: one series per sequence that there is; ``image_id`` is the SeriesInstanceUID.
         left_out: the others, with the reason.
-        questions: series that are neither, until the images were looked at: ask ``choose`` again with the answers.
+        questions: what the images have to tell: ask ``choose`` again with the answers. Series of which headers say
+            nothing are not chosen until then.
+        notes: for people, what was told by the images against or without headers.
     """
 
     chosen: Mapping[str, ChosenImage] = field(default_factory=dict)
     left_out: tuple[LeftOutImage, ...] = ()
     questions: tuple[Question, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def needs_image(self) -> bool:
@@ -38,11 +43,13 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
         series: the headers of all series of a study.
         answers: what ``tell_by_image`` found, sequence by SeriesInstanceUID; "" for a series that is none of the four.
     """
-    verdicts = answered([judge(header) for header in series], answers or {})
+    answers = answers or {}
+    verdicts = answered(_beside([judge(header) for header in series]), answers)
     left_out = [verdict for verdict in verdicts if not verdict.what]
     verdicts = settle_contrast([verdict for verdict in verdicts if verdict.what])
     verdicts, questions = ask(verdicts)
     asked = {uid for question in questions for uid in question.uids}
+    questions += doubts([v for v in verdicts if v.header.uid not in {*asked, *answers}])
     unknown = [v for v in verdicts if v.what == "unknown" and v.header.uid not in asked]
     left_out += [replace(v, reason=f"neither headers nor other series tell what it shows: {v.reason}") for v in unknown]
     chosen = {}
@@ -54,7 +61,39 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
         chosen[sequence] = ChosenImage(sequence, best.header.uid, best.header.name, best.reason)
         left_out += [replace(v, reason=_worse(v, best, SPOKEN[sequence])) for v in ranked[1:]]
     left = tuple(LeftOutImage(v.header.uid, v.header.name, v.reason) for v in left_out)
-    return StudyChoice(chosen, left, tuple(questions))
+    told = [image for image in chosen.values() if answers.get(image.image_id)]
+    notes = tuple(f"{SPOKEN[image.sequence]} was told by the images: {image.name}, {image.reason}." for image in told)
+    return StudyChoice(chosen, left, tuple(questions), notes)
+
+
+def _beside(verdicts: list[Verdict]) -> list[Verdict]:
+    """Read "T1-C" as native beside a "T1+C"."""
+    said = against_each_other({v.header.uid: v.said for v in verdicts if v.what == "t1"})
+    changed = {v.header.uid for v in verdicts if v.header.uid in said and said[v.header.uid] != v.said}
+    return [
+        replace(v, contrast="no", reason=f"{v.reason}; the hyphen says without, beside a plus sign")
+        if v.header.uid in changed
+        else v
+        for v in verdicts
+    ]
+
+
+def doubts(verdicts: list[Verdict]) -> list[Question]:
+    """T1 whose headers contradict: the words another series' agent, or all say "yes" and none is native.
+
+    The images are asked; until they answer, the words are believed. Only series that are taken alike compare, in plane,
+    dimensions and fat suppression: a native T1 and its T1ce mostly are.
+    """
+    t1s = [v for v in verdicts if v.what in ("t1", "t1ce")]
+    denied = any(v.said.answer == "no" and v.header.contrast_agent for v in t1s)
+    against = denied and any(v.contrast == "yes" and not v.header.contrast_agent for v in t1s)
+    if not against and any(v.what == "t1" for v in t1s):
+        return []
+    alike: dict[tuple, list[str]] = {}
+    for v in t1s:
+        key = (v.header.plane, v.header.acquisition_type, _is_fat_suppressed(v.header), _is_derived(v.header))
+        alike.setdefault(key, []).append(v.header.uid)
+    return [Question(("t1", "t1ce"), tuple(uids)) for uids in alike.values() if len(uids) > 1]
 
 
 def _is_derived(header: SeriesHeader) -> bool:
@@ -173,9 +212,10 @@ def ask(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Question]]:
 
 
 def answered(verdicts: list[Verdict], answers: Mapping[str, str]) -> list[Verdict]:
-    """What the images showed; T1s that all look alike and all have the agent noted were all taken after it."""
+    """What the images showed; T1s that all look alike, and all of whose headers say contrast agent, were all taken
+    after it."""
     t1s = [v for v in verdicts if answers.get(v.header.uid) in ("t1", "t1ce")]
-    alike = len(t1s) > 1 and all(v.by_agent and answers[v.header.uid] == "t1" for v in t1s)
+    alike = len(t1s) > 1 and all(v.contrast == "yes" and answers[v.header.uid] == "t1" for v in t1s)
     after = {v.header.uid for v in t1s} if alike else ()
     return [
         replace(v, by_agent=False, reason=f"{v.reason}, and all T1 look alike") if v.header.uid in after else told
@@ -187,10 +227,13 @@ def _by_answer(verdict: Verdict, answers: Mapping[str, str]) -> Verdict:
     uid = verdict.header.uid
     if not verdict.what or uid not in answers:
         return verdict
-    sequence = answers[uid]
+    sequence, by_words = answers[uid], verdict.what == "t1" and verdict.said.answer
+    if not sequence and by_words:
+        return replace(verdict, reason=f"{verdict.reason}; headers contradict, and the image does not tell")
     if not sequence:
         return replace(verdict, what="", reason="headers do not say what it shows, and the image does not tell")
     contrast = {"t1": "no", "t1ce": "yes"}.get(sequence, "")
-    reason = f"the image itself looks like {SPOKEN[sequence]}; headers do not say ({verdict.reason})"
+    doubt = "headers contradict" if by_words else "headers do not say"
+    reason = f"the image itself looks like {SPOKEN[sequence]}; {doubt} ({verdict.reason})"
     what = "t1" if sequence == "t1ce" else sequence
     return replace(verdict, what=what, contrast=contrast, reason=reason, by_agent=False)

@@ -33,7 +33,8 @@ LEFT_OUT_WORDS = _table(
     (r"\b(perf\w*|pwi|dsc|dce|asl|pc?asl|r?el ?cb[fv]|r?cb[fv]|mtt|ttp|tmax|k ?trans|twist)\b", "perfusion"),
     (r"\b(f ?mri|bold|resting|rest state)\b", "functional MRI"),
     (r"\b(mrs|spectro\w*|svs|csi|press|mre|elasto\w*)\b", "spectroscopy or elastography"),
-    (r"\b(tof|mra|mrv|cemra|tricks|inhance)\b|\bangio|\bvenogra|\b3d ?pc\b|\bphase contrast\b", "angiography"),
+    (r"\b(tof|mra|mrv|cemra|tricks|inhance)\b|\bangio|\bvenogra|\bphase contrast\b", "angiography"),
+    (r"^(?!.*t1).*\b3d ?pc\b", "angiography"),  # of a T1 it says "post contrast"
     (r"\b(mip|mips|min ?ip|max ?ip)\b|\bprojection", "a projection"),
     (
         r"\b(swi|swan|swip|qsm|venobold|hemo|haemo|medic|merge)\b|\bt2w?(\*| ?star)|\bt2w? ?(ffe|gre|hemo)\b",
@@ -63,15 +64,6 @@ WEIGHTING_WORDS = _table(
     (r"\btfe\b|\btfl\b|\bfl3d\b|\birfspgr\b", "t1"),
 )
 
-# Taken away before words for contrast agent are looked for: "pre Gd" is no contrast agent.
-NATIVE_WORDS = re.compile(
-    r"\b(pre(?!p)|prior|without|wo|ohne|sans|non?|native?|nativ|plain|unenhanced)"
-    r" ?(gd|gad\w*|c|ce|km|con|contrast\w*|inj\w*|enhanced)?\b"
-)
-CONTRAST_WORDS = re.compile(
-    r"\bpost(?! ?op|erior)|\bgd\b|\bgad|\bce\b|\bkm\b|\bkontrast|\bcontrast|\benhanced\b|\binj"
-    r"|\+ ?(c|ce|gd|gad\w*|km|contrast)\b|\bc ?\+|t1w?(c|ce|gd|gad\w*|post|km)\b|\bdotarem|\bmagnevist|\bprohance"
-)
 FAT_SUPPRESSED_WORDS = re.compile(r"\b(fs|fat ?sat|fatsat|spair|spir|fatsup\w*|dixon|fsat)\b")
 
 # In ImageType, from the third value on.

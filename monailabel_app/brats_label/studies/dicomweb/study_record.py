@@ -84,7 +84,7 @@ class StudyRecord:
                 for image in self.choice.left_out
             ],
         }
-        if notes := self._frames(reference, register):
+        if notes := [*self.choice.notes, *self._frames(reference, register)]:
             info["notes"] = notes
         return Case(case_id, patient, dict(chosen), reference, tuple(self.choice.left_out), info)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from brats_clip.cases.contrast_words import ContrastWords, contrast_of
+
 from .series import ENHANCED_MR_STORAGE, LEGACY_ENHANCED_MR_STORAGE, SeriesHeader
 from .series_rules import (
-    CONTRAST_WORDS,
     HEAD_WORDS,
     LEFT_OUT_IMAGE_TYPES,
     LEFT_OUT_WORDS,
     MIN_SLICES,
-    NATIVE_WORDS,
     OTHER_PARTS,
     REFORMAT_WORD,
     REFORMATS,
@@ -33,6 +33,7 @@ class Verdict:
         reason: in words.
         contrast: "yes", "no" or "" where headers do not say.
         by_agent: ContrastBolusAgent alone says "yes".
+        said: what the text that tells the sequence says of contrast agent.
     """
 
     header: SeriesHeader
@@ -40,6 +41,7 @@ class Verdict:
     reason: str
     contrast: str = ""
     by_agent: bool = False
+    said: ContrastWords = ContrastWords()
 
 
 def judge(header: SeriesHeader) -> Verdict:
@@ -70,10 +72,11 @@ def judge(header: SeriesHeader) -> Verdict:
     if not what:
         if timed not in ("t1", "t2", "flair", "t2 or flair", "unknown"):
             return Verdict(header, "", f"{timed}, by {why}")
-        what, reason, words = timed, why, ""
-    contrast, said = _contrast(header, words)
-    said_too = f"{reason}; {said}" if said and what == "t1" else reason
-    return Verdict(header, what, said_too, contrast, said == BY_AGENT)
+        what, reason, text = timed, why, header.description
+    said = contrast_of(text)
+    contrast, why = _contrast(header, said)
+    reason = f"{reason}; {why}" if why and what == "t1" else reason
+    return Verdict(header, what, reason, contrast, why == BY_AGENT, said)
 
 
 def _unfit(header: SeriesHeader) -> str:
@@ -121,13 +124,8 @@ def _matches(row: Timing, header: SeriesHeader) -> bool:
     return row.inverted is None or row.inverted == (header.ti_ms is not None)
 
 
-def _contrast(header: SeriesHeader, words: str) -> tuple[str, str]:
+def _contrast(header: SeriesHeader, said: ContrastWords) -> tuple[str, str]:
     """Whether contrast agent was given, and what says so; the description is believed before the agent's tag."""
-    native, agent = NATIVE_WORDS.search(words), CONTRAST_WORDS.search(NATIVE_WORDS.sub(" ", words))
-    if agent and not native:
-        return "yes", f"'{agent.group().strip()}' says contrast agent"
-    if native and not agent:
-        return "no", f"'{native.group().strip()}' says no contrast agent"
-    if header.contrast_agent:
-        return "yes", BY_AGENT
-    return "", ""
+    if said.answer:
+        return said.answer, f"'{said.words}' says {'' if said.answer == 'yes' else 'no '}contrast agent"
+    return ("yes", BY_AGENT) if header.contrast_agent else ("", "")
