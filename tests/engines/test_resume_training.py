@@ -149,5 +149,5 @@ def test_the_network_in_training_sees_dropout_and_random_transforms(tmp_path):
     training = begin(tmp_path)
     data = training.trainer.data_loader.dataset
     assert not torch.equal(data[0]["image"], data[0]["image"])
-    masks = torch.stack([data[0]["report_mask"] for _ in range(20)])
-    assert len(masks.unique(dim=0)) > 2
+    masks = {tuple(data[0]["report_mask"].tolist()) for _ in range(20)}
+    assert len(masks) > 2

@@ -117,6 +117,7 @@ def prepare(
         raise InputError("preprocess", repr(mode), f"one of {', '.join(MODES)}")
     if mode == "never" or not volumes:
         return dict(volumes), None
+    volumes = {sequence: volumes[sequence] for sequence in SEQUENCES if sequence in volumes}
     native = {sequence: volume.grid for sequence, volume in volumes.items()}
     stripped = {s: mode == "auto" and brain is None and is_stripped(v) for s, v in volumes.items()}
     one_grid = all(grid.same_as(next(iter(native.values()))) for grid in native.values())

@@ -63,6 +63,7 @@ def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
     core[1] = 0.5 * core[1] + 0.5 * (core[0] - 0.15)
     # What separates core from oedema may be faint on each sequence, but not on all of them.
     core[2] = max(core[2], oedema[2] + 0.35 - 0.5 * min(0.0, core[3] - oedema[3]) * (kind != "infiltrating"))
+    core[2] = max(core[2], 0.4 if kind == "faint" else 1.0)
     step = draw(ENHANCING)
     step[1] = random.uniform(0.7, 1.8) if random.chance(WEAK) else min(max(np.exp(step[1]), 1.2), 10.0)
     enhancing = core + step

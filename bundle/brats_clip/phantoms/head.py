@@ -63,7 +63,7 @@ def draw_head(random: Randomness, image: torch.Tensor, anatomy: Anatomy, fluid: 
     x, y, z = mni
     skull = random.uniform(5.0, 8.0) * (1 + 0.15 * bumps[0])
     scalp = random.uniform(3.5, 8.0) * (1 + 0.25 * bumps[0])
-    gap = random.uniform(0.5, 3.0)  # fluid between brain and skull
+    gap = random.uniform(0.2, 1.4)  # fluid between brain and skull
     surface = torch.maximum(-(inner - gap - skull - scalp), _face_and_neck(random, x, y, z) + 1.5 * bumps[1])
 
     out = torch.empty((len(SEQUENCES), *shape))

@@ -60,8 +60,7 @@ class RandVaryReportd(Randomizable, Transform):
         elif kind == "partial":
             text = " ".join(sentence for sentence in split_sentences(text) if self.R.random() < 0.5)
         elif kind == "wrong":
-            kinds = WRONG if len(set(self.pool) - {text}) else WRONG[1:]
-            text = self._perturb(kinds[self.R.randint(len(kinds))], text)
+            text = self._wrong(text)
         elif kind == "generic":
             text = self._perturb(kind, text)
         return {**data, "report": text, **report_inputs(text, self.clip, self._sentences)}
@@ -79,6 +78,15 @@ class RandVaryReportd(Randomizable, Transform):
             if draw < 0:
                 return kind
         return "true"
+
+    def _wrong(self, text: str) -> str:
+        """The report made wrong in one way that changes it: not every report has a size, or a lobe."""
+        kinds = WRONG if len(set(self.pool) - {text}) else WRONG[1:]
+        for i in self.R.permutation(len(kinds)):
+            wrong = self._perturb(kinds[i], text)
+            if wrong != text:
+                return wrong
+        return text
 
     def _perturb(self, kind: str, text: str) -> str:
         return PERTURBATIONS[kind](text, self._generator(), self.pool)

@@ -11,8 +11,6 @@ from pydicom.sr.coding import Code
 
 from brats_clip.labels import ED, ET, NCR
 
-# The first three as BraTS numbers them; a region as a whole has a number of its own, so that no number has two names.
-LABELS: dict[str, int] = {"NCR/NET": NCR, "ED": ED, "ET": ET, "TC": 5, "WT": 6}
 ALTERED = Code("49755003", "SCT", "Morphologically Altered Structure")
 
 
@@ -21,7 +19,7 @@ class Segment:
     """One label as a segment.
 
     Attributes:
-        value: number in a label map.
+        value: number in a label map, as the app's answers have it (``labels.naming.LABELS``).
         name: SegmentLabel.
         description: SegmentDescription; with the number, so that any reader can restore the label map.
         code: SegmentedPropertyTypeCodeSequence.
@@ -49,17 +47,13 @@ class Segment:
         return description
 
 
-def _segment(name: str, description: str, code: Code, rgb: tuple[int, int, int]) -> Segment:
-    return Segment(LABELS[name], name, description, code, rgb)
-
-
 # From the outside to the inside: where segments of a foreign file overlap, the later one is painted over the earlier.
 SEGMENTS: tuple[Segment, ...] = (
-    _segment("WT", "Whole tumour", Code("108369006", "SCT", "Neoplasm"), (255, 215, 0)),
-    _segment("TC", "Tumour core", Code("86049000", "SCT", "Neoplasm, Primary"), (214, 90, 160)),
-    _segment("ED", "Peritumoural oedema", Code("79654002", "SCT", "Edema"), (110, 190, 80)),
-    _segment("NCR/NET", "Necrotic and non-enhancing core", Code("6574001", "SCT", "Necrosis"), (216, 70, 60)),
-    _segment("ET", "Enhancing tumour", Code("C113842", "NCIt", "Enhancing Lesion"), (80, 150, 230)),
+    Segment(6, "WT", "Whole tumour", Code("108369006", "SCT", "Neoplasm"), (255, 215, 0)),
+    Segment(5, "TC", "Tumour core", Code("86049000", "SCT", "Neoplasm, Primary"), (214, 90, 160)),
+    Segment(ED, "ED", "Peritumoural oedema", Code("79654002", "SCT", "Edema"), (110, 190, 80)),
+    Segment(NCR, "NCR/NET", "Necrotic and non-enhancing core", Code("6574001", "SCT", "Necrosis"), (216, 70, 60)),
+    Segment(ET, "ET", "Enhancing tumour", Code("C113842", "NCIt", "Enhancing Lesion"), (80, 150, 230)),
 )
 _NAMES = {
     "ncr": "NCR/NET",

@@ -11,7 +11,6 @@ import numpy as np
 
 from brats_clip.labels import ED, ET, NCR
 
-from ..dicom.segments import LABELS
 from ..errors import Refused
 from .reading import Segment
 
@@ -36,7 +35,9 @@ _SPELLINGS = {
     BACKGROUND: "background|foreground scribbles|background scribbles",
 }
 _MEANING = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split("|")}
-# As the app's own answers are numbered.
+# How the app's own answers are numbered: the first three as BraTS does; a region as a whole has a number of its own, so
+# that no number has two names.
+LABELS: dict[str, int] = {"NCR/NET": NCR, "ED": ED, "ET": ET, "TC": 5, "WT": 6}
 _OWN_NUMBERS = {**TISSUES, "TC": LABELS["TC"], "WT": LABELS["WT"], BACKGROUND: 0}
 EXPECTED_NAMES = "NCR/NET, ED (or edema) and ET (or enhancing tumour), or the regions WT, TC and ET"
 

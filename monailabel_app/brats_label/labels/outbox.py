@@ -151,7 +151,7 @@ class SegExchange:
 
         Args:
             case: whose.
-            label: numbers of ``dicom.segments.LABELS`` on the case's reference grid.
+            label: numbers of ``naming.LABELS`` on the case's reference grid.
             path: where to.
             version: of the weights.
 
