@@ -365,3 +365,20 @@ def test_real_cases_are_found(tmp_path):
     assert source.cases()
     for case in source.cases().values():
         assert set(source.native_files(case)) == set(SEQUENCES)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_nrrd_volumes_among_the_images_are_not_passed_over_in_silence(studies, open_source, alone):
+    (studies / "A").mkdir()
+    if not alone:
+        tiny_case(studies / "A", "A")
+    (studies / "A" / "T1.nrrd").write_bytes(b"NRRD0004")
+    assert "T1.nrrd: not used" in open_source().problems()[0]
+
+
+def test_a_read_only_folder_is_refused_with_the_option_that_helps(tmp_path):
+    from brats_label.studies.open import _writable
+
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="--conf workspace DIR"):
+        _writable(tmp_path / "file")

@@ -257,3 +257,9 @@ def test_a_file_whose_name_is_no_id_is_a_problem(store):
     by_hand(store, 1, "my label (2).nii.gz")
     assert store.found() == []
     assert "my label (2).nii.gz" in store.problems()[0]
+
+
+@pytest.mark.parametrize("name", ["CASE.nii", "CASE.nrrd", "CASE.seg.nrrd"])
+def test_a_label_brought_by_hand_in_another_format_is_not_passed_over_in_silence(store, name):
+    (store.root / "final" / name).write_bytes(b"label")
+    assert [problem for problem in store.problems() if problem.startswith(f"final/{name}: not used")]

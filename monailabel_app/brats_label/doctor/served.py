@@ -34,7 +34,10 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
     try:
         source, workspace = open_studies(studies, settings, remember=False)
     except (InputError, ClientError) as error:
-        return [Finding("studies", PROBLEM, str(error), "--studies FOLDER, or the address of a DICOMweb server")], None
+        remedy = (
+            "--studies FOLDER, or the address of a DICOMweb server; --conf workspace DIR if the folder is read-only"
+        )
+        return [Finding("studies", PROBLEM, str(error), remedy)], None
     try:
         found = _server(source) if studies.startswith(("http://", "https://")) else _folder(source, settings)
         return list(found), workspace

@@ -22,6 +22,7 @@ from . import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, si
 from .validation import volumes_ml
 
 _DRAFTS = ".tmp-*"  # as ``durable_write`` calls them
+_NOT_TAKEN = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # labels all the same, so people must hear of it
 _NUMBER = re.compile(r"(\d{4,})[._]")
 
 
@@ -193,7 +194,14 @@ class LabelStore:
     def problems(self) -> list[str]:
         """A sentence for each file in ``final`` or ``original`` that is not used."""
         known = sorted(self._problems.items())
-        return [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
+        says = [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
+        return says + [
+            f"{path.relative_to(self.root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or "
+            f"convert it and name it so."
+            for tag in TAGS
+            for path in sorted((self.root / tag).glob("[!.]*"))
+            if path.name.lower().endswith(_NOT_TAKEN)
+        ]
 
     def _read(self, where: Any, connection: Connection | None = None, newest: bool = False) -> list[Revision]:
         if connection is None:

@@ -57,6 +57,7 @@ class Problem:
 
 
 _LABEL_FOLDER = re.compile(r"(labels?|masks?|seg(mentation)?s?|predictions?|labelsT[rs])$", re.IGNORECASE)
+_NOT_READ = (".nrrd", ".nhdr", ".mha", ".mhd")
 _UNNAMED = "its name says no sequence"
 _Roles = dict[str, list[str]]
 
@@ -84,9 +85,12 @@ class FolderScan:
             where = folder.relative_to(self._root).as_posix()
             problems.append(Problem(name, f"{folder.name if where == '.' else where}: {sentence}"))
 
+        for name in files:
+            if name.lower().endswith(_NOT_READ):
+                complain(name.partition(".")[0], f"{name}: not used; expected NIfTI images (.nii.gz). Convert it.")
         images = [name for name in files if is_image(name)]
         if not images:
-            return [], []
+            return [], problems
         groups = _named(files)
         patterns = self._settings.patterns if len(groups) <= 1 else {}
         if patterns and not _fit(images, patterns):
