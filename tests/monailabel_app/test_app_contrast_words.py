@@ -64,9 +64,9 @@ PAIRS = [
     ("T1 przed podaniem kontrastu", "T1 po podaniu kontrastu"),
     ("T1 natywny", "T1 z kontrastem"),
     ("T1 przed KM", "T1 na KM"),
-    ("T1 kontrastsız", "T1 kontrastlı"),
+    ("T1 kontrasts\u0131z", "T1 kontrastl\u0131"),
     ("T1 KONTRAST ÖNCESİ", "T1 KONTRAST SONRASI"),
-    ("T1 IVKM öncesi", "T1 IVKM sonrası"),
+    ("T1 IVKM öncesi", "T1 IVKM sonras\u0131"),
 ]
 
 

@@ -206,3 +206,65 @@ def test_image_is_no_seg(source):
     files, affine, shape, _ = source
     with pytest.raises(Refused, match="expected binary segments"):
         read_seg(dcmread(files[0]), affine, shape)
+
+
+def changed(files, folder, change) -> list[Path]:
+    """Copies of the source instances, each changed."""
+    for path in files:
+        dataset = dcmread(path)
+        change(dataset)
+        dataset.save_as(folder / path.name)
+    return sorted(folder.glob("*.dcm"))
+
+
+TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+          "StudyTime", "ReferringPhysicianName")  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [*((keyword,) for keyword in TYPE_2), TYPE_2])
+def test_series_that_lacks_what_may_be_empty_gets_its_seg(source, tmp_path, missing):
+    files, affine, shape, _ = source
+    label = drawn(shape, (2, 4))
+    files = changed(files, tmp_path, lambda ds: [ds.__delattr__(k) for k in missing if k in ds])
+    write_seg(label, affine, files).save_as(tmp_path / "seg")
+    stored = dcmread(tmp_path / "seg")
+    assert np.array_equal(read_seg(stored, affine, shape)[0], label)
+    assert all(keyword in stored and not stored[keyword].value for keyword in missing)
+
+
+def test_series_that_lacks_any_other_header_gets_its_seg_or_a_sentence(source, tmp_path):
+    files, affine, shape, _ = source
+    label = drawn(shape, (2,))
+    for element in dcmread(files[0], stop_before_pixels=True):
+        folder = tmp_path / element.keyword
+        folder.mkdir()
+        few = changed(files, folder, lambda ds, tag=element.tag: ds.__delitem__(tag))
+        try:
+            assert write_seg(label, affine, few).SOPInstanceUID
+        except Refused as refused:
+            assert "expected" in refused.sentence
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientBirthDate", "19XX0101"),
+        ("StudyDate", "2026-13-45"),
+        ("StudyTime", "ab:cd"),
+        ("PatientSex", "unknown"),
+        ("PatientName", "A^B^C^D^E^F^G=="),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_series_with_a_malformed_header_gets_its_seg(source, tmp_path, keyword, value):
+    files, affine, shape, _ = source
+    label = drawn(shape, (2, 4))
+    files = changed(files, tmp_path, lambda ds: setattr(ds, keyword, value))
+    assert np.array_equal(read_seg(write_seg(label, affine, files), affine, shape)[0], label)
+
+
+def test_series_without_frame_of_reference_is_refused_with_what_would_help(source, tmp_path):
+    files, affine, shape, _ = source
+    files = changed(files, tmp_path, lambda ds: ds.__delattr__("FrameOfReferenceUID"))
+    with pytest.raises(Refused, match=r"no FrameOfReferenceUID.*Send the study again"):
+        write_seg(drawn(shape, (2,)), affine, files)

@@ -1,7 +1,7 @@
 """Whether a series description or a file name says that contrast agent was given: the words of ten languages.
 
-English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. Series of a DICOM
-study and files of a folder are told apart by this one table. A word that denies ("ohne", "sin", "bez") or comes before
+English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. Series of a
+DICOM study and files of a folder are told apart by this one table. A word that denies ("ohne", "sin", "bez") or comes before
 ("vor", "avant", "przed") takes the agent's name that follows with it; Turkish puts such words behind. What is left over
 then says that agent was given.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 # What is given. "c" and "k" alone only count beside a sign, T1 or a denial.
 _AGENT = (
-    r"(?:(?:contr|kontr)(?:ast|asc)\w*|[ck]on?tr|ctre?|cte|gd(?:tpa)?|gad\w*|mdc|pdc|km|ce|iv ?[ck]?m?|inj\w*|iniez\w*|iniett\w*"
-    r"|inye[ck]\w*|enje[ck]\w*|insprojt\w*|bolus\w*|dota(?:rem|graf|vist)|magnevist|prohance|omniscan|multihance"
+    r"(?:(?:contr|kontr)(?:ast|asc)\w*|[ck]on?tr|ctre?|cte|gd(?:tpa)?|gad\w*|mdc|pdc|km|ce|iv ?[ck]?m?|inj\w*"
+    r"|iniez\w*|iniett\w*|inye[ck]\w*|enje[ck]\w*|insprojt\w*|bolus\w*|dota(?:rem|graf|vist)|magnevist|prohance|omniscan|multihance"
     r"|clariscan|elucirem|artirem|vueway|enh(?:anc\w*)?|rehauss\w*|wzmocn\w*|srod\w+)"
 )
 _LETTER = rf"(?:{_AGENT}|[ck])"
@@ -28,12 +28,13 @@ _FILLER = (
 _PHRASE = rf"(?: {_FILLER})* {_LETTER}\b(?:(?: {_FILLER})* {_AGENT}\b)*"
 
 _WITHOUT = (
-    r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|kein\w*|geen|ikke|inte|ej|brak|no|non|not|none|nao|nie"
-    r"|niet|nicht|minus|u|o|s"
+    r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|kein\w*|geen|ikke|inte|ej|brak|no|non|not|none|nao"
+    r"|nie|niet|nicht|minus|u|o|s"
 )
 _BEFORE = r"pre|prae?|prior(?: to)?|before|vor|avant|antes|ante|prima|prev\w*|voor|fore|foer|for|innan|forud|przed"
 # These need no agent's name behind them.
-_ALONE = r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|pre|prae?|before|vor|avant|antes|prima|voor|przed|prior"
+_ALONE = r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|pre|prae?|before|vor|avant|antes|prima|voor|przed"
+    r"|prior"
 _AFTER = r"post|after|nach|apres|despues|tras|dopo|depois|apos|pos|efter|etter|sonra\w*|following|with|mit|avec|con|com|met|med"
 # "without FS", "post op", "vor OP": not of the agent.
 _OTHER_MATTER = (
@@ -66,7 +67,7 @@ _BOTH = re.compile(
     rf"\b(?:{_AFTER}|w|m|c) (?:and|und|et|y|e|en|og|och|i|ve|or) (?:{_WITHOUT}|{_BEFORE})\b"
     rf"|\b(?:with|w|mit|avec|con|com|met|med) (?:{_ALONE})\b"
 )
-_LETTERS = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "ß": "ss", "æ": "ae", "đ": "d", "_": " "})
+_LETTERS = str.maketrans({"ł": "l", "ø": "o", "\u0131": "i", "ß": "ss", "æ": "ae", "đ": "d", "_": " "})
 _SIGNED = r"(?:t1w?)?(?:c|k|ce|gd|gad\w*|km|mdc|iv|contrast\w*|kontrast\w*)"
 
 

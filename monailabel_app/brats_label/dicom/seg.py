@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import highdicom
@@ -10,6 +10,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from pydicom.valuerep import DA, TM
 
 from ..errors import Refused
 from .client import Client, reaching
@@ -21,6 +22,20 @@ SERIES_NUMBER = 300
 MANUFACTURER, MODEL = "brats-clip", "MONAI Label app"
 DESCRIPTION = "Brain tumour segmentation"
 OFF_GRID = 0.1  # voxels
+
+# What a SEG copies from its source. De-identification removes or damages it; DICOM lets the first be empty (type 2).
+_MAY_BE_EMPTY: dict[str, Callable[[str], object]] = {
+    "PatientID": str,
+    "PatientName": str,
+    "PatientBirthDate": DA,
+    "PatientSex": highdicom.PatientSexValues,
+    "AccessionNumber": str,
+    "StudyID": str,
+    "StudyDate": DA,
+    "StudyTime": TM,
+    "ReferringPhysicianName": str,
+}
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
 def write_seg(
@@ -55,7 +70,8 @@ def write_seg(
         may_be_empty: write a label map without any voxel as one segment (the first) without any.
 
     Raises:
-        Refused: if the label map is empty and may not be, has unknown values, or lies on another grid.
+        Refused: if the label map is empty and may not be, has unknown values, or lies on another grid; if the series
+            lacks what a SEG must refer to.
     """
     label = np.asarray(label)
     known = {segment.value: segment for segment in segments}
@@ -75,7 +91,7 @@ def write_seg(
     by = None if algorithm_type == "MANUAL" else identification
     descriptions = [segment.describe(number, algorithm_type, by) for number, segment in enumerate(present, 1)]
     seg = highdicom.seg.Segmentation(
-        source_images=[dcmread(path, stop_before_pixels=True) for path in stack.files],
+        source_images=[_source(path, stack) for path in stack.files],
         pixel_array=np.stack([planes == segment.value for segment in present], axis=-1).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
@@ -155,6 +171,31 @@ def store(client: Client, dataset: Dataset) -> None:
         raise Refused(
             f"The DICOMweb server did not store it: failure reason {failed[0].get('FailureReason', 'unknown')}."
         )
+
+
+def _source(path: Path, stack: SliceStack) -> Dataset:
+    """A source instance with what de-identification took from it left empty, as far as a SEG may do without.
+
+    Raises:
+        Refused: if it may not.
+    """
+    dataset = dcmread(path, stop_before_pixels=True)
+    if missing := [keyword for keyword in _NEEDED if not dataset.get(keyword)]:
+        raise Refused(
+            f"Series: found no {' and no '.join(missing)}; expected the images of a DICOM SEG to have it. Was it lost "
+            "when the study was de-identified? Send the study again with it."
+        )
+    for keyword, read in _MAY_BE_EMPTY.items():
+        try:
+            value = dataset.get(keyword)
+            if value not in (None, ""):
+                read(str(value))
+        except (ValueError, TypeError, LookupError):
+            value = None
+        setattr(dataset, keyword, "" if value is None else value)
+    if not dataset.get("SliceThickness"):
+        dataset.SliceThickness = f"{np.linalg.norm(stack.affine[:3, 2]):.6g}"
+    return dataset
 
 
 def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.ndarray:

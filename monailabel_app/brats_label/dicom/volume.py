@@ -21,6 +21,7 @@ PARALLEL = 1e-3  # of direction cosines, which some scanners round to four digit
 UNEVEN = 0.1  # of the distance between slices
 UNEVEN_MM = 0.05
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "InstanceNumber"]
+_NEEDED = tuple(_TAGS[1:6])
 _TAGS += ["ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"]
 
 
@@ -85,11 +86,19 @@ def stack_slices(files: Iterable[Path], name: str = "Series") -> SliceStack:
 def _header(path: Path, name: str) -> Dataset:
     try:
         ds = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        if len(ds.ImagePositionPatient) == 3 and len(ds.ImageOrientationPatient) == 6 and len(ds.PixelSpacing) == 2:
+        has_all = all(ds.get(keyword) for keyword in _NEEDED)
+        if (
+            has_all
+            and len(ds.ImagePositionPatient) == 3
+            and len(ds.ImageOrientationPatient) == 6
+            and len(ds.PixelSpacing) == 2
+        ):
             return ds
     except (InvalidDicomError, AttributeError, TypeError, ValueError, OSError):
         pass
-    raise Refused(f"{name}: found a file without position, orientation and pixel spacing; expected MR images.")
+    raise Refused(
+        f"{name}: found a file without position, orientation, pixel spacing, size or UIDs; expected MR images."
+    )
 
 
 def _check_even(places: Sequence[float] | np.ndarray, name: str) -> None:

@@ -186,7 +186,11 @@ def _by_names(
     except Clash as problem:
         free, clash = {}, str(problem)
     if patterns and clash:
-        complain(name, f"{clash}; one file per sequence is expected, see --conf pattern_t1 and so on.")
+        complain(
+            name,
+            f"{clash}; one file per sequence is expected. The patterns in use are "
+            f"{', '.join(f'pattern_{s} {p!r}' for s, p in patterns.items())}: make them fit one file each.",
+        )
         return
     if len(groups) <= 1 and len(free) > max((sum(s in r for s in SEQUENCES) for r in groups.values()), default=0):
         reasons = {s: f"fits the pattern {patterns[s]}" if s in patterns else "by the words in its name" for s in free}

@@ -77,6 +77,8 @@ def _writable(root: Path) -> Workspace:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            root, f"a folder that takes no files ({error.strerror})", "one for labels and scores"
+            root,
+            f"a folder that takes no files ({error.strerror})",
+            "one for labels and scores; studies that are read-only stay so with --conf workspace DIR, a folder elsewhere",
         ) from None
     return workspace

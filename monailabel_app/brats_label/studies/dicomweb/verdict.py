@@ -21,6 +21,7 @@ from .series_rules import (
     normalise,
 )
 
+NOTHING = ContrastWords()
 BY_AGENT = "ContrastBolusAgent is set"
 
 
@@ -41,7 +42,7 @@ class Verdict:
     reason: str
     contrast: str = ""
     by_agent: bool = False
-    said: ContrastWords = ContrastWords()
+    said: ContrastWords = NOTHING
 
 
 def judge(header: SeriesHeader) -> Verdict:
