@@ -1,9 +1,9 @@
 """Whether a series description or a file name says that contrast agent was given: the words of ten languages.
 
-English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. Series of a
-DICOM study and files of a folder are told apart by this one table. A word that denies ("ohne", "sin", "bez") or comes before
-("vor", "avant", "przed") takes the agent's name that follows with it; Turkish puts such words behind. What is left over
-then says that agent was given.
+English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. This one table
+tells apart the series of a DICOM study and the files of a folder. A word that denies ("ohne", "sin", "bez") or comes
+before ("vor", "avant", "przed") takes the agent's name that follows with it; Turkish puts such words behind. What is
+left over then says that agent was given.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ _FILLER = (
 )
 _PHRASE = rf"(?: {_FILLER})* {_LETTER}\b(?:(?: {_FILLER})* {_AGENT}\b)*"
 
-_WITHOUT = (
-    r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|kein\w*|geen|ikke|inte|ej|brak|no|non|not|none|nao"
-    r"|nie|niet|nicht|minus|u|o|s"
-)
+_NEEDS_NO_AGENT = r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez"
+_WITHOUT = rf"{_NEEDS_NO_AGENT}|kein\w*|geen|ikke|inte|ej|brak|no|non|not|none|nao|nie|niet|nicht|minus|u|o|s"
 _BEFORE = r"pre|prae?|prior(?: to)?|before|vor|avant|antes|ante|prima|prev\w*|voor|fore|foer|for|innan|forud|przed"
-# These need no agent's name behind them.
-_ALONE = r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez|pre|prae?|before|vor|avant|antes|prima|voor|przed"
-    r"|prior"
-_AFTER = r"post|after|nach|apres|despues|tras|dopo|depois|apos|pos|efter|etter|sonra\w*|following|with|mit|avec|con|com|met|med"
+_ALONE = rf"{_NEEDS_NO_AGENT}|pre|prae?|before|vor|avant|antes|prima|voor|przed|prior"  # with no agent's name behind
+_AFTER = (
+    r"post|after|nach|apres|despues|tras|dopo|depois|apos|pos|efter|etter|sonra\w*|following"
+    r"|with|mit|avec|con|com|met|med"
+)
 # "without FS", "post op", "vor OP": not of the agent.
 _OTHER_MATTER = (
     r"(?! (?:fs|fat\w*|fett\w*|satur\w*|sat|supp\w*|mt|mtc|mtr|gap|motion|beweg\w*|gating|dixon|stir|sedat\w*|narkose|"

@@ -79,6 +79,6 @@ def _writable(root: Path) -> Workspace:
         raise InputError(
             root,
             f"a folder that takes no files ({error.strerror})",
-            "one for labels and scores; studies that are read-only stay so with --conf workspace DIR, a folder elsewhere",
+            "one for labels and scores; for studies that are read-only use --conf workspace DIR, a folder elsewhere",
         ) from None
     return workspace
