@@ -100,5 +100,5 @@ def test_patterns_are_those_that_were_given():
 def test_all_that_must_not_be_lost_lies_below_the_workspace(tmp_path):
     workspace = Workspace(tmp_path)
     assert workspace.labels == tmp_path / "labels"
-    for name in ("models", "scores", "training", "cache"):
+    for name in ("models", "training", "cache"):
         assert getattr(workspace, name).parent == workspace.state
