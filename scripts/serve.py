@@ -50,7 +50,7 @@ def what_is_wrong(args: argparse.Namespace) -> str:
         return f"{args.studies}: found {found}; expected a folder of cases, or the address of a DICOMweb server."
     port = next(machine.port(args.port, args.host))
     if port.level != OK:
-        return f"port {port.says}; {port.mend}."
+        return f"port {port.says}; {port.remedy}."
     from brats_clip.errors import InputError
     from brats_label.settings import Settings
 

@@ -31,7 +31,8 @@ from brats_label.training.task import FineTune
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
-TINY = {"spacing": 4.0, "patch_size": 48, "max_epochs": 2, "min_gain": 0.0}
+# Two epochs of two cases learn from images as they are.
+TINY = {"spacing": 4.0, "patch_size": 48, "max_epochs": 2, "min_gain": 0.0, "augment": False}
 
 
 class Labelled:
@@ -244,7 +245,7 @@ class Interrupted:
 
     def start(self, **options) -> tuple[dict, bool, str]:
         """What a process that trains begins with, and whether it goes on."""
-        models = {"models": self.workspace.models, "checkpoint": WEIGHTS}
+        models = {"models": self.workspace.models, "checkpoint": WEIGHTS, "store": self.workspace.store}
         job = {**models, "options": TrainOptions(**options).model_dump(), "cases": self.cases}
         return FineTuning(job, self.workspace.training, ProgressFile(self.workspace.training, "one"))._begin()
 
@@ -429,7 +430,8 @@ class Finished(FineTuning):
     def __init__(self, workspace: Workspace, compared_with: int, measured: float = 0.0) -> None:
         workspace.training.mkdir(parents=True)
         file = ProgressFile(workspace.training, "one")
-        super().__init__({"models": workspace.models, "checkpoint": WEIGHTS}, workspace.training, file)
+        job = {"models": workspace.models, "checkpoint": WEIGHTS, "store": workspace.store}
+        super().__init__(job, workspace.training, file)
         self.measured = measured
         self.snapshot.begin({"training": [], "validation": []}, TrainOptions(), {"number": 0})
         self.snapshot.note(before={"mean": 0.5}, compared_with=compared_with)

@@ -15,7 +15,7 @@ from ..values import Real, Switch, Whole, first_wrong
 
 CURRENT = "current"
 # Not for panels: Dice on a coarser grid says little about answers on the bundle's, and threads are the operator's.
-HIDDEN = ("spacing", "threads")
+HIDDEN = ("spacing", "threads", "augment")
 
 
 def _version_name(value: Any) -> str:
@@ -42,6 +42,7 @@ class TrainOptions(BaseModel):
         le=1.0,
         description="gain of mean Dice on the validation cases from which new weights are published; less is noise",
     )
+    augment: Switch = Field(True, description="vary the images as the bundle's train.json does")
     threads: Whole = Field(1, ge=1, le=256, description="of torch on a CPU; inference has the others")
     resume: Switch = Field(
         True, description="continue a training that was interrupted, if it had the same labels, options and weights"

@@ -70,6 +70,7 @@ class FineTuning:
         workflow = self._workflow(options, content["weights"]["path"])
         workflow.initialize()
         self.parser = workflow.parser
+        self._part("freeze")
         if not resumed:
             current = self.registry.current()
             self.snapshot.note(before=self._measure(current.path), compared_with=current.number)
@@ -118,6 +119,7 @@ class FineTuning:
                 "learning_rate": options.learning_rate,
                 "batch_size": options.batch_size,
                 "patch_size": [options.patch_size] * 3,
+                "augment": options.augment,
                 "spacing": [options.spacing] * 3,
                 "num_workers": 0 if self.job["device"] == "cpu" else 2,
                 "val_workers": 0,
