@@ -211,9 +211,9 @@ def test_the_studies_panel_lists_the_series_of_the_patient(page):
 
 def test_a_report_that_contradicts_the_image_is_warned_of_on_the_screen(study, page, artefacts):
     page.click('label:text-is("Auto-Segmentation")')
-    set_report(page, "Mass in the right frontal lobe.")
+    set_report(page, "Mass in the left parietal lobe.")
     response = run(page, "Auto-Segmentation")
-    warning = "The report was not used: The report says right; the tumour is on the left."
+    warning = "The report was not used: The report says left; the tumour is on the right."
     assert unquote(response.headers["x-warning"]) == warning
     assert page.locator(f"text={warning}").count() == 1
     toast = page.locator('[data-sonner-toast][data-type="warning"]', has_text=warning)
