@@ -67,8 +67,8 @@ def register(
     margin = _MARGIN_MM / grid.spacing
     side = max(_FINEST_MM, float(grid.spacing.min()))
     search = grid.box(inside.min(axis=0) - margin, inside.max(axis=0) + margin, side)
-    reference = _image(resample(fixed, grid, search), search)
-    other = _image(moving, moving_grid)
+    reference = sitk_image(resample(fixed, grid, search), search)
+    other = sitk_image(moving, moving_grid)
     other = sitk.BinShrink(other, [max(1, int(_FINEST_MM / size + 0.1)) for size in moving_grid.spacing])
     mask = None
     if brain is not None:
@@ -103,7 +103,7 @@ def _attempt(
     begin: sitk.Transform, reference: sitk.Image, other: sitk.Image, mask: sitk.Image | None
 ) -> tuple[sitk.Transform, float, float]:
     """What the search finds from ``begin`` on, the metric there, and how much of a peak it is."""
-    found = _search(begin, reference, mask).Execute(reference, other)
+    found = rigid_search(begin, reference, mask).Execute(reference, other)
     value = _value(found, reference, other, mask)
     return found, value, _peak(found, value, reference, other, mask)
 
@@ -158,7 +158,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return np.clip(values.ravel() / max(float(np.percentile(values, 99)), 1e-6), 0, 1)
 
 
-def _image(array: np.ndarray, grid: Grid) -> sitk.Image:
+def sitk_image(array: np.ndarray, grid: Grid) -> sitk.Image:
     """An image of SimpleITK whose world is RAS."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T.astype(np.float32, copy=False)))
     image.SetSpacing(grid.spacing.tolist())
@@ -167,7 +167,8 @@ def _image(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def _metric(transform: sitk.Transform, mask: sitk.Image | None) -> sitk.ImageRegistrationMethod:
+def mutual_information(transform: sitk.Transform, mask: sitk.Image | None = None) -> sitk.ImageRegistrationMethod:
+    """Mattes' mutual information at ``transform``, inside ``mask``; equal volumes give equal values."""
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetNumberOfWorkUnits(1)  # the order of a sum decides its last bits
@@ -180,7 +181,7 @@ def _metric(transform: sitk.Transform, mask: sitk.Image | None) -> sitk.ImageReg
 
 
 def _value(transform: sitk.Transform, reference: sitk.Image, other: sitk.Image, mask: sitk.Image | None) -> float:
-    return _metric(transform, mask).MetricEvaluate(reference, other)
+    return mutual_information(transform, mask).MetricEvaluate(reference, other)
 
 
 def _peak(
@@ -195,8 +196,11 @@ def _peak(
     return float(1 - np.mean(around) / value) if value < 0 else 0.0
 
 
-def _search(start: sitk.Transform, reference: sitk.Image, mask: sitk.Image | None) -> sitk.ImageRegistrationMethod:
-    method = _metric(start, mask)
+def rigid_search(
+    start: sitk.Transform, reference: sitk.Image, mask: sitk.Image | None = None
+) -> sitk.ImageRegistrationMethod:
+    """A coarse-to-fine search from ``start`` on, ready to execute on ``reference`` and the other image."""
+    method = mutual_information(start, mask)
     voxels = np.prod(reference.GetSize())
     shares = [min(1.0, _SAMPLES * level**3 / voxels) for level in _LEVELS]
     method.SetMetricSamplingStrategy(method.RANDOM)

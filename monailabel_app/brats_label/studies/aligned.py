@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from brats_clip.cases.registration import mutual_information, rigid_search, sitk_image
 from brats_clip.geometry import Grid, resample
 from brats_clip.images import new_image
 
@@ -123,10 +124,8 @@ def _whole(label: np.ndarray) -> np.ndarray:
     return label.astype(np.uint8 if label.dtype == bool else np.int32)
 
 
-_LEVELS = (4, 2, 1)  # coarse to fine, in voxels of the grid that is searched on
 _FINEST_MM = 2.0  # below, it takes longer and gains nothing: aligned to a tenth of a voxel
 _MARGIN_MM = 8.0  # around the brain: its edge is what aligns best
-_SAMPLES = 60_000  # voxels that the metric is estimated from, at each level
 # Below these, what is found is noise of the search: resampling would only blur.
 _LEAST_SHARE, _LEAST_MM = 0.5, 1.0  # of the reference's smallest voxel side, and that is enough
 _LEAST_GAIN = 0.01  # of the metric; BraTS cases, aligned by their makers, gain up to 0.007
@@ -164,15 +163,15 @@ def register(fixed: np.ndarray, grid: Grid, moving: np.ndarray, moving_grid: Gri
     low, high = inside.min(axis=0), inside.max(axis=0)
     margin = _MARGIN_MM / grid.spacing
     search = grid.box(low - margin, high + margin, max(_FINEST_MM, float(grid.spacing.min())))
-    reference = _image(resample(fixed, grid, search, np.eye(4), linear=True), search)
-    other = _image(moving, moving_grid)
+    reference = sitk_image(resample(fixed, grid, search, np.eye(4), linear=True), search)
+    other = sitk_image(moving, moving_grid)
     other = sitk.BinShrink(other, [max(1, int(_FINEST_MM / side + 0.1)) for side in moving_grid.spacing])
     start = sitk.Euler3DTransform()
     start.SetCenter(search.centre[:3].tolist())
-    before = _metric(start).MetricEvaluate(reference, other)
+    before = mutual_information(start).MetricEvaluate(reference, other)
     try:
-        found = _search(start, reference).Execute(reference, other)
-        after = _metric(found).MetricEvaluate(reference, other)
+        found = rigid_search(start, reference).Execute(reference, other)
+        after = mutual_information(found).MetricEvaluate(reference, other)
     except RuntimeError:  # it went astray: too few samples are inside both
         return None
     matrix = np.eye(4)
@@ -185,39 +184,3 @@ def register(fixed: np.ndarray, grid: Grid, moving: np.ndarray, moving_grid: Gri
     moved = float(np.linalg.norm((matrix @ search.centre - search.centre)[:3]))
     turned = float(np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))))
     return Motion(matrix, moved, turned)
-
-
-def _image(array: np.ndarray, grid: Grid) -> sitk.Image:
-    """An image of SimpleITK whose world is RAS."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T.astype(np.float32, copy=False)))
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.affine[:3, 3].tolist())
-    image.SetDirection((grid.affine[:3, :3] / grid.spacing).ravel().tolist())
-    return image
-
-
-def _metric(transform: sitk.Transform) -> sitk.ImageRegistrationMethod:
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
-    method.SetNumberOfWorkUnits(1)  # the order of a sum decides its last bits
-    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=48)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetInitialTransform(sitk.Transform(transform), inPlace=False)
-    return method
-
-
-def _search(start: sitk.Transform, reference: sitk.Image) -> sitk.ImageRegistrationMethod:
-    method = _metric(start)
-    voxels = np.prod(reference.GetSize())
-    shares = [min(1.0, _SAMPLES * level**3 / voxels) for level in _LEVELS]
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentagePerLevel(shares, seed=1)
-    side = reference.GetSpacing()[0]
-    method.SetShrinkFactorsPerLevel(_LEVELS)
-    method.SetSmoothingSigmasPerLevel([0.5 * side * level if level > 1 else 0.0 for level in _LEVELS])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=0.02, numberOfIterations=100, gradientMagnitudeTolerance=1e-6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    return method
