@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from brats_clip.networks.finding_guidance import FindingGuidance
+from brats_clip.reports import finding_features
 
 EXTENT = torch.tensor([-1.0, 1.0]).expand(1, 3, 2)
 
@@ -67,3 +68,25 @@ def test_it_learns_that_a_larger_size_means_more_voxels(build, findings):
         optimizer.step()
     voxels = [(guidance(logits * 0.1, features, stated, extent) > 0).sum() for stated in (small, large)]
     assert voxels[1] > 1.5 * voxels[0]
+
+
+def test_with_its_gate_open_a_region_takes_the_stated_volume(build):
+    guidance = build().findings
+    with torch.no_grad():
+        guidance.gate.bias.view(guidance.regions, -1)[:, guidance.times.index(1.0)] = 1
+    distance = (torch.stack(torch.meshgrid(*[torch.linspace(-31, 31, 64)] * 3, indexing="ij")) ** 2).sum(0).sqrt()
+    logits = ((16 - distance) / 4).expand(1, guidance.regions, -1, -1, -1)  # a ball of 17 ml, not sure of its border
+    channels = guidance.voxel.in_channels - 2 * guidance.regions - 3
+    for ml in (8.0, 30.0):
+        axis = 20 * (ml / 4.19) ** (1 / 3)  # mm, of the ball of that volume
+        text = f"The core measures {axis:.0f} x {axis:.0f} x {axis:.0f} mm."
+        features, known = finding_features(text)
+        stated = torch.cat([torch.tensor(known)[:, None].float(), torch.tensor(features)], dim=1)[None]
+        answer = guidance(logits, torch.zeros(1, channels, 32, 32, 32), stated, EXTENT)
+        volume = (answer[0] > 0).sum(dim=(1, 2, 3)) / 1000
+        assert volume[1] == pytest.approx(ml, rel=0.25)
+        assert torch.equal(answer[0, 0], logits[0, 0])  # nothing was said of the whole tumour
+    features, known = finding_features("There is no enhancement.")
+    stated = torch.cat([torch.tensor(known)[:, None].float(), torch.tensor(features)], dim=1)[None]
+    answer = guidance(logits, torch.zeros(1, channels, 32, 32, 32), stated, EXTENT)
+    assert not (answer[0, 2] > 0).any()

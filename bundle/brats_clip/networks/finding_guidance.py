@@ -1,7 +1,8 @@
 """Guidance by findings: what a report states as numbers is compared with what the image shows."""
 # ruff: noqa: UP006, UP035 - torch.jit.script reads the annotations
 
-from typing import List
+import math
+from typing import List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from .positions import voxel_centres
 
 SEEN = 8  # numbers per region that describe what the image shows
+SIZES = ("whole size", "core size", "enhancement size")  # the findings that state how large WT, TC and ET are
+TIMES = (0.7, 1.0, 1.4)  # multiples of a stated volume that are matched: a report rounds, and an ellipsoid is no tumour
 
 
 class FindingGuidance(nn.Module):
@@ -18,12 +21,15 @@ class FindingGuidance(nn.Module):
     A report knows sizes, absence and side, which a voxel's features do not. A summary of the findings, and of volume,
     extent and position of each region as decoded so far, makes the weights of a layer that is applied to every voxel's
     features (a dynamic filter). So a core stated larger than the one segmented can grow where it is likely, and only
-    there. Findings are weighed by training with wrong ones, and the shift is bounded: the image stays the judge.
+    there. Beside that, each region has the shifts with which its volume would be the stated one, and as much of them as
+    the summary allows is added. Findings are weighed by training with wrong ones, and the shift is bounded: the image
+    stays the judge.
 
     Without any known finding, and before training, the logits stay exactly as they are.
 
     Args:
-        findings: numbers per case: K findings of F features each, with a flag for each that it is known.
+        slots: names of the findings, ``reports.FINDING_SLOTS``.
+        row: numbers per finding, the flag that it is known included.
         channels: channels of the decoder's features at 2 mm.
         regions: number of regions.
         hidden: width of the summary.
@@ -32,20 +38,32 @@ class FindingGuidance(nn.Module):
     """
 
     def __init__(
-        self, findings: int, channels: int, regions: int, hidden: int = 96, rank: int = 24, bound: float = 6.0
+        self,
+        slots: Sequence[str],
+        row: int,
+        channels: int,
+        regions: int,
+        hidden: int = 96,
+        rank: int = 24,
+        bound: float = 6.0,
     ):
         super().__init__()
         self.rank, self.regions, self.bound = rank, regions, bound
+        self.times: List[float] = list(TIMES)
+        self.sizes: List[int] = [list(slots).index(name) for name in SIZES[:regions]]
+        self.enhancement = list(slots).index("enhancement")
         self.summary = nn.Sequential(
-            nn.Linear(findings + SEEN * regions, hidden),
+            nn.Linear(len(slots) * row + (SEEN + 2 + 2 * len(TIMES)) * regions, hidden),
             nn.LeakyReLU(),
             nn.Linear(hidden, hidden),
             nn.LeakyReLU(),
         )
         self.voxel = nn.Conv3d(channels + 2 * regions + 3, rank, kernel_size=1)
         self.filter = nn.Linear(hidden, (rank + 1) * regions)
-        nn.init.zeros_(self.filter.weight)
-        nn.init.zeros_(self.filter.bias)
+        self.gate = nn.Linear(hidden, len(TIMES) * regions)
+        for layer in (self.filter, self.gate):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, logits: Tensor, features: Tensor, findings: Tensor, extent: Tensor) -> Tensor:
         """Shift ``logits``.
@@ -66,7 +84,10 @@ class FindingGuidance(nn.Module):
         for axis in range(3):
             axes.append(voxel_centres(size[axis], extent[:, axis]))
         seen = self._seen(share, axes)
-        summary = self.summary(torch.cat([stated, seen], dim=1))
+        matching, matched = self._match(coarse.float(), stated.unflatten(1, [known.shape[1], -1]))
+        summary = self.summary(torch.cat([stated, seen, matched.flatten(1), matching.flatten(1)], dim=1))
+        gate = self.gate(summary).unflatten(1, [self.regions, len(self.times)])
+        common = (gate * matching * self.bound).sum(dim=2)
 
         dtype = features.dtype
         place = torch.stack(
@@ -85,15 +106,59 @@ class FindingGuidance(nn.Module):
         for n in range(logits.shape[0]):
             weight = filters[n, :, 1:, None, None, None].to(voxels.dtype)
             shifts.append(F.conv3d(voxels[n : n + 1], weight, filters[n, :, 0].to(voxels.dtype)))
-        shift = torch.cat(shifts).float() * known.amax(dim=1)[:, :, None, None, None]
+        shift = (torch.cat(shifts).float() + common[:, :, None, None, None]) * known.amax(dim=1)[:, :, None, None, None]
         shift = self.bound * torch.tanh(shift / self.bound)
         return logits + F.interpolate(shift, scale_factor=2.0, mode="nearest")
+
+    def _match(self, coarse: Tensor, stated: Tensor) -> Tuple[Tensor, Tensor]:
+        """Shifts of the logits with which the regions have the stated volumes.
+
+        Args:
+            coarse: logits ``(N, regions, D/2, H/2, W/2)``.
+            stated: ``(N, K, 1 + F)``, 0 where a finding is not known.
+
+        Returns:
+            The shifts for ``TIMES`` the stated volume, ``(N, regions, T)`` in -1 to 1 of the bound; and ``(N, regions,
+            2 + T)``: whether a volume is stated, the logarithm of stated over seen, and how the volume would change
+            with fixed shifts. 0 where none is stated.
+        """
+        known, target = stated[:, self.sizes, 0], stated[:, self.sizes, 1]
+        absent = (stated[:, self.enhancement, 0] * stated[:, self.enhancement, 1]).unsqueeze(1)
+        absent = F.pad(absent, [self.regions - 1, 0])  # of the last region, ET
+        target = (1 - absent) * target - 5 * absent
+        known = torch.maximum(known, absent)
+
+        # The volume for each of many shifts, from a histogram: as good as from the voxels, and in no time.
+        limit, bins, tries = 12.0, 128, 25
+        centres = torch.linspace(-limit, limit, bins, device=coarse.device)
+        tried = torch.linspace(-self.bound, self.bound, tries, device=coarse.device)
+        counts: List[Tensor] = []
+        for n in range(coarse.shape[0]):
+            for r in range(self.regions):
+                counts.append(torch.histc(coarse[n, r].clamp(-limit, limit), bins, -limit, limit))
+        voxels = torch.stack(counts).unflatten(0, [coarse.shape[0], self.regions])
+        volumes = (voxels.unsqueeze(3) * torch.sigmoid(4 * (centres[:, None] + tried))).sum(dim=2)  # steep: nearly the voxels above 0
+        logs = _log_ml(volumes)  # (N, regions, tries), rising
+        middle = logs[:, :, tries // 2]
+        step = 2 * self.bound / (tries - 1)
+        shifts: List[Tensor] = []
+        for times in self.times:
+            wanted = (target + math.log(times) / 1.5).unsqueeze(2)
+            above = (logs < wanted).sum(dim=2).clamp(1, tries - 1).unsqueeze(2)
+            low, high = logs.gather(2, above - 1), logs.gather(2, above)
+            part = ((wanted - low) / (high - low).clamp(min=1e-4)).clamp(0.0, 1.0)
+            shifts.append(((above - 1 + part) * step - self.bound).squeeze(2) / self.bound)
+        matching = torch.stack(shifts, dim=2) * known.unsqueeze(2)
+        changes = logs[:, :, [tries // 6, tries // 3, tries - 1 - tries // 3]] - middle.unsqueeze(2)
+        apart = ((target - middle) * known).clamp(-2.0, 2.0)
+        matched = torch.cat([known.unsqueeze(2), apart.unsqueeze(2), changes], dim=2)
+        return matching.detach(), matched.detach()
 
     def _seen(self, share: Tensor, axes: List[Tensor]) -> Tensor:
         """Volume, highest probability, middle and spread of each region: ``(N, regions * SEEN)``."""
         share = share.float()
         volume = share.sum(dim=[2, 3, 4])
-        seen: List[Tensor] = [((volume * 0.008 + 0.01) / 20).log() / 1.5, share.amax(dim=[2, 3, 4])]
+        seen: List[Tensor] = [_log_ml(volume), share.amax(dim=[2, 3, 4])]
         for axis in range(3):
             others = [2, 3, 4]
             others.pop(axis)
@@ -106,3 +171,8 @@ class FindingGuidance(nn.Module):
             seen.append(middle)
             seen.append((spread * 4.47 / 30).log() / 0.8)
         return torch.stack(seen, dim=2).flatten(1)
+
+
+def _log_ml(voxels: Tensor) -> Tensor:
+    """Voxels of 8 mm3 as ``reports.finding_features`` writes a volume."""
+    return ((voxels * 0.008 + 0.01) / 20).log() / 1.5

@@ -166,7 +166,7 @@ class ReportGuidedUNet(nn.Module):
         self.finding_slots, self.finding_row = len(FINDING_SLOTS), 1 + FEATURES
         self.findings: Optional[FindingGuidance] = None
         if findings:
-            self.findings = FindingGuidance(self.finding_slots * self.finding_row, widths[0], regions)
+            self.findings = FindingGuidance(FINDING_SLOTS, self.finding_row, widths[0], regions)
         self.clicks = ClickRefinement([widths[0], widths[1]], regions) if clicks else None
         self.annotator: Any = None
 

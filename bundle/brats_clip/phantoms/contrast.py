@@ -24,17 +24,17 @@ HEALTHY = {
 }
 
 # Oedema's z-score and spread between patients, in the order of SEQUENCES.
-OEDEMA = ((-0.35, 0.50), (-0.45, 0.45), (1.05, 0.75), (3.20, 1.00))
+OEDEMA = ((-0.30, 0.55), (-0.60, 0.50), (1.50, 0.80), (3.90, 1.10))
 FAINT_OEDEMA = ((-0.15, 0.25), (-0.25, 0.25), (0.70, 0.40), (1.60, 0.45))
 # How core differs from the oedema beside it, and enhancement from the core; T1ce of the latter as a log.
 CORE = {
-    "necrotic": ((-0.80, 0.50), (-0.60, 0.55), (1.05, 0.90), (0.70, 1.30)),
-    "non_enhancing": ((-0.75, 0.45), (-0.60, 0.45), (0.80, 0.70), (0.45, 1.00)),
+    "necrotic": ((-0.50, 0.50), (-0.25, 0.55), (1.05, 0.90), (1.20, 1.30)),
+    "non_enhancing": ((-0.50, 0.45), (-0.30, 0.45), (0.80, 0.70), (0.90, 1.00)),
     "infiltrating": ((-0.50, 0.30), (-0.45, 0.30), (0.80, 0.55), (-0.25, 0.70)),
     "faint": ((-0.35, 0.25), (-0.35, 0.25), (0.50, 0.35), (0.15, 0.45)),
 }
 CORE_OF = {"patchy": "non_enhancing", "non_enhancing": "non_enhancing", "diffuse": "non_enhancing"}
-ENHANCING = ((0.45, 0.35), (1.40, 0.50), (-1.00, 0.70), (-0.10, 0.80))
+ENHANCING = ((0.50, 0.35), (1.55, 0.50), (-0.90, 0.70), (0.00, 0.80))
 
 WEAK = 0.15  # share of patients whose enhancement is hardly brighter than what lies around it
 MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places

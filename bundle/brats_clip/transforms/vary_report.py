@@ -14,6 +14,7 @@ from ..semantics import ClipEncoder
 from .encode_semantics import report_inputs
 
 WRONG = ("another_patient", "flip_side", "negate_enhancement", "swap_region", "scale_up", "scale_down")
+IMPRECISION = 0.07  # of lengths in a report that is written anew: two readers differ by about as much
 
 
 class RandVaryReportd(Randomizable, Transform):
@@ -68,7 +69,7 @@ class RandVaryReportd(Randomizable, Transform):
     def _true_report(self, data: Mapping) -> str:
         text, findings = data["report"], data.get("findings")
         if findings and (not text or self.R.random() < self.written):
-            return write_report(Findings.from_dict(findings), self._generator())
+            return write_report(Findings.from_dict(findings), self._generator(), imprecision=IMPRECISION)
         return text
 
     def _draw(self) -> str:
