@@ -11,6 +11,7 @@ from .curves import CurveWriter, read_curves
 from .early_stop import EarlyStop
 from .epoch_seed import EpochSeed
 from .evaluation_handler import EvaluationWriter
+from .finding_training import train_findings
 from .fusion_loss import FusionLoss
 from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
@@ -58,5 +59,6 @@ __all__ = [
     "shared_handler",
     "speak_plainly",
     "tidy_console",
+    "train_findings",
     "unseen_without",
 ]

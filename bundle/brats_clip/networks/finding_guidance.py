@@ -53,7 +53,7 @@ class FindingGuidance(nn.Module):
         self.sizes: List[int] = [list(slots).index(name) for name in SIZES[:regions]]
         self.enhancement = list(slots).index("enhancement")
         self.summary = nn.Sequential(
-            nn.Linear(len(slots) * row + (SEEN + 2 + 2 * len(TIMES)) * regions, hidden),
+            nn.Linear(len(slots) * row + (SEEN + 5 + len(TIMES)) * regions, hidden),
             nn.LeakyReLU(),
             nn.Linear(hidden, hidden),
             nn.LeakyReLU(),
@@ -75,21 +75,25 @@ class FindingGuidance(nn.Module):
                 an unknown one hold does not matter.
             extent: ``(N, 3, 2)``, where the volume lies in the whole one.
         """
-        known = findings[:, :, :1].float()
-        stated = torch.cat([known, findings[:, :, 1:].float() * known], dim=2).flatten(1)
-        coarse = F.avg_pool3d(logits, 2)
+        voxels, seen, volumes = self.describe(F.avg_pool3d(logits, 2), features, extent)
+        shift = self.shift(voxels, seen, volumes, findings)
+        return logits + F.interpolate(shift, scale_factor=2.0, mode="nearest")
+
+    def describe(self, coarse: Tensor, features: Tensor, extent: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """All that does not depend on the findings.
+
+        Args:
+            coarse: logits at 2 mm; the others as in ``forward``.
+
+        Returns:
+            What ``shift`` reads: of each voxel ``(N, C, D/2, H/2, W/2)``; of each region ``(N, regions * SEEN)``; and
+            log volumes ``(N, regions, 25)`` for shifts of the logits from minus to plus ``bound``.
+        """
         share = torch.sigmoid(coarse)
         size = [coarse.shape[2], coarse.shape[3], coarse.shape[4]]
         axes: List[Tensor] = []
         for axis in range(3):
             axes.append(voxel_centres(size[axis], extent[:, axis]))
-        seen = self._seen(share, axes)
-        matching, matched = self._match(coarse.float(), stated.unflatten(1, [known.shape[1], -1]))
-        summary = self.summary(torch.cat([stated, seen, matched.flatten(1), matching.flatten(1)], dim=1))
-        gate = self.gate(summary).unflatten(1, [self.regions, len(self.times)])
-        common = (gate * matching * self.bound).sum(dim=2)
-
-        dtype = features.dtype
         place = torch.stack(
             [
                 axes[0][:, :, None, None].expand(-1, -1, size[1], size[2]),
@@ -98,35 +102,9 @@ class FindingGuidance(nn.Module):
             ],
             dim=1,
         )
+        dtype = features.dtype
         # Beyond +-8 a voxel is as sure as it gets.
         voxels = torch.cat([features, (coarse.clamp(-8.0, 8.0) / 4).to(dtype), share.to(dtype), place.to(dtype)], dim=1)
-        voxels = F.leaky_relu(self.voxel(voxels))
-        filters = self.filter(summary).unflatten(1, [self.regions, self.rank + 1])
-        shifts: List[Tensor] = []
-        for n in range(logits.shape[0]):
-            weight = filters[n, :, 1:, None, None, None].to(voxels.dtype)
-            shifts.append(F.conv3d(voxels[n : n + 1], weight, filters[n, :, 0].to(voxels.dtype)))
-        shift = (torch.cat(shifts).float() + common[:, :, None, None, None]) * known.amax(dim=1)[:, :, None, None, None]
-        shift = self.bound * torch.tanh(shift / self.bound)
-        return logits + F.interpolate(shift, scale_factor=2.0, mode="nearest")
-
-    def _match(self, coarse: Tensor, stated: Tensor) -> Tuple[Tensor, Tensor]:
-        """Shifts of the logits with which the regions have the stated volumes.
-
-        Args:
-            coarse: logits ``(N, regions, D/2, H/2, W/2)``.
-            stated: ``(N, K, 1 + F)``, 0 where a finding is not known.
-
-        Returns:
-            The shifts for ``TIMES`` the stated volume, ``(N, regions, T)`` in -1 to 1 of the bound; and ``(N, regions,
-            2 + T)``: whether a volume is stated, the logarithm of stated over seen, and how the volume would change
-            with fixed shifts. 0 where none is stated.
-        """
-        known, target = stated[:, self.sizes, 0], stated[:, self.sizes, 1]
-        absent = (stated[:, self.enhancement, 0] * stated[:, self.enhancement, 1]).unsqueeze(1)
-        absent = F.pad(absent, [self.regions - 1, 0])  # of the last region, ET
-        target = (1 - absent) * target - 5 * absent
-        known = torch.maximum(known, absent)
 
         # The volume for each of many shifts, from a histogram: as good as from the voxels, and in no time.
         limit, bins, tries = 12.0, 128, 25
@@ -135,24 +113,66 @@ class FindingGuidance(nn.Module):
         counts: List[Tensor] = []
         for n in range(coarse.shape[0]):
             for r in range(self.regions):
-                counts.append(torch.histc(coarse[n, r].clamp(-limit, limit), bins, -limit, limit))
-        voxels = torch.stack(counts).unflatten(0, [coarse.shape[0], self.regions])
-        volumes = (voxels.unsqueeze(3) * torch.sigmoid(4 * (centres[:, None] + tried))).sum(dim=2)  # steep: nearly the voxels above 0
-        logs = _log_ml(volumes)  # (N, regions, tries), rising
-        middle = logs[:, :, tries // 2]
+                counts.append(torch.histc(coarse[n, r].float().clamp(-limit, limit), bins, -limit, limit))
+        histogram = torch.stack(counts).unflatten(0, [coarse.shape[0], self.regions]).unsqueeze(3)
+        # Steep, so that it is nearly the number of voxels above 0.
+        volumes = (histogram * torch.sigmoid(4 * (centres[:, None] + tried))).sum(dim=2)
+        return voxels, self._seen(share, axes), _log_ml(volumes)
+
+    def shift(self, voxels: Tensor, seen: Tensor, volumes: Tensor, findings: Tensor) -> Tensor:
+        """What to add to the logits at 2 mm, from what ``describe`` returned and ``findings`` ``(N, K, 1 + F)``.
+
+        One description serves several rows of findings. Each voxel counts for itself, so that some of them do.
+        """
+        known = findings[:, :, :1].float()
+        stated = torch.cat([known, findings[:, :, 1:].float() * known], dim=2)
+        seen = seen.expand(findings.shape[0], -1)
+        matching, matched = self._match(volumes.expand(findings.shape[0], -1, -1), stated)
+        parts = [stated.flatten(1), seen, matched.flatten(1), matching.flatten(1)]
+        summary = self.summary(torch.cat(parts, dim=1))
+        gate = self.gate(summary).unflatten(1, [self.regions, len(self.times)])
+        common = (gate * matching * self.bound).sum(dim=2)
+
+        voxels = F.leaky_relu(self.voxel(voxels)).expand(findings.shape[0], -1, -1, -1, -1)
+        filters = self.filter(summary).unflatten(1, [self.regions, self.rank + 1])
+        shifts: List[Tensor] = []
+        for n in range(findings.shape[0]):
+            weight = filters[n, :, 1:, None, None, None].to(voxels.dtype)
+            shifts.append(F.conv3d(voxels[n : n + 1], weight, filters[n, :, 0].to(voxels.dtype)))
+        shift = (torch.cat(shifts).float() + common[:, :, None, None, None]) * known.amax(dim=1)[:, :, None, None, None]
+        return self.bound * torch.tanh(shift / self.bound)
+
+    def _match(self, volumes: Tensor, stated: Tensor) -> Tuple[Tensor, Tensor]:
+        """Shifts of the logits with which the regions have the stated volumes.
+
+        Args:
+            volumes: from ``describe``.
+            stated: ``(N, K, 1 + F)``, 0 where a finding is not known.
+
+        Returns:
+            The shifts for ``TIMES`` the stated volume, ``(N, regions, T)`` in -1 to 1 of the bound; and ``(N, regions,
+            5)``: whether a volume is stated, the logarithm of stated over seen, both 0 where none is, and how the
+            volume would change with three fixed shifts.
+        """
+        known, target = stated[:, self.sizes, 0], stated[:, self.sizes, 1]
+        absent = (stated[:, self.enhancement, 0] * stated[:, self.enhancement, 1]).unsqueeze(1)
+        absent = F.pad(absent, [self.regions - 1, 0])  # of the last region, ET
+        target = (1 - absent) * target - 5 * absent
+        known = torch.maximum(known, absent)
+        tries = volumes.shape[2]
+        middle = volumes[:, :, tries // 2]
         step = 2 * self.bound / (tries - 1)
         shifts: List[Tensor] = []
         for times in self.times:
             wanted = (target + math.log(times) / 1.5).unsqueeze(2)
-            above = (logs < wanted).sum(dim=2).clamp(1, tries - 1).unsqueeze(2)
-            low, high = logs.gather(2, above - 1), logs.gather(2, above)
+            above = (volumes < wanted).sum(dim=2).clamp(1, tries - 1).unsqueeze(2)
+            low, high = volumes.gather(2, above - 1), volumes.gather(2, above)
             part = ((wanted - low) / (high - low).clamp(min=1e-4)).clamp(0.0, 1.0)
             shifts.append(((above - 1 + part) * step - self.bound).squeeze(2) / self.bound)
         matching = torch.stack(shifts, dim=2) * known.unsqueeze(2)
-        changes = logs[:, :, [tries // 6, tries // 3, tries - 1 - tries // 3]] - middle.unsqueeze(2)
+        changes = volumes[:, :, [tries // 6, tries // 3, tries - 1 - tries // 3]] - middle.unsqueeze(2)
         apart = ((target - middle) * known).clamp(-2.0, 2.0)
-        matched = torch.cat([known.unsqueeze(2), apart.unsqueeze(2), changes], dim=2)
-        return matching.detach(), matched.detach()
+        return matching, torch.cat([known.unsqueeze(2), apart.unsqueeze(2), changes], dim=2)
 
     def _seen(self, share: Tensor, axes: List[Tensor]) -> Tensor:
         """Volume, highest probability, middle and spread of each region: ``(N, regions * SEEN)``."""

@@ -315,7 +315,7 @@ class ReportGuidedUNet(nn.Module):
             report_findings = torch.zeros([x.shape[0], self.finding_slots, self.finding_row], device=x.device)
         if self.findings is not None and report_findings is not None:
             # The image has to do without findings, so that what they are compared with stays what it shows.
-            logits = self.findings(unstated.detach(), x.detach(), report_findings, extent)
+            logits = self.findings(unstated.detach(), decoded[-1].detach(), report_findings, extent)
             if not self.training:
                 unstated = logits
         return Decoded(logits, attention, deep, [decoded[-1], decoded[-2]], logits, unstated)

@@ -55,6 +55,11 @@ class RandVaryReportd(Randomizable, Transform):
         self._sentences: dict[str, torch.Tensor] = {}
 
     def __call__(self, data: Mapping) -> dict:
+        text = self.vary(data)
+        return {**data, "report": text, **report_inputs(text, self.clip, self._sentences)}
+
+    def vary(self, data: Mapping) -> str:
+        """Draw a report for ``data``, of which ``report`` and ``findings`` are read."""
         text, kind = self._true_report(data), self._draw()
         if kind == "none" or not text:
             text = ""
@@ -64,7 +69,7 @@ class RandVaryReportd(Randomizable, Transform):
             text = self._wrong(text)
         elif kind == "generic":
             text = self._perturb(kind, text)
-        return {**data, "report": text, **report_inputs(text, self.clip, self._sentences)}
+        return text
 
     def _true_report(self, data: Mapping) -> str:
         text, findings = data["report"], data.get("findings")

@@ -1,0 +1,150 @@
+"""Training of the guidance by findings on decodings that are kept: the rest of the network is frozen."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from ignite.handlers import DiskSaver
+from monai.data import PersistentDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from ..networks import ReportGuidedUNet
+from ..transforms import RandVaryReportd, finding_rows
+from .checkpoints import load_weights
+from .fusion_loss import FusionLoss
+
+logger = logging.getLogger(__name__)
+_OUT_OF_REACH = -6.5  # no shift of +-6 makes such a voxel positive
+
+
+def train_findings(
+    network: ReportGuidedUNet,
+    dataset: PersistentDataset,
+    vary: RandVaryReportd,
+    output_dir: str | Path,
+    pretrained: str | Path | None = None,
+    decodings: int = 2,
+    reports: int = 40,
+    steps: int = 2500,
+    batch_size: int = 4,
+    learning_rate: float = 0.002,
+    synthetic_share: float = 0.15,
+    seed: int = 0,
+    num_workers: int = 1,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Train ``network.findings``, and leave all weights in ``output_dir/checkpoints/model.pt``.
+
+    Each case is decoded a few times, augmented anew and with a report drawn anew, and only the voxels that a shift can
+    reach are kept, at 2 mm. A step then takes milliseconds, and one decoding serves many reports. Trains nothing where
+    the weights are there.
+
+    Args:
+        network: with findings.
+        dataset: whole volumes, augmented: ``image``, regions as ``label``, ``slice_tokens``, ``slice_positions``,
+            ``extent``; ``report`` and ``findings`` as ``vary`` reads them.
+        vary: draws reports.
+        output_dir: for checkpoints/model.pt and curves.csv.
+        pretrained: weights to start from; None: those that ``network`` has.
+        decodings: of each case.
+        reports: drawn for each decoding.
+        steps: of ``batch_size`` reports on one decoding.
+        learning_rate: of AdamW, brought to 0 along a cosine.
+        synthetic_share: of the decodings, at most, where there are real cases, too.
+        seed: of all draws.
+        num_workers: processes that load cases.
+        device: where to decode and train.
+
+    Returns:
+        Mean loss of the last tenth of the steps, ``stated``, and without findings on the same, ``unstated``.
+
+    Raises:
+        WeightsError: if ``pretrained`` does not fit.
+    """
+    output = Path(output_dir)
+    weights = output / "checkpoints" / "model.pt"
+    if weights.is_file():
+        logger.info("%s is there: nothing to train", weights)
+        return {}
+    if pretrained is not None:
+        network.load_state_dict(load_weights(pretrained))
+    network.to(device).eval().requires_grad_(False)
+    vary.set_random_state(seed)
+    kept = _decode(network, _mixed(dataset, synthetic_share), vary, decodings, reports, num_workers, device)
+    guidance = network.findings.train().requires_grad_(True)
+    loss_function = FusionLoss()
+    optimizer = torch.optim.AdamW(guidance.parameters(), learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    draws = torch.Generator().manual_seed(seed)
+    curve = []
+    for step in range(steps):
+        item = kept[int(torch.randint(len(kept), (1,), generator=draws))]
+        rows = item["findings"][torch.randint(reports, (batch_size,), generator=draws)].to(device)
+        logits, target, *description = (
+            item[name].to(device).float() for name in ("logits", "label", "voxels", "seen", "volumes")
+        )
+        target = target.expand(batch_size, -1, -1, -1, -1)
+        optimizer.zero_grad()
+        loss = loss_function(logits + guidance.shift(*description, rows), target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(guidance.parameters(), 12.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            curve.append((step + 1, float(loss), float(loss_function(logits[:1], target[:1]))))
+        if (step + 1) % 250 == 0:
+            means = pd.DataFrame(curve[-250:]).mean()
+            logger.info("step %d of %d: loss %.4f, without findings %.4f", step + 1, steps, means[1], means[2])
+    output.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(curve, columns=["step", "loss", "loss_unstated"])
+    table.to_csv(output / "curves.csv", index=False, float_format="%.6f")
+    DiskSaver(weights.parent, create_dir=True, require_empty=False, atomic=True)(network.state_dict(), weights.name)
+    last = table.tail(max(1, steps // 10)).mean()
+    return {"stated": float(last["loss"]), "unstated": float(last["loss_unstated"])}
+
+
+def _mixed(dataset: PersistentDataset, synthetic_share: float) -> Subset:
+    """All real cases, and as many synthetic ones as are to be mixed in; all where there are no real ones."""
+    synthetic = [i for i, case in enumerate(dataset.data) if case.get("synthetic")]
+    real = [i for i in range(len(dataset)) if i not in synthetic]
+    if real:
+        synthetic = synthetic[: round(len(real) * synthetic_share / (1 - synthetic_share))]
+    return Subset(dataset, real + synthetic)
+
+
+@torch.no_grad()
+def _decode(
+    network: ReportGuidedUNet,
+    dataset: PersistentDataset,
+    vary: RandVaryReportd,
+    decodings: int,
+    reports: int,
+    num_workers: int,
+    device: torch.device | str,
+) -> list[dict]:
+    """What a shift can reach of each decoding at 2 mm, and the findings of many reports."""
+    kept = []
+    for _ in range(decodings):
+        for case in DataLoader(dataset, batch_size=None, num_workers=num_workers):
+            told = vary(case)
+            names = ("image", "slice_tokens", "slice_positions", "extent", "report_tokens", "report_mask")
+            image, tokens, positions, extent, sentences, mask = (
+                torch.as_tensor(told[name]).as_subclass(Tensor)[None].to(device) for name in names
+            )
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+                decoded = network.decode(network.encode(image, tokens, positions, extent), sentences, mask)
+            logits = F.avg_pool3d(decoded.logits.float(), 2)
+            target = F.avg_pool3d(torch.as_tensor(told["label"]).as_subclass(Tensor)[None].float().to(device), 2)
+            reached = ((logits > _OUT_OF_REACH) | (target > 0)).any(dim=1)[0]
+            voxels, seen, volumes = network.findings.describe(logits, decoded.features[0], extent.float())
+            logits, target, voxels = (x[:, :, reached][..., None, None].half().cpu() for x in (logits, target, voxels))
+            findings = torch.stack([finding_rows(vary.vary(case)) for _ in range(reports)])
+            case = {"logits": logits, "label": target, "voxels": voxels, "seen": seen.cpu(), "volumes": volumes.cpu()}
+            kept.append({**case, "findings": findings})
+        logger.info("%d decodings", len(kept))
+    return kept
