@@ -12,7 +12,6 @@ import torch
 from scipy import ndimage
 
 from brats_clip import Segmenter
-from brats_clip.cases import as_text
 from brats_clip.evaluation.metrics import crop_to_union, dice
 from brats_clip.labels import REGIONS
 
@@ -53,7 +52,7 @@ def measure(
             key = segmenter.set_case(**files, case=case_id)
     try:
         unprompted = segmenter.segment(case=key)
-        answer = segmenter.segment(report=as_text(report), case=key) if report.strip() else unprompted
+        answer = segmenter.segment(report=report, case=key) if report.strip() else unprompted
         probabilities = answer.probabilities
     finally:
         segmenter.forget(key)

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip import Segmenter
-from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.cases import SEQUENCES
 from brats_clip.interactive.segmentation import Segmentation
 
 from ..errors import Refused, TooLarge
@@ -138,7 +138,7 @@ class SegmentationService:
                 segmenter, version = self.segmenter()
                 # All lie on the reference grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **files)
-                result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
+                result = segmenter.segment(report=report, clicks=clicks or None, case=key)
         reference_label = nib.Nifti1Image(result.label, result.affine)
         seen = aligned.label_on(shown, result.label)
         output = as_output(np.asarray(seen.dataobj), prompt.output)

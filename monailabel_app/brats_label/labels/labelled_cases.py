@@ -15,7 +15,7 @@ from uuid import uuid4
 import nibabel as nib
 import numpy as np
 
-from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.cases import SEQUENCES
 from brats_clip.errors import BratsClipError
 from brats_clip.geometry import Grid
 from brats_clip.images import read_header
@@ -116,7 +116,7 @@ class LabelledCases:
         case = self._source.resolve(case_id)[0]
         files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
         label = str(self.file(case, case.reference, self._labels.in_use(case.case_id, FINAL)))
-        report = as_text(report) if (report := self._source.report(case)) else ""
+        report = self._source.report(case)
         entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
         return {**entry, "image": files[case.reference]}
 
