@@ -39,8 +39,8 @@ from .bundle_run import (
     hold,
     run_or_fail,
 )
-from .cases import sequences_of
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+from .shared import sequences_of
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")

@@ -71,7 +71,7 @@ def make_progress(console: Console) -> Progress:
 
 
 def add_case_options(parser: ArgumentParser, name: str) -> None:
-    """Options of a command that measures a ``Segmenter`` on labelled cases; see ``cases.chosen_cases``."""
+    """Options of a command that measures a ``Segmenter`` on labelled cases; see ``shared.chosen_cases``."""
     add = parser.add_argument
     add("--cases", type=Path, help="folder of cases; those with a label are taken")
     add("--dataset_dir", type=Path, help="folder that the datalist is relative to")

@@ -20,9 +20,8 @@ from brats_clip.evaluation.spread import auc
 from brats_clip.evaluation.summary import statistics
 from brats_clip.reports import PERTURBATIONS, read_findings
 
-from .cases import chosen_cases, measure_cases, sequences_of
 from .command import make_progress
-from .page import cell, spread, write_page
+from .shared import cell, chosen_cases, measure_cases, sequences_of, spread, write_page
 
 NAME = "report_robustness"
 NONE, TRUE = "none", "true"

@@ -11,13 +11,11 @@ from monai.transforms import RandomizableTransform, Transform
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import ReportError
-from ..reports import Findings, caption, split_sentences, swap_side, write_report
+from ..reports import Findings, caption, mirror_findings, split_sentences, swap_side, write_report
 from .attributes import CAPTION_ATTRIBUTES, attribute_targets
 from .contrastive import UNKNOWN_WORD
 from .report_encoder import split_to_fit
 from .slices import SliceSelector
-
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 class DrawSlicesd(Transform):
@@ -55,9 +53,7 @@ class MirrorCased(RandomizableTransform):
             return dict(data)
         findings = data["findings"]
         if findings is not None:
-            side, right = findings["side"], findings["right_fraction"]
-            mirrored = {"side": _MIRRORED.get(side, side), "right_fraction": None if right is None else 1 - right}
-            findings = {**findings, **mirrored}
+            findings = mirror_findings(findings)
         # A sagittal slice looks the same from either side.
         sagittal = (data["planes"] == 0).view(-1, 1, 1, 1)
         slices = torch.where(sagittal, data["slices"], data["slices"].flip(-1))

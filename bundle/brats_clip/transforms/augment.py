@@ -10,11 +10,9 @@ from monai.transforms import Compose, Randomizable, RandomizableTransform, Trans
 from monai.utils import convert_to_tensor
 
 from ..errors import InputError
-from ..reports import flip_side
+from ..reports import flip_side, mirror_findings
 from ..semantics import ClipEncoder, SliceEncoder
 from .encode_semantics import report_inputs
-
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 class RandMirrord(RandomizableTransform):
@@ -46,9 +44,7 @@ class RandMirrord(RandomizableTransform):
             report = flip_side(data["report"])
             mirrored.update(report=report, **report_inputs(report, self.clip, self._sentences))
         if data.get("findings"):
-            side, right = data["findings"]["side"], data["findings"]["right_fraction"]
-            right = None if right is None else 1 - right
-            mirrored["findings"] = {**data["findings"], "side": _MIRRORED.get(side, side), "right_fraction": right}
+            mirrored["findings"] = mirror_findings(data["findings"])
         return {**data, **mirrored}
 
 
