@@ -16,7 +16,7 @@ from .gradient_clip import GradientClip
 from .inference_handler import CaseWriter
 from .mixed_sampler import mixed_sampler
 from .options import check_options
-from .plain_errors import plain_message, speak_plainly
+from .plain_errors import one_line_errors, plain_message
 from .region_metric import region_output
 from .shared_handler import shared_handler
 from .switches import read_switches
@@ -50,13 +50,13 @@ __all__ = [
     "load_weights",
     "mirror_correction",
     "mixed_sampler",
+    "one_line_errors",
     "plain_message",
     "read_curves",
     "read_switches",
     "region_output",
     "run_batch",
     "shared_handler",
-    "speak_plainly",
     "tidy_console",
     "unseen_without",
 ]

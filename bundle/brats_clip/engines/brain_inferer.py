@@ -32,7 +32,7 @@ class BrainInferer(Inferer):
         annotator: clicks in place of a person while the network trains: ``(network, decoded, truth)`` to clicks and
             targets as ``ReportGuidedUNet.refine`` takes them. Needs the regions ``(N, 3, D, H, W)`` as ``truth``.
         tta: average over the image and its mirror image (test-time augmentation), at about twice the time.
-        screen_reports: segment without the report first, and do not listen to one that puts the tumour elsewhere. Needs
+        screen_reports: segment without the report first, and leave one unused that puts the tumour elsewhere. Needs
             the reports' texts among the keywords, as ``report``.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
 

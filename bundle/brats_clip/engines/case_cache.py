@@ -15,7 +15,7 @@ from ..semantics import ClipEncoder
 
 
 def hash_case(case: Mapping) -> bytes:
-    """Hash a case by its entries and by size and time of its files, so that an edited report or label is read anew."""
+    """Hash a case by its entries and by size and time of its files, so that an edited report or label is read again."""
     digest = hashlib.sha256()
     for key in sorted(case):
         value = str(case[key])

@@ -37,7 +37,7 @@ class ClickRounds:
         self.set_random_state(seed)
 
     def set_random_state(self, seed: int) -> None:
-        """Start the robot's draws anew."""
+        """Reset the random generators."""
         self.random = np.random.default_rng(seed)
         self.robot = RobotAnnotator(jitter=1.5, smallest=4, seed=seed + 1)
 

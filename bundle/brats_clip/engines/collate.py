@@ -16,7 +16,7 @@ def collate_cases(batch: Sequence[Mapping | Sequence[Mapping]]) -> dict:
     """Like MONAI's ``list_data_collate``, after padding ``report_tokens`` and ``report_mask`` to the longest report.
 
     MONAI's own padding collate does not look into the lists of crops that its random croppers return. And what comes
-    from a cache is a MetaTensor where the same thing made anew is a tensor; a batch must hold one kind, so all but
+    from a cache is a MetaTensor where the same thing computed is a tensor; a batch must hold one kind, so all but
     images and labels become plain tensors.
 
     Args:

@@ -29,7 +29,7 @@ def tidy_console() -> None:
 
 
 def is_wanted(record: logging.LogRecord) -> bool:
-    """Whether people need a log line: not a fresh start called "resuming", nor an error that ``speak_plainly`` says."""
+    """Whether people need a log line: not a fresh start called "resuming", nor an error reported anyway."""
     if not record.name.startswith("ignite.engine"):
         return True
     message = record.getMessage()

@@ -76,7 +76,7 @@ def _top(name: str) -> str:
 
 
 def _of_tracking(settings: str | dict) -> set[str]:
-    """What ``--tracking`` may be told."""
+    """The keys that ``--tracking`` takes."""
     if isinstance(settings, str):
         known = DEFAULT_EXP_MGMT_SETTINGS.get(settings)
         settings = ConfigParser.load_config_files(settings) if known is None else known

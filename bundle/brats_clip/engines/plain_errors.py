@@ -27,8 +27,8 @@ def plain_message(error: BaseException) -> str | None:
     return None
 
 
-def speak_plainly() -> None:
-    """From here on, end the process with one line on stderr, and status 1, where an input is at fault.
+def one_line_errors() -> None:
+    """From now on, end the process with one line on stderr, and status 1, where an input is at fault.
 
     What engines log about such an error on its way becomes the same line, without its traceback. Called first by the
     run of each config, so that only commands are affected, not programs that use the package.

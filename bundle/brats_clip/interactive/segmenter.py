@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class Segmenter:
-    """Segments a case, listens to a report, obeys clicks.
+    """Segments a case, guided by a report and corrected by clicks.
 
     ``set_case`` reads and encodes, which takes most of the time and happens once; ``segment`` decodes, and a click
     only refines. Preprocessing, network and postprocessing are those of the bundle's ``inference.json``, so the answers

@@ -56,7 +56,7 @@ class ReportGuidedUNet(nn.Module):
     plain residual 3D U-Net is left. The image comes at 1 mm; the trunk runs at 2, 4, 8 and 16 mm, with each 2x2x2
     block of voxels as channels, so nothing of the 1 mm detail is lost.
 
-    ``encode`` does all that needs no report, ``decode`` listens to the report, ``refine`` to clicks, each at a fraction
+    ``encode`` does all that needs no report, ``decode`` uses the report, ``refine`` the clicks, each at a fraction
     of the time of the one before: encode a case once, decode it as often as its report changes, refine what was decoded
     as often as somebody clicks.
 

@@ -109,9 +109,9 @@ class AllSlicesd(Transform):
 class DrawTextsd(RandomizableTransform):
     """Choose what is said about a case, as token ids, with the statements that follow from it.
 
-    With findings, every call words them anew: a whole report, a caption, or one or two sentences of a report. Without
-    findings the same is drawn from the report as given. ``fresh=False`` takes that report whole, unchanged; a case
-    without a report gets one from its findings, always the same.
+    With findings, every call words them differently: a whole report, a caption, or one or two sentences of a report.
+    Without findings the same is drawn from the report as given. ``fresh=False`` takes that report whole, unchanged; a
+    case without a report gets one from its findings, always the same.
 
     Adds ``token_ids`` (a list of 1D tensors) and ``targets`` with ``image`` and ``text`` ``(V,)``. The latter is zero
     for what the text leaves unsaid: a caption does not go into necrosis, and of a few sentences it is not known.
@@ -119,7 +119,7 @@ class DrawTextsd(RandomizableTransform):
     Args:
         tokenizer: of the CLIP.
         context_length: of the CLIP.
-        fresh: word findings anew.
+        fresh: word findings differently at each call.
         unknown_words: share of words made unknown, and of unknown words inserted, as real reports have words that no
             phantom's report has.
 

@@ -17,7 +17,7 @@ from .encode_semantics import report_inputs
 
 class RandMirrord(RandomizableTransform):
     """Exchange left and right: ``image`` and ``label`` along x, the sides in ``report`` and ``findings``, and what the
-    network is told of slices and report.
+    network gets of slices and report.
 
     Belongs on the whole working volume, before any crop.
 
@@ -54,7 +54,7 @@ class RandPerSequenced(Randomizable, Transform):
     Voxels that are exactly 0 (background, or a sequence that is missing) stay 0.
 
     Args:
-        transforms: each draws anew for each sequence.
+        transforms: each draws again for each sequence.
         offset: added before and subtracted after. A z-scored image has its mean at 0, but coil shading multiplies
             intensities: with an offset of mean over standard deviation (about 3 in a brain) it does so here, too.
     """

@@ -15,7 +15,6 @@ from brats_clip.errors import BratsClipError
 from ..errors import Busy, ClientError, NotFound, Refused
 from ..labels import ORIGINAL
 from .answers import answer_request
-from .app import App
 
 logger = logging.getLogger("brats_clip.batch")
 
@@ -38,7 +37,7 @@ class Batch:
         poll_s: seconds between looks at whether somebody waits.
     """
 
-    def __init__(self, app: App, poll_s: float = 0.2) -> None:
+    def __init__(self, app: Any, poll_s: float = 0.2) -> None:
         self._app, self._poll_s = app, poll_s
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._tasks: list[dict[str, Any]] = []

@@ -144,7 +144,7 @@ class FineTuning:
         return self.parser.get_parsed_content(name)
 
     def _measure(self, weights: Path) -> dict[str, float | None]:
-        """Dice of some weights on the validation cases. Changes the averaged network, which training sets anew."""
+        """Dice of some weights on the validation cases. Changes the averaged network, which training sets again."""
         self.file.update(stage="validating")
         self._part("ema").ema_model.load_state_dict(load_weights(weights))
         evaluator = self._part("measure")

@@ -38,7 +38,7 @@ class PatientSplit:
         """The side of every patient that has one.
 
         Raises:
-            InputError: if the store is damaged. It is never drawn anew: a validation patient might train.
+            InputError: if the store is damaged. It is never drawn again: a validation patient might train.
         """
         with self.store.read() as connection:
             return _read(connection)
