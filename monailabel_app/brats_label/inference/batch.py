@@ -31,10 +31,6 @@ class Batch:
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
     ``end_ts``, ``details`` (the last lines), and how many cases are ``finished``, ``failed``, of ``total``.
-
-    Args:
-        app: whose cases and models.
-        poll_s: seconds between looks at whether somebody waits.
     """
 
     def __init__(self, app: Any, poll_s: float = 0.2) -> None:

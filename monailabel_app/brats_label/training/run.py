@@ -37,13 +37,7 @@ NICENESS = 10
 
 
 class FineTuning:
-    """One fine-tuning of the bundle's ``train.json``, from the snapshot of its cases to the published weights.
-
-    Args:
-        job: see ``task.FineTune``.
-        folder: the workspace's training folder.
-        file: the progress file.
-    """
+    """One fine-tuning of the bundle's ``train.json``, from the snapshot of its cases to the published weights."""
 
     def __init__(self, job: dict[str, Any], folder: Path, file: ProgressFile) -> None:
         self.job, self.file = job, file

@@ -30,9 +30,6 @@ class Snapshot:
     """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to resume.
 
     ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
-
-    Args:
-        folder: where the training keeps its checkpoints, too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,12 +129,7 @@ def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 
 def read_cases(folder: str, section: str) -> list[dict]:
-    """The cases of one side, for ``train.json``.
-
-    Args:
-        folder: of the snapshot.
-        section: "training" or "validation".
-    """
+    """The cases of one side, for ``train.json``."""
     return Snapshot(Path(folder)).content()[section]
 
 

@@ -40,11 +40,6 @@ class FineTune(TrainTask):
 
     The training runs in a process of its own, below this one: MONAI Label's stop kills both, and a server that is
     killed takes them along. What is left then can be resumed.
-
-    Args:
-        workspace: where labels lie, and trained weights go.
-        models: versions of the weights; the one in use is trained on, unless the request names another.
-        settings: of the app: bundle, device, and what the split goes by.
     """
 
     def __init__(self, workspace: Workspace, models: ModelRegistry, settings: Settings) -> None:
