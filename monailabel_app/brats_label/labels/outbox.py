@@ -143,7 +143,7 @@ class SegExchange:
         self.source = source
 
     def write(self, case: Case, label: nib.Nifti1Image, path: Path, version: str) -> None:
-        """Write an answer in the numbers of ``naming.LABELS``, on the reference grid of the case, by weights ``version``.
+        """Write an answer in the numbers of ``naming.LABELS``, on the reference grid, by the weights ``version``.
 
         Raises:
             Refused: for an answer without a single voxel, which DICOM SEG cannot hold.
