@@ -69,7 +69,7 @@ def run(code: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 FAIL = """
-from brats_clip.engines.plain_errors import one_line_errors
+from brats_clip.engines.command_line import one_line_errors
 from brats_clip.errors import CaseError
 one_line_errors()
 try:
