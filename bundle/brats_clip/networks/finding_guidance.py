@@ -133,13 +133,16 @@ class FindingGuidance(nn.Module):
         gate = self.gate(summary).unflatten(1, [self.regions, len(self.times)])
         common = (gate * matching * self.bound).sum(dim=2)
 
-        voxels = F.leaky_relu(self.voxel(voxels)).expand(findings.shape[0], -1, -1, -1, -1)
+        size = [voxels.shape[2], voxels.shape[3], voxels.shape[4]]
+        voxels = F.leaky_relu(self.voxel(voxels)).flatten(2)
         filters = self.filter(summary).unflatten(1, [self.regions, self.rank + 1])
-        shifts: List[Tensor] = []
-        for n in range(findings.shape[0]):
-            weight = filters[n, :, 1:, None, None, None].to(voxels.dtype)
-            shifts.append(F.conv3d(voxels[n : n + 1], weight, filters[n, :, 0].to(voxels.dtype)))
-        shift = (torch.cat(shifts).float() + common[:, :, None, None, None]) * known.amax(dim=1)[:, :, None, None, None]
+        weight = filters[:, :, 1:].to(voxels.dtype)
+        if voxels.shape[0] == 1:  # one product, where several rows would else need as many copies
+            shift = (weight.flatten(0, 1) @ voxels[0]).unflatten(0, [weight.shape[0], weight.shape[1]])
+        else:
+            shift = torch.bmm(weight, voxels)
+        shift = shift.float() + (filters[:, :, 0].float() + common).unsqueeze(2)
+        shift = (shift * known.amax(dim=1).unsqueeze(2)).unflatten(2, size)
         return self.bound * torch.tanh(shift / self.bound)
 
     def _match(self, volumes: Tensor, stated: Tensor) -> Tuple[Tensor, Tensor]:
