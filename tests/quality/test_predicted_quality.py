@@ -34,7 +34,7 @@ def ball(centre, radius: float, steep: float = 2.0, top: float = 8.0) -> np.ndar
 
 def answer(*more: tuple[int, np.ndarray]) -> torch.Tensor:
     """A sharp tumour, and further logits by region, of which the higher one counts there."""
-    logits = np.stack([ball(CENTRE, radius) for radius in (18, 11, 7)])
+    logits = np.stack([ball(CENTRE, radius, steep=6) for radius in (18, 11, 7)])
     for region, extra in more:
         logits[region] = np.maximum(logits[region], extra)
     return torch.from_numpy(logits).float()

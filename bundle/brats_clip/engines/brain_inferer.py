@@ -154,7 +154,7 @@ class BrainInferer(Inferer):
         return {**report, **screened}
 
     def _assess(self, inputs: MetaTensor, n: int, result: Tensor, kwargs: dict) -> Assessment:
-        image, consistency = inputs[n].as_subclass(Tensor), self.consistencies[n]
+        image, consistency = inputs.as_subclass(Tensor)[n], self.consistencies[n]
         native = np.asarray(inputs.meta[MetaKeys.ORIGINAL_AFFINE], float).reshape(-1, 4, 4)[n]
         shape = np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n]
         missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]

@@ -114,6 +114,6 @@ def error_map(logits: Tensor, model: QualityModel, voxel_ml: float) -> Tensor:
 def _calibrated(logits: Tensor, model: QualityModel, voxel_ml: float) -> tuple[Box, Tensor, Tensor]:
     """The box that is looked at, its probabilities, and its label ``(1, D, H, W)``."""
     box = find_box(logits) or Box((slice(0, 16),) * 3)
-    part = torch.nan_to_num(box.of(logits).float().cpu())
+    part = torch.nan_to_num(box.of(logits).float().cpu(), nan=-10.0)
     label = clean_label(nest(part, dim=0) > 0, voxel_ml, *model.least_ml)
     return box, region_probabilities(part, model.voxels), label

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def load_quality(
         fitted = sha256_of(checkpoint) == model.weights_sha256
     except WeightsError:  # who loads them says so
         fitted = False
-    return QualityModel(**(model.__dict__ | {"fitted": fitted}))
+    return replace(model, fitted=fitted)
 
 
 def _check(model: QualityModel) -> None:

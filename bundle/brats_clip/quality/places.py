@@ -79,7 +79,7 @@ def find_places(
     side = 2 * int(REACH_MM / 2 / step.max()) + 1
     likely = torch.where(wrong >= _LIKELY, wrong, 0)
     gain = mean_of_cube(likely.flatten(0, 1), side).view_as(likely) * side**3 * BLOCK**3 * voxel_ml
-    gain = 2 * gain / torch.tensor(total_ml).clamp(min=0.05).view(3, 1, 1, 1, 1)
+    gain = gain / torch.tensor(total_ml).clamp(min=0.05).view(3, 1, 1, 1, 1)
     blocked = np.zeros(gain.shape[2:], bool)
     if clicks is not None:
         for click in clicks:
@@ -92,7 +92,7 @@ def find_places(
         if open_gain[best] < _LEAST_DICE:
             break
         region, missed, centre = best[0], best[1] == 0, best[2:]
-        piece = _piece(wrong[best[0], best[1]], centre, side)
+        piece = _piece(np.where(blocked, 0, wrong[best[0], best[1]]), centre, side)
         _block(blocked, np.array(centre, float), _APART_MM / step)
         if not len(piece):
             continue
@@ -100,7 +100,7 @@ def find_places(
         # The middle of the piece, as far as it is likely wrong.
         middle = (piece * chance[:, None]).sum(axis=0) / chance.sum()
         block = piece[(((piece - middle) * step) ** 2).sum(axis=1).argmin()]
-        voxel = _voxel(probabilities, label, region, block)
+        voxel = _voxel(probabilities[region], label, region, missed, block)
         ml = float(chance.sum()) * BLOCK**3 * voxel_ml
         radius = float(np.sqrt((((piece - block) * step) ** 2).sum(axis=1)).max() + step.max() / 2)
         at = tuple(int(v + c) for v, c in zip(voxel, corner, strict=True))
@@ -141,12 +141,12 @@ def _piece(wrong: np.ndarray, centre: tuple[int, ...], side: int) -> np.ndarray:
     return np.argwhere(pieces == mass.argmax()) + low
 
 
-def _voxel(probabilities: Tensor, label: Tensor, region: int, block: np.ndarray) -> tuple[int, int, int]:
-    """The voxel of a block that is most likely wrong."""
+def _voxel(chance: Tensor, label: Tensor, region: int, missed: bool, block: np.ndarray) -> tuple[int, int, int]:
+    """The voxel of a block that is most likely missed, or false; ``chance`` is the region's probability."""
     start = block * BLOCK
     part = tuple(slice(int(a), int(a) + BLOCK) for a in start)
     inside = sum((label[part] == value) for value in [*REGIONS.values()][region]).bool()
-    error = torch.where(inside, 1 - probabilities[region][part], probabilities[region][part])
+    error = torch.where(inside, -1, chance[part]) if missed else torch.where(inside, 1 - chance[part], -1)
     offset = np.unravel_index(int(error.argmax()), error.shape)
     return tuple(int(a + o) for a, o in zip(start, offset, strict=True))
 
