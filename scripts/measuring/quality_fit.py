@@ -13,7 +13,7 @@ from brats_clip.labels import REGIONS, label_to_regions
 from brats_clip.quality import Assessment, QualityModel, assess
 from brats_clip.quality.features import case_features
 from brats_clip.quality.model import SMALL_ML, spread_of
-from brats_clip.quality.voxels import blocks, region_probabilities
+from brats_clip.quality.voxels import coarse_of, region_probabilities
 
 from .quality_data import Record
 
@@ -95,8 +95,8 @@ def _error(probabilities: torch.Tensor, truth: torch.Tensor) -> list[float]:
 def _features(record: Record, model: QualityModel) -> tuple[np.ndarray, np.ndarray]:
     voxel_ml = float(abs(np.linalg.det(record.geometry.affine[:3, :3]))) / 1000
     probabilities = region_probabilities(torch.from_numpy(record.logits).float(), model.voxels)
-    masks = label_to_regions(torch.from_numpy(record.label)[None]).bool()
-    rows, expected, _ = case_features(probabilities, masks, blocks(probabilities), voxel_ml, record.known)
+    coarse = coarse_of(probabilities, torch.from_numpy(record.label))
+    rows, expected, _ = case_features(coarse, voxel_ml, record.known)
     return rows.numpy(), expected.numpy()
 
 

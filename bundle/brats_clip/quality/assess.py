@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..labels import REGIONS, label_to_regions, nest
+from ..labels import REGIONS, nest
 from ..transforms.regions import clean_label
 from .features import Circumstances, case_features
 from .model import NOT_FITTED, QualityModel
 from .places import Geometry, find_places
-from .voxels import Box, blocks, error_of_label, find_box, region_probabilities
+from .voxels import Box, coarse_of, error_of_label, find_box, region_probabilities
 
 NOTHING_KNOWN = Circumstances()
 
@@ -89,9 +89,8 @@ def assess(
     """
     voxel_ml = float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
     box, probabilities, label = _calibrated(logits, model, voxel_ml)
-    masks = label_to_regions(label).bool()
-    coarse = blocks(probabilities)
-    features, expected, answered = case_features(probabilities, masks, coarse, voxel_ml, known)
+    coarse = coarse_of(probabilities, label[0])
+    features, expected, answered = case_features(coarse, voxel_ml, known)
     regions = {}
     for i, name in enumerate(REGIONS):
         dice = model.expected_dice(i, features[i].tolist())
@@ -99,7 +98,7 @@ def assess(
         numbers = [*(round(n, 3) for n in dice), *(round(n, 2) for n in volume)]
         regions[name] = RegionEstimate(*numbers, round(float(answered[i] - expected[i]), 2))
     total = (expected + answered).tolist()
-    places = find_places(probabilities, label[0], box.corner, total, geometry, brain, clicks)
+    places = find_places(probabilities, label[0], coarse, box.corner, total, geometry, brain, clicks)
     return Assessment(regions, places, model.share, model.fitted, features.numpy())
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .voxels import BLOCK
+from .voxels import BLOCK, LIKELY, Coarse
 
 FEATURES = (
     "soft_dice",  # logit of the Dice that the probabilities lead to expect, by the rules for empty regions
     "size",  # log of the expected volume, ml
-    "doubt",  # share of the expected error that lies away from the border
+    "doubt",  # share of the expected error that lies in blocks that are likely wrong, not along a border as ever
     "peak",  # logit of the probability that there is any of the region at all, see ``_presence``
     "empty",  # whether the answer has none of it
     "outer",  # logit of the soft Dice of the region around this one (of WT itself for WT)
@@ -38,42 +38,32 @@ class Circumstances:
     consistency: float | None = None
 
 
-def case_features(
-    probabilities: Tensor, masks: Tensor, coarse: Tensor, voxel_ml: float, known: Circumstances
-) -> tuple[Tensor, Tensor, Tensor]:
+def case_features(coarse: Coarse, voxel_ml: float, known: Circumstances) -> tuple[Tensor, Tensor, Tensor]:
     """Features per region, ``(3, len(FEATURES))``, and the expected and the answered volumes, ``(3,)`` ml.
 
     Args:
-        probabilities: calibrated, of WT, TC and ET, ``(3, D, H, W)``.
-        masks: the answer's regions, bool.
-        coarse: means of ``probabilities`` over blocks.
+        coarse: probabilities and masks.
         voxel_ml: volume of a voxel.
     """
-    inside = (probabilities * masks).flatten(1).sum(dim=1)
-    expected = probabilities.flatten(1).sum(dim=1)
-    answered = masks.flatten(1).sum(dim=1).float()
-    presence = _presence(coarse, voxel_ml)
-    soft = _logit(torch.where(answered > 0, presence * 2 * inside / (expected + answered).clamp(min=1), 1 - presence))
-    error = torch.where(masks, 1 - probabilities, probabilities)
-    # At a border the probability is about a half whatever the answer: what is doubtful farther away, is.
-    doubt = (error * (error > 0.25) * ((probabilities < 0.35) | (probabilities > 0.65))).flatten(1).sum(dim=1)
-    doubt = doubt / error.flatten(1).sum(dim=1).clamp(min=1)
-    size = torch.log(expected * voxel_ml + 0.1)
+    block_ml = voxel_ml * BLOCK**3
+    expected, answered, inside = (part.flatten(1).sum(dim=1) * block_ml for part in coarse)
+    presence = _presence(coarse.probabilities, block_ml)
+    shared = 2 * inside / (expected + answered).clamp(min=block_ml)
+    soft = _logit(torch.where(answered > 0, presence * shared, 1 - presence))
+    wrong = coarse.wrong.flatten(1)
+    doubt = torch.where(wrong >= LIKELY, wrong, 0).sum(dim=1) / wrong.sum(dim=1).clamp(min=1e-6)
+    size, empty = torch.log(expected + 0.1), (answered == 0).float()
     outer = torch.stack([soft[0], soft[0], soft[1]])
-    given = [float(name in known.missing) for name in ("t1ce", "flair")]
-    given.append(0.0 if known.consistency is None else 1 - known.consistency)
-    rest = torch.tensor(given).expand(3, -1)
-    rows = torch.cat(
-        [torch.stack([soft, size, doubt, _logit(presence), (answered == 0).float(), outer], dim=1).cpu(), rest], dim=1
-    )
-    return rows, expected.cpu() * voxel_ml, answered.cpu() * voxel_ml
+    disagrees = 0.0 if known.consistency is None else 1 - known.consistency
+    given = torch.tensor([float("t1ce" in known.missing), float("flair" in known.missing), disagrees]).expand(3, -1)
+    rows = torch.cat([torch.stack([soft, size, doubt, _logit(presence), empty, outer], dim=1), given], dim=1)
+    return rows, expected, answered
 
 
-def _presence(coarse: Tensor, voxel_ml: float) -> Tensor:
+def _presence(probabilities: Tensor, block_ml: float) -> Tensor:
     """Probability ``(3,)`` that the region exists: of its most probable ``_LEAST_ML``, the least probable block."""
-    flat = coarse.flatten(1)
-    number = round(_LEAST_ML / (voxel_ml * BLOCK**3))
-    return flat.topk(max(1, min(number, flat.shape[1])), dim=1).values[:, -1]
+    flat = probabilities.flatten(1)
+    return flat.topk(max(1, min(round(_LEAST_ML / block_ml), flat.shape[1])), dim=1).values[:, -1]
 
 
 def _logit(share: Tensor) -> Tensor:

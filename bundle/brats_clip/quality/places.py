@@ -15,14 +15,12 @@ from torch import Tensor
 from ..labels import ED, ET, NCR, REGIONS
 from ..reports.findings import LOBES
 from ..reports.lobes import BrainFrame, lobe_of
-from .voxels import BLOCK, blocks, mean_of_cube
+from .voxels import BLOCK, LIKELY, Coarse, mean_of_cube
 
 FALSE, MISSED, CORE = "false piece", "missed piece", "core against oedema"
 MOST = 3
 # A click moves what lies within a few mm: that is what one place can put right.
 REACH_MM = 10.0
-# Errors below this probability are found nearly everywhere along a border.
-_LIKELY = 0.2
 _APART_MM = 14.0
 # A place that a correction there would gain less Dice than this is not worth a look.
 _LEAST_DICE = 0.002
@@ -55,6 +53,7 @@ class Geometry:
 def find_places(
     probabilities: Tensor,
     label: Tensor,
+    coarse: Coarse,
     corner: Sequence[int],
     total_ml: Sequence[float],
     geometry: Geometry,
@@ -66,6 +65,7 @@ def find_places(
     Args:
         probabilities: calibrated, nested, of WT, TC and ET in a box, ``(3, D, H, W)``.
         label: the answer there, ``(D, H, W)`` with 0, 1, 2, 4.
+        coarse: means of both.
         corner: of the box in the working grid.
         total_ml: answered and expected volume of each region together.
         geometry: of the grids.
@@ -75,9 +75,9 @@ def find_places(
     spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0)
     voxel_ml = float(np.prod(spacing)) / 1000
     step = spacing * BLOCK
-    wrong = _errors(probabilities, label)  # (regions, missed or false, d, h, w), share of a block
     side = 2 * int(REACH_MM / 2 / step.max()) + 1
-    likely = torch.where(wrong >= _LIKELY, wrong, 0)
+    wrong = coarse.wrong
+    likely = torch.where(wrong >= LIKELY, wrong, 0)
     gain = mean_of_cube(likely.flatten(0, 1), side).view_as(likely) * side**3 * BLOCK**3 * voxel_ml
     gain = gain / torch.tensor(total_ml).clamp(min=0.05).view(3, 1, 1, 1, 1)
     blocked = np.zeros(gain.shape[2:], bool)
@@ -113,15 +113,6 @@ def find_places(
     return found
 
 
-def _errors(probabilities: Tensor, label: Tensor) -> Tensor:
-    found = []
-    for region, values in enumerate(REGIONS.values()):
-        mask = sum((label == value) for value in values).bool()
-        here = probabilities[region]
-        found += [torch.where(mask, 0, here), torch.where(mask, 1 - here, 0)]
-    return blocks(torch.stack(found)).view(3, 2, *(n // BLOCK for n in label.shape))
-
-
 def _block(blocked: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> None:
     """Mark an ellipsoid."""
     grid = np.ogrid[tuple(slice(0, n) for n in blocked.shape)]
@@ -133,7 +124,7 @@ def _piece(wrong: np.ndarray, centre: tuple[int, ...], side: int) -> np.ndarray:
     """Blocks ``(N, 3)`` of the connected piece that is likely wrong, within reach of ``centre``."""
     low = [max(0, c - side // 2) for c in centre]
     cube = wrong[tuple(slice(a, c + side // 2 + 1) for a, c in zip(low, centre, strict=True))]
-    pieces, number = ndimage.label(cube >= _LIKELY, np.ones((3, 3, 3)))
+    pieces, number = ndimage.label(cube >= LIKELY, np.ones((3, 3, 3)))
     if not number:
         return np.zeros((0, 3), int)
     mass = np.bincount(pieces.ravel(), cube.ravel())
