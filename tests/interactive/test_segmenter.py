@@ -319,7 +319,7 @@ def test_an_answer_lets_go_of_what_was_computed():
     fields = {"sequences_used": (), "sequences_missing": (), "report_used": False, "consistency": None, "seconds": {}}
     fields |= {"assessment": volumes, "errors": volumes}
     answer = Segmentation("p", np.zeros((2, 2, 2)), np.eye(4), **fields, probabilities=volumes, attention=volumes)
-    del volumes
+    del volumes, fields
     gc.collect()
     assert ref() is not None and list(answer.probabilities) == list(answer.attention) == list(REGIONS)
     assert answer.quality.all() and answer.error_probability.all()
