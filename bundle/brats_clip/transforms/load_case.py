@@ -43,8 +43,8 @@ class LoadCased(Transform):
         use_label: read the label, if there is one; else it is as if there were none.
 
     Raises:
-        CaseError: if a sequence is missing (unless allowed) or unreadable, not 3D, on another grid, not finite or
-            constant, or cannot be prepared.
+        CaseError: if the case has a ``problem``, which is raised; if a sequence is missing (unless allowed) or
+            unreadable, not 3D, on another grid, not finite or constant, or cannot be prepared.
         LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
@@ -63,6 +63,8 @@ class LoadCased(Transform):
         self.preprocess, self.use_label = preprocess, use_label
 
     def __call__(self, data: Mapping) -> dict:
+        if data.get("problem"):
+            raise data["problem"]
         if not self.allow_missing_label and not data.get("label"):
             raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
         if not self.use_label:
