@@ -77,7 +77,7 @@ class LoadCased(Transform):
         for channel, sequence in zip(image, SEQUENCES, strict=True):
             if sequence in content.volumes:
                 channel[...] = content.volumes[sequence].array
-        result = {key: value for key, value in data.items() if key != "label"}
+        result = {key: value for key, value in data.items() if key not in ("label", "note")}
         result["image"] = _with_geometry(image, reference, reference.path)
         if content.label is not None:
             result["label"] = _with_geometry(np.ascontiguousarray(content.label)[None], reference, data["label"])
