@@ -258,9 +258,9 @@ def test_sequence_of_another_frame_of_reference_is_told_and_can_be_registered(se
     [note] = case.info["notes"]
     assert note.startswith("T1 with contrast agent lies in another frame of reference than FLAIR")
     assert "--conf preprocess auto" in note
-    told = DicomWebSource(server.url, Settings(reference="flair", preprocess="always"), tmp_path / "cache")
+    told = DicomWebSource(server.url, Settings(reference="flair"), tmp_path / "cache")
     assert "aligned by registration" in case_of(told, study).info["notes"][0]
-    aligned = CaseLibrary(told, tmp_path / "aligned", mode="always").aligned(case_of(told, study))
+    aligned = CaseLibrary(told, tmp_path / "aligned").aligned(case_of(told, study))
     assert np.linalg.norm(aligned.preparation.motions["t1ce"][:3, 3]) == pytest.approx(np.hypot(9, 6), abs=1.5)
     remove(server, study)
 

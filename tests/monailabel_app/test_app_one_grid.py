@@ -7,7 +7,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from brats_clip.cases import SEQUENCES, read_volume
@@ -67,6 +66,13 @@ def rigid(grid: Grid, degrees: float, mm: float) -> np.ndarray:
     return motion
 
 
+def beside(grid: Grid) -> Grid:
+    """The same voxels, half a voxel away: another grid."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += grid.spacing / 2
+    return Grid(grid.shape, affine)
+
+
 def grid_of(path: Path) -> Grid:
     image = nib.load(path)
     return Grid(image.shape, image.affine)
@@ -84,9 +90,9 @@ def test_files_on_one_grid_stay_as_they_are(phantom, tmp_path):
     files = native(phantom)
     aligned = align(case_of(files), files, tmp_path / "cache")
     assert aligned.files == files
-    assert aligned.preparation.notes == ()
+    assert not aligned.preparation.notes
     assert aligned.grids["t1ce"].shape == (48, 60, 48)
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").rglob("*.nii*"))
 
 
 @pytest.fixture
@@ -103,7 +109,8 @@ def test_a_thick_oblique_flair_lands_on_the_reference(phantom, thick, tmp_path):
     np.testing.assert_allclose(volume.affine, wanted.affine, atol=1e-4)
     brain = wanted.array > 0
     assert np.corrcoef(volume.array[brain], wanted.array[brain])[0, 1] > 0.85
-    assert aligned.preparation.notes == ("flair: resampled from 4.0 x 4.0 x 6.0 mm onto the grid of t1ce",)
+    assert aligned.preparation.notes[-1] == "flair: resampled to 4 x 4 x 4 mm"
+    assert all(np.array_equal(motion, np.eye(4)) for motion in aligned.preparation.motions.values())
 
 
 def test_a_label_goes_to_the_flair_and_back(phantom, thick, tmp_path):
@@ -172,10 +179,10 @@ def test_sheared_axes_are_resampled_too(phantom, tmp_path):
     target.affine[:3, 3] += grid.centre[:3] - target.centre[:3]
     files = {"t1ce": phantom["t1ce"], "flair": tmp_path / "flair.nii.gz"}
     moved(phantom["flair"], files["flair"], np.eye(4), target)
-    for on in ("auto", "always"):
-        aligned = align(case_of(files), files, tmp_path / "cache", on)
-        volume, wanted = read_volume(aligned.files["flair"]).array, read_volume(phantom["flair"]).array
-        assert np.corrcoef(volume[wanted > 0], wanted[wanted > 0])[0, 1] > 0.95
+    aligned = align(case_of(files), files, tmp_path / "cache")
+    volume, wanted = read_volume(aligned.files["flair"]).array, read_volume(phantom["flair"]).array
+    assert np.corrcoef(volume[wanted > 0], wanted[wanted > 0])[0, 1] > 0.95
+    assert "flair: not registered, since its axes or those of t1ce are sheared" in aligned.preparation.notes
 
 
 def test_another_reference_is_another_grid(thick, tmp_path):
@@ -187,9 +194,9 @@ def test_another_reference_is_another_grid(thick, tmp_path):
 
 def test_what_was_written_is_used_again(thick, tmp_path, monkeypatch):
     files = {s: thick[s] for s in ("t1ce", "flair")}
-    first = align(case_of(files), files, tmp_path / "cache", "always")
-    monkeypatch.setattr(library, "_write", lambda *_: pytest.fail("aligned again"))
-    again = align(case_of(files), files, tmp_path / "cache", "always")
+    first = align(case_of(files), files, tmp_path / "cache")
+    monkeypatch.setattr(library, "prepare", lambda *_, **__: pytest.fail("aligned again"))
+    again = align(case_of(files), files, tmp_path / "cache")
     assert again.files == first.files
     assert again.preparation.notes == first.preparation.notes
     assert again.preparation.motions.keys() == first.preparation.motions.keys()
@@ -206,28 +213,28 @@ def test_registration_finds_a_known_motion(phantom, tmp_path):
     grid = grid_of(phantom["t1"])
     motion = rigid(grid, 5, 6)
     files = {s: phantom[s] for s in ("t1", "t1ce")}
-    files["t2"] = moved(phantom["t2"], tmp_path / "t2.nii.gz", motion)
-    aligned = align(case_of(files), files, tmp_path / "cache", "always")
-    assert list(aligned.preparation.motions) == ["t2"]
+    files["t2"] = moved(phantom["t2"], tmp_path / "t2.nii.gz", motion, beside(grid))
+    aligned = align(case_of(files), files, tmp_path / "cache")
+    assert [s for s, found in aligned.preparation.motions.items() if not np.array_equal(found, np.eye(4))] == ["t2"]
     brain = np.argwhere(read_volume(phantom["t1"]).array > 0)[::200]
     world = grid.affine @ np.c_[brain, np.ones(len(brain))].T
     assert np.linalg.norm(((aligned.preparation.motions["t2"] - motion) @ world)[:3], axis=0).max() < 1.0
-    note = aligned.preparation.notes[0]
-    assert note.startswith("t2: moved ")
+    [note] = [note for note in aligned.preparation.notes if note.startswith("t2: registered to t1ce (moved ")]
     assert " turned 4." in note or " turned 5." in note
 
 
 def test_labels_and_points_follow_the_motion(phantom, tmp_path):
     grid = grid_of(phantom["t1"])
     motion = rigid(grid, 5, 6)
-    files = {"t1ce": phantom["t1ce"], "t2": moved(phantom["t2"], tmp_path / "t2.nii.gz", motion)}
-    aligned = align(case_of(files), files, tmp_path / "cache", "always")
+    other = beside(grid)
+    files = {"t1ce": phantom["t1ce"], "t2": moved(phantom["t2"], tmp_path / "t2.nii.gz", motion, other)}
+    aligned = align(case_of(files), files, tmp_path / "cache")
     tumour = np.asarray(nib.load(phantom["seg"]).dataobj)
-    where = resample(tumour, grid, grid, np.linalg.inv(motion), linear=False)
+    where = resample(tumour, grid, other, np.linalg.inv(motion), linear=False)
     shown = aligned.label_on("t2", tumour)
     assert dice(np.asarray(shown.dataobj) > 0, where > 0) > 0.8
-    assert dice(aligned.label_from("t2", where, grid.affine) > 0, tumour > 0) > 0.8
-    point = np.linalg.inv(grid.affine) @ motion @ grid.centre
+    assert dice(aligned.label_from("t2", where, other.affine) > 0, tumour > 0) > 0.8
+    point = np.linalg.inv(other.affine) @ motion @ grid.centre
     wanted = np.linalg.inv(grid.affine) @ grid.centre
     found = aligned.points_to_working("t2", [point[:3].tolist()])[0]
     assert np.linalg.norm(np.subtract(found, wanted[:3])) * 4 < 1.0
@@ -235,9 +242,9 @@ def test_labels_and_points_follow_the_motion(phantom, tmp_path):
 
 def test_what_lies_right_is_left_alone(phantom, tmp_path):
     files = native(phantom)
-    aligned = align(case_of(files), files, tmp_path / "cache", "always")
+    aligned = align(case_of(files), files, tmp_path / "cache")
     assert aligned.files == files
-    assert aligned.preparation.notes == ()
+    assert not aligned.preparation.notes
 
 
 def test_registration_of_equal_volumes_is_equal(phantom, tmp_path):
@@ -252,7 +259,8 @@ def test_noise_is_not_aligned_to_anything(phantom):
     volume = read_volume(phantom["t1ce"]).array
     grid = grid_of(phantom["t1ce"])
     noise = np.random.default_rng(0).uniform(1, 2, volume.shape).astype(np.float32)
-    assert register(volume, grid, noise, grid) is None
+    found = register(volume, grid, noise, grid)
+    assert found is None or found.peak < 0.03
     assert register(volume, grid, np.zeros_like(volume), grid) is None
 
 
@@ -261,20 +269,8 @@ def test_a_sequence_elsewhere_is_refused(phantom, tmp_path):
     away = Grid(grid.shape, grid.affine.copy())
     away.affine[:3, 3] += 5000
     files = {**native(phantom), "t2": save(tmp_path / "away.nii.gz", read_volume(phantom["t2"]).array, away)}
-    with pytest.raises(Refused, match=r"t2 \(away.nii.gz\): no part of it lies where t1ce is"):
+    with pytest.raises(Refused, match=r"t2 \(away.nii.gz\): found 0% of the brain that t1ce shows"):
         align(case_of(files), files, tmp_path / "cache")
-    beside = Grid(grid.shape, grid.affine.copy())
-    beside.affine[2, 3] += 40 * 4
-    files["t2"] = save(tmp_path / "beside.nii.gz", gaussian_filter(read_volume(phantom["t2"]).array, 1), beside)
-    files["t2"] = save(tmp_path / "beside.nii.gz", _only_above(nib.load(files["t2"]).get_fdata(), 20), beside)
-    with pytest.raises(Refused, match="no part of it"):
-        align(case_of(files), files, tmp_path / "cache")
-
-
-def _only_above(array: np.ndarray, first: int) -> np.ndarray:
-    array = array.astype(np.float32)
-    array[:, :, :first] = 0
-    return array
 
 
 @pytest.mark.parametrize("fault", ["4d", "2d", "html", "gone", "constant", "cut", "nan"])

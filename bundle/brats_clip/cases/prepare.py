@@ -164,7 +164,7 @@ def prepare(
             array = resample(array, native[sequence], working, motions[sequence])
         if not (stripped[sequence] and stripped[base]):
             array = np.where(inside, array, np.float32(0))
-        prepared[sequence] = Volume(array, working.affine, volume.path)
+        prepared[sequence] = volume if array is volume.array else Volume(array, working.affine, volume.path)
     spacing = " x ".join(f"{mm:.3g}" for mm in working.spacing)
     resampled = [s for s in volumes if not native[s].same_as(working)]
     if resampled:

@@ -148,6 +148,9 @@ def align(
     Raises:
         Refused: naming sequence and file, if one is unreadable, not 3D or empty, or the images cannot be prepared.
     """
+    for sequence, path in files.items():
+        if not path.is_file():
+            _read(sequence, path)  # says so
     identities = [(sequence, identity(path)) for sequence, path in sorted(files.items())]
     folder = Path(cache) / "aligned" / key_of(_VERSION, identities, case.case_id, case.reference, mode)
     with suppress(OSError, ValueError, KeyError, TypeError):
