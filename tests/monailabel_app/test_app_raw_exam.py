@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -196,10 +197,10 @@ def test_a_raw_dicom_study_is_prepared_segmented_and_corrected(needs_orthanc, tm
 
             def infer(**prompt) -> dict:
                 query = {"image": shown, "output": "json"}
-                data = {"params": str(prompt).replace("'", '"')}
+                data = {"params": json.dumps(prompt)}
                 answer = requests.post(f"{server.url}/infer/deepedit", params=query, data=data, timeout=600)
                 assert answer.status_code == 200, answer.text
-                return answer.json()["params"]
+                return answer.json()
 
             thread = threading.Thread(target=lambda: answers.append(infer()))
             thread.start()
