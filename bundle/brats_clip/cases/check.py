@@ -17,7 +17,7 @@ from ..labels import BRATS_2023, BRATS_2024, CONVENTIONS, ET, MSD, OTHER_TASKS, 
 from .background import clear_background
 from .naming import REFERENCE, SEQUENCES, convention_of_name
 from .prepare import Preparation, label_on_working_grid, prepare
-from .report import read_report
+from .report import case_report
 
 
 @dataclass
@@ -130,7 +130,7 @@ def read_case(
 
     Args:
         case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
-            and ``report`` (path or text); ``label_convention``, if given, says what the label values mean;
+            and ``report`` (text) or ``report_path``; ``label_convention``, if given, says what the label values mean;
             ``note``, if given, is what is known of the files already.
         on_problem: called with each problem; the default raises it.
             ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
@@ -183,7 +183,7 @@ def read_case(
         except InputError as problem:
             on_problem(problem)
     try:
-        content.report = read_report(case.get("report"), f"report of {name}")
+        content.report = case_report(case)
     except InputError as problem:
         on_problem(problem)
     return content

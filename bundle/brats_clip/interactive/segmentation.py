@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,18 +13,19 @@ from ..cases import Preparation
 from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
 from ..labels import REGIONS
+from ..quality import Assessment
 from ..reports import Consistency
 
 
 class _Once:
     """Computes something when it is first asked for, and lets go of what that took."""
 
-    def __init__(self, compute: Callable[[], np.ndarray]) -> None:
-        self._compute: Callable[[], np.ndarray] | None = compute
-        self._value: np.ndarray | None = None
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute: Callable[[], Any] | None = compute
+        self._value: Any = None
         self._lock = threading.Lock()
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self) -> Any:
         with self._lock:
             if self._compute is not None:
                 self._value, self._compute = self._compute(), None
@@ -42,11 +44,13 @@ class Segmentation:
         affine: ``(4, 4)``, voxel to RAS mm.
         voxel_mm: voxel sizes, mm.
         sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
-        report_used: whether the report was listened to: False without one, and for one that puts the tumour where the
+        report_used: whether the report was used: False without one, and for one that puts the tumour where the
             image does not show it.
         consistency: how well the report agrees with what the image shows without it; None without a report.
         notes: sentences on what was done to the images before they were segmented.
         preparation: how they were brought to one grid, whose label ``label`` is; None if they came so.
+        descriptor: of the images in CLIP space, E numbers of unit norm, to compare cases by; empty without the bridge
+            to CLIP.
         seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
             "report" (CLIP on text), "decode", "screen" (comparing the report with the image, for which a case is
             decoded without it once), "clicks" and "finish"; what was there already took 0.
@@ -64,15 +68,19 @@ class Segmentation:
         seconds: dict[str, float],
         probabilities: Callable[[], np.ndarray],
         attention: Callable[[], np.ndarray],
+        assessment: Callable[[], Assessment],
+        errors: Callable[[], np.ndarray],
         notes: tuple[str, ...] = (),
         preparation: Preparation | None = None,
+        descriptor: tuple[float, ...] = (),
     ) -> None:
         self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
         self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
         self.report_used, self.consistency = report_used, consistency
-        self.notes, self.preparation = notes, preparation
+        self.notes, self.preparation, self.descriptor = notes, preparation, descriptor
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
+        self._assessment, self._errors = _Once(assessment), _Once(errors)
 
     def __repr__(self) -> str:
         volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in self.volumes_ml.items())
@@ -106,6 +114,26 @@ class Segmentation:
     def probabilities(self) -> dict[str, np.ndarray]:
         """Probability of each region, float32 ``(X, Y, Z)``; small pieces that ``label`` leaves out are in it."""
         return dict(zip(REGIONS, self._probabilities(), strict=True))
+
+    @property
+    def quality(self) -> Assessment:
+        """What is expected of the answer, with intervals; computed when it is first asked for."""
+        return self._assessment()
+
+    @property
+    def expected_dice(self) -> dict[str, float]:
+        """Expected Dice of WT, TC and ET, without a truth."""
+        return self.quality.expected_dice
+
+    @property
+    def look_here(self) -> list[dict[str, Any]]:
+        """The up to three places where a correction is likely worth most, best first; see ``quality.places``."""
+        return self.quality.look_here
+
+    @cached_property
+    def error_probability(self) -> np.ndarray:
+        """Calibrated probability that ``label`` is wrong, float32 ``(X, Y, Z)``; 0 far from the tumour."""
+        return self._errors()[0]
 
     @cached_property
     def attention(self) -> dict[str, np.ndarray]:

@@ -1,10 +1,10 @@
 """Reports: findings to text and back, and reports that are wrong on purpose."""
 
-from .consistency import Consistency, FindingCheck, check_consistency, compare_with_image
+from .consistency import Consistency, FindingCheck, compare_with_image
 from .describe import describe_mask
 from .evidence import ImageEvidence
 from .features import FEATURES, FINDING_SLOTS, finding_features, stated
-from .findings import Findings
+from .findings import Findings, mirror_findings
 from .negate import negate_enhancement
 from .perturb import (
     PERTURBATIONS,
@@ -30,13 +30,13 @@ __all__ = [
     "ImageEvidence",
     "another_patients",
     "caption",
-    "check_consistency",
     "compare_with_image",
     "describe_mask",
     "drop_sentences",
     "finding_features",
     "flip_side",
     "generic_report",
+    "mirror_findings",
     "negate_enhancement",
     "read_findings",
     "scale_size",
