@@ -85,12 +85,10 @@ def train_findings(
     for step in range(steps):
         item = kept[int(torch.randint(len(kept), (1,), generator=draws))]
         rows = item["findings"][torch.randint(reports, (batch_size,), generator=draws)].to(device)
-        logits, target, *description = (
-            item[name].to(device).float() for name in ("logits", "label", "voxels", "seen", "volumes")
-        )
+        logits, target, volumes = (item[name].to(device).float() for name in ("logits", "label", "volumes"))
         target = target.expand(batch_size, -1, -1, -1, -1)
         optimizer.zero_grad()
-        loss = loss_function(logits + guidance.shift(*description, rows), target)
+        loss = loss_function(logits + guidance.shift(volumes, rows), target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(guidance.parameters(), 12.0)
         optimizer.step()
@@ -136,15 +134,14 @@ def _decode(
             image, tokens, positions, extent, sentences, mask = (
                 torch.as_tensor(told[name]).as_subclass(Tensor)[None].to(device) for name in names
             )
-            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda or cpu_has_bf16()):
                 decoded = network.decode(network.encode(image, tokens, positions, extent), sentences, mask)
             logits = F.avg_pool3d(decoded.logits.float(), 2)
             target = F.avg_pool3d(torch.as_tensor(told["label"]).as_subclass(Tensor)[None].float().to(device), 2)
             reached = ((logits > _OUT_OF_REACH) | (target > 0)).any(dim=1)[0]
-            voxels, seen, volumes = network.findings.describe(logits, decoded.features[0], extent.float())
-            logits, target, voxels = (x[:, :, reached][..., None, None].half().cpu() for x in (logits, target, voxels))
+            volumes = network.findings.volumes(logits).cpu()
+            logits, target = (x[:, :, reached][..., None, None].half().cpu() for x in (logits, target))
             findings = torch.stack([finding_rows(vary.vary(case)) for _ in range(reports)])
-            case = {"logits": logits, "label": target, "voxels": voxels, "seen": seen.cpu(), "volumes": volumes.cpu()}
-            kept.append({**case, "findings": findings})
+            kept.append({"logits": logits, "label": target, "volumes": volumes, "findings": findings})
         logger.info("%d decodings", len(kept))
     return kept

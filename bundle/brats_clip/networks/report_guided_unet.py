@@ -162,7 +162,7 @@ class ReportGuidedUNet(nn.Module):
         self.finding_slots, self.finding_row = len(FINDING_SLOTS), 1 + FEATURES
         self.findings: Optional[FindingGuidance] = None
         if findings:
-            self.findings = FindingGuidance(FINDING_SLOTS, self.finding_row, widths[0], regions)
+            self.findings = FindingGuidance(FINDING_SLOTS, regions)
         self.clicks = ClickRefinement([widths[0], widths[1]], regions) if clicks else None
 
         self.register_buffer("clip_fingerprint", fingerprint_to_bytes(clip_fingerprint))
@@ -310,7 +310,7 @@ class ReportGuidedUNet(nn.Module):
             report_findings = torch.zeros([x.shape[0], self.finding_slots, self.finding_row], device=x.device)
         if self.findings is not None and report_findings is not None:
             # The image has to do without findings, so that what they are compared with stays what it shows.
-            logits = self.findings(unstated.detach(), decoded[-1].detach(), report_findings, extent)
+            logits = self.findings(unstated.detach(), report_findings)
             if not self.training:
                 unstated = logits
         return Decoded(logits, attention, deep, [decoded[-1], decoded[-2]], logits, unstated)
