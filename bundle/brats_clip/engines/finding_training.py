@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ..networks import ReportGuidedUNet
+from ..precision import cpu_has_bf16
 from ..transforms import RandVaryReportd, finding_rows
 from .checkpoints import load_weights
 from .fusion_loss import FusionLoss
