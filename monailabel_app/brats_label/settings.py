@@ -83,7 +83,7 @@ class Settings:
     remote: Switch = Field(
         False, description="answer other machines, too; needs --host 0.0.0.0, and should have authentication"
     )
-    scoring: Switch = Field(True, description="score unlabelled cases in the background")
+    double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two people annotate on purpose")
     validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients that never train")
     seed: Whole = Field(0, ge=0, description="of that split")
 

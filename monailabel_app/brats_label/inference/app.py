@@ -10,6 +10,7 @@ from monailabel.utils.sessions import Sessions
 
 from ..datastore import CaseDatastore
 from ..models import ModelRegistry
+from ..prompt_history import PromptHistory
 from ..settings import Settings
 from ..studies import Case
 from . import AdmissionControl
@@ -17,6 +18,7 @@ from .service import SegmentationService
 from .tasks import SegmentationTask
 
 if TYPE_CHECKING:
+    from ..review.queue import ReviewQueue
     from ..training.task import FineTune
     from .batch import Batch
 
@@ -39,6 +41,8 @@ class App(Protocol):
         exchange: for labels as DICOM SEG; None where the studies are files.
         trainers: by the model that they train.
         batch: all cases in one go.
+        prompts: the answers that people got.
+        review: the review queue.
     """
 
     settings: Settings
@@ -48,6 +52,8 @@ class App(Protocol):
     exchange: Exchange | None
     trainers: dict[str, FineTune]
     batch: Batch
+    prompts: PromptHistory
+    review: ReviewQueue
 
     def datastore(self) -> CaseDatastore:
         """The cases and their labels."""
@@ -69,9 +75,6 @@ class App(Protocol):
 
     def train_progress(self) -> dict[str, Any]:
         """Figures of the training that runs, or ran last."""
-
-    def look_for_work(self) -> None:
-        """Labels, cases or weights have changed: score again."""
 
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""

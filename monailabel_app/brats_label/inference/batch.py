@@ -24,6 +24,7 @@ IMAGES = (ALL, LABELED, UNLABELED)
 LINES_KEPT = 20
 # Said once for all patients, these would be wrong for most; or they are the batch's own.
 _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "session_id", "uploaded", "user"})
+_LEFT_TO_CASES |= {"history", "keep", "strokes"}
 
 
 class Batch:

@@ -14,10 +14,15 @@ import numpy as np
 
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.clicks.place import MAX_CLICKS
+from brats_clip.clicks.strokes import obey_stroke, rasterise, stroke_clicks
 from brats_clip.interactive.segmentation import Segmentation
+from brats_clip.labels import keep_regions
 
 from ..errors import Refused, TooLarge
 from ..labels.naming import LABELS
+from ..labels.validation import volumes_ml
+from ..prompt_history import Step
 from ..settings import Settings
 from ..studies import Case, CaseSource
 from . import AdmissionControl
@@ -25,6 +30,7 @@ from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
     from ..models import ModelRegistry, ModelVersion
+    from ..studies.aligned import Aligned
     from ..studies.library import CaseLibrary
 
 FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop
@@ -39,6 +45,8 @@ class Prompt:
         report: typed text; "" takes the report that lies with the case.
         use_report: False listens to no report at all.
         clicks: voxels ``[i, j, k]`` of the image shown, by the names of ``CLICKS``.
+        strokes: polylines of such voxels, by the same names; where a click and a stroke disagree, the click counts.
+        keep: regions that stay as they are.
         output: a key of ``OUTPUTS``.
         sequences: those to use; the case may have fewer.
         allow_missing: whether fewer than four will do.
@@ -48,6 +56,8 @@ class Prompt:
     report: str = ""
     use_report: bool = True
     clicks: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    strokes: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
     output: str = TISSUES
     sequences: tuple[str, ...] = SEQUENCES
     allow_missing: bool = False
@@ -115,8 +125,12 @@ class SegmentationService:
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
 
-    def answer(self, prompt: Prompt) -> Answer:
+    def answer(self, prompt: Prompt, before: np.ndarray | None = None) -> Answer:
         """Segment.
+
+        Args:
+            prompt: what is asked for.
+            before: label on the case's reference grid that ``prompt.keep`` refers to.
 
         Raises:
             ClientError: for anything in the prompt that cannot be answered.
@@ -130,30 +144,37 @@ class SegmentationService:
             files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
             self._check_sequences(case, prompt, files)
             located = time.perf_counter() - started
-            clicks = {
-                CLICKS[name]: aligned.points_to_reference(shown, ijk) for name, ijk in prompt.clicks.items() if ijk
-            }
+            grid, prompts = aligned.grids[aligned.reference], _strokes(aligned, shown, prompt)
+            clicks = []
+            for kind, line in prompts:
+                most = (MAX_CLICKS - sum(map(len, prompt.clicks.values()))) // len(prompts)
+                clicks += [(kind, voxel) for voxel in stroke_clicks(line, grid.spacing, most).tolist()]
+            for name, ijk in prompt.clicks.items():
+                points = aligned.points_to_reference(shown, ijk)
+                clicks += [(CLICKS[name], point) for point in points]
+                prompts += [(CLICKS[name], np.rint(points).astype(int).reshape(-1, 3))] if prompt.strokes else []
             with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
                 # All lie on the reference grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **files)
                 result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
-        reference_label = nib.Nifti1Image(result.label, result.affine)
-        seen = aligned.label_on(shown, result.label)
-        output = as_output(np.asarray(seen.dataobj), prompt.output)
+        label = _corrected(result.label, prompts, prompt.keep, before)
+        volumes = result.volumes_ml if label is result.label else volumes_ml(label, grid)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
         params = {
             "case": case.case_id,
             "image": prompt.image_id,
-            "sequence_shown": shown,
-            "label_names": present(output),
             "labels": LABELS,
-            "volumes_ml": {region: round(ml, 3) for region, ml in result.volumes_ml.items()},
+            "output": prompt.output,
+            "volumes_ml": {region: round(ml, 3) for region, ml in volumes.items()},
+            **_quality(result),
             "report": _report_params(report_from, result),
             "sequences_used": list(result.sequences_used),
             "sequences_missing": list(result.sequences_missing),
             "clicks": {name: len(ijk) for name, ijk in prompt.clicks.items() if ijk},
+            "strokes": {name: len(lines) for name, lines in prompt.strokes.items()},
+            "kept": list(prompt.keep),
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "model": {"version": version.name, "sha256": version.sha256},
             "notes": [
@@ -163,7 +184,17 @@ class SegmentationService:
             ],
         }
         params["warning"] = params["report"].get("warning", "")
-        return Answer(case, nib.Nifti1Image(output, seen.affine), reference_label, params)
+        return _shown(case, aligned, shown, label, params)
+
+    def answer_again(self, image_id: str, step: Step) -> Answer:
+        """An earlier answer as it was, on the grid of the image that is shown now.
+
+        Raises:
+            ClientError: if the case is gone, or lies on another grid than the answer.
+        """
+        case, shown = self.source.resolve(image_id)
+        params = {**step.answer, "image": image_id, "history": {"step": step.number, "of": step.total}}
+        return _shown(case, self.library.aligned(case), shown, step.label, params)
 
     def _report(self, case: Case, prompt: Prompt) -> tuple[str, str]:
         if not prompt.use_report:
@@ -204,6 +235,54 @@ class SegmentationService:
                 "skull-stripped images alone; expect a poor answer."
             )
         return hints
+
+
+def _strokes(aligned: Aligned, shown: str, prompt: Prompt) -> list[tuple[str, np.ndarray]]:
+    """Kind and voxels ``(K, 3)`` on the reference grid of each stroke; they hold the nearest to each voxel shown."""
+    found, shape = [], aligned.grids[shown].shape
+    for name, lines in prompt.strokes.items():
+        for line in lines:
+            corners = np.rint(np.asarray(line, float))
+            if (corners < 0).any() or (corners >= shape).any():
+                size = " x ".join(map(str, shape))
+                raise Refused(f"strokes on {name}: found a corner outside the image; expected voxels within {size}.")
+            points = aligned.points_to_reference(shown, rasterise(line))
+            found.append((CLICKS[name], rasterise(points)))
+    return found
+
+
+def _corrected(label: np.ndarray, prompts: Sequence, keep: Sequence[str], before: np.ndarray | None) -> np.ndarray:
+    """The label with every voxel of the strokes as they say, and the finished regions as they were."""
+    if prompts:
+        label = label.copy()
+    for kind, voxels in prompts:
+        obey_stroke(label, voxels, kind)
+    if not keep:
+        return label
+    if before is None or before.shape != label.shape:
+        raise Refused(
+            f"keep: found {'no earlier answer or label' if before is None else 'an earlier answer on another grid'}; "
+            "expected one to keep a region of. Segment the case first."
+        )
+    return keep_regions(label, before, keep)
+
+
+def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
+    """The answer with what depends on the image that is shown."""
+    seen = aligned.label_on(shown, label)
+    output = as_output(np.asarray(seen.dataobj), params["output"])
+    params |= {"sequence_shown": shown, "label_names": present(output)}
+    reference = nib.Nifti1Image(label, aligned.reference_affine)
+    return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params)
+
+
+def _quality(result: Segmentation) -> dict[str, Any]:
+    """Predicted Dice per region and where to look first, as far as the segmenter predicts them."""
+    expected = getattr(result, "expected_dice", None) or {}
+    return {
+        "expected_dice": {region: round(float(dice), 3) for region, dice in expected.items()},
+        "look_here": list(getattr(result, "look_here", None) or ()),
+    }
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
