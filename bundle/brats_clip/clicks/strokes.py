@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ def rasterise(points: Sequence[Sequence[float]]) -> np.ndarray:
     """
     corners = np.asarray(points, float).reshape(-1, 3)
     pieces = [corners[:1]]
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in pairwise(corners):
         steps = max(1, int(np.ceil(2 * np.abs(end - start).max())))
         pieces.append(start + (end - start) * np.arange(1, steps + 1)[:, None] / steps)
     voxels = np.rint(np.concatenate(pieces)).astype(int)
