@@ -22,7 +22,7 @@ CASES = 1200
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The app on 1200 cases, all pre-annotated and all noted as handed out long ago. Listing opens no image of theirs."""
+    """The app on 1200 cases, all pre-annotated and handed out long ago. Listing opens no image of theirs."""
     studies = tmp_path_factory.mktemp("studies")
     for number in range(CASES):
         folder = studies / f"C{number:04d}"

@@ -101,7 +101,7 @@ class Killed:
         return sum(row["version"] is not None for row in self.get("/review/?output=json")["cases"])
 
     def kill(self, training: str, before=lambda: None) -> None:
-        """Kill the server, and it alone, while it saves and pre-annotates and ``training`` runs; all must end with it."""
+        """Kill the server alone, while it saves and pre-annotates and ``training`` runs; all must end with it."""
         saver = threading.Thread(target=self.save_until_killed)
         saver.start()
         time.sleep(self.chance.uniform(0.5, 2.0))
