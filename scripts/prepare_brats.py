@@ -128,7 +128,7 @@ def _show(datalist: dict, found: Survey, checks: list[CaseCheck], console: Conso
             section,
             str(len(entries)),
             str(len({patient_of(case) for case in ids})),
-            str(sum("report" in entry for entry in entries)),
+            str(sum("report_path" in entry for entry in entries)),
             str(sum(et_ml[case] == 0 for case in measured)) if measured else "-",
             f"{statistics.median(wt_ml[case] for case in measured):.1f}" if measured else "-",
         )

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from rich.console import Console
 
 from brats_clip import Segmenter
-from brats_clip.cases import read_report
+from brats_clip.cases import case_report
 from brats_clip.errors import BratsClipError, InputError
 from brats_clip.evaluation import MEASURES, collect_run_info, region_dice, sha256_of, write_metrics_csv
 from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
@@ -35,8 +35,8 @@ from .bundle_run import (
     hold,
     run_or_fail,
 )
-from .cases import sequences_of
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+from .shared import sequences_of
 from .strategies import ORDERS, look
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
@@ -196,7 +196,7 @@ class Round:
             return ORDERS[strategy](dict.fromkeys(free), [], rng, self.setting.batch)
         segmenter, shown = Segmenter(self.setting.bundle, self.weights), {}
         for name in sorted(pool):  # of the labelled ones the descriptor is wanted
-            shown[name] = look(segmenter, sequences_of(pool[name]), read_report(pool[name].get("report")))
+            shown[name] = look(segmenter, sequences_of(pool[name]), case_report(pool[name]))
             watch()
         descriptors = [shown[name].descriptor for name in labelled]
         return ORDERS[strategy]({name: shown[name] for name in free}, descriptors, rng, self.setting.batch)
@@ -220,7 +220,7 @@ class Round:
         segmenter, scores = Segmenter(self.setting.bundle, self.weights), {}
         for case in self.setting.tests:
             key = segmenter.set_case(**sequences_of(case))
-            answer = segmenter.segment(report=read_report(case.get("report")))
+            answer = segmenter.segment(report=case_report(case))
             segmenter.forget(key)
             found = region_dice(answer.label, read_truth(case).label)
             scores[case["case"]] = {m: found[f"dice_{m}"] for m in MEASURES}

@@ -10,7 +10,7 @@ import pandas as pd
 from brats_clip.evaluation import MEASURES
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
 
-from .page import cell, spread, write_page
+from .shared import cell, spread, write_page
 from .strategies import ORDERS
 
 NAME = "simulate_active_learning"

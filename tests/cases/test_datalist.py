@@ -32,7 +32,7 @@ def test_written_paths_are_relative_with_forward_slashes(datalist):
     content = json.loads(datalist.read_text())
     case = content["training"][0]
     assert case["t1ce"] == f"{case['case']}/{case['case']}_t1ce.nii.gz"
-    assert case["report"] == f"{case['case']}/{case['case']}_report.txt"
+    assert case["report_path"] == f"{case['case']}/{case['case']}_report.txt"
 
 
 def test_metadata_describes_the_list(datalist):

@@ -154,8 +154,8 @@ def test_an_empty_report_is_none(segmenter, nothing):
 def test_a_report_from_a_file_is_its_text(segmenter, tmp_path):
     (tmp_path / "report.txt").write_text(f"\ufeff{REPORT}\n")
     segmenter.set_case(**arrays())
-    assert same(segmenter.segment(str(tmp_path / "report.txt")), segmenter.segment(REPORT))
-    assert same(segmenter.segment(tmp_path / "report.txt"), segmenter.segment(REPORT))
+    assert same(segmenter.segment(report_path=str(tmp_path / "report.txt")), segmenter.segment(REPORT))
+    assert same(segmenter.segment(report_path=tmp_path / "report.txt"), segmenter.segment(REPORT))
 
 
 def test_a_report_is_compared_with_what_the_image_shows_without_prompts(segmenter):

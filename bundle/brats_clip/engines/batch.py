@@ -13,7 +13,7 @@ from monai.data import DataLoader, Dataset
 from ..cases import SEQUENCES, split_channel, undo_resolver
 from ..errors import BratsClipError, CaseError, InputError
 from ..switches import read_switch
-from .plain_errors import plain_message
+from .command_line import plain_message
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ class Segmentation:
         affine: ``(4, 4)``, voxel to RAS mm.
         voxel_mm: voxel sizes, mm.
         sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
-        report_used: whether the report was listened to: False without one, and for one that puts the tumour where the
+        report_used: whether the report was used: False without one, and for one that puts the tumour where the
             image does not show it.
         consistency: how well the report agrees with what the image shows without it; None without a report.
         notes: sentences on what was done to the images before they were segmented.

@@ -18,7 +18,6 @@ from ..labels import FINAL, ORIGINAL, prediction_of
 from ..studies.folder import FolderSource
 from ..studies.library import CaseLibrary
 from ..uploads import safe_name
-from .app import App
 from .options import ADD, HISTORY, InferOptions, not_understood
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
@@ -26,7 +25,7 @@ from .tasks import SegmentationTask
 logger = logging.getLogger("brats_clip.infer")
 
 
-def answer_request(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
+def answer_request(app: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer, and store the answer where that was asked for.
 
     Returns:
@@ -43,7 +42,7 @@ def answer_request(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _answered(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("uploaded"):
         return _of_file(app, task, request)
     if request.get("session_id"):
@@ -53,7 +52,7 @@ def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> d
     return _of_case(app, task, request)
 
 
-def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_case(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     options = InferOptions.read(request)
     answer = _answer(app, task, request, options)
     params = answer.params
@@ -64,7 +63,7 @@ def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> di
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
 
 
-def _answer(app: App, task: SegmentationTask, request: Mapping[str, Any], options: InferOptions) -> Answer:
+def _answer(app: Any, task: SegmentationTask, request: Mapping[str, Any], options: InferOptions) -> Answer:
     """A new answer, which the history of who asks gets, too, or one from there."""
     image, who = str(request["image"]), request.get("user")
     case_id = app.service.source.resolve(image)[0].case_id
@@ -76,7 +75,7 @@ def _answer(app: App, task: SegmentationTask, request: Mapping[str, Any], option
     return answer
 
 
-def _before(app: App, case_id: str, who: str) -> np.ndarray | None:
+def _before(app: Any, case_id: str, who: str) -> np.ndarray | None:
     """The last answer that this person got for a case, or else its newest label."""
     if (step := app.prompts.current(case_id, who)) is not None:
         return step.label
@@ -85,7 +84,7 @@ def _before(app: App, case_id: str, who: str) -> np.ndarray | None:
     return None if revision is None else np.asarray(nib.load(revision.path).dataobj).astype(np.uint8)
 
 
-def _store(app: App, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Save the answer as a label of its case: OHIF has no button for it, batch inference wants it."""
     with tempfile.TemporaryDirectory(prefix="answer-") as folder:
         path = Path(folder) / "label.nii.gz"
@@ -102,7 +101,7 @@ def _store(app: App, answer: Answer, tag: str, request: Mapping[str, Any]) -> di
     return {"tag": tag, **stored.to_dict()}
 
 
-def _dicom_seg(app: App, answer: Answer) -> Path:
+def _dicom_seg(app: Any, answer: Answer) -> Path:
     if app.exchange is None:
         raise Refused("The studies are files; a DICOM SEG needs DICOM images to refer to. Ask for output=image.")
     with tempfile.NamedTemporaryFile(prefix="label-", suffix=".dcm", delete=False) as file:
@@ -115,7 +114,7 @@ def _dicom_seg(app: App, answer: Answer) -> Path:
     return path
 
 
-def _of_file(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_file(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     """A case that was sent along: a 4D file, or a single sequence whose name says which."""
     path = Path(request["uploaded"])
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
@@ -127,7 +126,7 @@ def _of_file(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> di
         return _of_folder(app, task, request, Path(folder))
 
 
-def _of_session(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_session(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     session = app.sessions().get_session(str(request["session_id"])) if app.sessions() is not None else None
     if session is None:
         raise NotFound("No such session; it may have expired. Create one again.")
@@ -135,7 +134,7 @@ def _of_session(app: App, task: SegmentationTask, request: Mapping[str, Any]) ->
     return _of_folder(app, task, request, image if image.is_dir() else image.parent)
 
 
-def _of_folder(app: App, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     options = InferOptions.read(request)
     if options.history != ADD or options.keep:
         raise Refused("history, keep: found one for images that were sent along; expected a case of the server.")

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip import Segmenter
-from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.cases import SEQUENCES
 from brats_clip.clicks.place import MAX_CLICKS
 from brats_clip.clicks.strokes import obey_stroke, rasterise, stroke_clicks
 from brats_clip.interactive.segmentation import Segmentation
@@ -43,7 +43,7 @@ class Prompt:
     Attributes:
         image_id: any id of the case; the answer lies on the grid of the sequence it shows.
         report: typed text; "" takes the report that lies with the case.
-        use_report: False listens to no report at all.
+        use_report: False ignores every report.
         clicks: voxels ``[i, j, k]`` of the image shown, by the names of ``CLICKS``.
         strokes: polylines of such voxels, by the same names; where a click and a stroke disagree, the click counts.
         keep: regions that stay as they are.
@@ -158,7 +158,7 @@ class SegmentationService:
                 segmenter, version = self.segmenter()
                 # All lie on the reference grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **files)
-                result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
+                result = segmenter.segment(report=report, clicks=clicks or None, case=key)
         label = _corrected(result.label, prompts, prompt.keep, before)
         volumes = result.volumes_ml if label is result.label else volumes_ml(label, grid)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
@@ -286,7 +286,7 @@ def _quality(result: Segmentation) -> dict[str, Any]:
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
-    """Where the report came from, whether it was listened to, and how well it agrees with the image."""
+    """Where the report came from, whether it was used, and how well it agrees with the image."""
     params: dict[str, Any] = {"from": report_from, "used": result.report_used}
     consistency = result.consistency
     if consistency is not None:
