@@ -36,6 +36,12 @@ def differ(a: Segmentation, b: Segmentation) -> bool:
     return not np.array_equal(a.label, b.label)
 
 
+def test_a_descriptor_is_the_mean_direction_of_the_slices():
+    tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    assert module.descriptor_of(tokens) == pytest.approx((0.5**0.5, 0.5**0.5))
+    assert module.descriptor_of(None) == ()
+
+
 def middle(grid: str) -> list[int]:
     return [side // 2 for side in GRIDS[grid][1]]
 

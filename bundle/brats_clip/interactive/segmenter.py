@@ -234,6 +234,7 @@ class Segmenter:
             seconds={name: round(value, 4) for name, value in seconds.items()},
             notes=encoded.notes,
             preparation=encoded.preparation,
+            descriptor=encoded.descriptor,
             probabilities=_probabilities(to_native, logits),
             attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
         )
@@ -308,6 +309,7 @@ class Segmenter:
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
             decoded=decoded,
             correction=correction,
+            descriptor=descriptor_of(tokens),
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -370,6 +372,11 @@ class Segmenter:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def descriptor_of(tokens: torch.Tensor | None) -> tuple[float, ...]:
+    """The mean direction of slice tokens ``(1, S, E)``, of unit norm; empty without any."""
+    return () if tokens is None else tuple(F.normalize(tokens[0].float().mean(dim=0), dim=0).tolist())
 
 
 def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:
