@@ -14,7 +14,8 @@ from monai.engines import SupervisedEvaluator
 from brats_clip.engines import inference_handler
 from brats_clip.engines.inference_handler import CaseWriter
 from brats_clip.errors import InputError, LabelError, WeightsError
-from brats_clip.labels import BRATS_2023
+from brats_clip.labels import BRATS_2023, REGIONS
+from brats_clip.quality import Assessment, RegionEstimate
 from brats_clip.reports import Consistency, FindingCheck
 
 SHAPE = (12, 14, 10)
@@ -201,3 +202,15 @@ def test_the_json_says_which_clicks_were_used(tmp_path, item):
     assert json.loads((tmp_path / "p1" / "p1.json").read_text())["clicks"] == clicks
     CaseWriter(tmp_path).write(item)
     assert json.loads((tmp_path / "p1" / "p1.json").read_text())["clicks"] == []
+
+
+def test_expected_dice_and_places_are_recorded_and_logged(tmp_path, item, caplog):
+    estimate = RegionEstimate(0.55, 0.3, 0.8, 3.1, 2.0, 4.5, -0.4)
+    place = {"region": "ET", "kind": "missed piece", "text": "left temporal, slice 74: about 0.8 ml may be missed"}
+    found = Assessment(dict.fromkeys(REGIONS, estimate), [place], 0.8, True, np.zeros((3, 1)))
+    with caplog.at_level(logging.INFO):
+        CaseWriter(tmp_path / "out").write({**item, "assessment": found})
+    facts = json.loads((tmp_path / "out" / "p1" / "p1.json").read_text())
+    assert facts["expected_dice"] == dict.fromkeys(REGIONS, 0.55) and facts["look_here"] == [place]
+    assert facts["quality"]["ET"]["dice_low"] == 0.3 and facts["quality"]["fitted"] is True
+    assert "expected Dice WT 0.55, TC 0.55, ET 0.55; look at left temporal, slice 74" in caplog.text

@@ -10,10 +10,13 @@ import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.inferers import SimpleInferer
 
 from brats_clip.engines.evaluation_handler import EvaluationWriter
 from brats_clip.errors import InputError, LabelError
 from brats_clip.evaluation import case_metrics
+from brats_clip.labels import REGIONS
+from brats_clip.quality import Assessment, RegionEstimate
 
 AFFINE = torch.diag(torch.tensor([-1.0, -1.0, 2.0, 1.0], dtype=torch.float64))
 
@@ -162,3 +165,29 @@ def test_two_processes_give_the_figures_of_one(tmp_path):
         assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
     pages = [(tmp_path / run / "report.html").read_text() for run in ("one", "two")]
     assert pages[0].count("data:image/webp") == pages[1].count("data:image/webp") == 3
+
+
+def test_expected_dice_stands_beside_what_was_reached(tmp_path):
+    place = {"region": "ET", "kind": "false piece", "voxel": [1, 2, 3], "text": "left insular, slice 4: about 2 ml"}
+    estimate = RegionEstimate(0.55, 0.31, 0.79, 3.1, 2.0, 4.5, -0.4)
+
+    class Inferer(SimpleInferer):
+        def __call__(self, inputs, network, *args, **kwargs):
+            self.assessments = [
+                Assessment(dict.fromkeys(REGIONS, estimate), [place], 0.8, False, np.zeros((3, 1))) for _ in inputs
+            ]
+            return super().__call__(inputs, network, *args, **kwargs)
+
+    evaluator = SupervisedEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset(cases(3)), batch_size=2),
+        torch.nn.Identity(),
+        inferer=Inferer(),
+        postprocessing=shifted,
+    )
+    EvaluationWriter(tmp_path, overlays=False).attach(evaluator)
+    evaluator.run()
+    assert [float(row["expected_dice_ET"]) for row in read(tmp_path / "metrics.csv")] == [0.55] * 3
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("left insular, slice 4: about 2 ml") == 3 and page.count("[0.31, 0.79]") == 9
+    assert "not fitted for these weights" in page

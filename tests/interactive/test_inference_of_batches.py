@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -16,6 +17,7 @@ from brats_clip.engines import plain_message, run_batch
 from brats_clip.errors import CaseError, InputError
 from brats_clip.geometry import Grid
 from brats_clip.images import read_volume
+from brats_clip.labels import REGIONS
 from brats_clip.semantics import load_clip
 from tests.interactive.conftest import GRIDS, NAME, arrays, draw, write
 
@@ -56,6 +58,11 @@ def test_one_bad_case_does_not_end_a_batch_and_a_second_run_does_what_is_missing
     infer(data, out, skip_done=True)
     assert done(out) == [NAME, OTHER, THIRD]
     assert (out / NAME / f"{NAME}.json").stat().st_mtime_ns == first
+    table = pd.read_csv(out / "results.csv")
+    assert sorted(table["case"]) == [NAME, OTHER, THIRD] and table["expected_dice_mean"].is_monotonic_increasing
+    facts = json.loads((out / NAME / f"{NAME}.json").read_text())
+    row = table.set_index("case").loc[NAME]
+    assert [row[f"expected_dice_{r}"] for r in REGIONS] == pytest.approx([*facts["expected_dice"].values()])
     infer(data, out, skip_done="true")  # nothing is left to do
 
 

@@ -63,6 +63,8 @@ def test_the_same_label_map_on_the_same_grid(segmenter, infer, tmp_path, grid, r
     assert facts["report"]["used"] == answer.report_used == (report == RIGHT)
     for region, volume in answer.volumes_ml.items():
         assert facts["volumes_ml"][region] == pytest.approx(volume, abs=0.01)
+    assert facts["expected_dice"] == pytest.approx(answer.expected_dice, abs=0.01)
+    assert [place["text"] for place in facts["look_here"]] == [place["text"] for place in answer.look_here]
 
 
 @pytest.mark.parametrize("grid", GRIDS)

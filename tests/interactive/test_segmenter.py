@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import time
 import weakref
@@ -322,10 +323,12 @@ def test_an_answer_lets_go_of_what_was_computed():
 
     ref = weakref.ref(volumes)
     fields = {"sequences_used": (), "sequences_missing": (), "report_used": False, "consistency": None, "seconds": {}}
+    fields |= {"assessment": volumes, "errors": volumes}
     answer = Segmentation("p", np.zeros((2, 2, 2)), np.eye(4), **fields, probabilities=volumes, attention=volumes)
-    del volumes
+    del volumes, fields
     gc.collect()
     assert ref() is not None and list(answer.probabilities) == list(answer.attention) == list(REGIONS)
+    assert answer.quality.all() and answer.error_probability.all()
     gc.collect()
     assert ref() is None and answer.probabilities["ET"].all()
 
@@ -439,9 +442,41 @@ def test_an_answer_prints_its_case_volumes_and_consistency():
     label = np.zeros((10, 10, 10), np.uint8)
     label[:5, :5, :4] = 2
     parts = {"sequences_used": SEQUENCES, "sequences_missing": (), "seconds": {}, "report_used": True}
-    parts |= {"probabilities": lambda: label, "attention": lambda: label}
+    parts |= dict.fromkeys(("probabilities", "attention", "assessment", "errors"), lambda: label)
     with_report = Segmentation("p1", label, np.diag([2.0, 2, 2, 1]), consistency=Consistency(0.934, (check,)), **parts)
     without = Segmentation("p1", label, np.diag([2.0, 2, 2, 1]), consistency=None, **parts)
     volumes = "WT 0.8 ml, TC 0.0 ml, ET 0.0 ml"
     assert repr(with_report) == f"Segmentation(p1: {volumes}, consistency 0.93)"
     assert str(without) == f"Segmentation(p1: {volumes})"
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_an_answer_says_how_good_it_probably_is_and_where_to_look(segmenter, grid):
+    segmenter.set_case(**arrays(grid))
+    answer = segmenter.segment()
+    assert list(answer.expected_dice) == list(REGIONS) and all(0 <= d <= 1 for d in answer.expected_dice.values())
+    assert json.loads(json.dumps(answer.quality.to_dict())) == answer.quality.to_dict()
+    assert answer.quality.fitted is False  # for these weights nothing was fitted
+    assert answer.error_probability.shape == answer.label.shape
+    assert 0 <= answer.error_probability.min() < 0.2 < answer.error_probability.max() <= 1
+    assert answer.look_here
+    for place in answer.look_here:
+        assert all(0 <= v < size for v, size in zip(place["voxel"], answer.label.shape, strict=True))
+        assert np.allclose((answer.affine @ [*place["voxel"], 1])[:3], place["ras_mm"], atol=0.1)
+        assert place["region"] in REGIONS and place["ml"] > 0 and f"slice {place['slices']['axial']}" in place["text"]
+
+
+def test_a_place_that_was_clicked_is_not_named_again(segmenter):
+    segmenter.set_case(**arrays())
+    place = segmenter.segment().look_here[0]
+    again = segmenter.segment(clicks=[(place["answered"], place["voxel"])]).look_here
+    assert all(np.linalg.norm(np.subtract(other["ras_mm"], place["ras_mm"])) > 4 for other in again)
+
+
+def test_quality_is_predicted_when_it_is_asked_for_only(segmenter, monkeypatch):
+    asked = []
+    monkeypatch.setattr("brats_clip.interactive.segmenter.assess", lambda *given: asked.append(given) or "found")
+    segmenter.set_case(**arrays())
+    answer = segmenter.segment()
+    assert not asked
+    assert answer.quality == answer.quality == "found" and len(asked) == 1

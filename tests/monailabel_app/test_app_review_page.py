@@ -47,7 +47,7 @@ def server(tiny_data_set, tmp_path_factory):
 
 def predict(server: RunningServer, case_id: str, dice: float) -> None:
     """As a segmenter that predicts its quality leaves it."""
-    place = {"region": "ET", "kind": "missed", "ml": 1.2, "sentence": f"look at left temporal, slice 74 {EVIL}"}
+    place = {"region": "ET", "kind": "missed", "ml": 1.2, "text": f"left temporal, slice 74: {EVIL}"}
     store = Store(f"{server.studies}/.brats_clip/store.db")
     with store.write() as connection:
         record = connection.scalar(select(revisions.c.record).where(revisions.c.case_id == case_id))

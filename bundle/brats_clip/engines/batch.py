@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -12,6 +13,7 @@ from monai.data import DataLoader, Dataset
 
 from ..cases import SEQUENCES, split_channel, undo_resolver
 from ..errors import BratsClipError, CaseError, InputError
+from ..evaluation import write_metrics_csv
 from ..switches import read_switch
 from .command_line import plain_message
 
@@ -54,7 +56,7 @@ class CaseLoader(DataLoader):
 
 
 def run_batch(evaluator: Engine, loader: CaseLoader, output_dir: str | PathLike) -> None:
-    """Run an evaluator over all cases of a loader.
+    """Run an evaluator over all cases of a loader, and write ``results.csv`` of all that is in ``output_dir``.
 
     Raises:
         CaseError: at the end, listing the cases that could not be read.
@@ -63,11 +65,32 @@ def run_batch(evaluator: Engine, loader: CaseLoader, output_dir: str | PathLike)
         logger.info("every case is done already, in %s", output_dir)
         return
     loader.failures.clear()
-    evaluator.run()
+    try:
+        evaluator.run()
+    finally:
+        write_results(output_dir)
     if loader.failures:
         some = "; ".join(f"{case} ({message})" for case, message in loader.failures.items())
         found = f"{len(loader.failures)} of {len(loader)} cases that could not be segmented: {some}"
         raise CaseError(output_dir, found, "sound images; the others are done, --skip_done true passes over them")
+
+
+def write_results(output_dir: str | PathLike) -> None:
+    """Write ``results.csv``: a row per case with volumes, expected Dice and where to look first, the worst first."""
+    output, rows = undo_resolver(output_dir), []
+    for path in sorted(output.glob("*/*.json")):
+        if path.stem != path.parent.name:
+            continue
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        expected, places = facts.get("expected_dice"), facts.get("look_here")
+        row = {"case": path.stem} | {f"volume_ml_{r}": volume for r, volume in facts["volumes_ml"].items()}
+        if expected:
+            mean = sum(expected.values()) / len(expected)
+            row |= {f"expected_dice_{region}": dice for region, dice in expected.items()} | {"expected_dice_mean": mean}
+        rows.append(row | {"look_here": places[0]["text"] if places else ""})
+    if rows:
+        rows.sort(key=lambda row: row.get("expected_dice_mean", 0.0))
+        write_metrics_csv(rows, output / "results.csv")
 
 
 def cases_to_do(cases: Sequence[Mapping], output_dir: str | PathLike, skip_done: bool | str = False) -> list[Mapping]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import MetaKeys
 from torch import Tensor, nn
 
 from ..cases import SEQUENCES
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..labels import nest
 from ..networks import Decoded
 from ..precision import cpu_has_bf16
+from ..quality import Assessment, Circumstances, Geometry, QualityModel, assess
 from ..reports import Consistency, ImageEvidence, compare_with_image
 
 
@@ -35,9 +37,11 @@ class BrainInferer(Inferer):
         screen_reports: segment without the report first, and leave one unused that puts the tumour elsewhere. Needs
             the reports' texts among the keywords, as ``report``.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
+        quality: predict the quality of each answer.
 
     Attributes:
         consistencies: of the last batch, per case; None for a case without a report, or where none was screened.
+        assessments: of the last batch, per case; empty without ``quality``, or for inputs without geometry.
 
     Raises:
         InputError: for attention or ``tta`` together with windows: what they need is not stitched.
@@ -52,6 +56,7 @@ class BrainInferer(Inferer):
         annotator: Callable | None = None,
         screen_reports: bool = False,
         tta: bool = False,
+        quality: QualityModel | None = None,
     ) -> None:
         super().__init__()
         if attention and window is not None:
@@ -61,6 +66,7 @@ class BrainInferer(Inferer):
         self.attention, self.annotator, self.screen_reports = attention, annotator, screen_reports
         self.tta = tta
         self.consistencies: list[Consistency | None] = []
+        self.quality, self.assessments = quality, list[Assessment]()
         self.window = tuple(window) if window is not None else None
         self.overlap = overlap
         self.cpu_bf16 = cpu_has_bf16() if cpu_bf16 is None else cpu_bf16
@@ -77,6 +83,9 @@ class BrainInferer(Inferer):
                 result = self._train(plain, network, kwargs, truth)
             else:
                 result = self._run(plain, network, kwargs, texts, _affines(inputs))
+        self.assessments = []
+        if self.quality is not None and isinstance(inputs, MetaTensor) and not network.training:
+            self.assessments = [self._assess(inputs, n, result[n], kwargs) for n in range(len(plain))]
         if isinstance(inputs, MetaTensor) and isinstance(result, Tensor):
             # What was done to the image is what Invertd has to undo on the prediction.
             result = MetaTensor(result.as_subclass(Tensor)).copy_meta_from(inputs, copy_attr=True)
@@ -152,6 +161,17 @@ class BrainInferer(Inferer):
         if "report_findings" in report:
             screened["report_findings"] = report["report_findings"] * used[:, None, None]
         return {**report, **screened}
+
+    def _assess(self, inputs: MetaTensor, n: int, result: Tensor, kwargs: dict) -> Assessment:
+        image, consistency = inputs.as_subclass(Tensor)[n], self.consistencies[n]
+        native = np.asarray(inputs.meta[MetaKeys.ORIGINAL_AFFINE], float).reshape(-1, 4, 4)[n]
+        shape = np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n]
+        missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
+        clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
+        known = Circumstances(missing, None if consistency is None else consistency.score)
+        brain = (image[:, ::2, ::2, ::2] != 0).any(dim=0)
+        geometry = Geometry(_affines(inputs)[n], native, tuple(int(size) for size in shape))
+        return assess(result[:3].as_subclass(Tensor), brain, geometry, self.quality, known, clicks)
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
         if inputs.shape[0] != 1:

@@ -78,6 +78,7 @@ class EvaluationWriter:
         self.attention_key, self.attention_names = attention_key, tuple(attention_names)
         self.rows: list[dict[str, Any]] = []
         self._reports: dict[str, str] = {}
+        self._assessments: dict[str, dict[str, Any]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Score after each iteration of an evaluator that decollates; write when its run is complete."""
@@ -86,10 +87,12 @@ class EvaluationWriter:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
-        self.rows, self._reports = [], {}
+        self.rows, self._reports, self._assessments = [], {}, {}
 
     def _score(self, engine: Engine) -> None:
-        for item in finished_items(engine):
+        items = finished_items(engine)
+        assessed = getattr(getattr(engine, "inferer", None), "assessments", None) or [None] * len(items)
+        for item, assessment in zip(items, assessed, strict=True):
             case = case_of(item, self.case_key)
             if case in self._reports:
                 continue
@@ -98,6 +101,9 @@ class EvaluationWriter:
             mine = (prediction.shape, affine_of(item, self.pred_key, case))
             check_same_place(case, mine, (label.shape, affine), "its label")
             row = {"case": case, **case_metrics(prediction, label, voxel_sizes(affine))}
+            if assessment is not None:
+                row |= {f"expected_dice_{region}": dice for region, dice in assessment.expected_dice.items()}
+                self._assessments[case] = assessment.to_dict()
             report = str(item.get(self.report_key) or "").strip()
             self.rows.append({**row, "report": "yes" if report else "no"})
             self._reports[case] = report
@@ -130,16 +136,17 @@ class EvaluationWriter:
         return self.output_dir / "overlays" / f"{case}.png"
 
     def _finish(self, engine: Engine) -> None:
-        parts = [(self.rows, self._reports)]
+        parts = [(self.rows, self._reports, self._assessments)]
         if idist.get_world_size() > 1:
             parts = idist.all_gather(parts[0])
         if idist.get_rank() != 0:
             return
-        by_case = {row["case"]: row for rows, _ in parts for row in rows}
+        by_case = {row["case"]: row for rows, _, _ in parts for row in rows}
         if not by_case:
             raise InputError(self.output_dir, "no case", "at least one case to evaluate")
         self.rows = [by_case[case] for case in sorted(by_case)]
-        self._reports = {case: text for _, reports in parts for case, text in reports.items()}
+        self._reports = {case: text for _, reports, _ in parts for case, text in reports.items()}
+        self._assessments = {case: found for _, _, assessments in parts for case, found in assessments.items()}
         summary = summarise(self.rows)
         run = {**self.run_info, "cases": len(self.rows)}
         write_metrics_csv(self.rows, self.output_dir / "metrics.csv")
@@ -151,6 +158,7 @@ class EvaluationWriter:
             run,
             overlays={case: self._overlay_path(case) for case in by_case} if self.overlays else None,
             reports=self._reports,
+            assessments=self._assessments,
             curves=self.curves,
             title=self.title,
             max_pictures=self.max_pictures,

@@ -25,6 +25,7 @@ from ..evaluation.case_metrics import region_volumes_ml
 from ..evaluation.run_info import sha256_of
 from ..images import atomic_write, new_image, read_header
 from ..labels import BRATS_2018, CONVENTIONS, ED, ET, NCR, REGIONS, from_internal
+from ..quality import Assessment
 from ..reports import Consistency
 from .finished_items import affine_of, case_of, check_same_place, finished_items, label_of
 
@@ -109,16 +110,17 @@ class CaseWriter:
     def __call__(self, engine: Engine) -> None:
         items = finished_items(engine)
         seconds = (time.perf_counter() - self._started) / len(items)
-        screened = getattr(getattr(engine, "inferer", None), "consistencies", None) or [None] * len(items)
-        for item, consistency in zip(items, screened, strict=True):
-            item["consistency"] = consistency
+        inferer, none = getattr(engine, "inferer", None), [None] * len(items)
+        screened, assessed = (getattr(inferer, name, None) or none for name in ("consistencies", "assessments"))
+        for item, consistency, assessment in zip(items, screened, assessed, strict=True):
+            item |= {"consistency": consistency, "assessment": assessment}
             self.write(item, device=str(getattr(engine.state, "device", "")) or None, seconds=seconds)
 
     def write(self, item: Mapping[Hashable, Any], device: str | None = None, seconds: float | None = None) -> Path:
         """Write one case and return its folder.
 
         Args:
-            item: the case with its prediction.
+            item: the case with its prediction; its ``consistency`` and ``assessment``, if there are any, are recorded.
             device: where the network ran.
             seconds: how long network and post-processing took.
 
@@ -136,6 +138,7 @@ class CaseWriter:
         facts = {
             "case": case,
             "volumes_ml": {region: round(volume, 3) for region, volume in volumes.items()},
+            **(item["assessment"].to_dict() if item.get("assessment") else {}),
             "files": {name: meaning for name, (_, meaning) in arrays.items()},
             "native_files": {name: sequence for name, (sequence, _) in native.items()},
             "shape": list(label.shape),
@@ -169,8 +172,16 @@ class CaseWriter:
         sizes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in volumes.items())
         took = "" if seconds is None else f" ({seconds:.1f} s)"
         logger.info("%s: %s%s -> %s", case, sizes, took, folder)
+        self._note(case, item.get("assessment"))
         self._warn(case, item.get("consistency"))
         return folder
+
+    def _note(self, case: str, assessment: Assessment | None) -> None:
+        """One line on what to expect of the answer, and where to look first."""
+        if assessment is not None:
+            expected = ", ".join(f"{region} {dice:.2f}" for region, dice in assessment.expected_dice.items())
+            first = "".join(f"; look at {place['text']}" for place in assessment.look_here[:1])
+            logger.info("%s: expected Dice %s%s", case, expected, first)
 
     def _warn(self, case: str, consistency: Consistency | None) -> None:
         """One line on what the report says and the image does not show; never the report's words."""

@@ -31,6 +31,7 @@ def write_report(
     run: Mapping[str, Any],
     overlays: Mapping[str, str | os.PathLike] | None = None,
     reports: Mapping[str, str] | None = None,
+    assessments: Mapping[str, Mapping[str, Any]] | None = None,
     curves: Mapping[str, Sequence[float | None]] | None = None,
     title: str = "Brain-tumour segmentation: evaluation",
     max_pictures: int = 200,
@@ -44,6 +45,7 @@ def write_report(
         run: facts about the run, shown as they are in this order.
         overlays: the picture of a case, by case; a missing file leaves its case without one.
         reports: report text by case; "" or missing means the case had none.
+        assessments: by case, what ``quality.Assessment.to_dict`` returns: shown beside what turned out to be true.
         curves: ``epoch``, losses and scores of a training, each a list of the same length.
         title: heading of the page.
         max_pictures: embed the pictures of this many worst cases only, so that the page stays openable (about 40 KB
@@ -71,6 +73,7 @@ def write_report(
         pictures={case: _data_uri(overlays[case]) for case in shown},
         left_out=len(rows) - len(shown) if shown else 0,
         reports=reports,
+        assessments=dict(assessments or {}),
         strips=dice_strips(rows),
         volumes=volume_scatter(rows),
         panels=curve_panels(curves) if curves else [],

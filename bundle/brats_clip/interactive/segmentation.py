@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,18 +13,19 @@ from ..cases import Preparation
 from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
 from ..labels import REGIONS
+from ..quality import Assessment
 from ..reports import Consistency
 
 
 class _Once:
     """Computes something when it is first asked for, and lets go of what that took."""
 
-    def __init__(self, compute: Callable[[], np.ndarray]) -> None:
-        self._compute: Callable[[], np.ndarray] | None = compute
-        self._value: np.ndarray | None = None
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute: Callable[[], Any] | None = compute
+        self._value: Any = None
         self._lock = threading.Lock()
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self) -> Any:
         with self._lock:
             if self._compute is not None:
                 self._value, self._compute = self._compute(), None
@@ -66,6 +68,8 @@ class Segmentation:
         seconds: dict[str, float],
         probabilities: Callable[[], np.ndarray],
         attention: Callable[[], np.ndarray],
+        assessment: Callable[[], Assessment],
+        errors: Callable[[], np.ndarray],
         notes: tuple[str, ...] = (),
         preparation: Preparation | None = None,
         descriptor: tuple[float, ...] = (),
@@ -76,6 +80,7 @@ class Segmentation:
         self.report_used, self.consistency = report_used, consistency
         self.notes, self.preparation, self.descriptor = notes, preparation, descriptor
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
+        self._assessment, self._errors = _Once(assessment), _Once(errors)
 
     def __repr__(self) -> str:
         volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in self.volumes_ml.items())
@@ -109,6 +114,26 @@ class Segmentation:
     def probabilities(self) -> dict[str, np.ndarray]:
         """Probability of each region, float32 ``(X, Y, Z)``; small pieces that ``label`` leaves out are in it."""
         return dict(zip(REGIONS, self._probabilities(), strict=True))
+
+    @property
+    def quality(self) -> Assessment:
+        """What is expected of the answer, with intervals; computed when it is first asked for."""
+        return self._assessment()
+
+    @property
+    def expected_dice(self) -> dict[str, float]:
+        """Expected Dice of WT, TC and ET, without a truth."""
+        return self.quality.expected_dice
+
+    @property
+    def look_here(self) -> list[dict[str, Any]]:
+        """The up to three places where a correction is likely worth most, best first; see ``quality.places``."""
+        return self.quality.look_here
+
+    @cached_property
+    def error_probability(self) -> np.ndarray:
+        """Calibrated probability that ``label`` is wrong, float32 ``(X, Y, Z)``; 0 far from the tumour."""
+        return self._errors()[0]
 
     @cached_property
     def attention(self) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from ..errors import CaseError, InputError, WeightsError
 from ..geometry import Grid, find_placement, place
 from ..labels import nest
 from ..networks import Decoded
+from ..quality import Assessment, Circumstances, Geometry, QualityModel, assess, error_map, load_quality
 from ..reports import Consistency, compare_with_image
 from ..transforms import clean_label, click_tensors, obey_clicks, report_inputs
 from .allocator import keep_freed_memory
@@ -120,6 +121,7 @@ class Segmenter:
         self._preprocess = config.get_parsed_content("preprocessing")
         self._postprocess = config.get_parsed_content("postprocessing")
         self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
+        self._quality = load_quality(root / "models" / "quality.json", self.checkpoint, *self._least)
         self._screen_reports = config.get_parsed_content("screen_reports")
         self._tta = config.get_parsed_content("tta")
         self._inferer = BrainInferer()
@@ -237,6 +239,8 @@ class Segmenter:
             descriptor=encoded.descriptor,
             probabilities=_probabilities(to_native, logits),
             attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
+            assessment=_assessment(encoded, logits, self._quality, consistency, made["clicks"]),
+            errors=_errors(to_native, logits, self._quality, encoded.working_affine),
         )
 
     def _find(self, case: str | None) -> tuple[EncodedCase, str, bool]:
@@ -382,6 +386,22 @@ def descriptor_of(tokens: torch.Tensor | None) -> tuple[float, ...]:
 def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:
     """Computes nested probabilities of WT, TC, ET on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
     return lambda: to_native(torch.sigmoid(nest(logits[0].float(), dim=0)))
+
+
+def _assessment(
+    encoded: EncodedCase, logits: torch.Tensor, model: QualityModel, agreed: Consistency | None, clicks: torch.Tensor
+) -> Callable[[], Assessment]:
+    """Predicts the quality of the answer that ``logits`` ``(1, 3, D, H, W)`` give."""
+    known = Circumstances(encoded.sequences_missing, None if agreed is None else agreed.score)
+    geometry = Geometry(encoded.working_affine, encoded.native_affine.copy(), encoded.native_shape)
+    brain = encoded.brain[::2, ::2, ::2].clone()
+    return lambda: assess(logits[0], brain, geometry, model, known, clicks.numpy())
+
+
+def _errors(to_native: ToNative, logits: torch.Tensor, model: QualityModel, affine: np.ndarray) -> Callable:
+    """Computes the probability of error on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
+    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
+    return lambda: to_native(error_map(logits[0], model, voxel_ml))
 
 
 def _attention(to_native: ToNative, attention: torch.Tensor, size: tuple[int, ...]) -> Callable[[], np.ndarray]:

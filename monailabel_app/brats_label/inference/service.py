@@ -15,9 +15,8 @@ import numpy as np
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
 from brats_clip.clicks.place import MAX_CLICKS
-from brats_clip.clicks.strokes import obey_stroke, rasterise, stroke_clicks
+from brats_clip.clicks.strokes import stroke_clicks
 from brats_clip.interactive.segmentation import Segmentation
-from brats_clip.labels import keep_regions
 
 from ..errors import Refused, TooLarge
 from ..labels.naming import LABELS
@@ -26,6 +25,7 @@ from ..prompt_history import Step
 from ..settings import Settings
 from ..studies import Case, CaseSource
 from . import AdmissionControl
+from .corrections import corrected, places_on, stroke_voxels
 from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class SegmentationService:
             files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
             self._check_sequences(case, prompt, files)
             located = time.perf_counter() - started
-            grid, prompts = aligned.grids[aligned.reference], _strokes(aligned, shown, prompt)
+            grid, prompts = aligned.grids[aligned.reference], stroke_voxels(aligned, shown, prompt.strokes)
             clicks = []
             for kind, line in prompts:
                 most = (MAX_CLICKS - sum(map(len, prompt.clicks.values()))) // len(prompts)
@@ -159,7 +159,8 @@ class SegmentationService:
                 # All lie on the reference grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **files)
                 result = segmenter.segment(report=report, clicks=clicks or None, case=key)
-        label = _corrected(result.label, prompts, prompt.keep, before)
+                quality = result.quality.to_dict()
+        label = corrected(result.label, prompts, prompt.keep, before)
         volumes = result.volumes_ml if label is result.label else volumes_ml(label, grid)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
         params = {
@@ -168,7 +169,7 @@ class SegmentationService:
             "labels": LABELS,
             "output": prompt.output,
             "volumes_ml": {region: round(ml, 3) for region, ml in volumes.items()},
-            **_quality(result),
+            **quality,
             "report": _report_params(report_from, result),
             "sequences_used": list(result.sequences_used),
             "sequences_missing": list(result.sequences_missing),
@@ -237,52 +238,14 @@ class SegmentationService:
         return hints
 
 
-def _strokes(aligned: Aligned, shown: str, prompt: Prompt) -> list[tuple[str, np.ndarray]]:
-    """Kind and voxels ``(K, 3)`` on the reference grid of each stroke; they hold the nearest to each voxel shown."""
-    found, shape = [], aligned.grids[shown].shape
-    for name, lines in prompt.strokes.items():
-        for line in lines:
-            corners = np.rint(np.asarray(line, float))
-            if (corners < 0).any() or (corners >= shape).any():
-                size = " x ".join(map(str, shape))
-                raise Refused(f"strokes on {name}: found a corner outside the image; expected voxels within {size}.")
-            points = aligned.points_to_reference(shown, rasterise(line))
-            found.append((CLICKS[name], rasterise(points)))
-    return found
-
-
-def _corrected(label: np.ndarray, prompts: Sequence, keep: Sequence[str], before: np.ndarray | None) -> np.ndarray:
-    """The label with every voxel of the strokes as they say, and the finished regions as they were."""
-    if prompts:
-        label = label.copy()
-    for kind, voxels in prompts:
-        obey_stroke(label, voxels, kind)
-    if not keep:
-        return label
-    if before is None or before.shape != label.shape:
-        raise Refused(
-            f"keep: found {'no earlier answer or label' if before is None else 'an earlier answer on another grid'}; "
-            "expected one to keep a region of. Segment the case first."
-        )
-    return keep_regions(label, before, keep)
-
-
 def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
     """The answer with what depends on the image that is shown."""
     seen = aligned.label_on(shown, label)
     output = as_output(np.asarray(seen.dataobj), params["output"])
     params |= {"sequence_shown": shown, "label_names": present(output)}
+    params["look_here"] = places_on(aligned, shown, params["look_here"])
     reference = nib.Nifti1Image(label, aligned.reference_affine)
     return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params)
-
-
-def _quality(result: Segmentation) -> dict[str, Any]:
-    """Predicted Dice per region and where to look first, as far as the segmenter predicts them."""
-    expected = getattr(result, "expected_dice", None) or {}
-    return {
-        "expected_dice": {region: round(float(dice), 3) for region, dice in expected.items()},
-        "look_here": list(getattr(result, "look_here", None) or ()),
-    }
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:

@@ -134,8 +134,8 @@ def _least_sure(params: Mapping[str, Any]) -> str:
     if not expected:
         return ""
     region = min(expected, key=expected.__getitem__)
-    first = str(places[0].get("sentence", "")) if places else ""
-    return f"{region}: expected Dice {expected[region]:.2f}{f': {first}' if first else '.'}"
+    look = f": look at {places[0]['text']}" if places else ""
+    return f"{region}: expected Dice {expected[region]:.2f}{look}."
 
 
 @lru_cache(maxsize=1)

@@ -104,6 +104,13 @@ class Aligned:
         across = np.linalg.inv(self._motion(sequence) @ self.reference_affine) @ grid.affine
         return (points @ across[:3, :3].T + across[:3, 3]).tolist()
 
+    def voxel_at(self, sequence: str, mm: Sequence[float]) -> list[int]:
+        """The voxel on the native grid of ``sequence`` that is nearest to a position in RAS mm of the reference."""
+        grid = self._grid(sequence)
+        across = np.linalg.solve(grid.affine, self._motion(sequence))
+        found = np.rint(across[:3, :3] @ np.asarray(mm, float) + across[:3, 3])
+        return np.clip(found, 0, np.array(grid.shape) - 1).astype(int).tolist()
+
     def _grid(self, sequence: str) -> Grid:
         if sequence not in self.grids:
             raise NotFound(f"The case has no {sequence}; it has {', '.join(self.grids)}.")

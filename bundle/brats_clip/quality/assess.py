@@ -1,0 +1,118 @@
+"""From the logits of an answer to its predicted quality."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..labels import REGIONS, nest
+from ..transforms.regions import clean_label
+from .features import Circumstances, case_features
+from .model import NOT_FITTED, QualityModel
+from .places import Geometry, find_places
+from .voxels import Box, coarse_of, error_of_label, find_box, region_probabilities
+
+NOTHING_KNOWN = Circumstances()
+
+
+@dataclass(frozen=True)
+class RegionEstimate:
+    """What is expected of one region.
+
+    Attributes:
+        dice, dice_low, dice_high: expected Dice, and the interval it lies in with probability ``QualityModel.share``.
+        volume_ml, volume_low_ml, volume_high_ml: the same of the true volume.
+        volume_error_ml: the volume of the answer less the expected one.
+    """
+
+    dice: float
+    dice_low: float
+    dice_high: float
+    volume_ml: float
+    volume_low_ml: float
+    volume_high_ml: float
+    volume_error_ml: float
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The predicted quality of an answer.
+
+    Attributes:
+        regions: by name.
+        look_here: the places where a correction is likely worth most, best first; see ``places.find_places``.
+        share: how often truth lies in the intervals.
+        fitted: whether the prediction was fitted for the weights in use.
+        features: what the expected Dice was computed from, ``(3, F)``.
+    """
+
+    regions: dict[str, RegionEstimate]
+    look_here: list[dict[str, Any]]
+    share: float
+    fitted: bool
+    features: np.ndarray
+
+    @property
+    def expected_dice(self) -> dict[str, float]:
+        """Expected Dice of WT, TC and ET."""
+        return {name: estimate.dice for name, estimate in self.regions.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: ``expected_dice``, ``look_here``, and ``quality`` with the intervals."""
+        quality: dict[str, Any] = {"fitted": self.fitted, "interval": self.share}
+        if not self.fitted:
+            quality["note"] = NOT_FITTED
+        quality |= {name: asdict(estimate) for name, estimate in self.regions.items()}
+        return {"expected_dice": self.expected_dice, "look_here": self.look_here, "quality": quality}
+
+
+def assess(
+    logits: Tensor,
+    brain: Tensor,
+    geometry: Geometry,
+    model: QualityModel,
+    known: Circumstances = NOTHING_KNOWN,
+    clicks: np.ndarray | None = None,
+) -> Assessment:
+    """Predict the quality of the answer that ``logits`` give.
+
+    Args:
+        logits: ``(3, D, H, W)`` of WT, TC and ET on the working grid.
+        brain: bool, every second voxel of the working grid.
+        geometry: of the working grid and of the case.
+        known: what is known beside the image.
+        clicks: voxels of the working grid that were clicked, ``(K, 3)``.
+    """
+    voxel_ml = float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
+    box, probabilities, label = _calibrated(logits, model, voxel_ml)
+    coarse = coarse_of(probabilities, label[0])
+    features, expected, answered = case_features(coarse, voxel_ml, known)
+    regions = {}
+    for i, name in enumerate(REGIONS):
+        dice = model.expected_dice(i, features[i].tolist())
+        volume = model.expected_volume(i, float(expected[i]))
+        numbers = [*(round(n, 3) for n in dice), *(round(n, 2) for n in volume)]
+        regions[name] = RegionEstimate(*numbers, round(float(answered[i] - expected[i]), 2))
+    total = (expected + answered).tolist()
+    places = find_places(probabilities, label[0], coarse, box.corner, total, geometry, brain, clicks)
+    return Assessment(regions, places, model.share, model.fitted, features.numpy())
+
+
+def error_map(logits: Tensor, model: QualityModel, voxel_ml: float) -> Tensor:
+    """Calibrated probability that the answer's label is wrong, ``(1, D, H, W)``; 0 where no tumour is near."""
+    found = torch.zeros((1, *logits.shape[1:]))
+    box, probabilities, label = _calibrated(logits, model, voxel_ml)
+    box.of(found)[:] = error_of_label(probabilities, label[0])
+    return found
+
+
+def _calibrated(logits: Tensor, model: QualityModel, voxel_ml: float) -> tuple[Box, Tensor, Tensor]:
+    """The box that is looked at, its probabilities, and its label ``(1, D, H, W)``."""
+    box = find_box(logits) or Box((slice(0, 16),) * 3)
+    part = torch.nan_to_num(box.of(logits).float().cpu(), nan=-10.0)
+    label = clean_label(nest(part, dim=0) > 0, voxel_ml, *model.least_ml)
+    return box, region_probabilities(part, model.voxels), label

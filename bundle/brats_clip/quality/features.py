@@ -1,0 +1,71 @@
+"""What an answer tells about its own quality, as a few numbers per region."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .voxels import BLOCK, LIKELY, Coarse
+
+FEATURES = (
+    "soft_dice",  # logit of the Dice that the probabilities lead to expect, by the rules for empty regions
+    "size",  # log of the expected volume, ml
+    "doubt",  # share of the expected error that lies in blocks that are likely wrong, not along a border as ever
+    "peak",  # logit of the probability that there is any of the region at all, see ``_presence``
+    "empty",  # whether the answer has none of it
+    "outer",  # logit of the soft Dice of the region around this one (of WT itself for WT)
+    "no_t1ce",
+    "no_flair",
+    "disagrees",  # 1 - consistency of the report with the image; 0 without a report
+)
+_EPS = 0.01
+_LEAST_ML = 0.08
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of an answer beside its probabilities.
+
+    Attributes:
+        missing: sequences that the case lacks.
+        consistency: score of the report, 0 to 1; None without one, or where nothing could be compared.
+    """
+
+    missing: Collection[str] = ()
+    consistency: float | None = None
+
+
+def case_features(coarse: Coarse, voxel_ml: float, known: Circumstances) -> tuple[Tensor, Tensor, Tensor]:
+    """Features per region, ``(3, len(FEATURES))``, and the expected and the answered volumes, ``(3,)`` ml.
+
+    Args:
+        coarse: probabilities and masks.
+        voxel_ml: volume of a voxel.
+    """
+    block_ml = voxel_ml * BLOCK**3
+    expected, answered, inside = (part.flatten(1).sum(dim=1) * block_ml for part in coarse)
+    presence = _presence(coarse.probabilities, block_ml)
+    shared = 2 * inside / (expected + answered).clamp(min=block_ml)
+    soft = _logit(torch.where(answered > 0, presence * shared, 1 - presence))
+    wrong = coarse.wrong.flatten(1)
+    doubt = torch.where(wrong >= LIKELY, wrong, 0).sum(dim=1) / wrong.sum(dim=1).clamp(min=1e-6)
+    size, empty = torch.log(expected + 0.1), (answered == 0).float()
+    outer = torch.stack([soft[0], soft[0], soft[1]])
+    disagrees = 0.0 if known.consistency is None else 1 - known.consistency
+    given = torch.tensor([float("t1ce" in known.missing), float("flair" in known.missing), disagrees]).expand(3, -1)
+    rows = torch.cat([torch.stack([soft, size, doubt, _logit(presence), empty, outer], dim=1), given], dim=1)
+    return rows, expected, answered
+
+
+def _presence(probabilities: Tensor, block_ml: float) -> Tensor:
+    """Probability ``(3,)`` that the region exists: of its most probable ``_LEAST_ML``, the least probable block."""
+    flat = probabilities.flatten(1)
+    return flat.topk(max(1, min(round(_LEAST_ML / block_ml), flat.shape[1])), dim=1).values[:, -1]
+
+
+def _logit(share: Tensor) -> Tensor:
+    share = share.clamp(_EPS, 1 - _EPS)
+    return torch.log(share / (1 - share))

@@ -1,0 +1,124 @@
+"""Calibrated probabilities of the regions, voxel by voxel, from logits and those of the neighbourhood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..labels import ED, ET, NCR, nest
+
+VOXEL_FEATURES = ("one", "logit", "near", "far")
+"""What a probability is computed from: the logit, and its mean over cubes of ``NEAR`` and ``FAR`` blocks. Within a few
+mm of a border, a mean tells how far the border is and on which side, and how sure the network is of the whole piece."""
+NEAR, FAR = 3, 9
+BLOCK = 2  # voxels of a block per axis: means, features and places are computed on blocks, at an eighth of the cost
+LIKELY = 0.2  # errors below this probability are found nearly everywhere along a border
+_CLAMP = 10.0
+# Below this logit of WT, which is a probability of 1 %, a voxel far from the tumour is not looked at.
+_FLOOR = -4.6
+_MARGIN = 8
+
+
+class Box(NamedTuple):
+    """The part of a working grid that is looked at: ``slices`` of D, H, W, in whole blocks."""
+
+    slices: tuple[slice, slice, slice]
+
+    @property
+    def corner(self) -> tuple[int, int, int]:
+        return tuple(s.start for s in self.slices)
+
+    def of(self, volumes: Tensor) -> Tensor:
+        """The part of volumes ``(..., D, H, W)``."""
+        return volumes[(..., *self.slices)]
+
+
+def find_box(logits: Tensor) -> Box | None:
+    """Where logits ``(3, D, H, W)`` of sides divisible by ``BLOCK`` say that tumour may be; None if nowhere."""
+    tops = F.max_pool3d(logits[:1].float()[None], BLOCK)[0, 0] > _FLOOR
+    sides = []
+    for axis in range(3):
+        others = [a for a in range(3) if a != axis]
+        planes = tops.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
+        if not len(planes):
+            return None
+        low, high = int(planes[0]) * BLOCK - _MARGIN, (int(planes[-1]) + 1) * BLOCK + _MARGIN
+        sides.append(slice(max(0, low), min(high, logits.shape[1 + axis])))
+    return Box(tuple(sides))
+
+
+def blocks(volumes: Tensor) -> Tensor:
+    """Means over blocks: ``(C, D, H, W)`` to ``(C, D / 2, H / 2, W / 2)``."""
+    found = volumes.float()
+    for axis in (1, 2, 3):  # several times faster than pooling, which takes voxel after voxel
+        pairs = found.unflatten(axis, (-1, BLOCK))
+        found = pairs.select(axis + 1, 0) + pairs.select(axis + 1, 1)
+    return found / BLOCK**3
+
+
+def voxel_features(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Nested logits ``(3, D, H, W)``, and their means ``near`` and ``far`` on blocks, ``(3, D / 2, H / 2, W / 2)``."""
+    nested = nest(logits.float(), dim=0).clamp(-_CLAMP, _CLAMP)
+    coarse = blocks(nested)
+    return nested, mean_of_cube(coarse, NEAR), mean_of_cube(coarse, FAR)
+
+
+def mean_of_cube(volumes: Tensor, side: int) -> Tensor:
+    """Mean of ``(C, D, H, W)`` over cubes of ``side`` voxels, an odd number; the border is repeated outwards."""
+    found = F.pad(volumes[None], [side // 2] * 6, mode="replicate")[0]
+    for axis in (1, 2, 3):  # a cube is three lines, and a line the difference of two sums
+        sums = F.pad(found.cumsum(dim=axis), [0, 0] * (3 - axis) + [1, 0])
+        number = found.shape[axis] - side + 1
+        found = (sums.narrow(axis, side, number) - sums.narrow(axis, 0, number)) / side
+    return found
+
+
+def region_probabilities(logits: Tensor, coefficients: Sequence[Sequence[float]]) -> Tensor:
+    """Calibrated, nested probabilities of WT, TC and ET ``(3, D, H, W)``, float.
+
+    Args:
+        logits: of a box, ``(3, D, H, W)`` with sides divisible by ``BLOCK``.
+        coefficients: per region, one for each of ``VOXEL_FEATURES``.
+    """
+    nested, near, far = voxel_features(logits)
+    one, own, of_near, of_far = (
+        torch.tensor(c, dtype=torch.float32, device=logits.device).view(3, 1, 1, 1)
+        for c in zip(*coefficients, strict=True)
+    )
+    around = one + of_near * near + of_far * far
+    for axis in (1, 2, 3):
+        around = around.repeat_interleave(BLOCK, dim=axis)
+    return nest(torch.sigmoid(own * nested + around), dim=0)
+
+
+class Coarse(NamedTuple):
+    """Means over blocks, each ``(3, d, h, w)``: of the regions' probabilities, of the answer's masks, and of both."""
+
+    probabilities: Tensor
+    masks: Tensor
+    inside: Tensor
+
+    @property
+    def wrong(self) -> Tensor:
+        """Expected share of a block that is missed, and that is false, ``(3, 2, d, h, w)``."""
+        missed, false = self.probabilities - self.inside, self.masks - self.inside
+        return torch.stack([missed, false], dim=1).clamp(min=0)
+
+
+def coarse_of(probabilities: Tensor, label: Tensor) -> Coarse:
+    """From calibrated probabilities ``(3, D, H, W)`` and the answer's label ``(D, H, W)``."""
+    masks = torch.stack([label > 0, (label == NCR) | (label == ET), label == ET]).float()
+    return Coarse(blocks(probabilities), blocks(masks), blocks(probabilities * masks))
+
+
+def error_of_label(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Probability ``(D, H, W)`` that ``label`` is wrong, from nested probabilities of the regions."""
+    whole, core, enhancing = probabilities
+    right = 1 - whole
+    for value, probability in ((ED, whole - core), (NCR, core - enhancing), (ET, enhancing)):
+        right = torch.where(label == value, probability, right)
+    return 1 - right

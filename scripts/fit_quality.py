@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+"""Fit predicted quality to weights: expected Dice, calibrated probabilities of error, and where to look first.
+
+    python scripts/fit_quality.py --phantoms data/shifted --cross_validation runs/cv --output runs/quality
+    python scripts/fit_quality.py --phantoms data/shifted --checkpoint my.pt --write my_bundle/models/quality.json
+
+Each case is answered by weights that never saw it: scans of a cross-validation by those of their fold, phantoms (take
+some that were not trained on) by --checkpoint. What is printed was predicted by coefficients that were fitted without
+the case and its fold; what is written was fitted on all. Answers stay in the output folder, so the same command goes
+on where it stopped. Leaves quality.json, fit_quality.csv (a row per answer), fit_quality_clicks.csv and fit_quality.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from rich.console import Console
+
+from measuring.command import check_device, run_command
+
+NAME = "fit_quality"
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--phantoms", type=Path, nargs="+", default=[], metavar="DIR", help="folders of phantoms")
+    add("--cross_validation", type=Path, help="output folder of cross_validate.py")
+    add("--cases", type=Path, nargs="+", default=[], metavar="DIR", help="folders of scans that --checkpoint never saw")
+    add("--checkpoint", type=Path, help="weights to fit for (default: those the bundle ships with)")
+    add("--output", type=Path, default=Path(f"runs/{NAME}"), help="folder for the results (default: %(default)s)")
+    add("--write", type=Path, help="where the coefficients go (default: OUTPUT/quality.json)")
+    clicks = "click where it says to look, and measure what that gains: on scans, or on all cases"
+    add("--clicks", choices=("scans", "all"), help=clicks)
+    add("--device", help="cpu or cuda (default: a GPU if there is one)")
+    add("--limit", type=int, help="take the first N cases of each kind only")
+    add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if not (args.phantoms or args.cross_validation or args.cases):
+        parser.error("needs --phantoms, --cross_validation or --cases")
+    if (args.limit is not None and args.limit < 1) or args.seed < 0:
+        parser.error("--limit must be at least 1, --seed at least 0")
+    check_device(parser, args.device or "cpu")
+    args.tta = False
+    return args
+
+
+def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
+    from measuring.quality import fit_quality  # late, so that --help need not wait for torch
+
+    return fit_quality(args, console, command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 1 when a case failed, 2 when the input is of no use."""
+    return run_command(NAME, argv, _arguments, _run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

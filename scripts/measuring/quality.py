@@ -1,0 +1,225 @@
+"""Predicted quality against true quality, each case by coefficients that never saw it; and what looking there gains."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import cc3d
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from brats_clip import Segmenter, bundle_root
+from brats_clip.evaluation import region_dice, write_metrics_csv
+from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
+from brats_clip.evaluation.run_info import sha256_of
+from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
+from brats_clip.images import atomic_write
+from brats_clip.labels import REGIONS
+from brats_clip.quality import QualityModel
+from brats_clip.quality.features import FEATURES
+
+from .annotation import make_robot
+from .cases import chosen_cases, measure_cases, sequences_of
+from .command import write_json
+from .quality_data import Record, read_records, with_groups
+from .quality_fit import calibration_error, fit, held_out, predict
+
+NAME = "fit_quality"
+GROUPS = tuple(f"fold{number}" for number in range(4))
+CLICKS = 3
+SMALLEST_MM3 = 8.0  # of an error that counts
+KINDS = {True: "scans", False: "phantoms"}
+
+
+def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
+    """Answer all cases, fit, and write the coefficients and what they are worth; returns which cases failed."""
+    cases, failures, records, least = _cases(args), {}, [], []
+
+    def collect(segmenter: Segmenter, case: dict) -> list[dict]:
+        found = read_records(segmenter, case, args.output / "answers", args.seed)
+        records.extend(found)
+        least[:] = segmenter._least
+        return [{"case": r.case, "way": r.way, **dict(zip(REGIONS, r.dice.tolist(), strict=True))} for r in found]
+
+    _, run = measure_cases(args, console, command, "answers", Segmenter, cases, collect, failures)
+    if not records:
+        return failures
+    console.print(f"{len(records)} answers to {len({r.case for r in records})} cases; fitting.")
+    pairs = held_out(records, least)
+    rows = [compare(record, model) for record, model in pairs]
+    write_metrics_csv(rows, args.output / f"{NAME}.csv")
+    measured = {name: summarise([row for row in rows if row["kind"] == name]) for name in KINDS.values()}
+    measured = {name: found for name, found in measured.items() if found}
+    about = {"made_by": command, "date": time.strftime("%Y-%m-%d"), "license": "Apache-2.0, as the bundle"}
+    about["fitted_on"] = "; ".join(
+        f"{found['cases']} {name}{' (cross-validated)' * (args.cross_validation is not None and name == 'scans')}"
+        for name, found in measured.items()
+    )
+    sha = sha256_of(args.checkpoint or bundle_root() / "models" / "model.pt")
+    model = fit(records, least)
+    model = dataclasses.replace(model, weights_sha256=sha, about=about | {"held_out": measured})
+    write_json(args.write or args.output / "quality.json", model.to_json())
+    clicks = []
+    if args.clicks:
+        models = {record.case: model for record, model in pairs}
+        chosen = [case for case in cases if case["case"] in models and (case["real"] or args.clicks == "all")]
+
+        def click(segmenter: Segmenter, case: dict) -> list[dict]:
+            return gain_of_looking(segmenter, case, models[case["case"]], args.seed)
+
+        clicks, _ = measure_cases(args, console, command, f"{NAME}_clicks", Segmenter, chosen, click, failures)
+    lines = [f"# Predicted quality: {NAME}", "", *markdown_facts(run | {"fitted on": about["fitted_on"]}), ""]
+    lines += [*table_of(measured), "", *table_of_clicks(clicks), *coefficients(model)]
+    with atomic_write(args.output / f"{NAME}.md") as draft:
+        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    console.print("\n".join(lines))
+    return failures
+
+
+def _cases(args: argparse.Namespace) -> list[dict]:
+    """Scans and phantoms, each with its group; scans of a cross-validation with the weights of their fold."""
+    found, last = [], str(args.checkpoint or bundle_root() / "models" / "model.pt")
+    if args.cross_validation is not None:
+        of = argparse.Namespace(cross_validation=args.cross_validation, cases=None, datalist=None)
+        scans = chosen_cases(of)[: args.limit]
+        folds = sorted({case["checkpoint"] for case in scans})
+        found += [{**case, "real": True, "group": GROUPS[folds.index(case["checkpoint"]) % 4]} for case in scans]
+    for folders, real in ((args.cases, True), (args.phantoms, False)):
+        cases = [{**case, "checkpoint": last} for folder in folders for case in labelled_cases(folder)]
+        found += with_groups(cases[: args.limit], GROUPS, real)
+    return found
+
+
+def compare(record: Record, model: QualityModel) -> dict:
+    """A row: expected and true figures of an answer, and whether the places it names are wrong."""
+    found = predict(record, model)
+    row = {"case": record.case, "kind": KINDS[record.real], "way": record.way, "group": record.group}
+    for i, (name, estimate) in enumerate(found.regions.items()):
+        truth, volume = float(record.dice[i]), float(record.volume_ml[i])
+        row |= {f"dice_{name}": truth, f"expected_{name}": estimate.dice}
+        row[f"inside_{name}"] = estimate.dice_low <= truth <= estimate.dice_high
+        row |= {f"ml_{name}": volume, f"expected_ml_{name}": estimate.volume_ml}
+        row[f"ml_inside_{name}"] = estimate.volume_low_ml <= volume <= estimate.volume_high_ml
+    row |= {"dice_mean": float(record.dice.mean()), "expected_mean": float(np.mean([*found.expected_dice.values()]))}
+    row |= calibration_error(record, model)
+    hits = [overlaps(record, place) for place in found.look_here]
+    row |= {"places": len(hits), "first_hit": hits[0][0] if hits else None, "hits": sum(hit for hit, _ in hits)}
+    row |= {"first_wrong": hits[0][1] if hits else None, "first": found.look_here[0]["kind"] if hits else None}
+    return row
+
+
+def overlaps(record: Record, place: dict) -> tuple[bool, float]:
+    """Whether a true error of the place's region lies at its middle half, and the share of wrong voxels there.
+
+    An error is a connected piece of at least ``SMALLEST_MM3``; the middle half is the ball of half the place's radius.
+    """
+    mm = record.geometry.native_affine @ [*place["voxel"], 1.0]
+    centre = np.linalg.solve(record.geometry.affine, mm)[:3] - record.corner
+    spacing = np.linalg.norm(record.geometry.affine[:3, :3], axis=0)
+    values = REGIONS[place["region"]]
+    wrong = np.isin(record.label, values) != np.isin(record.truth, values)
+    smallest = max(1, round(SMALLEST_MM3 / float(np.prod(spacing))))
+    wrong = cc3d.dust(wrong, threshold=smallest, connectivity=6).astype(bool)
+    grid = np.ogrid[tuple(slice(0, n) for n in wrong.shape)]
+    away = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, spacing, strict=True))
+    ball = away <= (place["radius_mm"] / 2) ** 2
+    share = float(wrong[ball].mean()) if ball.any() else 0.0
+    return bool((wrong & ball).any()), share
+
+
+def summarise(rows: Sequence[dict]) -> dict:
+    """What the rows of scans, or of phantoms, come to."""
+    if not rows:
+        return {}
+    table = pd.DataFrame(rows)
+    found = {"cases": int(table["case"].nunique()), "answers": len(table)}
+    for measure in (*REGIONS, "mean"):
+        truth, expected = table[f"dice_{measure}"], table[f"expected_{measure}"]
+        found[f"spearman_{measure}"] = round(float(spearmanr(truth, expected).statistic), 3)
+        found[f"mae_{measure}"] = round(float((truth - expected).abs().mean()), 3)
+    for name in REGIONS:
+        error = (table[f"ml_{name}"] - table[f"expected_ml_{name}"]).abs()
+        found |= {f"inside_{name}": round(float(table[f"inside_{name}"].mean()), 2)}
+        found |= {f"ml_inside_{name}": round(float(table[f"ml_inside_{name}"].mean()), 2)}
+        found |= {f"ml_mae_{name}": round(float(error.mean()), 2)}
+        found |= {key: round(float(table[key].mean()), 4) for key in (f"ece_{name}", f"ece_doubt_{name}")}
+    looked = table[table["places"] > 0]
+    found |= {"without_place": int((table["places"] == 0).sum())}
+    found["first_hit"] = round(float(looked["first_hit"].astype(float).mean()), 3) if len(looked) else None
+    found["first_wrong"] = round(float(looked["first_wrong"].astype(float).mean()), 3) if len(looked) else None
+    found["all_hit"] = round(float(looked["hits"].sum() / looked["places"].sum()), 3) if len(looked) else None
+    return found
+
+
+def gain_of_looking(segmenter: Segmenter, case: dict, model: QualityModel, seed: int) -> list[dict]:
+    """Dice after ``CLICKS`` clicks of a robot that sees all errors, and of one that sees only the places named.
+
+    Both hit as roughly as a person does. The second one looks at one place after the other, sees the errors within
+    its radius only, and clicks into the worst of them; where it sees none, it makes no click and goes on.
+    """
+    truth = read_truth(case, seed)
+    segmenter._quality, own = model, segmenter._quality
+    key = segmenter.set_case(**sequences_of(case), case=case["case"])
+    first = segmenter.segment()
+    row = {"case": case["case"], "kind": KINDS[case["real"]], "first": _mean(first.label, truth.label)}
+    luck = int(draws(seed, case["case"], "robot").integers(2**31))
+    for name, places in (("knows", None), ("looks", first.look_here)):
+        robot, answer, made = make_robot(truth.voxel_mm, False, luck), first, []
+        for number in range(CLICKS):
+            seen = truth.label if places is None else _within(answer, truth.label, places[number : number + 1])
+            click = robot.click(answer.label, seen)
+            if click is not None:
+                made.append((click.kind, click.voxel))
+                answer = segmenter.segment(clicks=made)
+        row |= {name: _mean(answer.label, truth.label), f"{name}_clicks": len(made)}
+    segmenter.forget(key)
+    segmenter._quality = own
+    return [row]
+
+
+def _mean(label: np.ndarray, truth: np.ndarray) -> float:
+    return region_dice(label, truth)["dice_mean"]
+
+
+def _within(answer, truth: np.ndarray, places: Sequence[dict]) -> np.ndarray:
+    """The truth as far as a person sees it who looks at ``places`` only; elsewhere the answer."""
+    seen = answer.label.copy()
+    for place in places:
+        grid = np.ogrid[tuple(slice(0, n) for n in truth.shape)]
+        parts = zip(grid, place["voxel"], answer.voxel_mm, strict=True)
+        ball = sum(((g - v) * size) ** 2 for g, v, size in parts) <= place["radius_mm"] ** 2
+        seen[ball] = truth[ball]
+    return seen
+
+
+def table_of(measured: dict) -> list[str]:
+    """The figures as Markdown, a column for scans and one for phantoms."""
+    names = list(dict.fromkeys(name for found in measured.values() for name in found))
+    rows = [[name.replace("_", " "), *(found.get(name) for found in measured.values())] for name in names]
+    return markdown_table(["figure", *measured], rows)
+
+
+def table_of_clicks(rows: Sequence[dict]) -> list[str]:
+    """What three clicks gain, in sentences."""
+    lines = []
+    for name in KINDS.values():
+        if table := [row for row in rows if row["kind"] == name]:
+            frame = pd.DataFrame(table)
+            knows, looks = ((frame[way] - frame["first"]).mean() for way in ("knows", "looks"))
+            share, made = looks / knows if knows else float("nan"), frame["looks_clicks"].mean()
+            lines.append(
+                f"{name}, {len(frame)} cases: {CLICKS} clicks of a robot that knows the truth gain {figure(knows)} of "
+                f"mean Dice; {CLICKS} places looked at, {figure(looks)} ({share:.0%}), with {made:.1f} clicks."
+            )
+    return [*lines, ""] if lines else []
+
+
+def coefficients(model: QualityModel) -> list[str]:
+    """The coefficients of the expected Dice as Markdown."""
+    rows = [[r, *(f"{c:+.2f}" for c in row)] for r, row in zip(REGIONS, model.dice, strict=True)]
+    return markdown_table(["region", "intercept", *FEATURES], rows)

@@ -1,0 +1,170 @@
+"""What predicted quality is fitted on: answers with their truth, case by case, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from brats_clip import Segmenter
+from brats_clip.cases import patient_of
+from brats_clip.evaluation import region_dice
+from brats_clip.evaluation.case_metrics import region_volumes_ml
+from brats_clip.evaluation.labelled import read_truth
+from brats_clip.evaluation.run_info import sha256_of
+from brats_clip.geometry import Grid, find_placement, place
+from brats_clip.images import atomic_write
+from brats_clip.labels import REGIONS, label_to_regions, nest
+from brats_clip.quality import Circumstances, Geometry
+from brats_clip.quality.voxels import find_box, voxel_features
+from brats_clip.transforms import clean_label
+
+from .cases import sequences_of
+
+WAYS = ("without", "with")  # a report
+SAMPLES = 2000  # voxels per case and way that the probabilities are fitted on
+
+
+@dataclass
+class Record:
+    """One answer and its truth.
+
+    Attributes:
+        case, way: which answer.
+        group: of cases that are held out together: a fold, or a share of the phantoms.
+        real: a scan, not a phantom.
+        logits: ``(3, D, H, W)``, float16, of the box that ``find_box`` finds.
+        label, truth: of the answer and in truth, there, ``(D, H, W)``.
+        brain: every second voxel of the working grid, bool.
+        inside: number of voxels of the brain, in all.
+        outside: true voxels per region outside the box, ``(3,)``.
+        corner: of the box.
+        geometry, known: as ``quality.assess`` takes them.
+        dice, volume_ml: of the answer and of the truth, ``(3,)``.
+        rows, targets, weights: sampled voxels: features ``(3, N, 3)``, truth ``(3, N)``, voxels each stands for.
+    """
+
+    case: str
+    way: str
+    group: str
+    real: bool
+    logits: np.ndarray
+    label: np.ndarray
+    truth: np.ndarray
+    brain: np.ndarray
+    inside: int
+    outside: np.ndarray
+    corner: np.ndarray
+    geometry: Geometry
+    known: Circumstances
+    dice: np.ndarray
+    volume_ml: np.ndarray
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+_ARRAYS = ("logits", "label", "truth", "brain", "inside", "outside", "corner", "dice", "volume_ml")
+_ARRAYS += ("rows", "targets", "weights")
+
+
+def read_records(segmenter: Segmenter, case: dict, folder: Path, seed: int, ways: Sequence[str] = WAYS) -> list[Record]:
+    """The answers to a case with and without a report; from ``folder`` if they are there already.
+
+    Args:
+        segmenter: with the weights that may answer this case.
+        case: as from ``chosen_cases``, with its ``group`` and whether it is ``real``.
+        folder: of what is kept.
+        seed: of reports that are written, and of the voxels that are drawn.
+    """
+    weights = sha256_of(segmenter.checkpoint)[:12]
+    files = {way: folder / f"{weights}_{case['case']}_{way}.npz" for way in ways}
+    if not all(path.is_file() for path in files.values()):
+        truth = read_truth(case, seed)
+        key = segmenter.set_case(**sequences_of(case), case=case["case"])
+        for way, path in files.items():
+            answer = segmenter.segment(report=truth.report if way == "with" else "")
+            with atomic_write(path) as draft, draft.open("wb") as file:
+                np.savez(file, **_content(segmenter, key, answer, truth.label, case["case"], seed))
+        segmenter.forget(key)
+    return [_read(path, case, way) for way, path in files.items()]
+
+
+def _content(segmenter: Segmenter, key: str, answer, label: np.ndarray, name: str, seed: int) -> dict:
+    encoded = segmenter._cache.get(key)
+    decoded = next(reversed(encoded.decoded.values()))  # what was used last
+    logits, grid = decoded.logits[0].float(), Grid(encoded.brain.shape, encoded.working_affine)
+    native = Grid(encoded.native_shape, encoded.native_affine)
+    truth = place(torch.from_numpy(label)[None], find_placement(native, grid), grid.shape)
+    box = find_box(logits)
+    whole, part = label_to_regions(truth).flatten(1).sum(dim=1), label_to_regions(box.of(truth))
+    logits, brain = box.of(logits).half(), box.of(encoded.brain)
+    said = clean_label(nest(logits.float(), dim=0) > 0, grid.voxel_ml, *segmenter._least)
+    rows, targets, counts = _sample(logits, part, brain, seed + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    dice = region_dice(answer.label, label)
+    return {
+        "logits": logits.numpy(),
+        "label": said[0].numpy(),
+        "truth": box.of(truth)[0].numpy(),
+        "brain": encoded.brain[::2, ::2, ::2].numpy(),
+        "inside": int(encoded.brain.sum()),
+        "outside": (whole - part.flatten(1).sum(dim=1)).numpy(),
+        "corner": np.array(box.corner),
+        "dice": np.array([dice[f"dice_{region}"] for region in REGIONS]),
+        "volume_ml": np.array([*region_volumes_ml(label, answer.voxel_mm).values()]),
+        "rows": rows,
+        "targets": targets,
+        "weights": counts,
+        "affine": grid.affine,
+        "native_affine": native.affine,
+        "native_shape": np.array(native.shape),
+        "missing": np.array(answer.sequences_missing, str),
+        "consistency": _number(answer.consistency.score if answer.consistency else None),
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _sample(logits: torch.Tensor, truth: torch.Tensor, brain: torch.Tensor, seed: int) -> tuple[np.ndarray, ...]:
+    """Voxels of the brain, as many of the doubtful ones as of all others; each with how many it stands for."""
+    nested, near, far = voxel_features(logits)
+    random, found = np.random.default_rng(seed), []
+    inside = brain.numpy()
+    for region in range(3):
+        doubtful = inside & (nested[region].abs() < 4).numpy()
+        rows, counts = [], []
+        for group in (doubtful, inside & ~doubtful):
+            places = np.argwhere(group)
+            chosen = places[random.permutation(len(places))[: SAMPLES // 2]]
+            rows.append(chosen)
+            counts.append(np.full(len(chosen), len(places) / max(len(chosen), 1)))
+        at = np.concatenate(rows)
+        at = np.concatenate([at, np.zeros((SAMPLES - len(at), 3), int)])  # none: they stand for no voxel
+        count = np.concatenate([*counts, np.zeros(SAMPLES)])[:SAMPLES]
+        fine, coarse = tuple(at.T), tuple((at // 2).T)
+        features = [nested[region][fine], near[region][coarse], far[region][coarse]]
+        found.append((torch.stack(features, dim=1).numpy(), truth[region][fine].numpy(), count))
+    return tuple(np.stack(parts).astype(np.float32) for parts in zip(*found, strict=True))
+
+
+def _read(path: Path, case: dict, way: str) -> Record:
+    with np.load(path) as content:
+        arrays = {name: content[name] for name in _ARRAYS}
+        shape = tuple(int(n) for n in content["native_shape"])
+        geometry = Geometry(content["affine"], content["native_affine"], shape)
+        score = float(content["consistency"])
+        known = Circumstances(tuple(content["missing"].tolist()), None if np.isnan(score) else score)
+    arrays["inside"] = int(arrays["inside"])
+    return Record(case["case"], way, case["group"], case["real"], geometry=geometry, known=known, **arrays)
+
+
+def with_groups(cases: Sequence[dict], groups: Sequence[str], real: bool) -> list[dict]:
+    """Cases with a group each, to be held out in turn; all of a patient in one."""
+    patients = {name: number for number, name in enumerate(sorted({patient_of(case["case"]) for case in cases}))}
+    return [{**case, "real": real, "group": groups[patients[patient_of(case["case"])] % len(groups)]} for case in cases]

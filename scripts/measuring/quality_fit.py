@@ -1,0 +1,145 @@
+"""Fit the coefficients of predicted quality, and predict each case by those that never saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.metrics import CalibrationErrorMetric
+from sklearn.linear_model import LogisticRegression
+
+from brats_clip.labels import REGIONS, label_to_regions
+from brats_clip.quality import Assessment, QualityModel, assess
+from brats_clip.quality.features import case_features
+from brats_clip.quality.model import SMALL_ML, spread_of
+from brats_clip.quality.voxels import coarse_of, region_probabilities
+
+from .quality_data import Record
+
+SHARE = 0.8  # of truths that lie in the intervals
+RIDGE = 3.0  # prior weight of a coefficient of 0, in answers, after scaling
+REAL_WEIGHT = 3.0  # a scan counts as so many phantoms
+
+
+def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
+    """Coefficients from all ``records``; see ``QualityModel``."""
+    voxels = [_fit_voxels(records, region) for region in range(len(REGIONS))]
+    model = QualityModel(voxels=voxels, share=SHARE, least_ml=least_ml)
+    features, volumes = zip(*(_features(record, model) for record in records), strict=True)
+    features, volumes = np.stack(features), np.stack(volumes)
+    dice, truth = (np.stack([getattr(r, name) for r in records]) for name in ("dice", "volume_ml"))
+    weights = np.array([REAL_WEIGHT if record.real else 1.0 for record in records])
+    rows = [_fit_dice(features[:, region], dice[:, region], weights) for region in range(len(REGIONS))]
+    model = QualityModel(voxels=voxels, dice=rows, share=SHARE, least_ml=least_ml)
+    expected = np.array([[model.expected_dice(i, f[i])[0] for i in range(len(REGIONS))] for f in features])
+    spread = np.abs(dice - expected) / np.vectorize(spread_of)(expected)
+    ratio = np.abs(np.log((truth + SMALL_ML) / (volumes + SMALL_ML)))
+    return QualityModel(
+        voxels=voxels,
+        dice=rows,
+        dice_spread=[_quantile(spread[:, i], weights) for i in range(len(REGIONS))],
+        volume_spread=[_quantile(ratio[:, i], weights) for i in range(len(REGIONS))],
+        share=SHARE,
+        least_ml=least_ml,
+        fitted=True,
+    )
+
+
+def held_out(records: Sequence[Record], least_ml: Sequence[float]) -> list[tuple[Record, QualityModel]]:
+    """Each record with the coefficients that were fitted without its group."""
+    found = []
+    for group in dict.fromkeys(record.group for record in records):
+        others = [record for record in records if record.group != group]
+        model = fit(others or records, least_ml)
+        found += [(record, model) for record in records if record.group == group]
+    return found
+
+
+def predict(record: Record, model: QualityModel) -> Assessment:
+    """What ``Segmenter`` would say of this answer."""
+    logits, corner = torch.from_numpy(record.logits).float(), record.corner
+    whole = torch.full((3, *(2 * n for n in record.brain.shape)), -10.0)
+    whole[(slice(None), *(slice(c, c + n) for c, n in zip(corner, logits.shape[1:], strict=True)))] = logits
+    return assess(whole, torch.from_numpy(record.brain), record.geometry, model, record.known)
+
+
+def calibration_error(record: Record, model: QualityModel) -> dict[str, float]:
+    """Expected calibration error of the voxels of the brain, per region, and of those in doubt (1 % to 99 %)."""
+    probabilities = region_probabilities(torch.from_numpy(record.logits).float(), model.voxels)
+    truth = label_to_regions(torch.from_numpy(record.truth)[None])
+    low, high = record.corner // 2, (record.corner + record.truth.shape) // 2
+    brain = torch.from_numpy(record.brain[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+    for axis in range(3):
+        brain = brain.repeat_interleave(2, dim=axis)
+    p, t = probabilities[:, brain], truth[:, brain]
+    rest = max(0, record.inside - p.shape[1])  # outside the box, where the answer is sure
+    missed = torch.zeros(3, rest)
+    for region, count in enumerate(record.outside):
+        missed[region, : int(count)] = 1
+    found = {}
+    whole = _error(torch.cat([p, torch.zeros(3, rest)], dim=1), torch.cat([t, missed], dim=1))
+    for region, name in enumerate(REGIONS):
+        doubt = (p[region] > 0.01) & (p[region] < 0.99)
+        found[f"ece_{name}"] = whole[region]
+        found[f"ece_doubt_{name}"] = _error(p[region : region + 1, doubt], t[region : region + 1, doubt])[0]
+    return found
+
+
+def _error(probabilities: torch.Tensor, truth: torch.Tensor) -> list[float]:
+    metric = CalibrationErrorMetric(num_bins=20, metric_reduction="none")
+    metric(y_pred=probabilities[None], y=truth[None])
+    return metric.aggregate()[0].tolist()
+
+
+def _features(record: Record, model: QualityModel) -> tuple[np.ndarray, np.ndarray]:
+    voxel_ml = float(abs(np.linalg.det(record.geometry.affine[:3, :3]))) / 1000
+    probabilities = region_probabilities(torch.from_numpy(record.logits).float(), model.voxels)
+    coarse = coarse_of(probabilities, torch.from_numpy(record.label))
+    rows, expected, _ = case_features(coarse, voxel_ml, record.known)
+    return rows.numpy(), expected.numpy()
+
+
+def _fit_voxels(records: Sequence[Record], region: int) -> list[float]:
+    """A logistic model; every case counts alike, however large its tumour."""
+    x = np.concatenate([record.rows[region] for record in records])
+    y = np.concatenate([record.targets[region] for record in records])
+    w = np.concatenate([_case_weight(record) * _shares(record.weights[region]) for record in records])
+    used = w > 0
+    return _logistic(x[used], y[used], w[used] / w[used].mean(), ridge=1.0)
+
+
+def _case_weight(record: Record) -> float:
+    return REAL_WEIGHT if record.real else 1.0
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    return counts / max(counts.sum(), 1)
+
+
+def _fit_dice(features: np.ndarray, dice: np.ndarray, weights: np.ndarray) -> list[float]:
+    return _logistic(features, dice, weights, RIDGE)
+
+
+def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, ridge: float) -> list[float]:
+    """Intercept and coefficients of a logistic model of shares in [0, 1], shrunk towards 0 after scaling."""
+    x = x.astype(np.float64)
+    mean, scale = np.average(x, axis=0, weights=weights), x.std(axis=0)
+    scale[scale < 1e-6] = np.inf  # what never varies says nothing
+    scaled = (x - mean) / scale
+    # A share is so much of a 1 and the rest of a 0.
+    both = np.concatenate([weights * share, weights * (1 - share)])
+    classes = np.concatenate([np.ones(len(x)), np.zeros(len(x))])
+    used = both > 0
+    if len(set(classes[used])) < 2:
+        return [4.0 if share.mean() > 0.5 else -4.0, *[0.0] * x.shape[1]]
+    model = LogisticRegression(C=1 / ridge, max_iter=1000)
+    model.fit(np.concatenate([scaled, scaled])[used], classes[used], sample_weight=both[used])
+    coefficients = model.coef_[0] / scale
+    return [float(model.intercept_[0] - coefficients @ mean), *map(float, coefficients)]
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), SHARE)
+    return float(values[order][min(place, len(values) - 1)])
