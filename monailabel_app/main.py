@@ -74,7 +74,7 @@ class BrainTumourApp(MONAILabelApp):
             conf=conf,
             name="Brain tumour with report and clicks",
             description="Segments WT, TC and ET from T1, T1ce, T2 and FLAIR, guided by the radiology report.",
-            version=self.models.current().name,
+            version=self.models.name_in_use(),
         )
 
     def init_datastore(self) -> CaseDatastore:

@@ -124,6 +124,7 @@ Sequence = Annotated[str, _is(SEQUENCES.__contains__, " or ".join(SEQUENCES))]
 Channels = Annotated[str, _is(_names_each_once, "each of t1,t1ce,t2,flair once")]
 Device = Annotated[str, _is(lambda text: text.split(":")[0] in ("cpu", "cuda"), "cpu or cuda")]
 Bundle = Annotated[str, _is(_is_bundle, "the folder of a bundle")]
+Phantoms = Annotated[str, _is(lambda text: Path(text).is_dir(), "a folder of cases")]
 Weights = Annotated[str, _is(lambda text: Path(text).is_file(), "a file of weights")]
 
 
@@ -164,6 +165,7 @@ class Settings:
     remote: Switch = Field(
         False, description="answer other machines, too; needs --host 0.0.0.0, and should have authentication"
     )
+    phantoms: Phantoms = Field("", description="folder of synthetic patients to mix into each training; none if empty")
     double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two people annotate on purpose")
     validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients that never train")
     seed: Whole = Field(0, ge=0, description="of that split")

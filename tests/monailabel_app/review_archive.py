@@ -29,7 +29,8 @@ class Archive:
         self.labels = LabelStore(folder / "labels", self.store)
         self.leases = Leases(self.store, clock=lambda: self.now)
         self.queue = ReviewQueue(self, self.leases)
-        self.source = SimpleNamespace(resolve=self._resolve)
+        self.source = SimpleNamespace(resolve=self._resolve, cases=lambda: {c: self._resolve(c)[0] for c in self.cases})
+        self.workspace, self.library = SimpleNamespace(cache=folder / "cache"), SimpleNamespace(image_file=self._image)
 
     def add(self, *cases: str) -> None:
         self.cases += cases
@@ -56,6 +57,12 @@ class Archive:
         rows = [{"case_id": c, "number": 1, "tag": r["tag"], "sha256": "0", "record": r} for c, r in records.items()]
         with self.store.write() as connection:
             connection.execute(insert(revisions), rows)
+
+    def _image(self, image_id: str) -> Path:
+        path = self.folder / "t1ce.nii.gz"
+        if not path.exists():
+            nib.save(nib.Nifti1Image(ball(100, 5.0).get_fdata().astype(np.int16), np.eye(4)), path)
+        return path
 
     def _resolve(self, image_id: str) -> tuple[Case, str]:
         if image_id not in self.cases:

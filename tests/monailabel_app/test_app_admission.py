@@ -47,7 +47,7 @@ def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_
     threads = [threading.Thread(target=job) for _ in range(3)]
     for thread in threads:
         thread.start()
-    until(lambda: control._admitted == 3)
+    until(lambda: len(control._admitted) == 3)
     assert control.busy
     with pytest.raises(Busy, match="3 segmentations") as refused, control.admit():
         pass
@@ -110,3 +110,31 @@ def test_a_job_that_fails_releases_its_slot():
     assert not control.busy
     with control.admit(), control.slot():
         assert control.busy
+
+
+def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_reason_to_refuse():
+    control, steps, stop = AdmissionControl(jobs=1, waiting=0), [], threading.Event()
+
+    def batch() -> None:
+        with control.in_background("b"), control.admit("b"), control.slot():
+            while not stop.is_set():
+                control.give_way()
+                steps.append(1)
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    until(lambda: len(steps) > 3)
+    assert not control.busy
+    with control.admit("a"), control.slot():  # there is one slot, and it is free
+        time.sleep(0.05)
+        before = len(steps)
+        time.sleep(0.3)
+        assert len(steps) == before
+    until(lambda: len(steps) > before + 3)
+    with control.admit("b"):  # who waits for this very case must not wait for ever
+        before = len(steps)
+        until(lambda: len(steps) > before + 3)
+    stop.set()
+    thread.join(TIMEOUT_S)
+    assert not control.busy

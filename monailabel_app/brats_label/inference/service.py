@@ -122,6 +122,9 @@ class SegmentationService:
                     device=self.settings.device or None,
                     cache_bytes=int(self.settings.cache_gb * 2**30),
                 )
+                # A batch stops between two layers, so that it never slows an answer that somebody waits for.
+                for module in segmenter.modules():
+                    module.register_forward_pre_hook(lambda *_: self.admission.give_way())
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
 
@@ -138,7 +141,7 @@ class SegmentationService:
         started = time.perf_counter()
         case, shown = self.source.resolve(prompt.image_id)
         report, report_from = self._report(case, prompt)
-        with self.admission.admit():
+        with self.admission.admit(case.case_id):
             # Before it takes a slot: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
             files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}

@@ -22,6 +22,7 @@ FINAL, ORIGINAL = "final", "original"
 TAGS = (FINAL, ORIGINAL)
 FOUND = "found on disk"
 ENDING = ".nii.gz"
+ACCEPTED_FROM = "accepted_from"  # in the record of a final label that was accepted as it was: of which revision
 
 
 @dataclass(frozen=True)

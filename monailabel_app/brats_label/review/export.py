@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from brats_clip.labels import REGIONS
 
-from ..labels import FINAL, Revision
-from .queue import ACCEPTED, ACCEPTED_FROM, CORRECTED
+from ..labels import ACCEPTED_FROM, FINAL, Revision
+from .queue import ACCEPTED, CORRECTED
 
 COLUMNS = (
     *("case", "version", "who", "client_id", "when", "state", "seconds", "clicks", "model", "model_version", "comment"),

@@ -11,12 +11,11 @@ from typing import Any
 from ..case_info import Lease, Leases
 from ..datastore import CaseDatastore
 from ..errors import Conflict, NotFound
-from ..labels import FINAL, ORIGINAL, Revision, prediction_of
+from ..labels import ACCEPTED_FROM, FINAL, ORIGINAL, Revision, prediction_of
 from ..labels.submission import StoredLabel
 
 NEW, PRE_ANNOTATED, EDITED = "new", "pre-annotated", "being edited"
 CORRECTED, ACCEPTED = "corrected", "accepted"
-ACCEPTED_FROM = "accepted_from"  # in the record of a revision: the number of the pre-annotation
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _served(app: Any) -> list[tuple[str, str]]:
     return [
         ("Served", escape(what_is_served(app))),
         ("Models", models),
-        ("Weights", escape(app.models.current().name)),
+        ("Weights", escape(app.models.name_in_use())),
     ]
 
 
