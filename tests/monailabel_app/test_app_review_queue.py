@@ -57,7 +57,7 @@ def test_the_stopping_estimate_speaks_of_the_cases_nobody_has_read(archive):
         archive.suggest(case_id, dice)
     archive.label("a", "anna")
     found = summary(archive.queue.rows())
-    assert found["sentence"] == "The other 2 cases have an expected mean Dice of 0.85; 1 more have no prediction."
+    assert found["sentence"] == "The other 2 cases have an expected mean Dice of 0.85; 1 more has no prediction."
     assert (found["remaining"], found["without_prediction"], found["expected_mean_dice"]) == (3, 1, pytest.approx(0.85))
     assert found["states"] == {"corrected": 1, "pre-annotated": 2, "new": 1}
     for case_id in "bcd":

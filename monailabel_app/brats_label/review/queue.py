@@ -219,7 +219,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     if gains:
         have = "case has" if len(gains) == 1 else "cases have"
         sentence = f"The {other}{len(gains)} {have} an expected mean Dice of {expected:.2f}"
-        sentence += f"; {lacking} more have no prediction." if lacking else "."
+        sentence += f"; {lacking} more {'has' if lacking == 1 else 'have'} no prediction." if lacking else "."
     counts = {"total": len(rows), "states": states, "remaining": len(rest), "without_prediction": lacking}
     return {**counts, "expected_mean_dice": expected, "sentence": sentence}
 
