@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brats_clip.clicks import KINDS
+from brats_clip import Segmenter
+from brats_clip.cases import SEQUENCES
+from brats_clip.clicks import KINDS, RobotAnnotator
 from brats_clip.clicks.strokes import EVERY_MM, MOST_CLICKS, obey_stroke, rasterise, stroke_clicks
+from brats_clip.evaluation import region_dice
 from brats_clip.labels import keep_regions
+from brats_clip.phantoms import draw_phantom
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,40 @@ def test_kept_regions_stay_as_they_were_and_the_others_give_way(names):
         outside = before != 4
         np.testing.assert_array_equal((found > 0)[outside], (label > 0)[outside])
         np.testing.assert_array_equal(np.isin(found, (1, 4))[outside], np.isin(label, (1, 4))[outside])
+
+
+def test_a_robot_draws_along_the_error_and_nowhere_else():
+    truth = np.zeros((40, 40, 12), np.uint8)
+    truth[5:35, 18:23, 6] = 4
+    robot = RobotAnnotator(seed=1)
+    kind, corners = robot.stroke(np.zeros_like(truth), truth)
+    line = rasterise(corners)
+    assert kind == "ET" and (truth[tuple(line.T)] == 4).all() and len(line) > 20
+    assert robot.stroke(truth, truth) is None
+
+
+@pytest.mark.slow
+def test_five_strokes_beat_five_clicks():
+    """Mean Dice of three phantoms after five corrections by a robot that knows the truth."""
+    segmenter, dice = Segmenter(device="cpu"), {"clicks": [], "strokes": []}
+    for seed in (11, 12, 13):
+        patient = draw_phantom((seed, 0))
+        truth = patient.label
+        key = segmenter.set_case(**{s: (patient.image[i], patient.affine) for i, s in enumerate(SEQUENCES)})
+        for way in dice:
+            robot, given, label = RobotAnnotator(seed=seed), [], segmenter.segment(case=key).label
+            lines = []
+            for _ in range(5):
+                made = robot.stroke(label, truth) if way == "strokes" else robot.click(label, truth)
+                if made is None:
+                    break
+                kind, corners = made if way == "strokes" else (made.kind, [made.voxel])
+                lines.append((kind, rasterise(corners)))
+                given += [(kind, voxel) for voxel in stroke_clicks(lines[-1][1], (1, 1, 1)).tolist()]
+                label = segmenter.segment(case=key, clicks=given).label.copy()
+                for of, line in lines:
+                    obey_stroke(label, line, of)
+            dice[way].append(region_dice(label, truth)["dice_mean"])
+        segmenter.forget(key)
+    print(dice)
+    assert np.mean(dice["strokes"]) > np.mean(dice["clicks"])
