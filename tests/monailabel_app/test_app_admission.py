@@ -6,8 +6,10 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from brats_label.errors import Busy
 from brats_label.inference import AdmissionControl
@@ -138,3 +140,29 @@ def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_r
     stop.set()
     thread.join(TIMEOUT_S)
     assert not control.busy
+
+
+def test_a_batch_pauses_between_two_layers_of_the_network_while_an_answer_is_computed(tmp_path):
+    layer, steps, stop = torch.nn.Identity(), [], threading.Event()
+    models = ModelRegistry(tmp_path, ROOT / "bundle" / "models" / "model.pt")
+    control = AdmissionControl(jobs=1, waiting=4)
+    made = SimpleNamespace(modules=lambda: [layer])
+    SegmentationService(Settings(), None, None, models, control, make=lambda **_: made).segmenter()
+
+    def batch() -> None:
+        with control.in_background("b"):
+            while not stop.is_set():
+                steps.append(layer(torch.zeros(1)))
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    until(lambda: len(steps) > 3)
+    with control.admit("a"):
+        layer(torch.zeros(1))  # in the foreground nothing waits
+        time.sleep(0.1)
+        before = len(steps)
+        time.sleep(0.3)
+        assert len(steps) == before
+    until(lambda: len(steps) > before)
+    stop.set()
+    thread.join(TIMEOUT_S)
