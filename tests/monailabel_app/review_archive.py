@@ -9,14 +9,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from sqlalchemy import insert
 
 from brats_label.case_info import Leases
 from brats_label.errors import NotFound
 from brats_label.labels import FINAL, ORIGINAL, Revision
 from brats_label.labels.store import LabelStore
 from brats_label.review.queue import ReviewQueue
-from brats_label.store import Store, revisions
+from brats_label.store import Store
 from brats_label.studies import Case, ChosenImage
 
 
@@ -51,12 +50,6 @@ class Archive:
         record = {"who": params["user"] or "unknown", "model": params.get("model"), **facts}
         case = self._resolve(image_id)[0]
         return SimpleNamespace(case=case, revision=self.labels.save(case.case_id, nib.load(path), tag, record))
-
-    def insert_records(self, records: Mapping[str, Mapping]) -> None:
-        """Revisions without files, all at once."""
-        rows = [{"case_id": c, "number": 1, "tag": r["tag"], "sha256": "0", "record": r} for c, r in records.items()]
-        with self.store.write() as connection:
-            connection.execute(insert(revisions), rows)
 
     def _image(self, image_id: str) -> Path:
         path = self.folder / "t1ce.nii.gz"

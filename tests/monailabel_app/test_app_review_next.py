@@ -224,17 +224,3 @@ def test_the_share_of_cases_for_two_is_kept_and_stays_the_same_after_a_restart(a
     ]
     assert twice[0] == set() and twice[1] == twice[2] < twice[3] < twice[4] == set(names)
     assert 160 < len(twice[1]) < 240
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_of_a_thousand_patients_is_handed_out_at_once(name, archive):
-    archive.add(*(f"c{i}" for i in range(1000)))
-    record = {"tag": "original", "expected_dice": {"WT": 0.9, "TC": 0.8, "ET": 0.7}, "look_here": [{"ml": 1}] * 3}
-    archive.insert_records({f"c{i}": record for i in range(1000)})
-    ask, times = asking(archive, name), []
-    ask()
-    for _ in range(5):
-        started = time.perf_counter()
-        assert ask()["score"] is not None or name == "random"
-        times.append(time.perf_counter() - started)
-    assert sorted(times)[2] < 1.0
