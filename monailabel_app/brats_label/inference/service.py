@@ -198,7 +198,8 @@ class SegmentationService:
         """
         case, shown = self.source.resolve(image_id)
         params = {**step.answer, "image": image_id, "history": {"step": step.number, "of": step.total}}
-        return _shown(case, self.library.aligned(case), shown, step.label, params)
+        with self.admission.admit(case.case_id):
+            return _shown(case, self.library.aligned(case), shown, step.label, params)
 
     def _report(self, case: Case, prompt: Prompt) -> tuple[str, str]:
         if not prompt.use_report:
