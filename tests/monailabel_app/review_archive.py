@@ -14,6 +14,7 @@ from brats_label.case_info import Leases
 from brats_label.errors import NotFound
 from brats_label.labels import FINAL, ORIGINAL, Revision
 from brats_label.labels.store import LabelStore
+from brats_label.labels.submission import StoredLabel
 from brats_label.review.queue import ReviewQueue
 from brats_label.store import Store
 from brats_label.studies import Case, ChosenImage
@@ -46,10 +47,10 @@ class Archive:
     def label(self, case_id: str, who: str, value: int = 4, **more: Any) -> Revision:
         return self.labels.save(case_id, ball(value), FINAL, {"who": who, **more})
 
-    def store_label(self, image_id: str, path: Path, tag: str, params: Mapping, facts: Mapping) -> SimpleNamespace:
+    def store_label(self, image_id: str, path: Path, tag: str, params: Mapping, facts: Mapping) -> StoredLabel:
         record = {"who": params["user"] or "unknown", "model": params.get("model"), **facts}
         case = self._resolve(image_id)[0]
-        return SimpleNamespace(case=case, revision=self.labels.save(case.case_id, nib.load(path), tag, record))
+        return StoredLabel(case, self.labels.save(case.case_id, nib.load(path), tag, record), ())
 
     def _image(self, image_id: str) -> Path:
         path = self.folder / "t1ce.nii.gz"
