@@ -130,7 +130,7 @@ def read_case(
 
     Args:
         case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
-            and ``report`` (path or text); ``label_convention``, if given, says what the label values mean.
+            and ``report`` (text) or ``report_path``; ``label_convention``, if given, says what the label values mean.
         on_problem: called with each problem; the default raises it.
             ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
         allow_missing_sequences: accept a case with one to three sequences.

@@ -63,7 +63,7 @@ def find_cases(root: str | PathLike) -> list[dict]:
 
     Returns:
         One dict per case, sorted by id: ``case``, ``t1``, ``t1ce``, ``t2``, ``flair`` and, where there is one,
-        ``label`` and ``report``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
+        ``label`` and ``report_path``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
 
     Raises:
         InputError: if ``root`` is no folder, or holds no complete case.
@@ -210,7 +210,7 @@ def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str
         return LeftOut(case, problem, has_images=False)
     if twice := [names for names in roles.values() if len(names) > 1]:
         return LeftOut(case, CaseError(folder, f"both {' and '.join(twice[0])}", "one file of each kind"))
-    keys = {**{key: key for key in (*SEQUENCES, "label")}, "report": "report_path"}
+    keys = {key: key for key in (*SEQUENCES, "label")} | {"report": "report_path"}
     found = {"case": case, **{key: str(folder / roles[role][0]) for role, key in keys.items() if role in roles}}
     if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
         wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)
