@@ -136,7 +136,7 @@ class Settings:
     checkpoint: Weights = Field("", description="weights to start from; the bundle's if empty")
     device: Device = Field("", description="cpu or cuda; the GPU if there is one if empty")
     workspace: str = Field(
-        "", description="folder for labels, scores, trained weights and caches; see Workspace if empty"
+        "", description="folder for labels, records, trained weights and caches; see Workspace if empty"
     )
     reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
     register: Switch = Field(
