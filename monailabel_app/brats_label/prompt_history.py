@@ -27,7 +27,7 @@ class Step:
     Attributes:
         number, total: which of how many; the first is 1.
         answer: its figures, as the client got them.
-        label: ``(X, Y, Z)`` uint8, BraTS values on the case's reference grid.
+        label: ``(X, Y, Z)`` uint8, BraTS values on the case's working grid.
     """
 
     number: int

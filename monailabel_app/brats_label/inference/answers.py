@@ -71,17 +71,17 @@ def _answer(app: Any, task: SegmentationTask, request: Mapping[str, Any], option
         return app.service.answer_again(image, app.prompts.step(case_id, str(who or ""), by))
     answer = task.answer(request, _before(app, case_id, str(who or "")) if options.keep else None)
     if who is not None:  # a batch is nobody
-        app.prompts.add(case_id, str(who), answer.params, np.asarray(answer.reference_label.dataobj))
+        app.prompts.add(case_id, str(who), answer.params, answer.working_label)
     return answer
 
 
-def _before(app: Any, case_id: str, who: str) -> np.ndarray | None:
+def _before(app: Any, case_id: str, who: str) -> np.ndarray | nib.Nifti1Image | None:
     """The last answer that this person got for a case, or else its newest label."""
     if (step := app.prompts.current(case_id, who)) is not None:
         return step.label
     labels = app.datastore().labels
     revision = labels.current(case_id, FINAL) or labels.current(case_id, ORIGINAL)
-    return None if revision is None else np.asarray(nib.load(revision.path).dataobj).astype(np.uint8)
+    return None if revision is None else nib.load(revision.path)
 
 
 def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], fol
                 f"image: found {len(cases) or 'no'} cases in what was sent{f' ({why})' if why else ''}; expected a 4D "
                 "NIfTI file of four sequences, or files whose names end in _t1, _t1ce, _t2 and _flair."
             )
-        library = CaseLibrary(source, Path(cache), app.settings.register)
+        library = CaseLibrary(source, Path(cache), app.settings.preprocess)
         service = SegmentationService(app.settings, source, library, app.models, app.admission, shared=app.service)
         file, params = type(task)(service)({**request, "image": cases[0]})
     return {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}

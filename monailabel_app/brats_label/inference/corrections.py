@@ -17,7 +17,7 @@ from .options import CLICKS
 
 
 def stroke_voxels(aligned: Aligned, shown: str, strokes: Mapping[str, Sequence]) -> list[tuple[str, np.ndarray]]:
-    """Kind and voxels ``(K, 3)`` on the reference grid of each stroke; they hold the nearest to each voxel shown.
+    """Kind and voxels ``(K, 3)`` on the working grid of each stroke; they hold the nearest to each voxel shown.
 
     Raises:
         Refused: for a corner outside the image shown.
@@ -29,7 +29,7 @@ def stroke_voxels(aligned: Aligned, shown: str, strokes: Mapping[str, Sequence])
             if (corners < 0).any() or (corners >= shape).any():
                 size = " x ".join(map(str, shape))
                 raise Refused(f"strokes on {name}: found a corner outside the image; expected voxels within {size}.")
-            points = aligned.points_to_reference(shown, rasterise(line))
+            points = aligned.points_to_working(shown, rasterise(line))
             found.append((CLICKS[name], rasterise(points)))
     return found
 
@@ -38,7 +38,7 @@ def corrected(label: np.ndarray, prompts: Sequence, keep: Sequence[str], before:
     """The label with every voxel of the strokes as they say, and the finished regions as they were.
 
     Args:
-        label: ``(X, Y, Z)`` on the reference grid, BraTS values.
+        label: ``(X, Y, Z)`` on the working grid, BraTS values.
         prompts: kind and voxels, as ``stroke_voxels``; the later counts.
         keep: regions that are finished.
         before: label that has them.

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from ..models import ModelRegistry, ModelVersion
     from ..studies.aligned import Aligned
     from ..studies.library import CaseLibrary
-
-FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,14 @@ class Answer:
         label: numbers of ``LABELS``, uint8, on the grid of the image shown.
         reference_label: BraTS values, on the case's reference grid.
         params: plain JSON: volumes, consistency, sequences, seconds, model.
+        working_label: ``(X, Y, Z)`` uint8, BraTS values, on the working grid.
     """
 
     case: Case
     label: nib.Nifti1Image
     reference_label: nib.Nifti1Image
     params: dict[str, Any]
+    working_label: np.ndarray
 
 
 class SegmentationService:
@@ -106,7 +105,6 @@ class SegmentationService:
         self.settings, self.source, self.library, self.models = settings, source, library, models
         self.admission = admission
         self._make, self._lock, self._shared = make, threading.Lock(), shared
-        self._stripped: dict[str, bool] = {}
         self._loaded: tuple[str, Segmenter] | None = None
 
     def segmenter(self) -> tuple[Segmenter, ModelVersion]:
@@ -121,6 +119,7 @@ class SegmentationService:
                     checkpoint=version.path,
                     device=self.settings.device or None,
                     cache_bytes=int(self.settings.cache_gb * 2**30),
+                    preprocess="never",  # the library has done it
                 )
                 # A batch stops between two layers, so that it never slows an answer that somebody waits for.
                 for module in segmenter.modules():
@@ -128,12 +127,12 @@ class SegmentationService:
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
 
-    def answer(self, prompt: Prompt, before: np.ndarray | None = None) -> Answer:
+    def answer(self, prompt: Prompt, before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
         """Segment.
 
         Args:
             prompt: what is asked for.
-            before: label on the case's reference grid that ``prompt.keep`` refers to.
+            before: label that ``prompt.keep`` refers to: on the working grid, or as it is stored.
 
         Raises:
             ClientError: for anything in the prompt that cannot be answered.
@@ -144,26 +143,27 @@ class SegmentationService:
         with self.admission.admit(case.case_id):
             # Before it takes a slot: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
-            files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
-            self._check_sequences(case, prompt, files)
+            images = self.library.images(aligned)
+            images = {s: images[s] for s in SEQUENCES if s in prompt.sequences and s in images}
+            self._check_sequences(case, prompt, images)
             located = time.perf_counter() - started
-            grid, prompts = aligned.grids[aligned.reference], stroke_voxels(aligned, shown, prompt.strokes)
+            grid, prompts = aligned.preparation.working, stroke_voxels(aligned, shown, prompt.strokes)
             clicks = []
             for kind, line in prompts:
                 most = (MAX_CLICKS - sum(map(len, prompt.clicks.values()))) // len(prompts)
                 clicks += [(kind, voxel) for voxel in stroke_clicks(line, grid.spacing, most).tolist()]
             for name, ijk in prompt.clicks.items():
-                points = aligned.points_to_reference(shown, ijk)
+                points = aligned.points_to_working(shown, ijk)
                 clicks += [(CLICKS[name], point) for point in points]
                 prompts += [(CLICKS[name], np.rint(points).astype(int).reshape(-1, 3))] if prompt.strokes else []
             with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
-                # All lie on the reference grid, so the answer does, whichever of them are used.
-                key = segmenter.set_case(case=case.case_id, **files)
+                # All lie on the working grid, so the answer does, whichever of them are used.
+                key = segmenter.set_case(case=case.case_id, **images)
                 result = segmenter.segment(report=report, clicks=clicks or None, case=key)
                 quality = result.quality.to_dict()
-        label = corrected(result.label, prompts, prompt.keep, before)
+        label = corrected(result.label, prompts, prompt.keep, _on_working(aligned, before))
         volumes = result.volumes_ml if label is result.label else volumes_ml(label, grid)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
         params = {
@@ -183,8 +183,9 @@ class SegmentationService:
             "model": {"version": version.name, "sha256": version.sha256},
             "notes": [
                 *case.info.get("notes", ()),
-                *aligned.notes,
-                *self._hints(result, key, next(iter(files.values()))),
+                *aligned.preparation.notes,
+                *result.notes,
+                *([f"Segmented without {', '.join(result.sequences_missing)}."] if result.sequences_missing else []),
             ],
         }
         params["warning"] = params["report"].get("warning", "")
@@ -225,22 +226,6 @@ class SegmentationService:
                 "Tick allow_missing_sequences in the options to segment it all the same."
             )
 
-    def _hints(self, result: Segmentation, key: str, file: Path) -> list[str]:
-        """What a person should know about the images."""
-        hints = []
-        if result.sequences_missing:
-            hints.append(f"Segmented without {', '.join(result.sequences_missing)}.")
-        if key not in self._stripped:
-            if len(self._stripped) > 10_000:
-                self._stripped.clear()
-            self._stripped[key] = float(np.mean(np.asarray(nib.load(file).dataobj) != 0)) < FULL
-        if not self._stripped[key]:
-            hints.append(
-                "The images do not look skull-stripped: their background is not zero. The network knows "
-                "skull-stripped images alone; expect a poor answer."
-            )
-        return hints
-
 
 def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
     """The answer with what depends on the image that is shown."""
@@ -248,8 +233,16 @@ def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: 
     output = as_output(np.asarray(seen.dataobj), params["output"])
     params |= {"sequence_shown": shown, "label_names": present(output)}
     params["look_here"] = places_on(aligned, shown, params["look_here"])
-    reference = nib.Nifti1Image(label, aligned.reference_affine)
-    return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params)
+    reference = aligned.label_on(case.reference, label)
+    return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params, label)
+
+
+def _on_working(aligned: Aligned, before: np.ndarray | nib.Nifti1Image | None) -> np.ndarray | None:
+    """A label to keep regions of, on the working grid; one that was stored lies on the reference's own."""
+    if before is None or isinstance(before, np.ndarray):
+        return before
+    array = np.asarray(before.dataobj).astype(np.uint8)
+    return np.asarray(aligned.label_from(aligned.reference, array, before.affine, to=None)).astype(np.uint8)
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:

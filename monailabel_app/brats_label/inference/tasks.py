@@ -67,12 +67,12 @@ class SegmentationTask(InferTask):
     def strokes(self, request: Mapping[str, Any]) -> dict[str, list]:
         return {}
 
-    def answer(self, request: Mapping[str, Any], before: np.ndarray | None = None) -> Answer:
+    def answer(self, request: Mapping[str, Any], before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
         """Segment what a request asks for; ``image`` is an id.
 
         Args:
             request: as the client sent it.
-            before: label on the case's reference grid that the option ``keep`` refers to; None if there is none.
+            before: label that the option ``keep`` refers to, as ``SegmentationService.answer``; None if there is none.
 
         Raises:
             ClientError: for a request that cannot be answered.
