@@ -75,7 +75,7 @@ class BrainTumourApp(MONAILabelApp):
             studies=studies,
             conf=conf,
             name="Brain tumour with report and clicks",
-            description="Segments WT, TC and ET from T1, T1ce, T2 and FLAIR; listens to the radiology report.",
+            description="Segments WT, TC and ET from T1, T1ce, T2 and FLAIR, guided by the radiology report.",
             version=self.models.current().name,
         )
 

@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from brats_clip.cases import find_cases, read_report
+    from brats_clip.cases import case_report, find_cases
     from brats_clip.images import atomic_write
     from brats_clip.semantics import EMBEDDED_CLIP, SliceEncoder, encode_report, load_clip
     from brats_clip.semantics.zero_shot import side_of_report
@@ -127,7 +127,7 @@ def measure(args: argparse.Namespace) -> None:
         right = [side_of_report(reports[name], clip) == side for name, side in tqdm(sides.items(), desc="sides")]
         rows.append({"measure": "side from the text", "value": sum(right) / len(right), "n": len(right), "chance": 0.5})
     if args.cases is not None:
-        cases = [case for case in find_cases(args.cases) if case.get("report")]
+        cases = [case for case in find_cases(args.cases) if case.get("report_path")]
         if len(cases) < args.group:  # before the slices of each are encoded
             raise InputError(args.cases, f"{len(cases)} cases with a report", f"at least {args.group}")
         prepare, encode = working_image(), SliceEncoder(clip)
@@ -135,7 +135,7 @@ def measure(args: argparse.Namespace) -> None:
         for case in tqdm(cases, desc="slices"):
             image = prepare({**case, "report": ""})["image"].as_subclass(torch.Tensor)
             slices.append(encode(image.unsqueeze(0))[0][0])
-            texts.append(encode_report(read_report(case["report"]), clip))
+            texts.append(encode_report(case_report(case), clip))
         rates = match_rates(torch.stack(slices), texts, args.group, args.seed)
         row = {"measure": f"own report among {args.group}, from slices", "value": pd.Series(rates).mean()}
         rows.append(

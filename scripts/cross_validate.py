@@ -21,8 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from rich.console import Console
-
 from measuring.command import exit_with_children, run_command
 
 NAME = "cross_validate"
@@ -70,15 +68,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    from measuring.cross_validation import cross_validate  # late, so that --help need not wait for torch
-
-    return cross_validate(args, console, command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 when a fold failed, 2 when the input is of no use."""
-    return run_command(NAME, argv, _arguments, _run)
+    return run_command(NAME, argv, _arguments, "measuring.cross_validation:cross_validate")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-from brats_label.doctor import OK, PROBLEM, WARNING, Finding, counted, guarded, machine, served
+from brats_label import doctor as machine
+from brats_label.doctor import OK, PROBLEM, WARNING, Finding, counted, guarded, served
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}

@@ -19,8 +19,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from rich.console import Console
-
 from measuring.command import check_device, run_command
 
 NAME = "fit_quality"
@@ -52,15 +50,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    from measuring.quality import fit_quality  # late, so that --help need not wait for torch
-
-    return fit_quality(args, console, command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 when a case failed, 2 when the input is of no use."""
-    return run_command(NAME, argv, _arguments, _run)
+    return run_command(NAME, argv, _arguments, "measuring.quality:fit_quality")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-import nibabel as nib
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from brats_clip.phantoms import draw_phantom, draw_raw_phantom, write_phantom, write_raw_phantom
-from brats_clip.phantoms.writer import BRATS_SIZE, BRATS_SPACING
 
 
 def case_name(seed: int, index: int) -> str:
@@ -29,17 +24,21 @@ def case_name(seed: int, index: int) -> str:
     return f"PHANTOM_{seed}_{index:05d}"
 
 
-def make_one(
-    seed: int, index: int, output: str, size: tuple[int, ...], spacing: tuple[float, ...], shift: float, raw: bool
-) -> str:
+def make_one(seed: int, index: int, output: str, grid: dict[str, tuple], shift: float, raw: bool) -> str:
     """Draw and write one patient; returns its name."""
+    # Imported late, so that --help need not wait.
+    import nibabel as nib
+    import torch
+
+    from brats_clip.phantoms import draw_phantom, draw_raw_phantom, write_phantom, write_raw_phantom
+
     torch.set_num_threads(1)
     nib.openers.Opener.default_compresslevel = 1
     name = case_name(seed, index)
     if raw:
         write_raw_phantom(draw_raw_phantom((seed, index), shift), Path(output), name)
     else:
-        write_phantom(draw_phantom((seed, index), shift), Path(output), name, size, spacing)
+        write_phantom(draw_phantom((seed, index), shift), Path(output), name, **grid)
     return name
 
 
@@ -49,8 +48,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="patients to make (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds make equal patients (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="index of the first patient (default: 0)")
-    parser.add_argument("--size", type=int, nargs=3, default=BRATS_SIZE, help="voxels (default: 240 240 155)")
-    parser.add_argument("--spacing", type=float, nargs=3, default=BRATS_SPACING, help="mm (default: 1 1 1)")
+    parser.add_argument("--size", type=int, nargs=3, help="voxels (default: 240 240 155)")
+    parser.add_argument("--spacing", type=float, nargs=3, help="mm (default: 1 1 1)")
     parser.add_argument(
         "--shift",
         type=float,
@@ -68,9 +67,10 @@ def main() -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     args = parser.parse_args()
-    if args.count < 1 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
+    grid = {name: tuple(given) for name in ("size", "spacing") if (given := getattr(args, name))}
+    if args.count < 1 or min(args.size or [16]) < 16 or not all(0 < s < float("inf") for s in args.spacing or ()):
         parser.error("--count must be at least 1, --size at least 16 voxels, --spacing above 0 mm")
-    if args.raw and (tuple(args.size) != BRATS_SIZE or tuple(args.spacing) != BRATS_SPACING):
+    if args.raw and grid:
         parser.error("--size and --spacing do not go with --raw, whose sequences have grids of their own")
     if not 0 <= args.shift <= 2:
         parser.error("--shift must be from 0 to 2")
@@ -84,8 +84,8 @@ def main() -> int:
     pool = ProcessPoolExecutor(max(1, args.workers), mp_context=multiprocessing.get_context("spawn"))
     with Progress(*columns) as progress, pool:
         bar = progress.add_task("", total=len(indices), completed=len(indices) - len(todo))
-        grid = str(args.output), tuple(args.size), tuple(args.spacing), args.shift, args.raw
-        jobs = [pool.submit(make_one, args.seed, i, *grid) for i in todo]
+        how = str(args.output), grid, args.shift, args.raw
+        jobs = [pool.submit(make_one, args.seed, i, *how) for i in todo]
         for job in as_completed(jobs):
             job.result()
             progress.advance(bar)

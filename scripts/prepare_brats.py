@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 from rich.console import Console
 from rich.table import Table
 
-from brats_clip.errors import BratsClipError, InputError
+from brats_clip.errors import InputError
+from measuring.command import run_command
 
 if TYPE_CHECKING:  # brats_clip.cases imports torch, which --help need not wait for
     from brats_clip.cases import CaseCheck, Survey
@@ -32,17 +33,10 @@ SHOWN = 50  # lines about single cases; all of them are in the datalist
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 when there is nothing to write."""
-    args = _parser().parse_args(argv)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
-    try:
-        _prepare(args, console)
-    except BratsClipError as error:
-        sys.stderr.write(f"prepare_brats: {error}\n")
-        return 2
-    return 0
+    return run_command("prepare_brats", argv, _arguments, _prepare)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _arguments(argv: list[str]) -> argparse.Namespace:
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         description=description, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         "--skip_image_checks", action="store_true", help="go by file names alone; open no image, label or report"
     )
     parser.add_argument("--workers", type=int, default=2, help="cases checked at the same time (%(default)s)")
-    return parser
+    return parser.parse_args(argv)
 
 
-def _prepare(args: argparse.Namespace, console: Console) -> None:
+def _prepare(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
     from brats_clip.cases import check_cases, make_datalist, split_patients, survey, write_datalist
     from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
 
@@ -106,6 +100,7 @@ def _prepare(args: argparse.Namespace, console: Console) -> None:
     write_datalist(datalist, args.output)
     _show(datalist, found, checks, console)
     console.print(f"Wrote {args.output}: {len(cases)} cases, {len(left_out)} left out.")
+    return {}
 
 
 def _show(datalist: dict, found: Survey, checks: list[CaseCheck], console: Console) -> None:
@@ -128,7 +123,7 @@ def _show(datalist: dict, found: Survey, checks: list[CaseCheck], console: Conso
             section,
             str(len(entries)),
             str(len({patient_of(case) for case in ids})),
-            str(sum("report" in entry for entry in entries)),
+            str(sum("report_path" in entry for entry in entries)),
             str(sum(et_ml[case] == 0 for case in measured)) if measured else "-",
             f"{statistics.median(wt_ml[case] for case in measured):.1f}" if measured else "-",
         )

@@ -19,8 +19,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from rich.console import Console
-
 from measuring.command import cut_at_dashes, exit_with_children, run_command
 
 NAME = "run_ablations"
@@ -45,16 +43,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    from measuring.ablation import ablate  # late, so that --help need not wait for torch
-
-    args.only = [variant for variant in VARIANTS if variant in args.only]
-    return ablate(args, console, command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 when a run failed, 2 for bad input."""
-    return run_command(NAME, argv, _arguments, _run)
+    return run_command(NAME, argv, _arguments, "measuring.ablation:ablate")
 
 
 if __name__ == "__main__":

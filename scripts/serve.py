@@ -41,15 +41,15 @@ def main() -> int:
 
 
 def what_is_wrong(args: argparse.Namespace) -> str:
-    """What keeps the server from starting, and how to mend it; "" if nothing does."""
-    from brats_label.doctor import OK, machine
+    """What keeps the server from starting, and what to do about it; "" if nothing does."""
+    from brats_label import doctor
 
     folder = Path(args.studies)
     if not args.studies.startswith(("http://", "https://")) and not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         return f"{args.studies}: found {found}; expected a folder of cases, or the address of a DICOMweb server."
-    port = next(machine.port(args.port, args.host))
-    if port.level != OK:
+    port = next(doctor.port(args.port, args.host))
+    if port.level != doctor.OK:
         return f"port {port.says}; {port.remedy}."
     from brats_clip.errors import InputError
     from brats_label.settings import Settings

@@ -23,8 +23,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-from rich.console import Console
-
 from measuring.command import cut_at_dashes, exit_with_children, run_command
 
 NAME = "simulate_active_learning"
@@ -61,15 +59,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    from measuring.active_learning import simulate
-
-    return simulate(args, console, command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 when a run failed, 2 when the input is of no use."""
-    return run_command(NAME, argv, _arguments, _run)
+    return run_command(NAME, argv, _arguments, "measuring.active_learning:simulate")
 
 
 if __name__ == "__main__":

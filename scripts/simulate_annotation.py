@@ -21,8 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from rich.console import Console
-
 from measuring.command import add_case_options, check_case_options, run_command
 
 NAME = "simulate_annotation"
@@ -45,15 +43,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    from measuring.annotation import simulate  # late, so that --help need not wait for torch
-
-    return simulate(args, console, command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 when a case failed, 2 when the input is of no use."""
-    return run_command(NAME, argv, _arguments, _run)
+    return run_command(NAME, argv, _arguments, "measuring.annotation:simulate")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def draw(folder: Path) -> None:
         write_phantom(draw_phantom((11, index)), folder, case, SIZE, SPACING)
         images = {sequence: f"{case}/{case}_{sequence}.nii.gz" for sequence in SEQUENCES}
         entries.append(
-            {"case": case, **images, "label": f"{case}/{case}_seg.nii.gz", "report": f"{case}/{case}_report.txt"}
+            {"case": case, **images, "label": f"{case}/{case}_seg.nii.gz", "report_path": f"{case}/{case}_report.txt"}
         )
     sections = {"training": entries, "validation": entries[:1], "testing": entries}
     (folder / DATALIST).write_text(json.dumps(sections, indent=2))

@@ -21,11 +21,7 @@ from .studies import Case
 
 
 class Notes:
-    """Plain JSON by section and key, such as "images" and a case id. Safe for threads and processes.
-
-    Args:
-        store: has the table ``notes``.
-    """
+    """Plain JSON by section and key, such as "images" and a case id. Safe for threads and processes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -57,14 +53,7 @@ def _content(section: str, key: str):
 
 
 def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image.
-
-    Args:
-        case: whose.
-        sequence: which of its sequences is shown.
-        labels: where its labels are kept.
-        notes: about the case.
-    """
+    """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
     shown = case.images[sequence]
     return {
         **case.info,
@@ -85,13 +74,7 @@ def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str
 
 
 def label_info(case: Case, revision: Revision, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Who saved it and when, with which model, its volumes, and what was noted.
-
-    Args:
-        case: whose.
-        revision: of its label.
-        notes: about this revision.
-    """
+    """Who saved it and when, with which model, its volumes, and what was noted."""
     info = {"name": f"{case.case_id}{ENDING}", "version": revision.number, **revision.record, **notes}
     drawn_on = revision.record.get("reference", case.reference)
     if drawn_on != case.reference:

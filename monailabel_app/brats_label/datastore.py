@@ -42,10 +42,6 @@ class CaseDatastore(Datastore):
     Safe to use from several threads.
 
     Args:
-        source: where cases come from.
-        labels: where labels are kept.
-        workspace: for notes and caches.
-        library: where images are found, on one grid.
         studies: folder that takes uploaded cases; None takes none.
         max_upload_bytes: largest label file.
         read_dicom_seg: as in ``validate``.
@@ -225,14 +221,7 @@ class CaseDatastore(Datastore):
         return self._labelled.patients()
 
     def labelled_cases(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        """An entry for each case with a final label: files on the reference grid, label, report, patient.
-
-        Labels are named by their revision, which no later save changes; one that was stored on another grid than that
-        of the reference now is resampled.
-
-        Returns:
-            The entries, and ``case`` and ``reason`` of each case that cannot be used; log and ``status`` say so, too.
-        """
+        """An entry for each case with a final label, and what is left out; see ``LabelledCases.entries``."""
         return self._labelled.entries()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import nibabel as nib
 import numpy as np
 
-from brats_clip.cases import SEQUENCES, read_volume
+from brats_clip.cases import SEQUENCES
 from brats_clip.errors import CaseError
-from brats_clip.images import check_intensities
+from brats_clip.images import Volume, check_intensities, open_image, read_header
 
 from .durable import durable_write
 from .errors import NotFound, Refused, TooLarge
@@ -34,7 +33,7 @@ _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.o
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _CASE = f"a 4D NIfTI file whose four channels are {', '.join(SEQUENCES)} in the order that --conf channels says"
-_CHUNK = 2**20
+_FOUR_FILES = "For four 3D files, put a folder with them among the studies."
 
 
 def safe_name(name: str | None) -> str:
@@ -137,7 +136,7 @@ class _Bounded:
         return content
 
 
-def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path, max_voxels: int = 10**9) -> str:
+def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path) -> str:
     """Put an uploaded file among the studies.
 
     Args:
@@ -145,14 +144,12 @@ def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path
         studies: their folder; None for a DICOMweb server, which takes no files through here.
         image_id: what the case is to be called.
         path: the upload.
-        max_voxels: of all channels together.
 
     Returns:
         The id of the case.
 
     Raises:
         Refused: if it cannot be a case; nothing is left of it then.
-        TooLarge: for more voxels.
     """
     if studies is None:
         raise Refused("The studies are on a DICOMweb server; store the four series there, and the case appears.")
@@ -160,7 +157,7 @@ def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path
         raise Refused("The id of a new case has 1 to 64 letters, digits, _ or -, and starts with a letter or digit.")
     if _exists(source, image_id):
         raise Refused(f"There is a case {image_id} already; choose another id.")
-    _check(path, max_voxels)
+    _check(path)
     target = studies / f"{image_id}.nii.gz"
     if target.exists():
         raise Refused(f"There is a file {target.name} already; choose another id.")
@@ -185,44 +182,18 @@ def _exists(source: CaseSource, image_id: str) -> bool:
     return True
 
 
-def _check(path: Path, max_voxels: int) -> None:
+def _check(path: Path) -> None:
+    """Refuse a file unless it holds four sequences and nothing behind them."""
     kind, words = look(path)
     if kind != NIFTI:
-        raise Refused(
-            f"The image looks like {words}; expected {_CASE}. For four 3D files, put a folder with them among the "
-            "studies."
-        )
+        raise Refused(f"The image looks like {words}; expected {_CASE}. {_FOUR_FILES}")
     try:
-        header = nib.load(path).header if path.name.endswith((".nii", ".nii.gz")) else None
-        if header is None:
-            raise Refused(f"The image's name ends with neither .nii nor .nii.gz; expected {_CASE}.")
-        shape = header.get_data_shape()
-        if len(shape) != 4 or shape[3] != len(SEQUENCES):
-            raise Refused(
-                f"The image has shape {' x '.join(map(str, shape))}; expected {_CASE}. For four 3D files, put a "
-                "folder with them among the studies."
-            )
-        if np.prod(shape, dtype=np.int64) > max_voxels:
-            raise TooLarge(
-                f"The image has {np.prod(shape, dtype=np.int64):,} voxels; at most {max_voxels:,} are taken."
-            )
-        _check_length(path, int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize + _CHUNK)
-        opened: dict = {}
+        header = read_header(path)
+        if header.shape[3:] != (len(SEQUENCES),):
+            shape = " x ".join(map(str, header.shape))
+            raise Refused(f"The image has shape {shape}; expected {_CASE}. {_FOUR_FILES}")
+        image = open_image(path, strict=True)
         for channel in range(len(SEQUENCES)):
-            check_intensities(read_volume(f"{path}#{channel}", opened=opened))
+            check_intensities(Volume(np.asarray(image.dataobj[..., channel]), image.affine, path.name))
     except CaseError as problem:
-        raise Refused(f"The image has {problem.found}; expected {problem.expected}.") from None
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as reason:
-        raise Refused(f"The image is a truncated or damaged NIfTI file; expected {_CASE}.") from reason
-
-
-def _check_length(path: Path, most: int) -> None:
-    """Refuse a file that unpacks to more than its header says, before anybody unpacks it whole."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        length = 0
-        while chunk := file.read(_CHUNK):
-            length += len(chunk)
-            if length > most:
-                raise Refused("The image file goes on after its voxels; expected a NIfTI file and nothing else.")
+        raise Refused(f"The image file: found {problem.found}; expected {problem.expected}.") from None

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from rich.console import Console
 
 from brats_clip import Segmenter
-from brats_clip.cases import read_report
+from brats_clip.cases import case_report
 from brats_clip.errors import BratsClipError, InputError
 from brats_clip.evaluation import MEASURES, collect_run_info, region_dice, sha256_of, write_metrics_csv
 from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
@@ -39,8 +39,8 @@ from .bundle_run import (
     hold,
     run_or_fail,
 )
-from .cases import sequences_of
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
+from .shared import sequences_of
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
@@ -207,7 +207,7 @@ class Round:
             if cache.get(self.version, name) is None:
                 segmenter = segmenter or Segmenter(self.setting.bundle, self.weights)
                 files = sequences_of(pool[name])
-                cache.put(measure(segmenter, name, files, read_report(pool[name].get("report")), self.version))
+                cache.put(measure(segmenter, name, files, case_report(pool[name]), self.version))
                 watch()
         scores = cache.scores(self.version)
         known = cache.latest(set(labelled), self.version)  # CLIP's view of a case does not change with the weights
@@ -234,7 +234,7 @@ class Round:
         segmenter, scores = Segmenter(self.setting.bundle, self.weights), {}
         for case in self.setting.tests:
             key = segmenter.set_case(**sequences_of(case))
-            answer = segmenter.segment(report=read_report(case.get("report")))
+            answer = segmenter.segment(report=case_report(case))
             segmenter.forget(key)
             found = region_dice(answer.label, read_truth(case).label)
             scores[case["case"]] = {m: found[f"dice_{m}"] for m in MEASURES}

@@ -11,7 +11,7 @@ from brats_clip.evaluation import MEASURES
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
 from brats_label.active.choose import ORDERS
 
-from .page import cell, spread, write_page
+from .shared import cell, spread, write_page
 
 NAME = "simulate_active_learning"
 BASELINE = "random"

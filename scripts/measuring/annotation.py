@@ -21,8 +21,7 @@ from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
 from brats_clip.evaluation.summary import statistics
 from brats_clip.labels import REGIONS
 
-from .cases import chosen_cases, measure_cases, sequences_of
-from .page import cell, spread, write_page
+from .shared import cell, chosen_cases, measure_cases, sequences_of, spread, write_page
 
 NAME = "simulate_annotation"
 WAYS = ("without", "with")  # a report

@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NoReturn
 
 from rich.console import Console
@@ -26,7 +27,7 @@ def run_command(
     name: str,
     argv: Sequence[str] | None,
     read_arguments: Callable[[list[str]], Namespace],
-    work: Callable[[Namespace, Console, str], dict[str, str]],
+    work: str | Callable[[Namespace, Console, str], dict[str, str]],
 ) -> int:
     """Run a command; returns its exit code: 0, 1 when something failed, 2 when the input is of no use.
 
@@ -34,11 +35,13 @@ def run_command(
         name: of the script, without its ending.
         argv: its arguments; None for those of this process.
         read_arguments: turns them into options.
-        work: takes the options, a console, and the command as it was typed; returns what failed, and why.
+        work: takes the options, a console, and the command as it was typed; returns what failed, and why. By name
+            ("module:function"), it is imported when the options are read, so that --help need not wait for torch.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     args = read_arguments(argv)
     command = shlex.join(["python", f"scripts/{name}.py", *argv])
+    work = resolve_name(work) if isinstance(work, str) else work
     try:
         failures = work(args, make_console(), command)
     except BratsClipError as error:
@@ -71,7 +74,7 @@ def make_progress(console: Console) -> Progress:
 
 
 def add_case_options(parser: ArgumentParser, name: str) -> None:
-    """Options of a command that measures a ``Segmenter`` on labelled cases; see ``cases.chosen_cases``."""
+    """Options of a command that measures a ``Segmenter`` on labelled cases; see ``shared.chosen_cases``."""
     add = parser.add_argument
     add("--cases", type=Path, help="folder of cases; those with a label are taken")
     add("--dataset_dir", type=Path, help="folder that the datalist is relative to")

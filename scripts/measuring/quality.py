@@ -24,10 +24,10 @@ from brats_clip.quality import QualityModel
 from brats_clip.quality.features import FEATURES
 
 from .annotation import make_robot
-from .cases import chosen_cases, measure_cases, sequences_of
 from .command import write_json
 from .quality_data import WAYS, Record, read_records, with_groups
 from .quality_fit import calibration_error, fit, held_out, predict
+from .shared import chosen_cases, measure_cases, sequences_of
 
 NAME = "fit_quality"
 GROUPS = tuple(f"fold{number}" for number in range(4))

@@ -23,7 +23,7 @@ from brats_clip.quality import Circumstances, Geometry
 from brats_clip.quality.voxels import find_box, voxel_features
 from brats_clip.transforms import clean_label
 
-from .cases import sequences_of
+from .shared import sequences_of
 
 WAYS = ("without", "with")  # a report
 SAMPLES = 2000  # voxels per case and way that the probabilities are fitted on

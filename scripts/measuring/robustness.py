@@ -20,9 +20,8 @@ from brats_clip.evaluation.spread import auc
 from brats_clip.evaluation.summary import statistics
 from brats_clip.reports import PERTURBATIONS, read_findings
 
-from .cases import chosen_cases, measure_cases, sequences_of
 from .command import make_progress
-from .page import cell, spread, write_page
+from .shared import cell, chosen_cases, measure_cases, sequences_of, spread, write_page
 
 NAME = "report_robustness"
 NONE, TRUE = "none", "true"
@@ -43,18 +42,23 @@ MEASURES = ("WT", "TC", "ET", "mean", "ET_present")
 KINDS = (NONE, TRUE, *(kind for kind in PERTURBATIONS if kind != NONE))
 
 
+def has_report(case: dict) -> bool:
+    """Whether a case has a report of its own, which is not opened."""
+    return bool(case.get("report") or case.get("report_path"))
+
+
 def measure_reports(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
     """Measure case after case, and write what came out; returns which cases failed, and why."""
     found = chosen_cases(args)
     if args.written_reports:
-        found = [{key: value for key, value in case.items() if key != "report"} for case in found]
-    found = [case for case in found if case.get("report") or not args.own_reports]
+        found = [{key: value for key, value in case.items() if key not in ("report", "report_path")} for case in found]
+    found = [case for case in found if has_report(case) or not args.own_reports]
     if not found:
         raise InputError("cases", "none with a report", "some for --own_reports")
     cases, reports, failures = found[: args.limit], {}, {}
     with make_progress(console) as progress:
         # Of cases beyond the limit only what costs nothing: they are other patients, too.
-        wanted = cases + [case for case in found[len(cases) :] if case.get("report")]
+        wanted = cases + [case for case in found[len(cases) :] if has_report(case)]
         for number, case in enumerate(progress.track(wanted, description="reports")):
             try:
                 reports[case["case"]] = report_of(case, args.seed)

@@ -11,17 +11,8 @@ from monai.bundle.properties import InferProperties, TrainProperties
 
 from brats_clip.engines import plain_message
 from brats_clip.networks import ReportGuidedUNet
+from tests.networks.conftest import SWITCHES
 
-SWITCHES = (
-    "pixel_fusion",
-    "attention",
-    "deep_supervision",
-    "bridge",
-    "guidance",
-    "semantic_attention",
-    "findings",
-    "clicks",
-)
 WORKFLOWS = {
     "train": ["train"],
     "train_clicks": ["train", "train_clicks"],

@@ -75,7 +75,7 @@ def test_the_bundle_is_found_beside_the_package_where_pip_installed_it(monkeypat
 @pytest.mark.parametrize(
     ("words", "workflow", "files"),
     [
-        ("segment --report none.txt", "inferring", ["inference"]),
+        ("segment --report_path none.txt", "inferring", ["inference"]),
         ("train --epochs 2", "training", ["train"]),
         ("train --with train_clicks.json --epochs 2", "training", ["train", "train_clicks"]),
         ("evaluate --with ablations/no_bridge.json", "evaluating", ["train", "ablations/no_bridge", "evaluate"]),

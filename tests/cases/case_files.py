@@ -55,8 +55,8 @@ def write_case(
         array = make_label(4 if naming == "2021" else 3) if label is True else label
         paths["label"] = write_nifti(folder / f"{case}{endings['label']}{extension}", array)
     if report is not None:
-        paths["report"] = folder / f"{case}{endings['report']}.txt"
-        paths["report"].write_text(report, encoding="utf-8")
+        paths["report_path"] = folder / f"{case}{endings['report']}.txt"
+        paths["report_path"].write_text(report, encoding="utf-8")
     return {"case": case, **{key: str(path) for key, path in paths.items()}}
 
 

@@ -285,14 +285,14 @@ def test_channel_that_the_4d_file_does_not_have(tmp_path):
 )
 def test_report_that_is_empty_or_binary(tmp_path, content, found):
     case = write_case(tmp_path, report="A lesion.")
-    Path(case["report"]).write_bytes(content)
+    Path(case["report_path"]).write_bytes(content)
     problem = only_problem(case)
     assert isinstance(problem, ReportError)
-    assert problem.where == case["report"] and found in problem.found
+    assert problem.where == case["report_path"] and found in problem.found
 
 
 def test_missing_report_file(tmp_path):
-    problem = only_problem(write_case(tmp_path) | {"report": str(tmp_path / "none.txt")})
+    problem = only_problem(write_case(tmp_path) | {"report_path": str(tmp_path / "none.txt")})
     assert isinstance(problem, ReportError) and problem.found == "no file"
 
 

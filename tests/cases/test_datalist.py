@@ -32,7 +32,7 @@ def test_written_paths_are_relative_with_forward_slashes(datalist):
     content = json.loads(datalist.read_text())
     case = content["training"][0]
     assert case["t1ce"] == f"{case['case']}/{case['case']}_t1ce.nii.gz"
-    assert case["report"] == f"{case['case']}/{case['case']}_report.txt"
+    assert case["report_path"] == f"{case['case']}/{case['case']}_report.txt"
 
 
 def test_metadata_describes_the_list(datalist):
@@ -95,6 +95,14 @@ def test_report_text_is_left_as_it_is(dataset, datalist):
     content["training"][0]["report"] = "A lesion in the left frontal lobe."
     datalist.write_text(json.dumps(content))
     assert load_datalist(datalist, dataset, "training")[0]["report"] == "A lesion in the left frontal lobe."
+
+
+def test_the_path_of_a_report_in_a_datalist_of_an_earlier_version_is_understood(dataset, datalist):
+    expected = load_datalist(datalist, dataset, "training")[0]
+    content = json.loads(datalist.read_text())
+    content["training"][0]["report"] = content["training"][0].pop("report_path")
+    datalist.write_text(json.dumps(content))
+    assert load_datalist(datalist, dataset, "training")[0] == expected
 
 
 def test_failed_writing_keeps_the_old_list(datalist, monkeypatch):

@@ -34,7 +34,7 @@ def problems(root: Path) -> list:
 def test_finds_msd_cases_as_channels_of_their_4d_file(tmp_path):
     labelled, unlabelled = write_msd_case(tmp_path), write_msd_case(tmp_path, "BRATS_485", labelled=False)
     (tmp_path / "imagesTr" / "BRATS_001_report.txt").write_text("A lesion.")
-    labelled["report"] = str(tmp_path / "imagesTr" / "BRATS_001_report.txt")
+    labelled["report_path"] = str(tmp_path / "imagesTr" / "BRATS_001_report.txt")
     assert find_cases(tmp_path) == [labelled, unlabelled]
     assert labelled["t1ce"].endswith("BRATS_001.nii.gz#2")
     assert problems(tmp_path) == []
@@ -55,7 +55,7 @@ def test_textbrats_report_is_found(tmp_path):
     write_case(tmp_path)
     report = tmp_path / "BraTS2021_00000" / "BraTS2021_00000_flair_text.txt"
     report.write_text("A lesion.")
-    assert find_cases(tmp_path)[0]["report"] == str(report)
+    assert find_cases(tmp_path)[0]["report_path"] == str(report)
 
 
 def test_cases_come_sorted_by_id(tmp_path):
@@ -183,7 +183,7 @@ def test_free_names_make_a_case_named_by_its_folder(tmp_path, names):
     (case,) = find_cases(tmp_path)
     assert case["case"] == "exam"
     assert [Path(case[s]).name for s in SEQUENCES] == list(names)
-    assert Path(case["report"]).name == "report.txt"
+    assert Path(case["report_path"]).name == "report.txt"
 
 
 def test_free_names_without_one_sequence_are_left_out_with_what_is_there(tmp_path):

@@ -20,7 +20,7 @@ def case(tmp_path) -> dict:
         "t1": str(tmp_path / "t1.nii.gz"),
         "t2": f"{tmp_path / 'all.nii.gz'}#3",
         "label": str(tmp_path / "seg.nii.gz"),
-        "report": str(tmp_path / "report.txt"),
+        "report_path": str(tmp_path / "report.txt"),
         "fold": 1,
     }
 
@@ -44,7 +44,7 @@ def test_an_edited_file_changes_it(case, tmp_path, name, how):
 
 def test_other_entries_change_it(case):
     keys = {hash_case(case), hash_case({**case, "case": "p2"}), hash_case({**case, "fold": 2})}
-    keys |= {hash_case({k: v for k, v in case.items() if k != "report"}), hash_case({**case, "report": ""})}
+    keys |= {hash_case({k: v for k, v in case.items() if k != "report_path"}), hash_case({**case, "report_path": ""})}
     assert len(keys) == 5
 
 

@@ -43,7 +43,7 @@ def item(tmp_path) -> dict:
     for path in paths.values():
         nib.save(image, path)
     prediction = MetaTensor(torch.from_numpy(label_map())[None], affine=torch.from_numpy(OBLIQUE))
-    return {"case": "p1", **paths, "report": "One lesion.", "report_source": "p1_report.txt", "pred": prediction}
+    return {"case": "p1", **paths, "report": "One lesion.", "report_path": "p1_report.txt", "pred": prediction}
 
 
 def test_writes_the_label_map_on_the_grid_of_the_input(tmp_path, item):
@@ -191,7 +191,7 @@ def test_a_report_that_agrees_and_no_report_are_no_warning(tmp_path, item, caplo
 
 
 def test_a_typed_report_has_typed_as_its_source(tmp_path, item):
-    CaseWriter(tmp_path).write({**item, "report_source": ""})
+    CaseWriter(tmp_path).write({**item, "report_path": ""})
     report = json.loads((tmp_path / "p1" / "p1.json").read_text())["report"]
     assert report == {"given": True, "source": "typed", "used": True}
 

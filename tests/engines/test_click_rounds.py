@@ -8,6 +8,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import Dataset, MetaTensor
+from torch import distributed, nn
 
 from brats_clip.clicks import KINDS
 from brats_clip.engines import BrainInferer, ClickRounds, EpochSeed, FusionLoss
@@ -185,6 +186,22 @@ def test_a_training_step_learns_from_clicks(network):
     FusionLoss()(outputs, truth_of(2)).backward()
     assert [name for name, p in network.named_parameters() if name.startswith("clicks.") and p.grad is None] == []
     assert network.clicks.change.weight.grad.any()
+
+
+def test_clicks_train_alike_under_distributed_data_parallel(network, tmp_path):
+    """The robot clicks outside of the wrapper's forward, whose hooks have to see these gradients, too."""
+    image, gradients = torch.randn(1, 4, *SIZE), []
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        for wrapped in (network, nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)):
+            network.zero_grad()
+            outputs = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)(image, wrapped.train(), truth=truth_of())
+            FusionLoss()(outputs, truth_of()).backward()
+            gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    finally:
+        distributed.destroy_process_group()
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
 
 
 def test_without_truth_or_in_evaluation_nobody_clicks(network):

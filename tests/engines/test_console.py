@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from brats_clip.engines import tidy_console
-from brats_clip.engines.console import is_wanted
+from brats_clip.engines.command_line import is_wanted
 from brats_clip.errors import CaseError
 
 ENGINE = "ignite.engine.engine.SupervisedEvaluator"

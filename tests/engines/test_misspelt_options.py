@@ -94,6 +94,6 @@ def test_only_the_command_is_checked(monkeypatch):
 def test_every_workflow_checks_its_options_before_anything_else(name):
     run = json.loads((CONFIGS / f"{name}.json").read_text())["run"]
     assert [step.get("_target_") for step in run[:2]] == [
-        "brats_clip.engines.speak_plainly",
+        "brats_clip.engines.one_line_errors",
         "brats_clip.engines.check_options",
     ]

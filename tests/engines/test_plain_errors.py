@@ -12,7 +12,7 @@ import pytest
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 
-from brats_clip.engines import plain_message, speak_plainly
+from brats_clip.engines import one_line_errors, plain_message
 from brats_clip.errors import CaseError, InputError
 from brats_clip.transforms import LoadCased
 
@@ -69,9 +69,9 @@ def run(code: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 FAIL = """
-from brats_clip.engines.plain_errors import speak_plainly
+from brats_clip.engines.command_line import one_line_errors
 from brats_clip.errors import CaseError
-speak_plainly()
+one_line_errors()
 try:
     raise CaseError("p1_t2.nii.gz", "no file", "a NIfTI image")
 except CaseError as error:
@@ -91,7 +91,7 @@ def plainly(monkeypatch):
     """Speak plainly for the length of a test."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     factory = logging.getLogRecordFactory()
-    speak_plainly()
+    one_line_errors()
     yield
     logging.setLogRecordFactory(factory)
 
@@ -129,10 +129,10 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.handlers import StatsHandler
 from monai.transforms import Compose
-from brats_clip.engines import speak_plainly
+from brats_clip.engines import one_line_errors
 from brats_clip.transforms import LoadCased
 logging.basicConfig(stream=sys.stdout, level=logging.INFO)
-speak_plainly()
+one_line_errors()
 case = {"case": "p1", **{s: f"p1_{s}.nii.gz" for s in ("t1", "t1ce", "t2", "flair")}}
 loader = DataLoader(Dataset([case], Compose([LoadCased()])), num_workers=int(sys.argv[1]))
 SupervisedEvaluator("cpu", loader, torch.nn.Identity(), val_handlers=[StatsHandler(iteration_log=False)]).run()

@@ -143,9 +143,16 @@ def test_a_world_click_outside_and_an_unknown_space_are_refused(segmenter):
 def test_a_report_that_cannot_be_read_is_refused(segmenter, tmp_path):
     segmenter.set_case(**arrays())
     (tmp_path / "binary.txt").write_bytes(b"\x00\x01 report")
-    for report in (tmp_path / "binary.txt", str(tmp_path / "none.txt"), "a \x00 b"):
+    paths = [{"report_path": path} for path in (tmp_path / "binary.txt", str(tmp_path / "none.txt"))]
+    for report in (*paths, {"report": "a \x00 b"}):
         with pytest.raises(ReportError):
-            segmenter.segment(report)
+            segmenter.segment(**report)
+
+
+def test_a_path_given_as_a_report_is_taken_as_text_with_a_hint(segmenter, tmp_path, caplog):
+    segmenter.set_case(**arrays())
+    segmenter.segment(str(tmp_path / "none.txt"))
+    assert "report_path" in caplog.text and str(tmp_path) not in caplog.text
 
 
 @pytest.mark.parametrize("report", [5, ["A mass."], b"A mass."])

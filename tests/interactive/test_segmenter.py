@@ -37,6 +37,12 @@ def differ(a: Segmentation, b: Segmentation) -> bool:
     return not np.array_equal(a.label, b.label)
 
 
+def test_a_descriptor_is_the_mean_direction_of_the_slices():
+    tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    assert module.descriptor_of(tokens) == pytest.approx((0.5**0.5, 0.5**0.5))
+    assert module.descriptor_of(None) == ()
+
+
 def middle(grid: str) -> list[int]:
     return [side // 2 for side in GRIDS[grid][1]]
 
@@ -155,8 +161,8 @@ def test_an_empty_report_is_none(segmenter, nothing):
 def test_a_report_from_a_file_is_its_text(segmenter, tmp_path):
     (tmp_path / "report.txt").write_text(f"\ufeff{REPORT}\n")
     segmenter.set_case(**arrays())
-    assert same(segmenter.segment(str(tmp_path / "report.txt")), segmenter.segment(REPORT))
-    assert same(segmenter.segment(tmp_path / "report.txt"), segmenter.segment(REPORT))
+    assert same(segmenter.segment(report_path=str(tmp_path / "report.txt")), segmenter.segment(REPORT))
+    assert same(segmenter.segment(report_path=tmp_path / "report.txt"), segmenter.segment(REPORT))
 
 
 def test_a_report_is_compared_with_what_the_image_shows_without_prompts(segmenter):

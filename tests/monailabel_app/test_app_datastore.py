@@ -15,7 +15,7 @@ import pytest
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from sqlalchemy import select, update
 
-from brats_clip.cases import SEQUENCES, read_report
+from brats_clip.cases import SEQUENCES
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, Refused
 from brats_label.labels.store import LabelStore
@@ -293,7 +293,7 @@ def test_a_report_in_the_datalist_is_no_path_whatever_it_ends_in(datastore, stud
     (studies / CASE / f"{CASE}_report.txt").write_text("Mass on the left, see /etc/notes.txt")
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
     [entry] = datastore.datalist()
-    assert read_report(entry["report"]) == "Mass on the left, see /etc/notes.txt"
+    assert entry["report"] == "Mass on the left, see /etc/notes.txt"
 
 
 def test_the_datalist_has_everything_on_one_grid(datastore, studies, tmp_path):

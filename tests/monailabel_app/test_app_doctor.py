@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from app_folders import tiny_case, tiny_image
 
+from brats_label import doctor as machine
 from brats_label.demo.orthanc import free_port
-from brats_label.doctor import OK, PROBLEM, WARNING, guarded, machine, served
+from brats_label.doctor import OK, PROBLEM, WARNING, guarded, served
 from brats_label.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -53,7 +53,7 @@ def entry(folder: Path, case: str, patient: str | None = None) -> dict:
     files = {sequence: str(folder / case / f"{case}_{sequence}.nii.gz") for sequence in SEQUENCES}
     report = str(folder / case / f"{case}_report.txt")
     label = str(folder / case / f"{case}_seg.nii.gz")
-    return {"case": case, "patient": patient or case, **files, "label": label, "report": report}
+    return {"case": case, "patient": patient or case, **files, "label": label, "report_path": report}
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_pat
     images.mkdir()
     case = entry(tmp_path, "A")
     Path(case["label"]).write_bytes(b"first")
-    Path(case["report"]).write_text("$__import__('os').abort()")
+    Path(case["report_path"]).write_text("$__import__('os').abort()")
     snapshot = Snapshot(workspace.training / "run")
     snapshot.begin({"training": [case], "validation": []}, TrainOptions(max_epochs=3), {"number": 0})
     Path(case["label"]).write_bytes(b"second")
@@ -214,7 +214,7 @@ def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_pat
 
 def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
     (tmp_path / "A").mkdir()
-    Path(entry(tmp_path, "A")["report"]).write_text("Mass.")
+    Path(entry(tmp_path, "A")["report_path"]).write_text("Mass.")
     snapshot = Snapshot(workspace.training / "run")
     with pytest.raises(InputError, match=r"A_seg\.nii\.gz"):
         snapshot.begin({"training": [entry(tmp_path, "A")], "validation": []}, TrainOptions(), {"number": 0})
@@ -241,7 +241,7 @@ class Interrupted:
         self.cases[side].append(entry(folder, case))
         for key in (*SEQUENCES, "label"):
             Path(self.cases[side][-1][key]).write_text(f"{key} of {case}")
-        Path(self.cases[side][-1]["report"]).write_text(f"Mass in {case}.")
+        Path(self.cases[side][-1]["report_path"]).write_text(f"Mass in {case}.")
 
     def start(self, **options) -> tuple[dict, bool, str]:
         """What a process that trains begins with, and whether it goes on."""
@@ -259,7 +259,7 @@ def change(interrupted: Interrupted, tmp_path: Path, what: str) -> None:
     elif what == "label":
         Path(first["label"]).write_text("drawn anew")
     elif what == "report":
-        Path(first["report"]).write_text("No mass.")
+        Path(first["report_path"]).write_text("No mass.")
     elif what == "images":
         first["flair"] = first["t2"]
     elif what == "weights":

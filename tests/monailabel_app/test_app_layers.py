@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "monailabel_app" / "brats_label"
 # From the bottom to the top; parts of one line do not import each other.
 LAYERS = (
-    ("values", "errors", "durable", "end_with"),
+    ("errors", "durable", "end_with"),
     ("settings", "store"),
     ("open_store", "dicom", "models"),
     ("studies",),

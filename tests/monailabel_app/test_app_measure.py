@@ -12,7 +12,7 @@ import torch
 from brats_clip import Segmenter
 from brats_clip.errors import CaseError
 from brats_clip.evaluation.metrics import dice
-from brats_label.active.measure import GROW_MM, describe, measure, region_entropy
+from brats_label.active.measure import GROW_MM, measure, region_entropy
 from brats_label.active.scores import CaseScores
 from brats_label.active.worker import serve
 from tests.interactive import conftest as interactive
@@ -76,12 +76,6 @@ def test_where_nothing_is_predicted_the_nearest_to_a_prediction_counts():
     assert region_entropy(none, both, (1.0, 1.0, 1.0)) == pytest.approx(values[0], abs=0.01)
 
 
-def test_a_descriptor_is_the_mean_direction():
-    tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    assert describe([tokens]) == pytest.approx((0.5**0.5, 0.5**0.5))
-    assert describe([]) == ()
-
-
 def test_a_case_without_a_report(segmenter, files):
     found = measure(segmenter, "case", files, version="v1", identity="as it was")
     segmenter.set_case(**files)
@@ -128,7 +122,6 @@ def test_a_case_lacking_a_sequence_is_measured_and_a_broken_one_is_refused(segme
         measure(segmenter, "case", files | {"t1": broken})
     with pytest.raises(CaseError, match="found no file"):
         measure(segmenter, "case", files | {"t1": tmp_path / "nowhere.nii.gz"})
-    assert not segmenter._network.slice_encoder._forward_hooks
 
 
 def test_the_worker_answers_line_by_line_and_names_no_file(tiny_bundle, files, tmp_path):

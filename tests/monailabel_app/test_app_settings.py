@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from brats_clip.errors import InputError
-from brats_label.settings import Settings, Workspace
-from brats_label.values import fields_of
+from brats_label.settings import Settings, Workspace, fields_of
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 GIVEN = {

@@ -22,9 +22,8 @@ import benchmark
 import brats_clip
 from brats_clip.reports import read_findings
 from measuring import benchmark_networks
-from measuring.benchmark import REPORTS
+from measuring.benchmark import ADDED, CHANGED, CLICK, FIRST, OURS, REPORTS
 from measuring.benchmark_networks import Meter, build_network, monai_pipeline, window_of
-from measuring.benchmark_page import ADDED, CHANGED, CLICK, FIRST, OURS
 from tests.cases.case_files import write_case
 
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,9 @@ import pytest
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 from measuring import bundle_run
-from measuring.cases import chosen_cases, measure_cases
 from measuring.command import make_console
-from measuring.cross_validation import assign_folds
-from measuring.cross_validation_table import headline
+from measuring.cross_validation import assign_folds, headline
+from measuring.shared import chosen_cases, measure_cases
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "cross_validate.py"

@@ -18,8 +18,8 @@ import pytest
 
 from brats_clip.cases import SECTIONS, SEQUENCES
 from brats_clip.evaluation import write_metrics_csv
-from measuring import ablation, ablation_table, bundle_run
-from measuring.ablation_table import markdown, tabulate
+from measuring import ablation, bundle_run
+from measuring.ablation import markdown, tabulate
 from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING, flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablations.py"
@@ -60,7 +60,7 @@ def ablations():
     """The script, and what it runs."""
     import run_ablations
 
-    parts = {"Run": ablation.Run, "write_results": ablation_table.write_results, "VARIANTS": run_ablations.VARIANTS}
+    parts = {"Run": ablation.Run, "write_results": ablation.write_results, "VARIANTS": run_ablations.VARIANTS}
     return SimpleNamespace(main=run_ablations.main, **parts)
 
 

@@ -92,8 +92,8 @@ def test_report_is_read_from_its_file_or_taken_as_text(tmp_path):
     case = write_case(tmp_path, report="\ufeffA lesion in the left frontal lobe.\n")
     assert LoadCased()(case)["report"] == "A lesion in the left frontal lobe."
     assert LoadCased()(case | {"report": "No enhancement."})["report"] == "No enhancement."
-    assert LoadCased()(case | {"report": Path(case["report"])})["report"].startswith("A lesion")
-    del case["report"]
+    assert LoadCased()(case | {"report_path": Path(case["report_path"])})["report"].startswith("A lesion")
+    del case["report_path"]
     assert LoadCased()(case)["report"] == ""
 
 

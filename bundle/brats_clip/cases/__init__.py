@@ -8,7 +8,7 @@ from .find import LeftOut, Survey, find_cases, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .prepare import MODES as PREPROCESS_MODES
 from .prepare import Preparation, prepare
-from .report import as_text, is_report_path, read_report, read_reports
+from .report import case_report, looks_like_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
 
 __all__ = [
@@ -26,15 +26,15 @@ __all__ = [
     "Preparation",
     "Survey",
     "Volume",
-    "as_text",
+    "case_report",
     "check_case",
     "check_cases",
     "clear_background",
     "find_cases",
     "fold_of",
-    "is_report_path",
     "load_cases",
     "load_datalist",
+    "looks_like_path",
     "make_datalist",
     "parse_name",
     "patient_of",

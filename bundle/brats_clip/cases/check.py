@@ -17,7 +17,7 @@ from ..labels import BRATS_2023, BRATS_2024, CONVENTIONS, ET, MSD, OTHER_TASKS, 
 from .background import clear_background
 from .naming import REFERENCE, SEQUENCES, convention_of_name
 from .prepare import Preparation, label_on_working_grid, prepare
-from .report import read_report
+from .report import case_report
 
 
 @dataclass
@@ -181,7 +181,7 @@ def read_case(
         except InputError as problem:
             on_problem(problem)
     try:
-        content.report = read_report(case.get("report"), f"report of {name}")
+        content.report = case_report(case)
     except InputError as problem:
         on_problem(problem)
     return content

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePath
 
-from ..errors import CaseError, InputError
+from ..errors import CaseError, InputError, ReportError
 from ..images import atomic_write
 from ..switches import read_switch
 from .check import CaseCheck
 from .find import survey
 from .naming import SEQUENCES, patient_of, split_channel
-from .report import is_report_path
+from .report import looks_like_path
 from .split import SECTIONS, fold_of, split_patients
 
 UNLABELED = "unlabeled"
+_PATHS = (*SEQUENCES, "label", "report_path")
 LABELS = {"0": "background", "1": "NCR", "2": "ED", "4": "ET"}
 
 
@@ -59,7 +60,7 @@ def make_datalist(
     for case in cases:
         patient = patient_of(case["case"])
         section = sections[patient] if "label" in case else UNLABELED
-        entry = {key: _relative(value, root) if _is_path(key, value) else value for key, value in case.items()}
+        entry = {key: _relative(value, root) if key in _PATHS else value for key, value in case.items()}
         # The test cases stay out of every fold, so that cross-validation never trains on them.
         if folds and section in ("training", "validation"):
             entry["fold"] = fold_of(patient, folds, seed)
@@ -128,6 +129,7 @@ def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section
 def load_cases(
     dataset_dir: str | PathLike,
     report: str = "",
+    report_path: str | PathLike = "",
     clicks: Mapping | Sequence | None = None,
     brain_mask: str | PathLike = "",
     allow_missing_sequences: bool | str = False,
@@ -136,13 +138,15 @@ def load_cases(
 
     Args:
         dataset_dir: a folder of cases, or of one.
-        report: path or text of the report of the only case; "" takes the reports found beside the images.
+        report: text of the report of the only case; "" takes the reports found beside the images.
+        report_path: path to a text file with it, instead.
         clicks: on the only case, positions by kind or pairs in their order; see ``clicks.place_clicks``.
         brain_mask: path of a mask of the brain of the only case, on the grid of one of its sequences.
         allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
 
     Raises:
-        InputError: if there is no case, or a report is given and there are several.
+        InputError: if there is no case, or a report is given and there are several, or both text and path.
+        ReportError: if ``report`` looks like a path.
         CaseError: if a case is incomplete, naming all that are, or occurs twice.
     """
     found = survey(undo_resolver(dataset_dir))
@@ -160,14 +164,24 @@ def load_cases(
     cases = sorted(found.cases + partial, key=lambda case: case["case"])
     if not cases:
         raise found.left_out[0].error
+    if looks_like_path(report):
+        raise ReportError("report", f"{report!r}, which looks like a path", "the text; --report_path takes a path")
+    if report.strip() and report_path:
+        raise InputError("report and report_path", "both", "one of the two")
     prompts = {
         "report": report.strip() and report,
+        "report_path": report_path and str(undo_resolver(report_path)),
         "clicks": clicks,
         "brain_mask": brain_mask and str(undo_resolver(brain_mask)),
     }
     given = {key: value for key, value in prompts.items() if value}
     if given and len(cases) > 1:
-        names = {"report": "one report", "clicks": "clicks", "brain_mask": "one brain mask"}
+        names = {
+            "report": "one report",
+            "report_path": "one report",
+            "clicks": "clicks",
+            "brain_mask": "one brain mask",
+        }
         what = " and ".join(names[key] for key in given)
         raise InputError(" and ".join(given), f"{what} for {len(cases)} cases", "a folder with one case")
     return [{**case, **given} for case in cases]
@@ -199,10 +213,6 @@ def _is_section(value: list) -> bool:
     return all(isinstance(entry, dict) for entry in value)
 
 
-def _is_path(key: str, value: object) -> bool:
-    return bool(value) and (key in (*SEQUENCES, "label") or (key == "report" and is_report_path(value)))
-
-
 def _relative(value: str | PathLike, root: Path) -> str:
     return PurePath(os.path.relpath(value, root)).as_posix()
 
@@ -211,8 +221,10 @@ def _resolve(entry: dict, root: Path, datalist: str | PathLike) -> dict:
     if missing := [sequence for sequence in SEQUENCES if not isinstance(entry.get(sequence), str)]:
         name = entry.get("case", f"with {', '.join(map(str, entry)) or 'no entries'}")
         raise CaseError(datalist, f"case {name} without {', '.join(missing)}", f"paths by {', '.join(SEQUENCES)}")
-    return {key: str(root / value) if _is_path(key, value) else value for key, value in entry.items()}
+    if looks_like_path(entry.get("report")):  # a datalist of an earlier version
+        entry = {key if key != "report" else "report_path": value for key, value in entry.items()}
+    return {key: str(root / value) if key in _PATHS and value else value for key, value in entry.items()}
 
 
 def _paths(case: dict) -> set[Path]:
-    return {Path(split_channel(value)[0]) for key, value in case.items() if _is_path(key, value)}
+    return {Path(split_channel(value)[0]) for key, value in case.items() if key in _PATHS and value}

@@ -167,7 +167,7 @@ def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
         entry["label"] = str(folder / label)
     reports = [name for name in files if name.lower() in ("report.txt", f"{case.lower()}_report.txt")]
     if len(reports) == 1:
-        entry["report"] = str(folder / reports[0])
+        entry["report_path"] = str(folder / reports[0])
     missing = [sequence for sequence in SEQUENCES if sequence not in found]
     if missing:
         wanted = "names such as T1.nii.gz, T1_post.nii.gz, T2.nii.gz and FLAIR.nii.gz"
@@ -210,8 +210,8 @@ def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str
         return LeftOut(case, problem, has_images=False)
     if twice := [names for names in roles.values() if len(names) > 1]:
         return LeftOut(case, CaseError(folder, f"both {' and '.join(twice[0])}", "one file of each kind"))
-    keys = [key for key in (*SEQUENCES, "label", "report") if key in roles]
-    found = {"case": case, **{key: str(folder / roles[key][0]) for key in keys}}
+    keys = {**{key: key for key in (*SEQUENCES, "label")}, "report": "report_path"}
+    found = {"case": case, **{key: str(folder / roles[role][0]) for role, key in keys.items() if role in roles}}
     if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
         wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)
         problem = CaseError(folder, f"case {case} without {', '.join(missing)}", f"{wanted} (or .nii)")
@@ -234,5 +234,5 @@ def _msd_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict]
         if label.is_file():
             case["label"] = str(label)
         if f"{case_id}_report.txt" in files:
-            case["report"] = str(folder / f"{case_id}_report.txt")
+            case["report_path"] = str(folder / f"{case_id}_report.txt")
         yield case_id, MSD_NAME, case

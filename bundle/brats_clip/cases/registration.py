@@ -111,7 +111,7 @@ def _attempt(
 class _Coarse:
     """Both images on voxels of 6 mm, to compare positions far apart.
 
-    Series of one exam can lie 50 mm apart and be pitched by 20 degrees, when the patient was positioned anew.
+    Series of one exam can lie 50 mm apart and be pitched by 20 degrees, when the patient was repositioned.
     """
 
     def __init__(self, reference: sitk.Image, other: sitk.Image, mask: sitk.Image | None) -> None:

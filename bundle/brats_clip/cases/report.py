@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -11,24 +12,21 @@ from pathlib import Path
 from ..errors import ReportError
 
 _EXPECTED = "a report as text (UTF-8, UTF-16 or Windows-1252)"
+_PATH = re.compile(r"\S*[/\\].*\.txt|\S+\.txt", re.IGNORECASE)
 
 
-def is_report_path(value: str | PathLike) -> bool:
-    """Tell a path to a .txt file from the text of a report."""
-    return not isinstance(value, str) or (value.lower().endswith(".txt") and "\n" not in value)
+def looks_like_path(report: str | None) -> bool:
+    """Whether a text is written like a path to a .txt file. No file is looked for."""
+    return isinstance(report, str) and _PATH.fullmatch(report.strip()) is not None
 
 
-def as_text(report: str) -> str:
-    """A report that others wrote, so that ``read_report`` never takes it for a path, whatever it ends in."""
-    return f"{report}\n"
-
-
-def read_report(value: str | PathLike | None, where: str = "report") -> str:
+def read_report(report: str | None = None, path: str | PathLike | None = None, where: str = "report") -> str:
     """Return the text of a report.
 
     Args:
-        value: path to a .txt file, or the text itself; None or "" mean that there is no report.
-        where: what to name in an error about a text that is no file.
+        report: the text itself; "" for no report. None takes that of ``path``.
+        path: to a text file; None or "" for no report.
+        where: what to name in an error about ``report``.
 
     Returns:
         The text without white space around it; "" for no report.
@@ -36,22 +34,27 @@ def read_report(value: str | PathLike | None, where: str = "report") -> str:
     Raises:
         ReportError: if the file is missing, empty, or holds anything but text.
     """
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if report is not None:
+        if not isinstance(report, str):
+            raise ReportError(where, f"a {type(report).__name__}", _EXPECTED)
+        return _check_text(report, where)
+    if not path:
         return ""
-    if not isinstance(value, str | PathLike):
-        raise ReportError(where, f"a {type(value).__name__}", _EXPECTED)
-    if not is_report_path(value):
-        return _check_text(value, where)
     try:
-        text = _decode(Path(value).read_bytes())
+        text = _decode(Path(path).read_bytes())
     except OSError as reason:
         found = "no file" if isinstance(reason, FileNotFoundError) else f"an unreadable file ({reason.strerror})"
-        raise ReportError(value, found, _EXPECTED) from reason
+        raise ReportError(path, found, _EXPECTED) from reason
     except UnicodeDecodeError as reason:
-        raise ReportError(value, f"the byte 0x{reason.object[reason.start]:02x}", _EXPECTED) from reason
+        raise ReportError(path, f"the byte 0x{reason.object[reason.start]:02x}", _EXPECTED) from reason
     if not text.strip():
-        raise ReportError(value, "an empty file", f"{_EXPECTED}; remove the file if there is no report")
-    return _check_text(text, value)
+        raise ReportError(path, "an empty file", f"{_EXPECTED}; remove the file if there is no report")
+    return _check_text(text, path)
+
+
+def case_report(case: Mapping) -> str:
+    """The report of a case, from its ``report`` or, without one, its ``report_path``; see ``read_report``."""
+    return read_report(case.get("report"), case.get("report_path"), f"report of case {case.get('case')}")
 
 
 def _decode(content: bytes) -> str:
@@ -73,7 +76,7 @@ def read_reports(cases: Iterable[Mapping]) -> list[str]:
     Raises:
         ReportError: if one cannot be read.
     """
-    return [text for case in cases if (text := read_report(case.get("report"), f"report of case {case.get('case')}"))]
+    return [text for case in cases if (text := case_report(case))]
 
 
 def _check_text(text: str, where: str | PathLike) -> str:

@@ -15,7 +15,7 @@ from ..cases import SEQUENCES, split_channel, undo_resolver
 from ..errors import BratsClipError, CaseError, InputError
 from ..evaluation import write_metrics_csv
 from ..switches import read_switch
-from .plain_errors import plain_message
+from .command_line import plain_message
 
 logger = logging.getLogger(__name__)
 

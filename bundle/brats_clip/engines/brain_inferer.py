@@ -31,9 +31,10 @@ class BrainInferer(Inferer):
         overlap: share of a window that its neighbour sees, too.
         attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
             that what is filled in with 0 around the brain later is no attention.
-        annotator: clicks while the network trains, see ``ReportGuidedUNet.annotator``.
+        annotator: clicks in place of a person while the network trains: ``(network, decoded, truth)`` to clicks and
+            targets as ``ReportGuidedUNet.refine`` takes them. Needs the regions ``(N, 3, D, H, W)`` as ``truth``.
         tta: average over the image and its mirror image (test-time augmentation), at about twice the time.
-        screen_reports: segment without the report first, and do not listen to one that puts the tumour elsewhere. Needs
+        screen_reports: segment without the report first, and leave one unused that puts the tumour elsewhere. Needs
             the reports' texts among the keywords, as ``report``.
         cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
         quality: predict the quality of each answer.
@@ -62,8 +63,7 @@ class BrainInferer(Inferer):
             raise InputError("attention", "attention maps asked for with windows", "one of the two")
         if tta and window is not None:
             raise InputError("tta", "mirroring asked for with windows", "one of the two")
-        self.attention, self.annotator, self.screen_reports = attention, annotator, screen_reports
-        self.tta = tta
+        self.attention, self.annotator, self.screen_reports, self.tta = attention, annotator, screen_reports, tta
         self.consistencies: list[Consistency | None] = []
         self.quality, self.assessments = quality, list[Assessment]()
         self.window = tuple(window) if window is not None else None
@@ -74,11 +74,14 @@ class BrainInferer(Inferer):
         """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are the network's (tokens, mask, extent),
         and ``report``, a text per case."""
         plain = inputs.as_subclass(Tensor)
-        texts = kwargs.pop("report", None)
+        texts, truth = kwargs.pop("report", None), kwargs.pop("truth", None)
         texts = list(texts) if self.screen_reports and texts is not None else [""] * inputs.shape[0]
         kwargs = {k: v.as_subclass(Tensor) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
         with self.precision(plain.device):
-            result = self._run(plain, network, kwargs, texts, _affines(inputs))
+            if network.training:
+                result = self._train(plain, network, kwargs, truth)
+            else:
+                result = self._run(plain, network, kwargs, texts, _affines(inputs))
         self.assessments = []
         if self.quality is not None and isinstance(inputs, MetaTensor) and not network.training:
             self.assessments = [self._assess(inputs, n, result[n], kwargs) for n in range(len(plain))]
@@ -92,10 +95,15 @@ class BrainInferer(Inferer):
         on_cpu = torch.device(device).type == "cpu"
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.cpu_bf16) if on_cpu else nullcontext()
 
+    def _train(self, inputs: Tensor, network: nn.Module, kwargs: dict, truth: Tensor | None) -> Decoded:
+        decoded = network(inputs, **kwargs)
+        # Of DistributedDataParallel's network: its hooks see the gradients of parameters wherever they are used.
+        network = getattr(network, "module", network)
+        if self.annotator is None or truth is None or network.clicks is None:
+            return decoded
+        return network.refine(decoded, *self.annotator(network, decoded, truth.as_subclass(Tensor)))
+
     def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict, texts: list[str], affines: list[np.ndarray]):
-        if network.training:
-            getattr(network, "module", network).annotator = self.annotator
-            return network(inputs, **kwargs)
         self.consistencies = [None] * len(texts)
         if self.window is not None:
             kwargs.pop("report_findings", None)  # sizes are compared with a whole volume
@@ -156,12 +164,12 @@ class BrainInferer(Inferer):
     def _assess(self, inputs: MetaTensor, n: int, result: Tensor, kwargs: dict) -> Assessment:
         image, consistency = inputs.as_subclass(Tensor)[n], self.consistencies[n]
         native = np.asarray(inputs.meta[MetaKeys.ORIGINAL_AFFINE], float).reshape(-1, 4, 4)[n]
-        shape = np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n]
+        shape = tuple(np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n].tolist())
         missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
         clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
         known = Circumstances(missing, None if consistency is None else consistency.score)
         brain = (image[:, ::2, ::2, ::2] != 0).any(dim=0)
-        geometry = Geometry(_affines(inputs)[n], native, tuple(int(size) for size in shape))
+        geometry = Geometry(_affines(inputs)[n], native, shape)
         return assess(result[:3].as_subclass(Tensor), brain, geometry, self.quality, known, clicks)
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:

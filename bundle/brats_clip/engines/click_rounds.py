@@ -16,7 +16,7 @@ _STRIDE = 2  # errors are looked for at 2 mm: eight times fewer voxels, and a cl
 
 
 class ClickRounds:
-    """Simulates a person for ``ReportGuidedUNet.annotator``.
+    """Simulates a person for ``BrainInferer`` while the network trains.
 
     From one to ``rounds`` times: refine by the clicks so far, click where the result is most wrong. What the last of
     these answers teach, ``FusionLoss`` adds to the loss of the answer without any click.
@@ -37,7 +37,7 @@ class ClickRounds:
         self.set_random_state(seed)
 
     def set_random_state(self, seed: int) -> None:
-        """Start the robot's draws anew."""
+        """Reset the random generators."""
         self.random = np.random.default_rng(seed)
         self.robot = RobotAnnotator(jitter=1.5, smallest=4, seed=seed + 1)
 

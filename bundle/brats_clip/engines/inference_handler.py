@@ -62,7 +62,7 @@ class CaseWriter:
         clip_fingerprint: ``ClipEncoder.fingerprint``, recorded.
         pred_key: label map (1, X, Y, Z) in the geometry of the input, a MetaTensor, values 0, 1, 2, 4.
         case_key, report_key: id and report text of the case.
-        report_source_key: the path that the report came from; without one it was typed.
+        report_path_key: the path that the report came from; without one it was typed.
 
     Raises:
         InputError: for unknown ``labels`` or ``convention``.
@@ -79,7 +79,7 @@ class CaseWriter:
         pred_key: str = "pred",
         case_key: str = "case",
         report_key: str = "report",
-        report_source_key: str = "report_source",
+        report_path_key: str = "report_path",
     ) -> None:
         if labels not in ("brats", "regions"):
             raise InputError("labels", repr(labels), "'brats' or 'regions'")
@@ -88,7 +88,7 @@ class CaseWriter:
         self.output_dir = undo_resolver(output_dir)
         self.labels, self.convention = labels, convention
         self.pred_key, self.case_key = pred_key, case_key
-        self.report_key, self.report_source_key = report_key, report_source_key
+        self.report_key, self.report_path_key = report_key, report_path_key
         self._software = {
             "brats_clip": __version__,
             "monai": monai.__version__,
@@ -237,7 +237,7 @@ class CaseWriter:
 
     def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         given = bool(str(item.get(self.report_key) or "").strip())
-        path = item.get(self.report_source_key)
+        path = item.get(self.report_path_key)
         source = Path(str(path)).name if path else "typed"
         facts = {"given": given, "source": source if given else None}
         consistency = item.get("consistency")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ..cases import REFERENCE, SEQUENCES, find_cases, load_datalist, read_case, read_report
+from ..cases import REFERENCE, SEQUENCES, case_report, find_cases, load_datalist, read_case
 from ..errors import InputError, LabelError
 from ..reports import describe_mask, write_report
 
@@ -75,7 +75,7 @@ def read_truth(case: dict, seed: int = 0) -> Truth:
 
 def report_of(case: dict, seed: int = 0) -> str:
     """The report alone, as ``read_truth`` has it, without opening an image where that is not needed."""
-    return read_report(case.get("report"), f"report of case {case['case']}") or read_truth(case, seed).report
+    return case_report(case) or read_truth(case, seed).report
 
 
 def draws(seed: int, *names: str) -> np.random.Generator:

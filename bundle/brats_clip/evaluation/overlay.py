@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..images import atomic_write
 from ..labels import REGIONS
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and on grey.
+# Okabe and Ito's palette: distinct for colour-blind readers, and on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#FF6A1F"}
 REGION_NAMES = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
 _PLANES = ("sagittal", "coronal", "axial")

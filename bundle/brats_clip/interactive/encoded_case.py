@@ -35,6 +35,8 @@ class EncodedCase:
         preparation: how they were brought to one grid; None if they came so.
         correction: see ``engines.mirror_correction``; None without test-time augmentation.
         seconds: of reading and encoding.
+        descriptor: of the case in CLIP space, see ``Segmentation``.
+        answered: whether it was segmented before.
         evidence: what the image shows without a report, once it was asked for.
         compared: how well the last reports agree with that, by text.
     """
@@ -55,6 +57,8 @@ class EncodedCase:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
     correction: torch.Tensor | None = None
+    descriptor: tuple[float, ...] = ()
+    answered: bool = False
     evidence: ImageEvidence | None = None
     compared: OrderedDict[str, Consistency] = field(default_factory=OrderedDict, repr=False)
 

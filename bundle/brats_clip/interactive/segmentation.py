@@ -44,11 +44,13 @@ class Segmentation:
         affine: ``(4, 4)``, voxel to RAS mm.
         voxel_mm: voxel sizes, mm.
         sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
-        report_used: whether the report was listened to: False without one, and for one that puts the tumour where the
+        report_used: whether the report was used: False without one, and for one that puts the tumour where the
             image does not show it.
         consistency: how well the report agrees with what the image shows without it; None without a report.
         notes: sentences on what was done to the images before they were segmented.
         preparation: how they were brought to one grid, whose label ``label`` is; None if they came so.
+        descriptor: of the images in CLIP space, E numbers of unit norm, to compare cases by; empty without the bridge
+            to CLIP.
         seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
             "report" (CLIP on text), "decode", "screen" (comparing the report with the image, for which a case is
             decoded without it once), "clicks" and "finish"; what was there already took 0.
@@ -70,12 +72,13 @@ class Segmentation:
         errors: Callable[[], np.ndarray],
         notes: tuple[str, ...] = (),
         preparation: Preparation | None = None,
+        descriptor: tuple[float, ...] = (),
     ) -> None:
         self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
         self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
         self.report_used, self.consistency = report_used, consistency
-        self.notes, self.preparation = notes, preparation
+        self.notes, self.preparation, self.descriptor = notes, preparation, descriptor
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
         self._assessment, self._errors = _Once(assessment), _Once(errors)
 

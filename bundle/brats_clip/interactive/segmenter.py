@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +21,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from .. import bundle_root
-from ..cases import SEQUENCES, Preparation, read_report
+from ..cases import SEQUENCES, Preparation, looks_like_path, read_report
 from ..clicks import Clicks
 from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
 from ..errors import CaseError, InputError, WeightsError
@@ -38,9 +40,11 @@ from .native import ToNative
 from .segmentation import Segmentation
 from .sources import as_source, identity_of
 
+logger = logging.getLogger(__name__)
+
 
 class Segmenter:
-    """Segments a case, listens to a report, obeys clicks.
+    """Segments a case, guided by a report and corrected by clicks.
 
     ``set_case`` reads and encodes, which takes most of the time and happens once; ``segment`` decodes, and a click
     only refines. Preprocessing, network and postprocessing are those of the bundle's ``inference.json``, so the answers
@@ -168,22 +172,23 @@ class Segmenter:
 
     def segment(
         self,
-        report: str | os.PathLike | None = None,
+        report: str | None = None,
         clicks: Clicks | None = None,
         case: str | None = None,
         space: str = "voxel",
+        report_path: str | os.PathLike | None = None,
     ) -> Segmentation:
         """Segment a case as it was prompted; prompts of earlier calls are not remembered.
 
         Args:
-            report: text, or path to a .txt file; None or "" for none. ``cases.as_text`` keeps a text that others typed
-                from being taken for a path.
+            report: text; None or "" for none. One that looks like a path is taken as text, with a warning in the log.
             clicks: positions by kind, ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs in the order in which
                 the clicks were made, ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. "WT", "TC", "ET" put a
                 voxel into a region, "NCR", "ED" and "background" say exactly what it is. Where clicks disagree, the
                 later one counts.
             case: key from ``set_case``; None takes the current case of this thread.
             space: "voxel" (of the case; 0 is the centre of the first) or "world" (RAS mm), for the clicks.
+            report_path: text file with the report, instead of ``report``.
 
         Raises:
             InputError: if no case is set, or for clicks of an unknown kind, outside the volume, or more than 1000.
@@ -192,7 +197,9 @@ class Segmenter:
             ReportError: if the report is a file that cannot be read, or no text.
         """
         encoded, name, fresh = self._find(case)
-        text = read_report(report)
+        if looks_like_path(report):
+            logger.warning("report: found what looks like a path, taken as text; report_path takes a path")
+        text = read_report(report, report_path)
         grid = (encoded.native_shape, encoded.native_affine, encoded.working_affine)
         made = click_tensors(clicks, *grid, space, name)
         seconds = dict(encoded.seconds) if fresh else dict.fromkeys(encoded.seconds, 0.0)
@@ -229,6 +236,7 @@ class Segmenter:
             seconds={name: round(value, 4) for name, value in seconds.items()},
             notes=encoded.notes,
             preparation=encoded.preparation,
+            descriptor=encoded.descriptor,
             probabilities=_probabilities(to_native, logits),
             attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
             assessment=_assessment(encoded, logits, self._quality, consistency, made["clicks"]),
@@ -247,7 +255,8 @@ class Segmenter:
         if encoded is None:
             encoded = self._encode(known.unchanged_sources(), known.name)
             self._cache.put(key, encoded)
-        return encoded, known.name, not encoded.decoded
+        fresh, encoded.answered = not encoded.answered, True
+        return encoded, known.name, fresh
 
     def _precision(self) -> AbstractContextManager:
         if self.device.type == "cuda":
@@ -276,9 +285,11 @@ class Segmenter:
                 tokens, positions = self._network.slice_encoder(batch)
             sliced = time.perf_counter()
             features = self._network.encode(batch, tokens, positions)
-            correction = None
+            decoded, correction = OrderedDict(), None
             if self._tta:
-                correction = mirror_correction(self._network, batch, self._network.decode(features).logits)
+                unprompted = self._network.decode(features)
+                correction = mirror_correction(self._network, batch, unprompted.logits)
+                decoded[""] = corrected(unprompted, correction)
         self._synchronise()
         done = time.perf_counter()
         stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
@@ -300,7 +311,9 @@ class Segmenter:
             notes=tuple(note for note in data["notes"].split("\n") if note),
             preparation=Preparation.from_json(data["preparation"]) if data["preparation"] else None,
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
+            decoded=decoded,
             correction=correction,
+            descriptor=descriptor_of(tokens),
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -363,6 +376,11 @@ class Segmenter:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def descriptor_of(tokens: torch.Tensor | None) -> tuple[float, ...]:
+    """The mean direction of slice tokens ``(1, S, E)``, of unit norm; empty without any."""
+    return () if tokens is None else tuple(F.normalize(tokens[0].float().mean(dim=0), dim=0).tolist())
 
 
 def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:

@@ -75,7 +75,7 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Doubles the resolution, merges the skip connection, and listens to the report.
+    """Doubles the resolution, merges the skip connection, and is guided by the report.
 
     Args:
         in_channels: channels of the level below.

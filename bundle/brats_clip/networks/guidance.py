@@ -51,7 +51,7 @@ class ReportMemory(nn.Module):
 
 
 class ReportGuidance(nn.Module):
-    """Decoder features attend to the sentences of the report; each voxel gates how far it listens.
+    """Decoder features attend to the sentences of the report; a gate per voxel weights the result.
 
     Args:
         channels: channels of the decoder features.

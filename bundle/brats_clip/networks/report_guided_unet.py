@@ -56,7 +56,7 @@ class ReportGuidedUNet(nn.Module):
     plain residual 3D U-Net is left. The image comes at 1 mm; the trunk runs at 2, 4, 8 and 16 mm, with each 2x2x2
     block of voxels as channels, so nothing of the 1 mm detail is lost.
 
-    ``encode`` does all that needs no report, ``decode`` listens to the report, ``refine`` to clicks, each at a fraction
+    ``encode`` does all that needs no report, ``decode`` uses the report, ``refine`` the clicks, each at a fraction
     of the time of the one before: encode a case once, decode it as often as its report changes, refine what was decoded
     as often as somebody clicks.
 
@@ -80,10 +80,6 @@ class ReportGuidedUNet(nn.Module):
         semantic_attention: region maps that refine the prediction.
         findings: guidance by what the report states as numbers.
         clicks: ``refine``.
-
-    Attributes:
-        annotator: clicks in place of a person while the network trains: ``(network, decoded, truth)`` to clicks and
-            targets as ``refine`` takes them. See ``forward``.
 
     Raises:
         InputError: if the arguments do not fit together.
@@ -168,7 +164,6 @@ class ReportGuidedUNet(nn.Module):
         if findings:
             self.findings = FindingGuidance(self.finding_slots * self.finding_row, widths[0], regions)
         self.clicks = ClickRefinement([widths[0], widths[1]], regions) if clicks else None
-        self.annotator: Any = None
 
         self.register_buffer("clip_fingerprint", fingerprint_to_bytes(clip_fingerprint))
         self.register_state_dict_post_hook(drop_frozen)
@@ -366,12 +361,8 @@ class ReportGuidedUNet(nn.Module):
         clicks: Optional[Tensor] = None,
         click_targets: Optional[Tensor] = None,
         report_findings: Optional[Tensor] = None,
-        truth: Optional[Tensor] = None,
     ) -> Tensor:
         """Encode, decode and refine; see there for the arguments.
-
-        Args:
-            truth: ``(N, 3, D, H, W)``, for ``annotator``, in training mode only.
 
         Returns:
             Logits ``(N, 3, D, H, W)`` for WT, TC, ET. In training mode, unless scripted, all of ``Decoded``, so that
@@ -379,9 +370,6 @@ class ReportGuidedUNet(nn.Module):
         """
         features = self.encode(image, slice_tokens, slice_positions, extent)
         decoded = self.decode(features, report_tokens, report_mask, report_findings)
-        if not torch.jit.is_scripting():  # noqa: SIM102 - the compiler skips this block only as it stands
-            if self.training and truth is not None and self.annotator is not None and self.clicks is not None:
-                clicks, click_targets = self.annotator(self, decoded, truth)
         if clicks is not None and click_targets is not None:
             decoded = self.refine(decoded, clicks, click_targets)
         if torch.jit.is_scripting():

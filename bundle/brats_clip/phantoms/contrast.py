@@ -1,4 +1,4 @@
-"""Contrast: what each tissue looks like on each sequence, drawn anew for every patient.
+"""Contrast: what each tissue looks like on each sequence, drawn for every patient.
 
 Healthy tissue follows a Gaussian mixture as in SynthSeg (Billot et al. 2023), but around the ordering real sequences
 have, since a network that is given the four sequences by name may rely on it. Tumour tissue is drawn in units of the

@@ -4,7 +4,7 @@ from .consistency import Consistency, FindingCheck, check_consistency, compare_w
 from .describe import describe_mask
 from .evidence import ImageEvidence
 from .features import FEATURES, FINDING_SLOTS, finding_features, stated
-from .findings import Findings
+from .findings import Findings, mirror_findings
 from .negate import negate_enhancement
 from .perturb import (
     PERTURBATIONS,
@@ -37,6 +37,7 @@ __all__ = [
     "finding_features",
     "flip_side",
     "generic_report",
+    "mirror_findings",
     "negate_enhancement",
     "read_findings",
     "scale_size",

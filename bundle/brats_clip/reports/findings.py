@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 
+_MIRRORED = {"left": "right", "right": "left"}
 SIDES = ("left", "right", "bilateral", "midline")
 LOBES = ("frontal", "parietal", "temporal", "occipital", "insular", "deep", "cerebellum", "brainstem")
 ENHANCEMENTS = ("none", "thin rim", "thick rim", "nodular", "patchy", "solid")
@@ -126,3 +127,9 @@ class Findings:
         if unknown:
             raise InputError("Findings", f"unknown fields {sorted(unknown)}", "the fields of Findings.to_dict()")
         return cls(**values)
+
+
+def mirror_findings(values: dict[str, Any]) -> dict[str, Any]:
+    """What ``Findings.to_dict`` gives for the mirror image."""
+    side, right = values["side"], values["right_fraction"]
+    return {**values, "side": _MIRRORED.get(side, side), "right_fraction": None if right is None else 1 - right}

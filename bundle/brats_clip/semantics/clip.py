@@ -150,7 +150,7 @@ def _load_folder(folder: Path) -> ClipEncoder:
     if any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
         return _create(f"local-dir:{folder}", None, f"{known.get('origin', 'weights')} ({folder.name}/)")
     if "seed" not in known:
-        expected = f"{WEIGHTS_FILE} or open_clip_pytorch_model.bin beside {CONFIG_FILE}: restore it or train it anew"
+        expected = f"{WEIGHTS_FILE} or open_clip_pytorch_model.bin beside {CONFIG_FILE}: restore it or train it again"
         raise WeightsError(folder, "a config without weights", expected)
     seed = known["seed"]
     logger.warning("The CLIP in %s is untrained (seed %s): slices and reports mean nothing to it.", folder, seed)

@@ -11,13 +11,11 @@ from monai.transforms import RandomizableTransform, Transform
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import ReportError
-from ..reports import Findings, caption, split_sentences, swap_side, write_report
+from ..reports import Findings, caption, mirror_findings, split_sentences, swap_side, write_report
 from .attributes import CAPTION_ATTRIBUTES, attribute_targets
 from .contrastive import UNKNOWN_WORD
 from .report_encoder import split_to_fit
 from .slices import SliceSelector
-
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 class DrawSlicesd(Transform):
@@ -55,9 +53,7 @@ class MirrorCased(RandomizableTransform):
             return dict(data)
         findings = data["findings"]
         if findings is not None:
-            side, right = findings["side"], findings["right_fraction"]
-            mirrored = {"side": _MIRRORED.get(side, side), "right_fraction": None if right is None else 1 - right}
-            findings = {**findings, **mirrored}
+            findings = mirror_findings(findings)
         # A sagittal slice looks the same from either side.
         sagittal = (data["planes"] == 0).view(-1, 1, 1, 1)
         slices = torch.where(sagittal, data["slices"], data["slices"].flip(-1))
@@ -113,9 +109,9 @@ class AllSlicesd(Transform):
 class DrawTextsd(RandomizableTransform):
     """Choose what is said about a case, as token ids, with the statements that follow from it.
 
-    With findings, every call words them anew: a whole report, a caption, or one or two sentences of a report. Without
-    findings the same is drawn from the report as given. ``fresh=False`` takes that report whole, unchanged; a case
-    without a report gets one from its findings, always the same.
+    With findings, every call words them differently: a whole report, a caption, or one or two sentences of a report.
+    Without findings the same is drawn from the report as given. ``fresh=False`` takes that report whole, unchanged; a
+    case without a report gets one from its findings, always the same.
 
     Adds ``token_ids`` (a list of 1D tensors) and ``targets`` with ``image`` and ``text`` ``(V,)``. The latter is zero
     for what the text leaves unsaid: a caption does not go into necrosis, and of a few sentences it is not known.
@@ -123,7 +119,7 @@ class DrawTextsd(RandomizableTransform):
     Args:
         tokenizer: of the CLIP.
         context_length: of the CLIP.
-        fresh: word findings anew.
+        fresh: word findings differently at each call.
         unknown_words: share of words made unknown, and of unknown words inserted, as real reports have words that no
             phantom's report has.
 

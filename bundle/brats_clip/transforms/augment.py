@@ -10,16 +10,14 @@ from monai.transforms import Compose, Randomizable, RandomizableTransform, Trans
 from monai.utils import convert_to_tensor
 
 from ..errors import InputError
-from ..reports import flip_side
+from ..reports import flip_side, mirror_findings
 from ..semantics import ClipEncoder, SliceEncoder
 from .encode_semantics import report_inputs
-
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 class RandMirrord(RandomizableTransform):
     """Exchange left and right: ``image`` and ``label`` along x, the sides in ``report`` and ``findings``, and what the
-    network is told of slices and report.
+    network gets of slices and report.
 
     Belongs on the whole working volume, before any crop.
 
@@ -46,9 +44,7 @@ class RandMirrord(RandomizableTransform):
             report = flip_side(data["report"])
             mirrored.update(report=report, **report_inputs(report, self.clip, self._sentences))
         if data.get("findings"):
-            side, right = data["findings"]["side"], data["findings"]["right_fraction"]
-            right = None if right is None else 1 - right
-            mirrored["findings"] = {**data["findings"], "side": _MIRRORED.get(side, side), "right_fraction": right}
+            mirrored["findings"] = mirror_findings(data["findings"])
         return {**data, **mirrored}
 
 
@@ -58,7 +54,7 @@ class RandPerSequenced(Randomizable, Transform):
     Voxels that are exactly 0 (background, or a sequence that is missing) stay 0.
 
     Args:
-        transforms: each draws anew for each sequence.
+        transforms: each draws again for each sequence.
         offset: added before and subtracted after. A z-scored image has its mean at 0, but coil shading multiplies
             intensities: with an offset of mean over standard deviation (about 3 in a brain) it does so here, too.
     """

@@ -14,7 +14,7 @@ from ..semantics import ClipEncoder, SliceEncoder, encode_report
 def report_inputs(
     text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] | None = None
 ) -> dict[str, torch.Tensor]:
-    """What the network is told of a report.
+    """The network's inputs from a report.
 
     Args:
         text: the report; "" for none.

@@ -12,7 +12,6 @@ from monai.transforms import Transform
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from ..cases import PREPROCESS_MODES, REFERENCE, SEQUENCES, Volume, read_case
-from ..cases.report import is_report_path
 from ..errors import InputError, LabelError
 from ..switches import read_switch
 
@@ -32,8 +31,8 @@ class LoadCased(Transform):
     - ``notes``: what was done to the images, one sentence a line.
     - ``preparation``: ``cases.Preparation`` as JSON; "" for images that came stripped and on one grid. Otherwise
       ``image`` and ``label`` are on its working grid.
-    - ``report``: the text, in place of its path; "" without a report.
-    - ``report_source``: the path it was read from; "" for typed text or without a report.
+    - ``report``: the text, read from ``report_path`` unless it is there already; "" without a report.
+    - ``report_path``: where it was read from; "" for a typed text or without a report.
 
     Args:
         allow_missing_label: accept cases without a label.
@@ -84,7 +83,7 @@ class LoadCased(Transform):
         result["notes"] = "\n".join(content.notes)
         result["preparation"] = content.preparation.to_json() if content.preparation else ""
         result["report"] = content.report
-        result["report_source"] = str(data["report"]) if is_report_path(data.get("report") or "") else ""
+        result["report_path"] = "" if data.get("report") is not None else str(data.get("report_path") or "")
         return result
 
 

@@ -17,10 +17,10 @@ WRONG = ("another_patient", "flip_side", "negate_enhancement", "swap_region", "s
 
 
 class RandVaryReportd(Randomizable, Transform):
-    """Replace ``report`` and what the network is told of it at random, so that it learns how far to trust one.
+    """Replace ``report`` and the network's inputs from it at random, so that it learns how far to trust one.
 
     The label stays what it is: where a report is wrong, the image is the judge. What is drawn is one of the kinds
-    below; the rest see their true report: their own one, or one written anew from ``findings``.
+    below; the rest see their true report: their own one, or one written from ``findings``.
 
     Args:
         clip: encodes the report.
@@ -28,7 +28,7 @@ class RandVaryReportd(Randomizable, Transform):
         partial: probability that each sentence of the true report is kept with probability one half.
         generic: probability of a report that is true of any glioma.
         wrong: probability of one of ``WRONG``.
-        written: probability that the true report is written anew, in other words, from ``findings`` (as
+        written: probability that the true report is written in other words from ``findings`` (as
             ``Findings.to_dict`` gives them); always done for a case without a report that has findings.
         pool: reports of other patients; without any, no report of another patient is drawn.
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from brats_clip import Segmenter
-from brats_clip.cases import as_text
 from brats_clip.evaluation.metrics import crop_to_union, dice
 from brats_clip.labels import REGIONS
 
@@ -46,14 +43,10 @@ def measure(
         brats_clip.errors.InputError: for files that cannot be used.
     """
     started = time.perf_counter()
-    with _slice_tokens(segmenter) as tokens:
-        key = segmenter.set_case(**files, case=case_id)
-        if not tokens:  # the case was in memory
-            segmenter.forget(key)
-            key = segmenter.set_case(**files, case=case_id)
+    key = segmenter.set_case(**files, case=case_id)
     try:
         unprompted = segmenter.segment(case=key)
-        answer = segmenter.segment(report=as_text(report), case=key) if report.strip() else unprompted
+        answer = segmenter.segment(report=report, case=key) if report.strip() else unprompted
         probabilities = answer.probabilities
     finally:
         segmenter.forget(key)
@@ -70,7 +63,7 @@ def measure(
         identity=identity,
         volumes_ml={region: round(ml, 3) for region, ml in answer.volumes_ml.items()},
         entropy={region: round(bits, 5) for region, bits in entropy.items()},
-        descriptor=describe(tokens),
+        descriptor=answer.descriptor,
         disagreement=round(disagreement, 5),
         consistency=None if score is None else round(float(score), 5),
         has_report=bool(report.strip()),
@@ -106,30 +99,6 @@ def almost_predicted(probability: np.ndarray, voxel_mm: Sequence[float]) -> np.n
     pieces, _ = ndimage.label(probability >= max(probability[peak] / 2, 1e-3))
     found = (pieces == pieces[peak]) & (pieces > 0)
     return found if found.sum() * np.prod(voxel_mm) / 1000 >= LEAST_ML else np.zeros_like(found)
-
-
-def describe(tokens: Sequence[torch.Tensor]) -> tuple[float, ...]:
-    """The mean of slice tokens ``(1, S, E)``, of unit norm; () without any."""
-    if not tokens:
-        return ()
-    mean = tokens[-1].float().reshape(-1, tokens[-1].shape[-1]).mean(dim=0)
-    return tuple(torch.nn.functional.normalize(mean, dim=0).cpu().tolist())
-
-
-@contextmanager
-def _slice_tokens(segmenter: Segmenter) -> Iterator[list[torch.Tensor]]:
-    """Collect what the network's slice encoder gives: the segmenter has no use for the tokens once a case is encoded,
-    and CLIP need not see the slices twice."""
-    tokens: list[torch.Tensor] = []
-    encoder = segmenter._network.slice_encoder
-    if encoder is None:
-        yield tokens
-        return
-    hook = encoder.register_forward_hook(lambda module, inputs, output: tokens.append(output[0].detach()))
-    try:
-        yield tokens
-    finally:
-        hook.remove()
 
 
 def _box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:

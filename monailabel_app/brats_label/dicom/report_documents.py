@@ -64,14 +64,10 @@ def basic_text_sr(text: str, common: Dataset, sop_uid: str) -> Dataset:
         common: patient, study and series attributes.
         sop_uid: of the new instance.
     """
-    ds = Dataset()
-    ds.update(common)
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = BASIC_TEXT_SR, sop_uid, "SR"
-    ds.SeriesDescription, ds.InstanceNumber = "Report", 1
+    ds = _report(common, sop_uid, BASIC_TEXT_SR, "SR")
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
     ds.PerformedProcedureCodeSequence, ds.ReferencedPerformedProcedureStepSequence = Items(), Items()
     ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    ds.ConceptNameCodeSequence = Items([_code(*_REPORT)])
     section = Dataset()
     section.RelationshipType, section.ValueType, section.ContinuityOfContent = "CONTAINS", "CONTAINER", "SEPARATE"
     section.ConceptNameCodeSequence = Items([_code(*_FINDINGS, "Findings")])
@@ -94,16 +90,21 @@ def encapsulated_text(text: str, common: Dataset, sop_uid: str) -> Dataset:
         common: patient, study and series attributes.
         sop_uid: of the new instance.
     """
-    ds = Dataset()
-    ds.update(common)
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = ENCAPSULATED_PDF, sop_uid, "DOC"
-    ds.SeriesDescription, ds.InstanceNumber = "Report", 1
+    ds = _report(common, sop_uid, ENCAPSULATED_PDF, "DOC")
     ds.ConversionType, ds.BurnedInAnnotation, ds.DocumentTitle = "WSD", "NO", "Report"
-    ds.ConceptNameCodeSequence = Items([_code(*_REPORT)])
     ds.MIMETypeOfEncapsulatedDocument = "text/plain"
     data = text.encode("utf-8")
     ds.EncapsulatedDocumentLength = len(data)
     ds.EncapsulatedDocument = data + b"\n" * (len(data) % 2)
+    return ds
+
+
+def _report(common: Dataset, sop_uid: str, sop_class: str, modality: str) -> Dataset:
+    ds = Dataset()
+    ds.update(common)
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_class, sop_uid, modality
+    ds.SeriesDescription, ds.InstanceNumber = "Report", 1
+    ds.ConceptNameCodeSequence = Items([_code(*_REPORT)])
     return ds
 
 

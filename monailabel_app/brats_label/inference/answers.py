@@ -17,7 +17,6 @@ from ..labels import FINAL, ORIGINAL
 from ..studies.folder import FolderSource
 from ..studies.library import CaseLibrary
 from ..uploads import safe_name
-from .app import App
 from .options import InferOptions, not_understood
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
@@ -25,7 +24,7 @@ from .tasks import SegmentationTask
 logger = logging.getLogger("brats_clip.infer")
 
 
-def answer_request(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
+def answer_request(app: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer, and store the answer where that was asked for.
 
     Returns:
@@ -42,7 +41,7 @@ def answer_request(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _answered(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("uploaded"):
         return _of_file(app, task, request)
     if request.get("session_id"):
@@ -52,7 +51,7 @@ def _answered(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> d
     return _of_case(app, task, request)
 
 
-def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_case(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     answer = task.answer(request)
     params = answer.params
     options = InferOptions.read(request)
@@ -63,7 +62,7 @@ def _of_case(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> di
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
 
 
-def _store(app: App, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Save the answer as a label of its case: OHIF has no button for it, batch inference wants it."""
     with tempfile.TemporaryDirectory(prefix="answer-") as folder:
         path = Path(folder) / "label.nii.gz"
@@ -79,7 +78,7 @@ def _store(app: App, answer: Answer, tag: str, request: Mapping[str, Any]) -> di
     return {"tag": tag, **stored.to_dict()}
 
 
-def _dicom_seg(app: App, answer: Answer) -> Path:
+def _dicom_seg(app: Any, answer: Answer) -> Path:
     if app.exchange is None:
         raise Refused("The studies are files; a DICOM SEG needs DICOM images to refer to. Ask for output=image.")
     with tempfile.NamedTemporaryFile(prefix="label-", suffix=".dcm", delete=False) as file:
@@ -92,7 +91,7 @@ def _dicom_seg(app: App, answer: Answer) -> Path:
     return path
 
 
-def _of_file(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_file(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     """A case that was sent along: a 4D file, or a single sequence whose name says which."""
     path = Path(request["uploaded"])
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
@@ -104,7 +103,7 @@ def _of_file(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> di
         return _of_folder(app, task, request, Path(folder))
 
 
-def _of_session(app: App, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
+def _of_session(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
     session = app.sessions().get_session(str(request["session_id"])) if app.sessions() is not None else None
     if session is None:
         raise NotFound("No such session; it may have expired. Create one again.")
@@ -112,7 +111,7 @@ def _of_session(app: App, task: SegmentationTask, request: Mapping[str, Any]) ->
     return _of_folder(app, task, request, image if image.is_dir() else image.parent)
 
 
-def _of_folder(app: App, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="cache-") as cache:
         source = FolderSource(folder, app.settings, Path(cache))
         cases = list(source.cases())

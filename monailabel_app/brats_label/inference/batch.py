@@ -15,7 +15,6 @@ from brats_clip.errors import BratsClipError
 from ..errors import Busy, ClientError, NotFound, Refused
 from ..labels import ORIGINAL
 from .answers import answer_request
-from .app import App
 
 logger = logging.getLogger("brats_clip.batch")
 
@@ -32,13 +31,9 @@ class Batch:
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
     ``end_ts``, ``details`` (the last lines), and how many cases are ``finished``, ``failed``, of ``total``.
-
-    Args:
-        app: whose cases and models.
-        poll_s: seconds between looks at whether somebody waits.
     """
 
-    def __init__(self, app: App, poll_s: float = 0.2) -> None:
+    def __init__(self, app: Any, poll_s: float = 0.2) -> None:
         self._app, self._poll_s = app, poll_s
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._tasks: list[dict[str, Any]] = []

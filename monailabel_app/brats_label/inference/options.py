@@ -15,7 +15,7 @@ from brats_clip.labels import REGIONS
 
 from ..errors import ClientError, TooLarge
 from ..labels.naming import LABELS
-from ..values import A_TEXT, Switch, first_wrong, nearest
+from ..settings import A_TEXT, Switch, first_wrong, nearest
 
 TISSUES = "NCR/NET, ED and ET"
 OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": ("WT",), "TC": ("TC",), "ET": ("ET",)}
@@ -76,7 +76,7 @@ class InferOptions(BaseModel):
 
     Attributes:
         report: typed text; "" takes the report that lies with the case.
-        use_report: False listens to no report at all.
+        use_report: False ignores every report.
         output: a key of ``OUTPUTS``.
         use_t1, use_t1ce, use_t2, use_flair: sequences to use; the case may have fewer.
         allow_missing_sequences: whether fewer than four will do.

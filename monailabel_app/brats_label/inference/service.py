@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from brats_clip import Segmenter
-from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.cases import SEQUENCES
 from brats_clip.interactive.segmentation import Segmentation
 
 from ..errors import Refused, TooLarge
@@ -37,7 +37,7 @@ class Prompt:
     Attributes:
         image_id: any id of the case; the answer lies on the grid of the sequence it shows.
         report: typed text; "" takes the report that lies with the case.
-        use_report: False listens to no report at all.
+        use_report: False ignores every report.
         clicks: voxels ``[i, j, k]`` of the image shown, by the names of ``CLICKS``.
         output: a key of ``OUTPUTS``.
         sequences: those to use; the case may have fewer.
@@ -138,7 +138,7 @@ class SegmentationService:
                 segmenter, version = self.segmenter()
                 # All lie on the reference grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **files)
-                result = segmenter.segment(report=as_text(report), clicks=clicks or None, case=key)
+                result = segmenter.segment(report=report, clicks=clicks or None, case=key)
         reference_label = nib.Nifti1Image(result.label, result.affine)
         seen = aligned.label_on(shown, result.label)
         output = as_output(np.asarray(seen.dataobj), prompt.output)
@@ -207,7 +207,7 @@ class SegmentationService:
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
-    """Where the report came from, whether it was listened to, and how well it agrees with the image."""
+    """Where the report came from, whether it was used, and how well it agrees with the image."""
     params: dict[str, Any] = {"from": report_from, "used": result.report_used}
     consistency = result.consistency
     if consistency is not None:

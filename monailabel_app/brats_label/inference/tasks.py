@@ -25,9 +25,6 @@ class SegmentationTask(InferTask):
     """Automatic segmentation, guided by a report where there is one.
 
     What ``config`` returns, viewers show as options. They send back what was changed alone, so each has a default.
-
-    Args:
-        service: what answers.
     """
 
     type, description = InferType.SEGMENTATION, ABOUT

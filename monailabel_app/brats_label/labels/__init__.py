@@ -99,7 +99,7 @@ def signature(path: Path) -> tuple[int, ...] | None:
 
 
 class Checksums:
-    """SHA-256 of files in hex, "" where there is none; read anew only when a file has changed."""
+    """SHA-256 of files in hex, "" where there is none; read again only when a file has changed."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, ...], str]] = {}

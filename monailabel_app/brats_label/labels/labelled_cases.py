@@ -15,7 +15,7 @@ from uuid import uuid4
 import nibabel as nib
 import numpy as np
 
-from brats_clip.cases import SEQUENCES, as_text
+from brats_clip.cases import SEQUENCES
 from brats_clip.errors import BratsClipError
 from brats_clip.geometry import Grid
 from brats_clip.images import read_header
@@ -36,12 +36,6 @@ class LabelledCases:
 
     A label stays as it was stored. The reference of its case may have become another since: by a setting, since a
     sequence arrived, or since an image was replaced. Then the label is resampled, by where its voxels lie in the head.
-
-    Args:
-        source: where cases come from.
-        labels: where labels are kept.
-        library: where images are found, on one grid.
-        cache: folder for what can be made again.
     """
 
     def __init__(self, source: CaseSource, labels: LabelStore, library: CaseLibrary, cache: Path) -> None:
@@ -116,7 +110,7 @@ class LabelledCases:
         case = self._source.resolve(case_id)[0]
         files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
         label = str(self.file(case, case.reference, self._labels.in_use(case.case_id, FINAL)))
-        report = as_text(report) if (report := self._source.report(case)) else ""
+        report = self._source.report(case)
         entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
         return {**entry, "image": files[case.reference]}
 
@@ -131,11 +125,6 @@ def _drawn_on(revision: Revision, lies: Grid, reference: str, grids: dict[str, G
 
 def write_archive(folder: Path, entries: Iterable[Mapping[str, Any]], records: Mapping[str, Any]) -> Path:
     """Write ``CASE/CASE_t1.nii.gz``, ..., ``CASE_seg.nii.gz``, ``CASE_report.txt`` and ``metadata.json``.
-
-    Args:
-        folder: where the archive goes; those older than an hour are deleted.
-        entries: of a datalist.
-        records: by case, what is known about its label.
 
     Returns:
         The ZIP file.

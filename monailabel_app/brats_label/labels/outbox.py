@@ -137,23 +137,13 @@ class Outbox:
 
 
 class SegExchange:
-    """What the app does with DICOM SEG; each refers to the series of the case's reference sequence.
-
-    Args:
-        source: where the images are.
-    """
+    """What the app does with DICOM SEG; each refers to the series of the case's reference sequence."""
 
     def __init__(self, source: DicomWebSource) -> None:
         self.source = source
 
     def write(self, case: Case, label: nib.Nifti1Image, path: Path, version: str) -> None:
-        """Write an answer.
-
-        Args:
-            case: whose.
-            label: numbers of ``naming.LABELS`` on the case's reference grid.
-            path: where to.
-            version: of the weights.
+        """Write an answer in the numbers of ``naming.LABELS``, on the reference grid, by the weights ``version``.
 
         Raises:
             Refused: for an answer without a single voxel, which DICOM SEG cannot hold.

@@ -39,10 +39,6 @@ class LabelStore:
     The table ``revisions`` says who, when, with which model. A save writes the file of the revision, then its row, then
     the copy in ``final``, each whole or not at all. Whatever a killed process leaves between them is repaired by the
     next that opens the folder. Safe to use from several threads and processes.
-
-    Args:
-        root: the folder; made when it is missing.
-        store: has the table.
     """
 
     def __init__(self, root: Path, store: Store) -> None:

@@ -54,9 +54,6 @@ class Submissions:
     """Takes labels for the cases of a source.
 
     Args:
-        source: whose cases.
-        library: where their images are.
-        store: where labels go.
         max_bytes: largest file.
         read_dicom_seg: as in ``validate``.
         outbox: delivers labels that people submitted (tag ``final``) to the DICOM server. Its failure loses nothing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,7 +25,6 @@ from starlette.middleware import Middleware
 from brats_clip.errors import InputError, WeightsError
 
 from ..errors import Busy, ClientError
-from ..inference.app import App
 from . import (
     authentication,
     case_routes,
@@ -53,8 +53,8 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
-def build_server(app: App) -> FastAPI:
-    """The application that serves ``app``. Middleware is listed from the outside to the inside."""
+def build_server(app: Any) -> FastAPI:
+    """The application that serves ``app``, a ``BrainTumourApp``; middleware from the outside to the inside."""
     settings = app.settings
     # As a browser writes them; pydantic ends them with a slash.
     allowed = [str(origin).rstrip("/") for origin in server.MONAI_LABEL_CORS_ORIGINS]

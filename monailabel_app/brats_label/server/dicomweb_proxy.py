@@ -68,7 +68,7 @@ async def _forward(request: Request, path: str) -> Response:
     if not server.startswith(("http://", "https://")):
         raise ClientError("The studies are files; there is no DICOMweb server to ask.", 404)
     if any(part in ("..", ".") for part in path.replace("\\", "/").split("/")):
-        raise ClientError("A path with '..' in it is not passed on.")
+        raise ClientError("A path with '..' in it is not forwarded.")
     # It came decoded: a "?", a "#" or a "%2e%2e" in it must mean there what it meant here.
     url = f"{server}/{quote(_path(path), safe=_PATH_SAFE)}"
     headers = {name: value for name, value in request.headers.items() if name.lower() not in (*_HOP, "authorization")}

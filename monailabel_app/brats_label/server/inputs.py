@@ -14,16 +14,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, UploadFile
 
 from ..errors import ClientError, check_text
-from ..inference import app as served
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
 
 
-def _served(request: Request) -> served.App:
+def _served(request: Request) -> Any:
     return request.app.state.app
 
 
-App = Annotated[served.App, Depends(_served)]
+App = Annotated[Any, Depends(_served)]  # ``main.BrainTumourApp``, which nothing below ``main`` imports
 
 
 def read_params(text: str | None, name: str = "params") -> dict[str, Any]:

@@ -118,10 +118,6 @@ class AllowedHosts:
     """Refuses requests that pages of other sites make, by ``Origin`` and, against DNS rebinding, by ``Host``.
 
     Programs send no ``Origin``. Ports may differ: a tunnel or a proxy of this machine changes them.
-
-    Args:
-        app: the next application.
-        allowed: origins of other sites that may ask.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:

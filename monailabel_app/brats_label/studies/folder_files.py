@@ -178,8 +178,7 @@ def _text(content: Any, ids: tuple[str, ...], whole: bool) -> str:
 
 def _readable(report: Path | str, name: str = "") -> str:
     try:
-        # A line break keeps a text that ends in ".txt" from being taken for a path.
-        return read_report(report if isinstance(report, Path) else f"{report}\n", name)
+        return read_report(path=report) if isinstance(report, Path) else read_report(report, where=name)
     except InputError as problem:
         where = report.name if isinstance(report, Path) else name
         raise Refused(f"Report {where}: found {problem.found}; expected {problem.expected}.") from None

@@ -48,7 +48,7 @@ class Identities:
         write: False to read it only.
 
     Raises:
-        InputError: if the store is damaged. Ids are not invented anew: labels might come to another patient.
+        InputError: if the store is damaged. No new ids are given: labels might be assigned to another patient.
     """
 
     def __init__(self, store: Store | None = None, write: bool = True) -> None:

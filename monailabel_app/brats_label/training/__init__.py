@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import Refused
-from ..values import Real, Switch, Whole, first_wrong
+from ..settings import Real, Switch, Whole, first_wrong
 
 CURRENT = "current"
 # Not for panels: Dice on a coarser grid says little about answers on the bundle's, and threads are the operator's.

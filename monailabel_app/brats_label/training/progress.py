@@ -173,10 +173,6 @@ class ReportProgress:
     """Writes what a trainer and its evaluator have done to the progress file.
 
     Attach to both, after all else has been: an epoch is reported when its checkpoint is saved.
-
-    Args:
-        file: the progress file.
-        curves: ``train.json``'s own, for the rows of epochs that are done.
     """
 
     def __init__(self, file: ProgressFile, curves: CurveWriter) -> None:

@@ -37,13 +37,7 @@ NICENESS = 10
 
 
 class FineTuning:
-    """One fine-tuning of the bundle's ``train.json``, from the snapshot of its cases to the published weights.
-
-    Args:
-        job: see ``task.FineTune``.
-        folder: the workspace's training folder.
-        file: the progress file.
-    """
+    """One fine-tuning of the bundle's ``train.json``, from the snapshot of its cases to the published weights."""
 
     def __init__(self, job: dict[str, Any], folder: Path, file: ProgressFile) -> None:
         self.job, self.file = job, file
@@ -144,7 +138,7 @@ class FineTuning:
         return self.parser.get_parsed_content(name)
 
     def _measure(self, weights: Path) -> dict[str, float | None]:
-        """Dice of some weights on the validation cases. Changes the averaged network, which training sets anew."""
+        """Dice of some weights on the validation cases. Changes the averaged network, which training sets again."""
         self.file.update(stage="validating")
         self._part("ema").ema_model.load_state_dict(load_weights(weights))
         evaluator = self._part("measure")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brats_clip.cases import SEQUENCES, read_report
+from brats_clip.cases import SEQUENCES, case_report
 from brats_clip.engines import EpochCheckpoint
 from brats_clip.errors import InputError, WeightsError
 from brats_clip.evaluation import sha256_of
@@ -30,9 +30,6 @@ class Snapshot:
     """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to resume.
 
     ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
-
-    Args:
-        folder: where the training keeps its checkpoints, too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +94,6 @@ class Snapshot:
 
     def _keep(self, case: Mapping[str, Any], name: str) -> dict[str, Any]:
         source = Path(case["label"])
-        report = _report(case)
         # By this name its values are read as BraTS 2018 to 2022, ET being 4, whatever the images are called.
         copy = self.folder / "labels" / f"{name}_seg{'.nii.gz' if source.name.endswith('.gz') else '.nii'}"
         try:
@@ -109,7 +105,7 @@ class Snapshot:
             "case": str(case["case"]),
             **{sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)},
             "label": str(copy),
-            "report": report and f"{report}\n",  # a text without a line's end may pass for the name of a file
+            "report": case_report(case),
         }
 
 
@@ -129,20 +125,11 @@ def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
         why = getattr(reason, "strerror", None) or "no file"
         raise InputError(case["label"], f"a label that cannot be read ({why})", "a label map") from reason
     images = {sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)}
-    return {"side": side, "images": images, "report": _report(case), "label": label}
-
-
-def _report(case: Mapping[str, Any]) -> str:
-    return read_report(case.get("report"), f"report of case {case['case']}")
+    return {"side": side, "images": images, "report": case_report(case), "label": label}
 
 
 def read_cases(folder: str, section: str) -> list[dict]:
-    """The cases of one side, for ``train.json``.
-
-    Args:
-        folder: of the snapshot.
-        section: "training" or "validation".
-    """
+    """The cases of one side, for ``train.json``."""
     return Snapshot(Path(folder)).content()[section]
 
 

@@ -24,11 +24,6 @@ class PatientSplit:
     A hash of seed and patient against the share decides. Only where a side would be empty does the next patient go
     there whatever its hash, since without both sides there is no training. Another share or seed, other patients, or a
     patient whose labels were taken away move nobody. Safe to use from several threads and processes.
-
-    Args:
-        store: keeps the sides.
-        share: share of the patients that validate, more than 0 and less than 1.
-        seed: of the hash.
     """
 
     def __init__(self, store: Store, share: float, seed: int) -> None:
@@ -38,7 +33,7 @@ class PatientSplit:
         """The side of every patient that has one.
 
         Raises:
-            InputError: if the store is damaged. It is never drawn anew: a validation patient might train.
+            InputError: if the store is damaged. It is never drawn again: a validation patient might train.
         """
         with self.store.read() as connection:
             return _read(connection)

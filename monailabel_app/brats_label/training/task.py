@@ -18,7 +18,7 @@ import torch
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from brats_clip.cases import SEQUENCES, is_report_path
+from brats_clip.cases import SEQUENCES
 from brats_clip.engines import plain_message
 
 from ..end_with import end_with
@@ -40,11 +40,6 @@ class FineTune(TrainTask):
 
     The training runs in a process of its own, below this one: MONAI Label's stop kills both, and a server that is
     killed takes them along. What is left then can be resumed.
-
-    Args:
-        workspace: where labels lie, and trained weights go.
-        models: versions of the weights; the one in use is trained on, unless the request names another.
-        settings: of the app: bundle, device, and what the split goes by.
     """
 
     def __init__(self, workspace: Workspace, models: ModelRegistry, settings: Settings) -> None:
@@ -93,7 +88,7 @@ class FineTune(TrainTask):
             request: options by name, see ``TrainOptions``; from the app's server also ``run``, what to call this
                 training, and ``server_pid``, the parent process that this one shall not outlive.
             datastore: its ``labelled_cases()`` gives ``case``, ``patient``, paths by sequence, ``label`` and, if any,
-                ``report`` (path or text) of each, and which cases are left out.
+                ``report`` or ``report_path`` of each, and which cases are left out.
 
         Returns:
             As ``stats``.
@@ -214,8 +209,5 @@ def _patient(case: Mapping[str, Any]) -> str:
 
 def _absolute(case: Mapping[str, Any]) -> dict[str, Any]:
     """A case of the datastore with absolute paths."""
-    paths = [key for key in (*SEQUENCES, "label") if case.get(key)]
-    report = case.get("report") or ""
-    if is_report_path(report):
-        report = str(Path(report).absolute())
-    return {**case, **{key: str(Path(case[key]).absolute()) for key in paths}, "report": report}
+    paths = [key for key in (*SEQUENCES, "label", "report_path") if case.get(key)]
+    return {**case, **{key: str(Path(case[key]).absolute()) for key in paths}}
