@@ -62,7 +62,7 @@ class BrainTumourApp(MONAILabelApp):
         self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
         self.models = ModelRegistry(self.workspace.models, checkpoint, self.store)
-        self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.register)
+        self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.preprocess)
         self.admission = AdmissionControl(self.settings.jobs, self.settings.waiting)
         self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.admission)
         self.scores = ScoreCache(self.store)

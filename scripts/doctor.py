@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Say in plain words whether the MONAI Label server will work here, and what to do about what keeps it from it.
 
-python scripts/doctor.py --studies /data/cases --conf register true
+python scripts/doctor.py --studies /data/cases --conf preprocess always
 
 Ends with 0 if it will (there may be warnings), with 1 if there is a problem.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Serve a folder of cases to 3D Slicer, or a DICOMweb server to OHIF and 3D Slicer.
 
-python scripts/serve.py --studies /data/cases --conf register true
+python scripts/serve.py --studies /data/cases --conf preprocess always
 
 The same as ``python -m monailabel.main start_server --app monailabel_app ...``, whose other options it takes, too; but
 what keeps the server from starting is said in one sentence, at once.

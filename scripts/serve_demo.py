@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Synthetic patients as DICOM in a server of their own, and the MONAI Label server on top: nothing else is needed.
 
-python scripts/serve_demo.py --work runs/serve_demo --count 4
+python scripts/serve_demo.py --work runs/serve_demo --count 4 --raw 1
 
 Stop it with Ctrl-C; what was annotated stays in the work folder, and the next start goes on with it.
 """
@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/serve_demo"), help="folder for all of it (default: %(default)s)"
     )
-    parser.add_argument("--count", type=int, default=4, help="patients (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=4, help="patients, stripped and aligned (default: %(default)s)")
+    parser.add_argument("--raw", type=int, default=1, help="more, as a scanner sends them (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds make equal patients (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=3, default=(240, 240, 155), help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, default=(1.0, 1.0, 1.0), help="mm (default: 1 1 1)")
@@ -46,8 +47,15 @@ def main() -> int:
     parser.add_argument("--orthanc-port", type=int, default=0, help="of the DICOM server (default: a free one)")
     parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="for the app")
     args = parser.parse_args()
-    if args.count < 1 or args.seed < 0 or min(args.size) < 16 or not all(0 < s < float("inf") for s in args.spacing):
-        parser.error("--count must be at least 1, --seed at least 0, --size at least 16 voxels, --spacing above 0 mm")
+    if (
+        args.count < 1
+        or min(args.seed, args.raw) < 0
+        or min(args.size) < 16
+        or not all(0 < s < float("inf") for s in args.spacing)
+    ):
+        parser.error(
+            "--count must be at least 1, --seed and --raw at least 0, --size at least 16 voxels, --spacing above 0 mm"
+        )
     from brats_label.demo.orthanc import OrthancMissing, find_orthanc
 
     # However it is stopped, both servers end. A shell that starts us in the background has Ctrl-C ignored.
@@ -73,7 +81,7 @@ def serve(args: argparse.Namespace) -> int:
     work = args.work.absolute()
     with LocalOrthanc(work / "orthanc", port=port_of(work, args.orthanc_port)) as orthanc:
         say(f"DICOM server: {orthanc.url}")
-        studies = [add_patient(orthanc, work, args, index) for index in range(args.count)]
+        studies = [add_patient(orthanc, work, args, index) for index in range(args.count + args.raw)]
         with label_server(orthanc.url, work, args) as server:
             wait_for(server, f"http://{HOST}:{args.port}/info/", work / "server.log")
             say("Open one of these in a browser. When the images are there, press the round arrow in the panel on the")
@@ -87,22 +95,24 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, index: int) -> str:
-    """Draw a patient and store the study, unless it is there; returns its StudyInstanceUID."""
+    """Draw a patient and store the study, unless it is there; returns its StudyInstanceUID. The last are raw."""
     import torch
 
-    from brats_clip.phantoms import draw_phantom
+    from brats_clip.phantoms import draw_phantom, draw_raw_phantom
     from brats_label.demo.phantom_study import Extras, write_study
 
     grid = f"{'x'.join(map(str, args.size))}@{'x'.join(f'{s:g}' for s in args.spacing)}"
-    name, seed = f"PHANTOM_{args.seed}_{index:05d}", f"{args.seed}/{grid}"
+    raw = index >= args.count
+    number = index - args.count if raw else index
+    name, seed = f"{'RAW' if raw else 'PHANTOM'}_{args.seed}_{number:05d}", f"{args.seed}/{'raw' if raw else grid}"
     noted = work / "studies" / f"{name}.json"
     known = json.loads(noted.read_text()) if noted.is_file() else {}
     if known.get("seed") == seed and instances(orthanc, known["study"]) >= known["instances"]:
-        say(f"Patient {index + 1} of {args.count}: there already")
+        say(f"Patient {index + 1} of {args.count + args.raw}: there already")
         return known["study"]
-    say(f"Patient {index + 1} of {args.count}: drawing")
+    say(f"Patient {index + 1} of {args.count + args.raw}: drawing{', raw' if raw else ''}")
     torch.set_num_threads(1)
-    phantom = draw_phantom((args.seed, index))
+    phantom = (draw_raw_phantom if raw else draw_phantom)((args.seed, number))
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         extras = Extras(localiser=True)

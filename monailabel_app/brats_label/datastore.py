@@ -103,13 +103,16 @@ class CaseDatastore(Datastore):
         return io.BytesIO(self.library.image_file(image_id).read_bytes())
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
+        """Which images were chosen and why, what is missing and left out, what was noted, and, while the
+        case is being prepared, ``preparing``: the ``step`` and the ``seconds`` since it began. Opens no image."""
         case, sequence = self.source.resolve(image_id)
         notes = self._notes.get(_IMAGES, case.case_id)
         if leases := self._leases.by_strategy(case.case_id):
             noted = notes.get("strategy")
             notes["strategy"] = {**(noted if isinstance(noted, dict) else {}), **leases}
-        return image_info(case, sequence, self.labels, notes)
+        info = image_info(case, sequence, self.labels, notes)
+        now = self.library.preparing(case.case_id)
+        return info if now is None else info | {"preparing": now}
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Note something about a case."""

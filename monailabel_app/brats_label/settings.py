@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as validated
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from brats_clip.cases import REFERENCE, SEQUENCES
+from brats_clip.cases import PREPROCESS_MODES, REFERENCE, SEQUENCES
 from brats_clip.errors import InputError
 from brats_clip.switches import read_switch
 
@@ -121,6 +121,7 @@ def _is_bundle(text: str) -> bool:
 
 
 Sequence = Annotated[str, _is(SEQUENCES.__contains__, " or ".join(SEQUENCES))]
+Preprocess = Annotated[str, _is(PREPROCESS_MODES.__contains__, " or ".join(PREPROCESS_MODES))]
 Channels = Annotated[str, _is(_names_each_once, "each of t1,t1ce,t2,flair once")]
 Device = Annotated[str, _is(lambda text: text.split(":")[0] in ("cpu", "cuda"), "cpu or cuda")]
 Bundle = Annotated[str, _is(_is_bundle, "the folder of a bundle")]
@@ -138,8 +139,9 @@ class Settings:
         "", description="folder for labels, scores, trained weights and caches; see Workspace if empty"
     )
     reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
-    register: Switch = Field(
-        False, description="align the other sequences to the reference rigidly before they are resampled"
+    preprocess: Preprocess = Field(
+        "auto",
+        description="auto registers, strips and resamples images that need it; always all, never none",
     )
     allow_missing_sequences: Switch = Field(False, description="segment cases with one to three sequences missing")
     pattern_t1: str = Field("", description="file name pattern of T1 in a patient's folder, such as *T1_pre*.nii.gz")

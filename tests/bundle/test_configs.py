@@ -47,6 +47,19 @@ def references(value) -> set[str]:
     return set()
 
 
+def test_an_evaluation_never_writes_beside_the_data(configs, tiny_data_set):
+    parser = merged(configs, "evaluate")
+    parser["datalist"], parser["dataset_dir"] = str(tiny_data_set.datalist), str(tiny_data_set.folder)
+    parser["output_dir"] = str(tiny_data_set.folder)
+    with pytest.raises(RuntimeError) as raised:  # MONAI's wrapping of ours
+        parser.get_parsed_content("validate#dataset#data")
+    assert "outside the data set" in plain_message(raised.value)
+
+
+def test_an_evaluation_prepares_raw_exams_as_inference_does(configs):
+    assert merged(configs, "evaluate").get_parsed_content("prepare_case#0").preprocess == "auto"
+
+
 def without(value, name: str):
     """A transform's arguments as they would be for a case without ``name``."""
     if isinstance(value, list) and name in value:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 SHAPE = (24, 28, 20)
 # Two of the axes flipped, anisotropic and off the origin, so that a lost affine shows.
@@ -69,3 +70,14 @@ def write_msd_case(root: Path, case: str = "BRATS_001", labelled: bool = True) -
     if labelled:
         found["label"] = str(write_nifti(root / "labelsTr" / f"{case}.nii.gz", make_label(et=3)))
     return found
+
+
+def write_t1s(folder: Path, t1: str, t1ce: str) -> None:
+    """Write a T1, and the same with vessels that enhance, under names that need not say which is which."""
+    random = np.random.default_rng(0)
+    tissue = gaussian_filter(random.normal(size=(60, 60, 60)), 2)
+    inside = np.linalg.norm(np.indices(tissue.shape) - 29.5, axis=0) < 27
+    vessels = gaussian_filter((random.random(tissue.shape) < 2e-3).astype(float), 1)
+    for name, agent in ((t1, 0), (t1ce, 6)):
+        image = 6 + tissue / tissue.std() + agent * vessels / vessels.max() + random.normal(0, 0.05, tissue.shape)
+        write_nifti(folder / name, np.where(inside, 100 * image, 0).astype(np.int16), np.diag([2.0, 2, 2, 1]))

@@ -9,7 +9,7 @@ import pytest
 
 from brats_clip.cases import SEQUENCES, find_cases, parse_name, patient_of, split_channel, survey
 from brats_clip.errors import CaseError, InputError
-from tests.cases.case_files import make_label, write_case, write_msd_case, write_nifti
+from tests.cases.case_files import make_label, write_case, write_msd_case, write_nifti, write_t1s
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,22 @@ def test_free_names_without_one_sequence_are_left_out_with_what_is_there(tmp_pat
 
 def test_two_free_names_for_one_sequence_are_told(tmp_path):
     touch(tmp_path / "exam", "T1.nii.gz", "T1 again.nii.gz", "T1_post.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")
+    with pytest.raises(InputError, match="both fit t1"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("T1_post.nii.gz", "T1_gd.nii.gz"), ("T1_a.nii.gz", "T1_b.nii.gz")], ids=lambda n: n[0]
+)
+def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_said(tmp_path, names):
+    touch(tmp_path / "exam", "T2.nii.gz", "FLAIR.nii.gz")
+    for t1, t1ce in (names, names[::-1]):
+        write_t1s(tmp_path / "exam", t1, t1ce)
+        (case,) = find_cases(tmp_path)
+        assert (Path(case["t1"]).name, Path(case["t1ce"]).name) == (t1, t1ce)
+        assert case["note"] == f"t1ce is {t1ce} and t1 {t1} by the enhancement that they show"
+    write_t1s(tmp_path / "exam", names[0], "other.nii.gz")
+    write_t1s(tmp_path / "exam", names[1], "other.nii.gz")
     with pytest.raises(InputError, match="both fit t1"):
         find_cases(tmp_path)
 

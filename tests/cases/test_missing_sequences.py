@@ -30,9 +30,21 @@ def test_an_incomplete_case_is_refused_with_the_way_out(tmp_path):
 def test_several_incomplete_cases_are_refused_together(tmp_path):
     write_partial(tmp_path, "flair", name="BraTS2021_00001")
     write_partial(tmp_path, "t1", "t2", name="BraTS2021_00002")
-    write_case(tmp_path, "BraTS2021_00003")
     with pytest.raises(CaseError, match=r"00001 without t1, t1ce, t2; case .*00002 without t1ce, flair.*allow_missing"):
         load_cases(tmp_path)
+
+
+def test_incomplete_cases_of_a_batch_are_named_when_they_are_loaded(tmp_path):
+    write_partial(tmp_path, "flair", name="BraTS2021_00001")
+    whole = write_case(tmp_path, "BraTS2021_00003")
+    twice = write_case(tmp_path, "BraTS2021_00004")
+    Path(twice["t2"]).with_suffix("").write_bytes(Path(twice["t1"]).read_bytes())  # .nii beside .nii.gz
+    first, second, third = load_cases(tmp_path)
+    assert second == whole and [first["case"][-1], third["case"][-1]] == ["1", "4"]
+    with pytest.raises(CaseError, match=r"00001 without t1, t1ce, t2.*--allow_missing_sequences true"):
+        LoadCased()(first)
+    with pytest.raises(CaseError, match="both"):
+        LoadCased()(third)
 
 
 @pytest.mark.parametrize("allowed", [True, "true", "True"])

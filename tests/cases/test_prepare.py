@@ -8,69 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from raw_exam import AFFINE, BRAIN, GRID, MOTIONS, SHAPE, brain_of, head, series
 from scipy import ndimage
 
 from brats_clip.cases import SEQUENCES, CaseContent, Preparation, find_cases, prepare, read_case, read_volume
 from brats_clip.errors import CaseError, InputError
-from brats_clip.geometry import Grid, resample
+from brats_clip.geometry import resample
 from brats_clip.images import Volume, write_image
-
-SHAPE = (80, 96, 76)  # of 2.5 mm
-AFFINE = np.array([[-2.5, 0, 0, 100], [0, -2.5, 0, 120], [0, 0, 2.5, -80], [0, 0, 0, 1.0]])
-CONTRAST = {"t1": (0.5, 0.9, 0.2), "t1ce": (0.55, 0.9, 0.25), "t2": (0.7, 0.4, 1.0), "flair": (0.6, 0.5, 0.1)}
-
-
-def ellipsoid(*radii_mm: float) -> np.ndarray:
-    axes = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * 2.5 for n in SHAPE), indexing="ij")
-    return sum((axis / radius) ** 2 for axis, radius in zip(axes, radii_mm, strict=True)) < 1
-
-
-BRAIN, HEAD = ellipsoid(66, 80, 62), ellipsoid(80, 94, 78)
-SKULL = ellipsoid(73, 87, 69) & ~BRAIN
-FOLDS = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=SHAPE), 2.2)
-FOLDS = (FOLDS - FOLDS.mean()) / FOLDS.std()
-
-
-def head(sequence: str, stripped: bool = False) -> np.ndarray:
-    grey, white, fluid = CONTRAST[sequence]
-    tissue = np.where(FOLDS > 0.4, white, np.where(FOLDS < -0.9, fluid, grey))
-    image = np.where(HEAD, 1.0, 0.0) * (not stripped)
-    image = np.where(SKULL, 0.05, image) if not stripped else image
-    image = np.where(BRAIN, tissue, image)
-    noise = 0 if stripped else np.abs(np.random.default_rng(len(sequence)).normal(0, 0.01, SHAPE))
-    return (1000 * (image + noise)).astype(np.float32)
-
-
-def rigid(degrees: float, axis: int, shift: tuple[float, float, float]) -> np.ndarray:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    turn = np.roll(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), (axis, axis), (0, 1))
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = turn, shift
-    return matrix
-
-
-GRID = Grid(SHAPE, AFFINE)
-# From RAS mm of T1ce to RAS mm of the sequence, and the voxels that each is sampled on.
-MOTIONS = {
-    "t1": rigid(4, 0, (3, -2, 4)),
-    "t1ce": np.eye(4),
-    "t2": rigid(-5, 2, (-4, 6, 2)),
-    "flair": rigid(10, 0, (2, 5, -45)),
-}
-GRIDS = {"t1": (1.8, 1.8, 4.0), "t1ce": (1.8, 1.8, 3.0), "t2": (2.0, 2.0, 4.0), "flair": (2.2, 2.2, 4.0)}
-
-
-def series(sequence: str) -> Volume:
-    """A raw series on a grid of its own, the patient moved since T1ce."""
-    moved = MOTIONS[sequence] @ GRID.affine
-    spacing = np.array(GRIDS[sequence])
-    # The scanner's box is upright in its own world, around the head as it lies there.
-    low, high = (GRID.corners()[:3].min(axis=1), GRID.corners()[:3].max(axis=1))
-    shift = (MOTIONS[sequence] @ GRID.centre)[:3] - GRID.centre[:3]
-    affine = np.diag([-1, -1, 1, 1]) @ np.diag([*spacing, 1.0])
-    affine[:3, 3] = np.array([high[0], high[1], low[2]]) + shift
-    grid = Grid(np.ceil((high - low) / spacing).astype(int) + 1, affine)
-    return Volume(resample(head(sequence), Grid(SHAPE, moved), grid), grid.affine, f"{sequence}.nii.gz")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +26,7 @@ def exam() -> dict[str, Volume]:
 def case(exam, tmp_path_factory) -> dict[str, str]:
     """The exam in files, with a brain mask on T1 and a label on FLAIR: everything that FLAIR shows."""
     folder = tmp_path_factory.mktemp("exam")
-    brain = resample(BRAIN.astype(np.uint8), Grid(SHAPE, MOTIONS["t1"] @ AFFINE), exam["t1"].grid, linear=False)
+    brain = brain_of("t1", exam["t1"].grid).astype(np.uint8)
     label = np.full(exam["flair"].array.shape, 2, np.uint8)
     arrays = {s: (v.array, v.affine) for s, v in exam.items()}
     arrays |= {"brain_mask": (brain, exam["t1"].affine), "label": (label, exam["flair"].affine)}
@@ -170,6 +114,23 @@ def test_a_series_that_shows_another_part_of_the_body_is_refused(exam):
     leg = Volume(np.random.default_rng(0).uniform(1, 9, (8, 9, 7)).astype(np.float32), far, "leg.nii.gz")
     with pytest.raises(CaseError, match=r"leg\.nii\.gz: found .*% of the brain"):
         prepare({"t1": exam["t1"], "t2": leg}, "auto", brain)
+
+
+def test_a_series_that_matches_nothing_is_refused(exam):
+    noise = np.random.default_rng(0).uniform(1, 9, exam["t2"].array.shape).astype(np.float32)
+    given = {"t1": exam["t1"], "t2": exam["t2"]._replace(array=noise, path="noise.nii.gz")}
+    brain = exam["t1"]._replace(array=brain_of("t1", exam["t1"].grid).astype(np.float32))
+    with pytest.raises(CaseError, match=r"noise\.nii\.gz: found .*cannot be registered"):
+        prepare(given, "auto", brain)
+
+
+def test_what_is_done_is_told_while_it_is_done_and_the_world_may_be_chosen(exam):
+    steps = []
+    brain = exam["t1"]._replace(array=brain_of("t1", exam["t1"].grid).astype(np.float32))
+    given = {s: exam[s] for s in ("t1", "t2")}
+    _, preparation = prepare(given, "auto", brain, reference="t2", on_step=steps.append)
+    assert steps == ["find the brain", "register t2", "resample"]
+    assert preparation.reference == "t2" and np.array_equal(preparation.motions["t2"], np.eye(4))
 
 
 def test_a_brain_mask_must_not_be_empty_and_lie_on_a_sequence(exam):

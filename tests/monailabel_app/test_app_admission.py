@@ -87,7 +87,7 @@ def test_a_case_that_comes_slowly_keeps_no_other_from_being_segmented(tiny_data_
     for case in ("PHANTOM_0", "PHANTOM_1"):
         shutil.copytree(tiny_data_set.folder / case, studies / case)
     source = FolderSource(studies, Settings(), tmp_path / "cache")
-    library = SlowLibrary(source, tmp_path / "cache", False)
+    library = SlowLibrary(source, tmp_path / "cache")
     models = ModelRegistry(tmp_path / "models", ROOT / "bundle" / "models" / "model.pt")
     service = SegmentationService(Settings(device="cpu"), source, library, models, AdmissionControl(jobs=1, waiting=2))
     answers = []

@@ -58,7 +58,7 @@ def studies(studies_once, tmp_path):
 def open_datastore(studies: Path, settings: Settings = Settings(), **options) -> CaseDatastore:  # noqa: B008
     workspace = Workspace(studies)
     source = FolderSource(studies, settings, workspace.cache)
-    library = CaseLibrary(source, workspace.cache, register=False)
+    library = CaseLibrary(source, workspace.cache)
     labels = LabelStore(workspace.labels, open_store(workspace))
     return CaseDatastore(source, labels, workspace, library, studies, **options)
 

@@ -238,7 +238,7 @@ def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny
         with pytest.raises(NotFound, match="KNEE"):
             source.resolve(uid)
     workspace = Workspace(tmp_path / "workspace")
-    library = CaseLibrary(source, workspace.cache, register=False)
+    library = CaseLibrary(source, workspace.cache)
     datastore = CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library)
     assert told in datastore.status()["problems"]
     remove(server, study)
@@ -253,15 +253,15 @@ def test_sequence_of_another_frame_of_reference_is_told_and_can_be_registered(se
         ds.ImagePositionPatient = [x + 9, y - 6, z]
         ds.save_as(path)
     server.upload(study.files())
-    source = DicomWebSource(server.url, Settings(reference="flair"), tmp_path / "cache")
+    source = DicomWebSource(server.url, Settings(reference="flair", preprocess="never"), tmp_path / "cache")
     case = case_of(source, study)
     [note] = case.info["notes"]
     assert note.startswith("T1 with contrast agent lies in another frame of reference than FLAIR")
-    assert "--conf register true" in note
-    told = DicomWebSource(server.url, Settings(reference="flair", register=True), tmp_path / "cache")
+    assert "--conf preprocess auto" in note
+    told = DicomWebSource(server.url, Settings(reference="flair"), tmp_path / "cache")
     assert "aligned by registration" in case_of(told, study).info["notes"][0]
-    aligned = CaseLibrary(told, tmp_path / "aligned", register=True).aligned(case_of(told, study))
-    assert np.linalg.norm(aligned.motions["t1ce"][:3, 3]) == pytest.approx(np.hypot(9, 6), abs=1.5)
+    aligned = CaseLibrary(told, tmp_path / "aligned").aligned(case_of(told, study))
+    assert np.linalg.norm(aligned.preparation.motions["t1ce"][:3, 3]) == pytest.approx(np.hypot(9, 6), abs=1.5)
     remove(server, study)
 
 

@@ -42,8 +42,12 @@ def test_a_good_folder_gets_a_zero_and_its_oddities_are_named(doctor, capsys, tm
     tiny_case(tmp_path / "A", "A")
     tiny_case(tmp_path / "B", "B", sequences=("t1", "t1ce", "t2"))
     tiny_image(tmp_path / "C" / "what_is_this.nii.gz")
+    brought = tmp_path / "labels" / "final" / "A.seg.nrrd"
+    brought.parent.mkdir(parents=True)
+    brought.write_bytes(b"label")
     code, found = run(doctor, capsys, "--studies", tmp_path)
     assert code == 0, found
+    assert found["labels"][0]["says"].startswith("final/A.seg.nrrd: not used")
     assert found["studies"][0]["level"] == OK and "2 cases" in found["studies"][0]["says"]
     assert "B has no flair" in found["incomplete"][0]["says"] and "allow_missing" in found["incomplete"][0]["remedy"]
     assert "what_is_this" in found["left out"][0]["says"]

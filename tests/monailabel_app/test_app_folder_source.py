@@ -20,6 +20,7 @@ from brats_label.settings import Settings
 from brats_label.studies import folder as module
 from brats_label.studies.folder import FolderSource
 from brats_label.studies.sequences import sequence_of
+from tests.cases.case_files import write_t1s
 
 
 @pytest.fixture
@@ -137,6 +138,29 @@ def test_two_files_for_one_sequence_leave_only_that_case_out(studies, open_sourc
     assert "FLAIR.nii.gz and FLAIR_2.nii.gz both fit flair" in problems
     with pytest.raises(NotFound, match=r"x1.nii.gz and x2.nii.gz both fit t1"):
         source.resolve("P1")
+
+
+def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_said(studies, open_source):
+    for name in ("T2.nii.gz", "FLAIR.nii.gz"):
+        tiny_image(studies / "P1" / name)
+    write_t1s(studies / "P1", "T1_gd.nii.gz", "T1_post.nii.gz")
+    images = open_source().cases()["P1"].images
+    assert (images["t1"].name, images["t1ce"].name) == ("T1_gd.nii.gz", "T1_post.nii.gz")
+    assert images["t1"].reason == images["t1ce"].reason == "by the enhancement that it shows"
+    assert images["t2"].reason == "by the words in its name"
+
+
+def test_a_label_beside_the_images_is_no_image_and_is_not_read(studies, open_source):
+    tiny_case(studies, "A")
+    (studies / "A" / "A_seg.nii.gz").write_text("no image at all")
+    for sequence, name in FREE.items():
+        tiny_image(studies / "P1" / name, seed=SEQUENCES.index(sequence))
+    (studies / "P1" / "tumour mask.nii.gz").write_text("no image at all")
+    source = open_source()
+    assert not source.problems()
+    for case_id, label in (("A", "A_seg.nii.gz"), ("P1", "tumour mask.nii.gz")):
+        case = source.cases()[case_id]
+        assert set(source.native_files(case)) == set(SEQUENCES) and case.info["label_file"] == label
 
 
 def test_patterns_do_not_break_a_flat_folder_of_brats_cases(studies, open_source):

@@ -42,7 +42,7 @@ def open_source(studies: Path, **settings) -> FolderSource:
 
 def open_datastore(studies: Path) -> CaseDatastore:
     source, workspace = open_studies(str(studies), Settings())
-    library = CaseLibrary(source, workspace.cache, register=False)
+    library = CaseLibrary(source, workspace.cache)
     return CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library, studies)
 
 

@@ -103,6 +103,7 @@ GOOD = {
     "BraTS numbers": (lambda f: nifti(f, tumour()), {}),
     "unpacked": (lambda f: nifti(f, tumour(), name="label.nii"), {}),
     "ET as 3": (lambda f: nifti(f, renumbered({1: 1, 2: 2, 4: 3})), {}),
+    "numbers that a tool has scaled": (lambda f: nifti(f, tumour() * np.float32(1.00001)), {}),
     "whole numbers stored as real ones": (lambda f: nifti(f, tumour().astype(np.float64)), {}),
     "another order of axes": (turned, {}),
     "half a rounding error away": (lambda f: nifti(f, tumour(), AFFINE + np.eye(4)[[3, 3, 3, 0]].T * 0.004), {}),

@@ -32,7 +32,7 @@ def library(tiny_data_set, tmp_path) -> CaseLibrary:
     nib.save(image.slicer[:, :, ::2], flair)
     as_four_d(phantom, studies / "FOUR.nii.gz")
     cache = tmp_path / "cache"
-    return CaseLibrary(FolderSource(studies, Settings(), cache), cache, register=False)
+    return CaseLibrary(FolderSource(studies, Settings(), cache), cache)
 
 
 def age(cache: Path, seconds: float) -> None:
@@ -70,7 +70,7 @@ def test_a_changed_file_is_aligned_again(library):
     nib.save(nib.load(native).slicer[:, :, ::2], native)
     again = library.aligned(case)
     assert again.files["flair"] != first.files["flair"]
-    assert "4.0 x 4.0 x 16.0 mm" in again.notes[0]
+    assert again.grids["flair"].spacing[2] == 16
 
 
 def test_an_image_id_leads_to_the_native_file(library):

@@ -48,7 +48,7 @@ def serve(segmenter, tmp_path_factory):
     def service(source) -> SegmentationService:
         folder = tmp_path_factory.mktemp("workspace")
         models = ModelRegistry(folder / "models", ROOT / "bundle" / "models" / "model.pt")
-        library = CaseLibrary(source, folder / "cache", False)
+        library = CaseLibrary(source, folder / "cache")
         return SegmentationService(
             Settings(), source, library, models, AdmissionControl(1, 4), make=lambda **_: segmenter
         )

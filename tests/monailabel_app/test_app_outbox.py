@@ -54,7 +54,7 @@ def study(orthanc, tiny_data_set, tmp_path):
 def open_datastore(url: str, folder: Path, **changed) -> CaseDatastore:
     workspace = Workspace(folder)
     source = DicomWebSource(url, Settings(), workspace.cache)
-    exchange, library = SegExchange(source), CaseLibrary(source, workspace.cache, register=False)
+    exchange, library = SegExchange(source), CaseLibrary(source, workspace.cache)
     given = {"on_stored": exchange.store, "on_removed": exchange.withdraw} | changed
     return CaseDatastore(source, LabelStore(workspace.labels, open_store(workspace)), workspace, library, **given)
 

@@ -192,10 +192,34 @@ def test_missing_slice_is_refused_with_its_place(study):
         stack_slices([*files[:10], *files[11:]], "Series X")
 
 
-def test_slices_at_one_place_are_refused(study):
+def test_slices_at_one_place_are_refused(study, tmp_path):
     files = files_of(study, "t1")
+    other = dcmread(files[0])
+    other.PixelData = bytes(len(other.PixelData))
+    other.save_as(tmp_path / "another_echo.dcm")
     with pytest.raises(Refused, match="at the place of another"):
-        stack_slices([*files, files[0]])
+        stack_slices([*files, tmp_path / "another_echo.dcm"])
+
+
+def test_a_slice_that_was_sent_twice_counts_once(study):
+    files = files_of(study, "t1")
+    whole, again = stack_slices(files), stack_slices([*files, files[3]])
+    assert again.sop_uids == whole.sop_uids and np.array_equal(again.affine, whole.affine)
+
+
+def test_a_localiser_inside_a_series_is_left_out(study, tmp_path):
+    files, added = files_of(study, "t1"), []
+    for path in files_of(study, "localiser"):
+        ds = dcmread(path)
+        ds.SeriesInstanceUID = study.series["t1"]
+        ds.save_as(tmp_path / path.name)
+        added.append(tmp_path / path.name)
+    whole, again = stack_slices(files), stack_slices([*added, *files])
+    # The axial plane of the localiser lies in the volume, and shows what is there already.
+    assert again.sop_uids == whole.sop_uids or set(again.sop_uids) - set(whole.sop_uids) == {
+        str(dcmread(added[-1]).SOPInstanceUID)
+    }
+    assert np.array_equal(again.affine, whole.affine) and again.shape == whole.shape
 
 
 def test_planes_of_a_localiser_are_no_volume(study):

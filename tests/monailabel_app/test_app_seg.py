@@ -94,6 +94,27 @@ def test_sagittal_thick_slices_work_too(source, tmp_path):
     assert np.array_equal(back, label)
 
 
+def test_a_label_map_seg_is_read_as_the_label_it_was_made_from():
+    """``label_map_seg.dcm`` has SOP class Label Map Segmentation, as OHIF saves it since 3.11.
+
+    It was written by highdicom 0.28 with pydicom 3, which do not go with MONAI Label: ``Segmentation(source_images,
+    label.transpose(2, 1, 0), "LABELMAP", segments 1 "NCR/NET", 2 "Edema", 3 "Enhancing Tumor", ...)`` on nine axial
+    slices of 16 x 18 voxels of 4 x 4 x 5 mm, the first at (-30, -34, -20) mm LPS, with the balls below.
+    """
+    dataset = dcmread(Path(__file__).parents[1] / "data" / "label_map_seg.dcm")
+    assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"
+    affine = np.diag([-4.0, -4, 5, 1])
+    affine[:3, 3] = 30, 34, -20
+    label, names = read_seg(dataset, affine, (16, 18, 9))
+    x, y, z = np.meshgrid(range(16), range(18), range(9), indexing="ij")
+    squared = (x - 9) ** 2 + (y - 7) ** 2 + (1.2 * (z - 4)) ** 2
+    wanted = np.select([squared < 1.7**2, squared < 3**2, squared < 4.5**2], [1, 4, 2], 0)
+    assert np.array_equal(label, wanted)
+    assert names == {"NCR/NET": 1, "ED": 2, "ET": 4}
+    with pytest.raises(Refused, match="off the image's grid"):
+        read_seg(dataset, affine + np.eye(4, k=3), (16, 18, 9))
+
+
 def test_frames_refer_to_their_source_instances(source):
     files, affine, shape, _ = source
     label = np.zeros(shape, np.uint8)

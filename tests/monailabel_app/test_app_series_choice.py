@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from brats_label.studies.dicomweb.image_choice import tell_by_image
+from brats_clip.cases.tell_by_image import tell_by_image
 from brats_label.studies.dicomweb.series import SeriesHeader, read_header
 from brats_label.studies.dicomweb.series_choice import choose
 from brats_label.studies.dicomweb.verdict import judge

@@ -16,7 +16,7 @@ GIVEN = {
     "device": ("cuda:1", "cuda:1"),
     "workspace": ("/some/where", "/some/where"),
     "reference": ("flair", "flair"),
-    "register": ("true", True),
+    "preprocess": ("never", "never"),
     "allow_missing_sequences": ("1", True),
     "pattern_t1": ("*a*", "*a*"),
     "pattern_t1ce": ("*b*", "*b*"),
@@ -67,7 +67,8 @@ def test_a_name_like_no_other_is_answered_with_all():
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("register", "perhaps", "true or false"),
+        ("preprocess", "perhaps", "auto or always or never"),
+        ("allow_missing_sequences", "perhaps", "true or false"),
         ("jobs", "many", "a number"),
         ("jobs", "0", "at least 1"),
         ("waiting", "-1", "at least 0"),

@@ -51,8 +51,8 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
 
 @pytest.mark.slow
 def test_a_misspelt_setting_is_one_sentence(tmp_path):
-    sentence = refused("--studies", tmp_path, "--port", free_port(), "--conf", "regster", "true")
-    assert "regster" in sentence and "register" in sentence
+    sentence = refused("--studies", tmp_path, "--port", free_port(), "--conf", "preproces", "always")
+    assert "preproces" in sentence and "preprocess" in sentence
 
 
 def test_an_empty_folder_that_was_there_is_served_and_one_made_just_now_is_not(tmp_path):

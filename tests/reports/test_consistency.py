@@ -12,7 +12,6 @@ from brats_clip.reports import (
     PERTURBATIONS,
     Findings,
     ImageEvidence,
-    check_consistency,
     compare_with_image,
     describe_mask,
     flip_side,
@@ -41,7 +40,7 @@ def tumour(centre, whole=9, core=6, necrotic=4, enhancing=0.9):
 
 
 def check(report, probabilities):
-    return check_consistency(report, probabilities, AFFINE, BRAIN)
+    return compare_with_image(report, ImageEvidence(probabilities, AFFINE, BRAIN))
 
 
 def only(result, finding):
@@ -71,7 +70,9 @@ def test_storage_order_does_not_change_the_answer(codes):
     probabilities = tumour(RIGHT_FRONTAL)
     turned = np.stack([nib.orientations.apply_orientation(channel, ornt) for channel in probabilities])
     brain = np.ones(turned.shape[1:], bool)
-    assert check_consistency(flip_side(TRUE), turned, affine, brain) == check(flip_side(TRUE), probabilities)
+    assert compare_with_image(flip_side(TRUE), ImageEvidence(turned, affine, brain)) == check(
+        flip_side(TRUE), probabilities
+    )
 
 
 def test_a_lesion_near_the_midline_contradicts_no_side():
@@ -324,7 +325,7 @@ def test_faint_probabilities_over_the_whole_brain_change_nothing():
 def test_what_lies_outside_the_brain_does_not_count():
     both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL))
     brain = BRAIN & ~ball(LEFT_FRONTAL, 12)
-    assert check_consistency("Right frontal mass.", both, AFFINE, brain).score > 0.9
+    assert compare_with_image("Right frontal mass.", ImageEvidence(both, AFFINE, brain)).score > 0.9
 
 
 def test_written_reports_agree_and_their_perturbations_do_not():
@@ -375,7 +376,7 @@ def test_the_answer_is_plain_json():
 def test_unusable_arrays_are_named(changed, where):
     arguments = {"probabilities": tumour(RIGHT_FRONTAL), "affine": AFFINE, "brain": BRAIN} | changed
     with pytest.raises(InputError) as error:
-        check_consistency(TRUE, **arguments)
+        compare_with_image(TRUE, ImageEvidence(**arguments))
     assert error.value.where == where
 
 
@@ -385,7 +386,7 @@ def test_a_whole_brain_is_cheap():
     seconds = []
     for _ in range(3):
         start = time.thread_time()
-        check_consistency(TRUE, probabilities, np.eye(4), brain)
+        compare_with_image(TRUE, ImageEvidence(probabilities, np.eye(4), brain))
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.3  # about 0.02 on one core
 

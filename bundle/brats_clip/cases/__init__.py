@@ -7,7 +7,7 @@ from .datalist import UNLABELED, load_cases, load_datalist, make_datalist, undo_
 from .find import LeftOut, Survey, find_cases, survey
 from .naming import MSD_CHANNELS, NAMINGS, REFERENCE, SEQUENCES, Naming, parse_name, patient_of
 from .prepare import MODES as PREPROCESS_MODES
-from .prepare import Preparation, prepare
+from .prepare import Preparation, is_ready, prepare
 from .report import case_report, looks_like_path, read_report, read_reports
 from .split import SECTIONS, fold_of, split_patients
 
@@ -32,6 +32,7 @@ __all__ = [
     "clear_background",
     "find_cases",
     "fold_of",
+    "is_ready",
     "load_cases",
     "load_datalist",
     "looks_like_path",

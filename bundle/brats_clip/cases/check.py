@@ -130,7 +130,8 @@ def read_case(
 
     Args:
         case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
-            and ``report`` (path or text); ``label_convention``, if given, says what the label values mean.
+            and ``report`` (text) or ``report_path``; ``label_convention``, if given, says what the label values mean;
+            ``note``, if given, is what is known of the files already.
         on_problem: called with each problem; the default raises it.
             ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
         allow_missing_sequences: accept a case with one to three sequences.
@@ -174,7 +175,8 @@ def read_case(
     except InputError as problem:
         on_problem(problem)
     content.volumes, notes = clear_background(content.volumes)
-    content.notes = [*(content.preparation.notes if content.preparation else []), *notes]
+    said = [case["note"]] if case.get("note") else []
+    content.notes = [*said, *(content.preparation.notes if content.preparation else []), *notes]
     if case.get("label"):
         try:
             content.label, content.label_convention = _read_label(case, reference, content.preparation)

@@ -134,7 +134,10 @@ def load_cases(
     brain_mask: str | PathLike = "",
     allow_missing_sequences: bool | str = False,
 ) -> list[dict]:
-    """Find the cases of a folder for inference: all of them, or none.
+    """Find the cases of a folder for inference.
+
+    Those that are incomplete come, too, with nothing but ``case`` and ``problem``, the error that ``LoadCased`` raises:
+    a batch names them at its end.
 
     Args:
         dataset_dir: a folder of cases, or of one.
@@ -147,23 +150,29 @@ def load_cases(
     Raises:
         InputError: if there is no case, or a report is given and there are several, or both text and path.
         ReportError: if ``report`` looks like a path.
-        CaseError: if a case is incomplete, naming all that are, or occurs twice.
+        CaseError: if all cases are incomplete, naming them, or one occurs twice.
     """
     found = survey(undo_resolver(dataset_dir))
     allowed = read_switch("allow_missing_sequences", allow_missing_sequences)
     partial = [left_out.partial for left_out in found.left_out if allowed and left_out.partial]
     incomplete = [left_out for left_out in found.left_out if left_out.has_images and left_out.partial not in partial]
     advice = "; --allow_missing_sequences true segments what is there"
-    if len(incomplete) == 1:
-        error = incomplete[0].error
-        raise type(error)(error.where, error.found, error.expected + (advice if incomplete[0].partial else ""))
-    if incomplete:
+    errors = {}
+    for left_out in incomplete:
+        error = left_out.error
+        wanted = error.expected + (advice if left_out.partial else "")
+        errors[left_out.case] = type(error)(error.where, error.found, wanted)
+    cases = sorted(found.cases + partial, key=lambda case: case["case"])
+    if not cases and len(errors) == 1:
+        raise next(iter(errors.values()))
+    if not cases and errors:
         reasons = "; ".join(left_out.error.found for left_out in incomplete)
         expected = f"four sequences for every case{advice}"
         raise CaseError(dataset_dir, f"{len(incomplete)} incomplete: {reasons}", expected)
-    cases = sorted(found.cases + partial, key=lambda case: case["case"])
     if not cases:
         raise found.left_out[0].error
+    cases += [{"case": case, "problem": error} for case, error in errors.items()]
+    cases.sort(key=lambda case: case["case"])
     if looks_like_path(report):
         raise ReportError("report", f"{report!r}, which looks like a path", "the text; --report_path takes a path")
     if report.strip() and report_path:

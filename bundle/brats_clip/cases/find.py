@@ -27,6 +27,7 @@ from .naming import (
     describe_namings,
     parse_name,
 )
+from .tell_by_image import tell_t1s
 
 _ENDINGS = (".nii.gz", ".nii")
 
@@ -63,7 +64,7 @@ def find_cases(root: str | PathLike) -> list[dict]:
 
     Returns:
         One dict per case, sorted by id: ``case``, ``t1``, ``t1ce``, ``t2``, ``flair`` and, where there is one,
-        ``label`` and ``report``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
+        ``label`` and ``report_path``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
 
     Raises:
         InputError: if ``root`` is no folder, or holds no complete case.
@@ -77,7 +78,10 @@ def find_cases(root: str | PathLike) -> list[dict]:
 
 
 def survey(root: str | PathLike) -> Survey:
-    """Find complete and incomplete cases below ``root`` by their file names; no file is opened.
+    """Find complete and incomplete cases below ``root`` by their file names.
+
+    No image is opened, but for two T1 of whose names both or neither speak of contrast agent: these are told apart by
+    enhancement, which ``note`` of the case says.
 
     Raises:
         InputError: if ``root`` is no folder, or nothing in it is named like a file of a case.
@@ -153,8 +157,14 @@ def _cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | Le
 def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
     """The case that the files of a folder make by what their names say in any order of words; None if they are none."""
     case = folder.name
+    asked: list[str] = []
+
+    def tell(names: list[str]) -> dict[str, str]:
+        asked.extend(names)
+        return tell_t1s(folder, names)
+
     try:
-        found = assign(files, {}, prefix=case)
+        found = assign(files, {}, prefix=case, tell=tell)
     except Clash as problem:
         names = [name for name in files if sequence_of(name, case)]
         if not names or any(parse_name(name) for name in names):
@@ -163,6 +173,8 @@ def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
     if len(found) < 2:
         return None
     entry = {"case": case, **{sequence: str(folder / name) for sequence, name in found.items()}}
+    if asked:
+        entry["note"] = f"t1ce is {found['t1ce']} and t1 {found['t1']} by the enhancement that they show"
     if label := find_label(files, case):
         entry["label"] = str(folder / label)
     reports = [name for name in files if name.lower() in ("report.txt", f"{case.lower()}_report.txt")]
@@ -210,7 +222,7 @@ def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str
         return LeftOut(case, problem, has_images=False)
     if twice := [names for names in roles.values() if len(names) > 1]:
         return LeftOut(case, CaseError(folder, f"both {' and '.join(twice[0])}", "one file of each kind"))
-    keys = {**{key: key for key in (*SEQUENCES, "label")}, "report": "report_path"}
+    keys = {key: key for key in (*SEQUENCES, "label")} | {"report": "report_path"}
     found = {"case": case, **{key: str(folder / roles[role][0]) for role, key in keys.items() if role in roles}}
     if missing := [sequence for sequence in SEQUENCES if sequence not in roles]:
         wanted = ", ".join(naming.pattern(sequence).replace("CASE", case) for sequence in missing)

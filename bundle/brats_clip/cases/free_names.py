@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from .contrast_words import against_each_other, contrast_of
@@ -82,7 +82,12 @@ def sequence_of(name: str, prefix: str = "") -> str | None:
     return "t1ce" if contrast_of(stem).answer == "yes" else "t1"
 
 
-def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+def assign(
+    file_names: Iterable[str],
+    patterns: Mapping[str, str],
+    prefix: str = "",
+    tell: Callable[[list[str]], Mapping[str, str]] = lambda names: {},
+) -> dict[str, str]:
     """Choose a file per sequence.
 
     Args:
@@ -90,6 +95,7 @@ def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str =
         patterns: by sequence, as in ``T1*.nii.gz``, upper and lower case alike; a sequence without one goes by its
             usual names. A file that is the only one for a sequence is no candidate for another.
         prefix: as for ``sequence_of``.
+        tell: asked which is "t1" and which "t1ce" where the names of two files say the same of contrast agent.
 
     Returns:
         File name by sequence, in the order of ``SEQUENCES``, without those that no file fits.
@@ -110,6 +116,9 @@ def assign(file_names: Iterable[str], patterns: Mapping[str, str], prefix: str =
     for sequence, group in fits.items():
         plain = [name for name in group if _SECOND.isdisjoint(_words(_without(stem_of(name), prefix)))]
         fits[sequence] = plain if plain and sequence not in patterns else group
+    alike = [s for s in ("t1", "t1ce") if s not in patterns and len(fits[s]) == 2]
+    if len(alike) == 1 and not fits[{"t1": "t1ce", "t1ce": "t1"}[alike[0]]]:
+        fits |= {sequence: [name] for name, sequence in tell(fits[alike[0]]).items()}
     settled: set[str] = set()
     while alone := [s for s, group in fits.items() if len(group) == 1 and s not in settled]:
         settled.add(alone[0])

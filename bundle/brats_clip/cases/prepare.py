@@ -7,7 +7,7 @@ missing. Everything that it did is in a :class:`Preparation`, with which labels 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _MARGIN_MM = 8.0  # around the brain, on the working grid
 _COARSER = 1.5  # a T1ce with slices this many times thicker than another sequence's is not the reference
 _LEAST_COVERED, _WELL_COVERED = 0.5, 0.9  # share of the brain that lies in a sequence's field of view
 # Share of the mutual information that is lost 6 mm away: 0.6 for the series of one exam, 0.03 where the search failed.
-_LEAST_PEAK = 0.15
+_LEAST_PEAK, _NO_PEAK = 0.15, 0.03
 # T1 first: there the extractor agrees best with others.
 _FOR_EXTRACTION = ("t1", "t1ce", "t2", "flair")
 
@@ -93,7 +93,11 @@ class Preparation:
 
 
 def prepare(
-    volumes: Mapping[str, Volume], mode: str = "auto", brain: Volume | None = None
+    volumes: Mapping[str, Volume],
+    mode: str = "auto",
+    brain: Volume | None = None,
+    reference: str | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> tuple[dict[str, Volume], Preparation | None]:
     """Bring sequences to one grid, without what is around the brain.
 
@@ -107,6 +111,9 @@ def prepare(
         mode: "auto" does what is missing; "always" registers and extracts the brain whatever the images look like;
             "never" leaves them as they are.
         brain: a mask of the brain, on the grid of one of the sequences, instead of one that is extracted.
+        reference: the sequence whose axes and world the working grid has; None takes T1ce, or the one with far thinner
+            slices.
+        on_step: is told what is done next, for people who wait: "register t2".
 
     Raises:
         InputError: for another mode.
@@ -119,11 +126,11 @@ def prepare(
         return dict(volumes), None
     volumes = {sequence: volumes[sequence] for sequence in SEQUENCES if sequence in volumes}
     native = {sequence: volume.grid for sequence, volume in volumes.items()}
+    one_grid = _on_one_grid(volumes)
     stripped = {s: mode == "auto" and brain is None and is_stripped(v) for s, v in volumes.items()}
-    one_grid = all(grid.same_as(next(iter(native.values()))) for grid in native.values())
     if all(stripped.values()) and one_grid:
         return dict(volumes), None
-    reference = _choose_reference(native)
+    reference = reference or _choose_reference(native)
     if all(stripped.values()):
         turned = _turn(volumes, reference)
         if turned:
@@ -131,12 +138,14 @@ def prepare(
             motions = dict.fromkeys(volumes, np.eye(4))
             return turned, Preparation(reference, native[reference], native, motions, notes)
     volumes, notes = _clear_each(volumes, stripped)
+    on_step("find the brain")
     base, mask, how = _find_brain(volumes, stripped, brain, reference)
     notes.append(how)
     motions = {}
     for sequence in volumes:
         motions[sequence] = np.eye(4)
         if sequence != base:
+            on_step(f"register {sequence}")
             motion = _register(volumes, base, sequence, mask, notes)
             motions[sequence] = motion.matrix if motion else np.eye(4)
     # So far from the base; the world is the reference's.
@@ -146,6 +155,7 @@ def prepare(
         working = native[reference]
     else:
         working = _around(mask, native[base], np.linalg.inv(motions[base]), native[reference])
+    on_step("resample")
     inside = resample(mask.astype(np.float32), native[base], working, motions[base]) > 0.5
     prepared = {}
     for sequence, volume in volumes.items():
@@ -154,12 +164,22 @@ def prepare(
             array = resample(array, native[sequence], working, motions[sequence])
         if not (stripped[sequence] and stripped[base]):
             array = np.where(inside, array, np.float32(0))
-        prepared[sequence] = Volume(array, working.affine, volume.path)
+        prepared[sequence] = volume if array is volume.array else Volume(array, working.affine, volume.path)
     spacing = " x ".join(f"{mm:.3g}" for mm in working.spacing)
     resampled = [s for s in volumes if not native[s].same_as(working)]
     if resampled:
         notes.append(f"{', '.join(resampled)}: resampled to {spacing} mm")
     return prepared, Preparation(reference, working, native, motions, notes)
+
+
+def is_ready(volumes: Mapping[str, Volume]) -> bool:
+    """Whether ``prepare`` in mode "auto" leaves sequences as they are: stripped, and on one grid."""
+    return _on_one_grid(volumes) and all(is_stripped(volume) for volume in volumes.values())
+
+
+def _on_one_grid(volumes: Mapping[str, Volume]) -> bool:
+    first, *others = (volume.grid for volume in volumes.values())
+    return all(grid.same_as(first) for grid in others)
 
 
 def label_on_working_grid(label: Volume, preparation: Preparation) -> Volume | None:
@@ -240,8 +260,11 @@ def _register(
     if covered < _LEAST_COVERED:
         found = f"{covered:.0%} of the brain that {base} shows"
         raise CaseError(moving.path, found, "images of one head, each with most of the brain")
-    if motion is None:
-        notes.append(f"{sequence}: could not be registered to {base}; it stays where its header puts it")
+    if motion is None and (fixed.grid.sheared or moving.grid.sheared):
+        notes.append(f"{sequence}: not registered, since its axes or those of {base} are sheared")
+    elif motion is None or motion.peak < _NO_PEAK:
+        found = f"nothing in it that matches {base}, so that it cannot be registered"
+        raise CaseError(moving.path, found, "images of one head")
     elif motion.peak < _LEAST_PEAK:
         notes.append(f"{sequence}: the registration to {base} is doubtful (peak {motion.peak:.2f}): check the images")
     elif motion.moves:

@@ -38,7 +38,7 @@ from .encoded_case import EncodedCase
 from .known_case import KnownCase
 from .native import ToNative
 from .segmentation import Segmentation
-from .sources import as_source, identity_of
+from .sources import as_source, identity_of, path_of
 
 logger = logging.getLogger(__name__)
 
@@ -135,9 +135,10 @@ class Segmenter:
         has no current case, so that nothing is answered for the patient before.
 
         Args:
-            t1, t1ce, t2, flair: the sequences, each a path, a nibabel image, a MetaTensor or ``(array, affine)``. One
-                to three may be missing. Raw ones are prepared first, see ``cases.prepare``; the answer is then on the
-                working grid, and ``Segmentation.on`` shows it on each of them.
+            t1, t1ce, t2, flair: the sequences, each a path, a nibabel image, a MetaTensor or ``(array, affine)``; a
+                ``Volume`` spares reading the file that it came from. One to three may be missing.
+                Raw ones are prepared first, see ``cases.prepare``; the answer is then on the working grid, and
+                ``Segmentation.on`` shows it on each of them.
             case: a name for people.
             brain_mask: path of a mask of the brain on the grid of one of the sequences, for raw images.
 
@@ -162,7 +163,8 @@ class Segmenter:
         if encoded is None:
             encoded = self._encode(sources, case or key)
             self._cache.put(key, encoded)
-        self._cache.remember(key, KnownCase(case or key, sources, identities))
+        kept = {s: path_of(source) if Path(path_of(source)).is_file() else source for s, source in sources.items()}
+        self._cache.remember(key, KnownCase(case or key, kept, identities))
         self._current.key = key
         return key
 

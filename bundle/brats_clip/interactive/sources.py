@@ -25,13 +25,15 @@ def as_source(sequence: str, given: Any) -> str | Volume:
 
     Args:
         sequence: named in errors.
-        given: path, nibabel image, MetaTensor ``(X, Y, Z)`` or ``(1, X, Y, Z)``, or ``(array, affine)``.
+        given: path, ``Volume``, nibabel image, MetaTensor ``(X, Y, Z)`` or ``(1, X, Y, Z)``, or ``(array, affine)``.
 
     Raises:
         CaseError: for anything else, or an affine that is none.
     """
     if isinstance(given, str | os.PathLike):
         return str(given)
+    if isinstance(given, Volume):
+        return given
     name = f"{sequence} (in memory, {next(_numbers)})"
     if isinstance(given, nib.spatialimages.SpatialImage):
         array, affine = given.dataobj, given.affine
@@ -57,6 +59,11 @@ def as_source(sequence: str, given: Any) -> str | Volume:
     return Volume(array, affine, name)
 
 
+def path_of(source: str | Volume) -> str:
+    """The path of a source, or what stands for it where it was given in memory."""
+    return source.path if isinstance(source, Volume) else source
+
+
 def _numbers_of(value: Any, dtype: type) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().as_subclass(torch.Tensor).numpy()
@@ -68,9 +75,7 @@ def _numbers_of(value: Any, dtype: type) -> np.ndarray:
 
 def identity_of(source: str | Volume) -> tuple:
     """What tells whether a source is the one that was read before: a file by its path, date and size."""
-    if isinstance(source, Volume):
-        return (source.path,)
-    path, channel = split_channel(source)
+    path, channel = split_channel(path_of(source))
     try:
         status = Path(path).stat()
     except OSError:

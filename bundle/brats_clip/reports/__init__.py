@@ -1,6 +1,6 @@
 """Reports: findings to text and back, and reports that are wrong on purpose."""
 
-from .consistency import Consistency, FindingCheck, check_consistency, compare_with_image
+from .consistency import Consistency, FindingCheck, compare_with_image
 from .describe import describe_mask
 from .evidence import ImageEvidence
 from .features import FEATURES, FINDING_SLOTS, finding_features, stated
@@ -30,7 +30,6 @@ __all__ = [
     "ImageEvidence",
     "another_patients",
     "caption",
-    "check_consistency",
     "compare_with_image",
     "describe_mask",
     "drop_sentences",

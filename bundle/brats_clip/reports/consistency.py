@@ -92,7 +92,7 @@ class Consistency:
         }
 
 
-def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> Consistency:
+def compare_with_image(report: str, image: ImageEvidence, unseen: Collection[str] = ()) -> Consistency:
     """Compare what a report states with a segmentation that has not seen the report.
 
     Sides and lobes come from the same rules as in ``describe_mask``, with their imprecision allowed for: tissue near
@@ -103,23 +103,7 @@ def check_consistency(report: str, probabilities: np.ndarray, affine: np.ndarray
 
     Args:
         report: the text.
-        probabilities: ``(3, X, Y, Z)``, 0 to 1, of WT, TC and ET.
-        affine: ``(4, 4)``, voxel to RAS world, mm; its origin is ignored.
-        brain: boolean ``(X, Y, Z)``, True inside the brain.
-
-    Raises:
-        InputError: if a shape does not fit, a probability is no number from 0 to 1, there is no brain, or the affine
-            has no inverse.
-    """
-    return compare_with_image(report, ImageEvidence(probabilities, affine, brain))
-
-
-def compare_with_image(report: str, image: ImageEvidence, unseen: Collection[str] = ()) -> Consistency:
-    """What ``check_consistency`` does, for reports of one image after another: its evidence is gathered once.
-
-    Args:
-        report: the text.
-        image: the evidence.
+        image: the evidence; it can be compared with many reports.
         unseen: findings that the image cannot show, such as enhancement without T1ce; they are not compared.
     """
     said = {name: None if name in unseen else value for name, value in read_findings(report).items()}

@@ -28,7 +28,14 @@ _MAX_POINTS = 2000
 class ImageEvidence:
     """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass.
 
-    Arguments and errors are those of ``check_consistency``.
+    Args:
+        probabilities: ``(3, X, Y, Z)``, 0 to 1, of WT, TC and ET.
+        affine: ``(4, 4)``, voxel to RAS world, mm; its origin is ignored.
+        brain: boolean ``(X, Y, Z)``, True inside the brain.
+
+    Raises:
+        InputError: if a shape does not fit, a probability is no number from 0 to 1, there is no brain, or the affine
+            has no inverse.
     """
 
     def __init__(self, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray):

@@ -42,8 +42,8 @@ class LoadCased(Transform):
         use_label: read the label, if there is one; else it is as if there were none.
 
     Raises:
-        CaseError: if a sequence is missing (unless allowed) or unreadable, not 3D, on another grid, not finite or
-            constant, or cannot be prepared.
+        CaseError: if the case has a ``problem``, which is raised; if a sequence is missing (unless allowed) or
+            unreadable, not 3D, on another grid, not finite or constant, or cannot be prepared.
         LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
     """
@@ -62,6 +62,8 @@ class LoadCased(Transform):
         self.preprocess, self.use_label = preprocess, use_label
 
     def __call__(self, data: Mapping) -> dict:
+        if data.get("problem"):
+            raise data["problem"]
         if not self.allow_missing_label and not data.get("label"):
             raise LabelError(f"case {data.get('case') or data.get(REFERENCE)}", "no label", "a label map")
         if not self.use_label:
@@ -74,7 +76,7 @@ class LoadCased(Transform):
         for channel, sequence in zip(image, SEQUENCES, strict=True):
             if sequence in content.volumes:
                 channel[...] = content.volumes[sequence].array
-        result = {key: value for key, value in data.items() if key != "label"}
+        result = {key: value for key, value in data.items() if key not in ("label", "note")}
         result["image"] = _with_geometry(image, reference, reference.path)
         if content.label is not None:
             result["label"] = _with_geometry(np.ascontiguousarray(content.label)[None], reference, data["label"])

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from brats_clip.cases import SEQUENCES
-from brats_clip.phantoms import Phantom, write_phantom
+from brats_clip.phantoms import Phantom, RawPhantom, write_phantom
 from ..dicom import as_file, save_file
 from ..dicom.report_documents import basic_text_sr
 from ..dicom.report_documents import encapsulated_text
@@ -98,7 +98,7 @@ class WrittenStudy:
 
 
 def write_study(
-    source: Phantom | Path,
+    source: Phantom | RawPhantom | Path,
     folder: Path,
     case: str,
     extras: Extras | None = None,
@@ -109,17 +109,22 @@ def write_study(
     """Write a patient as DICOM below ``folder / case``; equal arguments give equal UIDs.
 
     Args:
-        source: a phantom, or a folder with ``*_t1.nii.gz`` and so on, and ``*_report.txt`` if there is a report.
+        source: a phantom, stripped or raw, or a folder with ``*_t1.nii.gz`` and so on, and ``*_report.txt`` if there is a report.
         seed: with ``case``, what the UIDs are made from.
-        size, spacing: grid that a phantom is written on; files keep theirs.
+        size, spacing: grid that a stripped phantom is written on; others keep theirs.
     """
     extras = extras or Extras()
     if isinstance(source, Phantom):
         with tempfile.TemporaryDirectory() as temporary:
             write_phantom(source, Path(temporary), case, size, spacing)
             return write_study(Path(temporary) / case, folder, case, extras, seed)
-    images = {s: nib.load(next(iter(sorted(Path(source).glob(f"*_{s}.nii*"))))) for s in SEQUENCES}
-    report = next(iter(Path(source).glob("*_report.txt")), None)
+    if isinstance(source, RawPhantom):
+        images = {s: nib.Nifti1Image(series.image, series.affine) for s, series in source.series.items()}
+        report = source.phantom.report
+    else:
+        images = {s: nib.load(next(iter(sorted(Path(source).glob(f"*_{s}.nii*"))))) for s in SEQUENCES}
+        texts = [path.read_text(encoding="utf-8") for path in Path(source).glob("*_report.txt")]
+        report = texts[0].strip() if texts else ""
     writer = _Writer(Path(folder) / case, case, str(seed), extras.descriptions)
     if extras.localiser:
         writer.localiser(images["t1"])
@@ -139,10 +144,10 @@ def write_study(
         writer.volume(
             "subtraction", nib.Nifti1Image(difference.clip(0).astype(np.int16), images["t1"].affine), SUBTRACTION
         )
-    if extras.report and report is not None:
+    if extras.report and report:
         make = basic_text_sr if extras.report == "sr" else encapsulated_text
         uid = writer.uid("report")
-        writer.save(make(report.read_text(encoding="utf-8").strip(), writer.common("report"), uid), "report", 1)
+        writer.save(make(report, writer.common("report"), uid), "report", 1)
     return WrittenStudy(writer.folder, writer.study_uid, writer.patient_id, writer.series)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import highdicom
@@ -17,7 +17,8 @@ from .client import Client, reaching
 from .segments import SEGMENTS, Segment, segment_for
 from .volume import SliceStack, stack_slices
 
-SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+SEG_STORAGE, LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
+_READ = {SEG_STORAGE: "BINARY", LABEL_MAP_STORAGE: "LABELMAP"}
 SERIES_NUMBER = 300
 MANUFACTURER, MODEL = "brats-clip", "MONAI Label app"
 DESCRIPTION = "Brain tumour segmentation"
@@ -120,7 +121,7 @@ def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tupl
     """Read a DICOM SEG onto a grid.
 
     Args:
-        dataset: binary segments whose frames lie on slices of the grid.
+        dataset: binary segments, or a label map as OHIF saves one since 3.11, whose frames lie on slices of the grid.
         affine: of the grid, voxel to RAS mm.
         shape: of the grid.
 
@@ -128,12 +129,17 @@ def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tupl
         The label map, uint8, and the value of each name that occurs.
 
     Raises:
-        Refused: if it is no binary SEG, a segment's meaning is not known, or a frame lies off the grid.
+        Refused: if it is neither, a segment's meaning is not known, or a frame lies off the grid.
     """
-    if dataset.get("SOPClassUID") != SEG_STORAGE or dataset.get("SegmentationType") != "BINARY":
-        raise Refused("DICOM SEG: found another object or fractional segments; expected binary segments.")
+    kind = dataset.get("SegmentationType")
+    if kind is None or _READ.get(dataset.get("SOPClassUID")) != kind:
+        raise Refused(
+            "DICOM SEG: found another object or fractional segments; expected binary segments or a label map."
+        )
     segments: dict[int, Segment] = {}
     for item in dataset.SegmentSequence:
+        if item.SegmentNumber == 0:  # the background of a label map
+            continue
         segment = segment_for(item)
         if segment is None:
             names = ", ".join(s.name for s in SEGMENTS)
@@ -143,7 +149,7 @@ def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tupl
     label = np.zeros(shape, np.uint8)
     to_voxel = np.linalg.inv(affine)
     order = {segment.value: rank for rank, segment in enumerate(SEGMENTS)}
-    groups = [(segments[_number(group)], group, frame) for group, frame in _frames(dataset, frames)]
+    groups = [(segments[number], group, mask) for number, group, mask in _masks(dataset, frames)]
     for segment, group, frame in sorted(groups, key=lambda item: order[item[0].value]):
         rows, columns = np.nonzero(frame)
         if not len(rows):
@@ -216,22 +222,25 @@ def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.n
     return turned[tuple(slice(None, None, int(whole[axes[a], a])) for a in range(3))]
 
 
-def _frames(dataset: Dataset, frames: np.ndarray):
-    return zip(dataset.PerFrameFunctionalGroupsSequence, frames, strict=True)
-
-
-def _number(group: Dataset) -> int:
-    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+def _masks(dataset: Dataset, frames: np.ndarray) -> Iterator[tuple[int, Dataset, np.ndarray]]:
+    """The number of a segment, the functional groups of a frame, and where that segment is in it."""
+    for group, frame in zip(dataset.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        if dataset.SegmentationType == "LABELMAP":
+            yield from ((int(number), group, frame == number) for number in np.unique(frame) if number != 0)
+        else:
+            yield int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber), group, frame
 
 
 def _frame_affine(dataset: Dataset, group: Dataset) -> np.ndarray:
     """(column, row, 0) of a frame to RAS mm."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
-    across = (shared if "PlaneOrientationSequence" in shared else group).PlaneOrientationSequence[0]
-    measures = (shared if "PixelMeasuresSequence" in shared else group).PixelMeasuresSequence[0]
+    across, measures, position = (
+        (group if name in group else shared)[name][0]
+        for name in ("PlaneOrientationSequence", "PixelMeasuresSequence", "PlanePositionSequence")
+    )
     cosines = np.asarray(across.ImageOrientationPatient, float)
     affine = np.eye(4)
     affine[:3, 0] = cosines[:3] * float(measures.PixelSpacing[1])
     affine[:3, 1] = cosines[3:] * float(measures.PixelSpacing[0])
-    affine[:3, 3] = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+    affine[:3, 3] = np.asarray(position.ImagePositionPatient, float)
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

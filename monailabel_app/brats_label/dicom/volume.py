@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,13 @@ from pydicom.errors import InvalidDicomError
 from ..durable import durable_write
 from ..errors import Refused
 
+logger = logging.getLogger(__name__)
+
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PARALLEL = 1e-3  # of direction cosines, which some scanners round to four digits
 UNEVEN = 0.1  # of the distance between slices
 UNEVEN_MM = 0.05
+STRAYS = 0.2  # of the slices that make the volume: so few others, such as a localiser's, are left out
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "InstanceNumber"]
 _NEEDED = tuple(_TAGS[1:6])
 _TAGS += ["ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"]
@@ -45,18 +50,21 @@ class SliceStack:
 def stack_slices(files: Iterable[Path], name: str = "Series") -> SliceStack:
     """Order the files of a series and check that they fill a volume evenly.
 
+    A few slices of another orientation or size (a localiser's) are left out, and so is a slice that was sent twice.
+
     Args:
         files: one slice each.
         name: how errors call the series.
 
     Raises:
-        Refused: for anything but parallel slices of one size at even distances, each once.
+        Refused: for anything else but parallel slices of one size at even distances, each once.
     """
     read = [(path, _header(path, name)) for path in sorted(files)]
     if len(read) < 2:
         raise Refused(f"{name}: found {len(read)} slices; expected a volume.")
     if len({str(ds.SeriesInstanceUID) for _, ds in read}) > 1:
         raise Refused(f"{name}: found files of several series; expected one.")
+    read = _without_strays(read, name)
     first = read[0][1]
     across = [float(v) for v in first.ImageOrientationPatient]
     normal = np.cross(across[:3], across[3:])
@@ -67,7 +75,7 @@ def stack_slices(files: Iterable[Path], name: str = "Series") -> SliceStack:
         if not same or not np.allclose(np.asarray(ds.PixelSpacing, float), np.asarray(first.PixelSpacing, float), 1e-3):
             raise Refused(f"{name}: found slices of different sizes; expected one volume.")
     order = np.argsort([float(np.dot(normal, np.asarray(ds.ImagePositionPatient, float))) for _, ds in read])
-    read = [read[index] for index in order]
+    read = _without_copies([read[index] for index in order], normal, name)
     places = np.asarray([[float(v) for v in ds.ImagePositionPatient] for _, ds in read])
     _check_even(places @ normal, name)
     affine = np.eye(4)
@@ -99,6 +107,32 @@ def _header(path: Path, name: str) -> Dataset:
     raise Refused(
         f"{name}: found a file without position, orientation, pixel spacing, size or UIDs; expected MR images."
     )
+
+
+def _without_strays(read: list[tuple[Path, Dataset]], name: str) -> list[tuple[Path, Dataset]]:
+    def geometry(ds: Dataset) -> list[float]:
+        return [float(v) for v in (ds.Rows, ds.Columns, *ds.PixelSpacing, *ds.ImageOrientationPatient)]
+
+    all_of_them = [geometry(ds) for _, ds in read]
+    usual, _ = Counter(tuple(np.round(one, 2)) for one in all_of_them).most_common(1)[0]
+    fits = [np.allclose(one, usual, atol=0.01) for one in all_of_them]
+    if sum(fits) < len(read) <= sum(fits) * (1 + STRAYS):
+        logger.warning("%s: %d slices of another orientation or size are left out", name, len(read) - sum(fits))
+        return [item for item, fit in zip(read, fits, strict=True) if fit]
+    return read
+
+
+def _without_copies(read: list[tuple[Path, Dataset]], normal: np.ndarray, name: str) -> list[tuple[Path, Dataset]]:
+    """Slices in order without those that repeat the one before, in position and pixels."""
+    kept = read[:1]
+    for path, ds in read[1:]:
+        last_path, last = kept[-1]
+        step = np.dot(normal, np.subtract(ds.ImagePositionPatient, last.ImagePositionPatient).astype(float))
+        if step < 1e-3 and dcmread(path).get("PixelData") == dcmread(last_path).get("PixelData"):
+            logger.warning("%s: a slice that came twice is left out", name)
+        else:
+            kept.append((path, ds))
+    return kept
 
 
 def _check_even(places: Sequence[float] | np.ndarray, name: str) -> None:

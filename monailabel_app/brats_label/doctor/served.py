@@ -27,6 +27,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
     from brats_clip.errors import InputError
 
     from ..errors import ClientError
+    from ..labels.store import not_taken
     from ..studies.open import open_studies
 
     state = Path(settings.workspace or studies) / ".brats_clip"
@@ -40,7 +41,8 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
         return [Finding("studies", PROBLEM, str(error), remedy)], None
     try:
         found = _server(source) if studies.startswith(("http://", "https://")) else _folder(source, settings)
-        return list(found), workspace
+        labels = _some("labels", not_taken(workspace.labels), "submit them, as the sentence says")
+        return [*found, *labels], workspace
     finally:
         if new:
             with suppress(OSError):  # looking leaves nothing behind

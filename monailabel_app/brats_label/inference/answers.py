@@ -121,7 +121,7 @@ def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], fol
                 f"image: found {len(cases) or 'no'} cases in what was sent{f' ({why})' if why else ''}; expected a 4D "
                 "NIfTI file of four sequences, or files whose names end in _t1, _t1ce, _t2 and _flair."
             )
-        library = CaseLibrary(source, Path(cache), app.settings.register)
+        library = CaseLibrary(source, Path(cache), app.settings.preprocess)
         service = SegmentationService(app.settings, source, library, app.models, app.admission, shared=app.service)
         file, params = type(task)(service)({**request, "image": cases[0]})
     return {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}

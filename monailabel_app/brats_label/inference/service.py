@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -26,8 +25,6 @@ from .options import CLICKS, TISSUES, as_output, present
 if TYPE_CHECKING:
     from ..models import ModelRegistry, ModelVersion
     from ..studies.library import CaseLibrary
-
-FULL = 0.85  # a skull-stripped volume is zero around the brain, which fills less than this even of a tight crop
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,6 @@ class SegmentationService:
         self.settings, self.source, self.library, self.models = settings, source, library, models
         self.admission = admission
         self._make, self._lock, self._shared = make, threading.Lock(), shared
-        self._stripped: dict[str, bool] = {}
         self._loaded: tuple[str, Segmenter] | None = None
 
     def segmenter(self) -> tuple[Segmenter, ModelVersion]:
@@ -111,6 +107,7 @@ class SegmentationService:
                     checkpoint=version.path,
                     device=self.settings.device or None,
                     cache_bytes=int(self.settings.cache_gb * 2**30),
+                    preprocess="never",  # the library has done it
                 )
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
@@ -127,19 +124,18 @@ class SegmentationService:
         with self.admission.admit():
             # Before it takes a slot: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
-            files = {s: aligned.files[s] for s in SEQUENCES if s in prompt.sequences and s in aligned.files}
-            self._check_sequences(case, prompt, files)
+            images = self.library.images(aligned)
+            images = {s: images[s] for s in SEQUENCES if s in prompt.sequences and s in images}
+            self._check_sequences(case, prompt, images)
             located = time.perf_counter() - started
-            clicks = {
-                CLICKS[name]: aligned.points_to_reference(shown, ijk) for name, ijk in prompt.clicks.items() if ijk
-            }
+            clicks = {CLICKS[name]: aligned.points_to_working(shown, ijk) for name, ijk in prompt.clicks.items() if ijk}
             with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
-                # All lie on the reference grid, so the answer does, whichever of them are used.
-                key = segmenter.set_case(case=case.case_id, **files)
+                # All lie on the working grid, so the answer does, whichever of them are used.
+                key = segmenter.set_case(case=case.case_id, **images)
                 result = segmenter.segment(report=report, clicks=clicks or None, case=key)
-        reference_label = nib.Nifti1Image(result.label, result.affine)
+        reference_label = aligned.label_on(case.reference, result.label)
         seen = aligned.label_on(shown, result.label)
         output = as_output(np.asarray(seen.dataobj), prompt.output)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
@@ -158,8 +154,9 @@ class SegmentationService:
             "model": {"version": version.name, "sha256": version.sha256},
             "notes": [
                 *case.info.get("notes", ()),
-                *aligned.notes,
-                *self._hints(result, key, next(iter(files.values()))),
+                *aligned.preparation.notes,
+                *result.notes,
+                *([f"Segmented without {', '.join(result.sequences_missing)}."] if result.sequences_missing else []),
             ],
         }
         params["warning"] = params["report"].get("warning", "")
@@ -188,22 +185,6 @@ class SegmentationService:
                 f"Case {case.case_id}: found no {', '.join(lacking)}; expected all of {', '.join(SEQUENCES)}. "
                 "Tick allow_missing_sequences in the options to segment it all the same."
             )
-
-    def _hints(self, result: Segmentation, key: str, file: Path) -> list[str]:
-        """What a person should know about the images."""
-        hints = []
-        if result.sequences_missing:
-            hints.append(f"Segmented without {', '.join(result.sequences_missing)}.")
-        if key not in self._stripped:
-            if len(self._stripped) > 10_000:
-                self._stripped.clear()
-            self._stripped[key] = float(np.mean(np.asarray(nib.load(file).dataobj) != 0)) < FULL
-        if not self._stripped[key]:
-            hints.append(
-                "The images do not look skull-stripped: their background is not zero. The network knows "
-                "skull-stripped images alone; expect a poor answer."
-            )
-        return hints
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:

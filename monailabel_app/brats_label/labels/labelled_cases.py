@@ -18,7 +18,7 @@ import numpy as np
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import BratsClipError
 from brats_clip.geometry import Grid
-from brats_clip.images import read_header
+from brats_clip.images import new_image, read_header
 
 from ..durable import durable_write, key_of, touch
 from ..errors import ClientError, Refused, sentence
@@ -42,9 +42,9 @@ class LabelledCases:
         self._source, self._labels, self._library, self._cache = source, labels, library, Path(cache)
         self._left_out: list[dict[str, str]] = []
 
-    def file(self, case: Case, sequence: str, revision: Revision) -> Path:
-        """A file with the label on the native grid of ``sequence``: its own where it lies there, else one from the
-        cache, by the nearest voxel.
+    def file(self, case: Case, sequence: str | None, revision: Revision) -> Path:
+        """A file with the label on the native grid of ``sequence`` (None: on that of the prepared images): its own
+        where it lies there, else one from the cache, by the nearest voxel.
 
         Raises:
             NotFound, Refused, Unreachable: if the images cannot be used.
@@ -57,23 +57,28 @@ class LabelledCases:
                 return revision.path
         aligned = self._library.aligned(case)
         drawn_on = _drawn_on(revision, lies, case.reference, aligned.grids)
-        if sequence == drawn_on and lies.same_as(aligned.grids[sequence]):
+        wanted = aligned.preparation.working if sequence is None else aligned.grids[sequence]
+        if drawn_on == (sequence or case.reference) and lies.same_as(wanted):
             return revision.path
-        ways = [aligned.motions[s].tolist() if s in aligned.motions else None for s in (drawn_on, sequence)]
-        ways += [(g.shape, g.affine.tolist()) for g in (aligned.grids[case.reference], aligned.grids[sequence])]
-        name = f"{case.case_id}-{revision.number:04d}-{sequence}-{key_of(drawn_on, revision.record['sha256'], ways)}"
+        way = key_of(drawn_on, revision.record["sha256"], aligned.preparation.to_json())
+        name = f"{case.case_id}-{revision.number:04d}-{sequence or 'prepared'}-{way}"
         path = self._cache / "labels" / f"{name}{ENDING}"
         if not path.exists():
             label = np.asarray(nib.load(revision.path).dataobj)
-            placed = np.asarray(aligned.label_from(drawn_on, label, lies.affine)).astype(np.uint8)
+            placed = aligned.label_from(drawn_on, label, lies.affine, sequence).astype(np.uint8)
             if label.any() and not placed.any():
                 raise Refused(
-                    f"Label {revision.number} of case {case.case_id} lies nowhere in {case.reference}, the reference "
-                    f"now: found {lies}. Was the image replaced? Restore it, or label the case again."
+                    f"Label {revision.number} of case {case.case_id} lies nowhere in {sequence or case.reference} as "
+                    f"it is now: found {lies}. Was the image replaced? Restore it, or label the case again."
                 )
             with durable_write(path) as draft:
-                nib.save(aligned.label_on(sequence, placed), draft)
-            logger.info("label %s of case %s resampled to the grid of %s", revision.number, case.case_id, sequence)
+                nib.save(new_image(placed, wanted.affine), draft)
+            logger.info(
+                "label %s of case %s resampled to the grid of %s",
+                revision.number,
+                case.case_id,
+                sequence or "the prepared images",
+            )
         touch([path], self._cache)
         return path
 
@@ -83,10 +88,10 @@ class LabelledCases:
         return {case_id: case.patient for case_id, case in sorted(self._source.cases().items()) if case_id in labelled}
 
     def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        """An entry for each case with a final label: files on the reference grid, label, report, patient.
+        """An entry for each case with a final label: files on one grid, label, report, patient.
 
         Labels are named by their revision, which no later save changes; one that was stored on another grid than that
-        of the reference now is resampled.
+        of the images is resampled.
 
         Returns:
             The entries, and ``case`` and ``reason`` of each case that cannot be used; the log and ``problems`` say so,
@@ -109,7 +114,7 @@ class LabelledCases:
     def _entry(self, case_id: str) -> dict[str, Any]:
         case = self._source.resolve(case_id)[0]
         files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
-        label = str(self.file(case, case.reference, self._labels.in_use(case.case_id, FINAL)))
+        label = str(self.file(case, None, self._labels.in_use(case.case_id, FINAL)))
         report = self._source.report(case)
         entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
         return {**entry, "image": files[case.reference]}

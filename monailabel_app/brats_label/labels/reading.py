@@ -22,6 +22,7 @@ NIFTI, NRRD, DICOM, RAW = "NIfTI", "NRRD", "DICOM", "raw"
 EXTENSIONS = {".nii.gz": NIFTI, ".nii": NIFTI, ".nrrd": NRRD, ".dcm": DICOM, ".bin": RAW}
 ACCEPTED = "a NIfTI image (.nii.gz, .nii), a Slicer segmentation (.seg.nrrd, .nrrd) or a DICOM SEG (.dcm)"
 
+_ROUNDING = 1e-3  # tools that scale intensities write 4.0000457 for 4
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -164,12 +165,13 @@ def _whole(voxels: np.ndarray) -> np.ndarray:
         bad = int(np.count_nonzero(~np.isfinite(voxels)))
         if bad:
             raise Refused(f"The label has {bad:,} voxels that are NaN or infinite; expected whole numbers.")
-        bad = int(np.count_nonzero(voxels != np.rint(voxels)))
-        if bad:
+        off = np.abs(voxels - np.rint(voxels)) > _ROUNDING
+        if off.any():
             raise Refused(
-                f"The label has {bad:,} voxels such as {float(voxels[voxels != np.rint(voxels)][0]):.4g}, which are no "
-                "whole numbers; expected a label map, not probabilities or an interpolated one."
+                f"The label has {int(off.sum()):,} voxels such as {float(voxels[off][0]):.4g}, which are no whole "
+                "numbers; expected a label map, not probabilities or an interpolated one."
             )
+        voxels = np.rint(voxels)
     lowest, highest = float(voxels.min()), float(voxels.max())
     if lowest < 0 or highest > np.iinfo(np.uint16).max:
         raise Refused(f"The label has values from {lowest:g} to {highest:g}; expected label values such as 0, 1, 2, 4.")

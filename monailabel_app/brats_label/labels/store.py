@@ -191,13 +191,7 @@ class LabelStore:
         """A sentence for each file in ``final`` or ``original`` that is not used."""
         known = sorted(self._problems.items())
         says = [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
-        return says + [
-            f"{path.relative_to(self.root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or "
-            f"convert it and name it so."
-            for tag in TAGS
-            for path in sorted((self.root / tag).glob("[!.]*"))
-            if path.name.lower().endswith(_NOT_TAKEN)
-        ]
+        return says + not_taken(self.root)
 
     def _read(self, where: Any, connection: Connection | None = None, newest: bool = False) -> list[Revision]:
         if connection is None:
@@ -282,6 +276,17 @@ class LabelStore:
 
     def _place(self, case_id: str, tag: str) -> Path:
         return self.root / tag_of(tag) / f"{safe_id(case_id)}{ENDING}"
+
+
+def not_taken(root: Path) -> list[str]:
+    """A sentence for each label below ``root`` in a format that is only taken when it is submitted."""
+    return [
+        f"{path.relative_to(root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or convert it "
+        f"and name it so."
+        for tag in TAGS
+        for path in sorted((root / tag).glob("[!.]*"))
+        if path.name.lower().endswith(_NOT_TAKEN)
+    ]
 
 
 def _highest(connection: Connection, case_id: str) -> int:

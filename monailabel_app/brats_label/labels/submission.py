@@ -149,7 +149,7 @@ class Submissions:
         if sequence == case.reference:
             return drawn, None
         aligned = self._library.aligned(case)
-        array = np.asarray(aligned.label_from(sequence, valid.array, valid.grid.affine)).astype(np.uint8)
+        array = aligned.label_from(sequence, valid.array, valid.grid.affine).astype(np.uint8)
         if valid.array.any() and not array.any():
             raise Refused(
                 f"The label, drawn on {sequence}, leaves no voxel on the grid of {case.reference}: it is too small or "

@@ -10,6 +10,7 @@ from pathlib import Path
 from brats_clip.cases import SEQUENCES, parse_name
 from brats_clip.cases.free_names import Clash, assign, is_image, is_label, stem_of
 from brats_clip.cases.naming import MSD_FOLDERS, Naming
+from brats_clip.cases.tell_by_image import tell_t1s
 from brats_clip.errors import CaseError, InputError
 
 from ..settings import Settings
@@ -185,8 +186,14 @@ def _by_names(
 ) -> Iterator[FoundCase]:
     """Cases of 3D files that make no complete case by a public naming."""
     name = next(iter(groups))[0] if len(groups) == 1 else folder.name
+    asked: list[str] = []
+
+    def tell(names: list[str]) -> dict[str, str]:
+        asked.extend(names)
+        return tell_t1s(folder, names)
+
     try:
-        free, clash = assign(rest, patterns, folder.name), None
+        free, clash = assign(rest, patterns, folder.name, tell), None
     except Clash as problem:
         free, clash = {}, str(problem)
     if patterns and clash:
@@ -198,6 +205,7 @@ def _by_names(
         return
     if len(groups) <= 1 and len(free) > max((sum(s in r for s in SEQUENCES) for r in groups.values()), default=0):
         reasons = {s: f"fits the pattern {patterns[s]}" if s in patterns else "by the words in its name" for s in free}
+        reasons |= {s: "by the enhancement that it shows" for s, file in free.items() if file in asked}
         left_out = tuple((other, _UNNAMED) for other in rest if other not in free.values())
         yield FoundCase(name, folder, "free names", free, reasons, {}, left_out=left_out)
         return

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from brats_clip.cases import Volume, read_volume
+from brats_clip.cases import Preparation, Volume, is_ready, prepare, read_volume
+from brats_clip.cases.background import is_stripped
+from brats_clip.cases.check import check_same_grid
 from brats_clip.errors import CaseError
-from brats_clip.geometry import Grid, resample
-from brats_clip.images import check_intensities, read_header, write_image
+from brats_clip.images import check_intensities, write_image
 
 from ..durable import KeyedLocks, identity, key_of, remove, touch, trim, whole_folder
 from ..errors import Refused
 from . import Case, CaseSource
 from .aligned import Aligned
-from .aligned import register as find_motion
 
 _REMEMBERED = 256  # grids and paths only, no voxels
 _RECORD = "aligned.json"
-_VERSION = 1  # of what is cached; to be raised when the same files would be aligned in another way
+_VERSION = 2  # of what is cached; to be raised when the same files would be aligned in another way
+_one_at_a_time = threading.Lock()  # preparing an exam takes 2 GB, and all cores
+
+
+def _unheard(step: str) -> None:
+    pass
 
 
 class CaseLibrary:
@@ -33,13 +40,15 @@ class CaseLibrary:
     Args:
         source: where cases come from.
         cache: folder for files that can be made again.
-        register: whether sequences are aligned rigidly before they are resampled.
+        mode: ``auto``, ``always`` or ``never``: whether raw images are registered, stripped and resampled.
     """
 
-    def __init__(self, source: CaseSource, cache: Path, register: bool) -> None:
+    def __init__(self, source: CaseSource, cache: Path, mode: str = "auto") -> None:
         self.source = source
-        self._cache, self._register = Path(cache).absolute(), register
+        self._cache, self._mode = Path(cache).absolute(), mode
         self._known: OrderedDict[str, tuple[list, Aligned]] = OrderedDict()
+        self._just_read: tuple[Aligned, Mapping[str, Volume]] | None = None
+        self._steps: dict[str, tuple[str, float]] = {}
         self._guard = threading.Lock()
         self._aligning = KeyedLocks()
 
@@ -59,7 +68,7 @@ class CaseLibrary:
         return path
 
     def aligned(self, case: Case) -> Aligned:
-        """The case on the grid of its reference; from memory while its files are unchanged.
+        """The case on one grid; from memory while its files are unchanged.
 
         Raises:
             Refused: if a file cannot be used.
@@ -71,7 +80,7 @@ class CaseLibrary:
             with self._guard:
                 known = self._known.get(case.case_id)
             if known is None or known[0] != stamp or not all(path.is_file() for path in known[1].files.values()):
-                known = (stamp, align(case, files, self._cache, self._register))
+                known = (stamp, self._align(case, files))
             with self._guard:
                 self._known[case.case_id] = known
                 self._known.move_to_end(case.case_id)
@@ -80,6 +89,31 @@ class CaseLibrary:
         touch([*files.values(), *known[1].files.values()], self._cache)
         return known[1]
 
+    def images(self, aligned: Aligned) -> Mapping[str, Path | Volume]:
+        """The images of a case: files, or once for a case that was just read, what they hold."""
+        with self._guard:
+            just_read, self._just_read = self._just_read, None
+        return just_read[1] if just_read and just_read[0] is aligned else aligned.files
+
+    def preparing(self, case_id: str) -> dict[str, Any] | None:
+        """What is being done to prepare a case, and for how many seconds already; None if nothing is."""
+        now = self._steps.get(case_id)
+        return None if now is None else {"step": now[0], "seconds": round(time.monotonic() - now[1], 1)}
+
+    def _align(self, case: Case, files: Mapping[str, Path]) -> Aligned:
+        started = time.monotonic()
+
+        def on_step(step: str) -> None:
+            self._steps[case.case_id] = (step, started)
+
+        try:
+            aligned, volumes = align(case, files, self._cache, self._mode, on_step)
+        finally:
+            self._steps.pop(case.case_id, None)
+        with self._guard:
+            self._just_read = (aligned, volumes) if volumes else None
+        return aligned
+
     def fingerprint(self, case: Case) -> str:
         """What tells whether ``aligned`` and the report are still what they were. Nothing is fetched or converted, and
         it is the same after files in the cache were trimmed and made again.
@@ -87,7 +121,7 @@ class CaseLibrary:
         Raises:
             NotFound, Refused, OSError: if a file of the case is gone, or its report cannot be read.
         """
-        return key_of(self.source.fingerprint(case), case.reference, self._register)
+        return key_of(self.source.fingerprint(case), case.reference, self._mode)
 
     def trim(self, max_bytes: int) -> int:
         """Delete cached files of the cases used longest ago until ``max_bytes`` are left; returns what is left.
@@ -97,78 +131,73 @@ class CaseLibrary:
         return trim(self._cache, max_bytes)
 
 
-def align(case: Case, files: Mapping[str, Path], cache: Path, register: bool) -> Aligned:
-    """Resample every sequence to the grid of ``case.reference``; what is there already stays the file that it is.
+def align(
+    case: Case, files: Mapping[str, Path], cache: Path, mode: str = "auto", on_step: Callable[[str], None] = _unheard
+) -> tuple[Aligned, dict[str, Volume]]:
+    """Prepare every sequence for the network, see ``cases.prepare``; what is fine already stays the file that it is.
 
     Args:
         files: a 3D NIfTI file per sequence, from ``CaseSource.native_files``.
         cache: folder for what has to be written, once for unchanged files.
-        register: align the others to the reference first, rigidly.
+        mode: ``auto``, ``always`` or ``never``.
+        on_step: is told what is done next.
+
+    Returns:
+        The case, and its images as far as they had to be read.
 
     Raises:
-        Refused: naming sequence and file, if one is unreadable, not 3D, empty, or does not overlap the reference.
+        Refused: naming sequence and file, if one is unreadable, not 3D or empty, or the images cannot be prepared.
     """
-    grids = {sequence: _grid_of(sequence, path) for sequence, path in files.items()}
-    reference = grids[case.reference]
-    for sequence, grid in grids.items():
-        if not grid.overlaps(reference):
-            raise Refused(_apart(sequence, files[sequence], case.reference))
-    if all(grid.same_as(reference) for grid in grids.values()) and not (register and len(files) > 1):
-        return Aligned(dict(files), case.reference, grids)
+    for sequence, path in files.items():
+        if not path.is_file():
+            _read(sequence, path)  # says so
     identities = [(sequence, identity(path)) for sequence, path in sorted(files.items())]
-    folder = Path(cache) / "aligned" / key_of(_VERSION, identities, case.case_id, case.reference, register)
-    for _ in range(2):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads((folder / _RECORD).read_text("utf-8"))
-            return _recorded(case, files, grids, folder, record)
-        remove(folder)  # as far as it is there, it is of no use
-        _write(case, files, grids, folder, register)
-    raise OSError(f"{folder} cannot be read back")
-
-
-def _recorded(case: Case, files: Mapping[str, Path], grids: dict[str, Grid], folder: Path, record: dict) -> Aligned:
-    written = {sequence: folder / name for sequence, name in record["files"].items()}
-    if not all(path.is_file() for path in written.values()):
-        raise KeyError("files")
-    motions = {sequence: np.array(matrix, np.float64).reshape(4, 4) for sequence, matrix in record["motions"].items()}
-    return Aligned({**files, **written}, case.reference, grids, motions, tuple(record["notes"]))
-
-
-def _write(case: Case, files: Mapping[str, Path], grids: dict[str, Grid], folder: Path, register: bool) -> None:
-    reference = grids[case.reference]
-    fixed = _read(case.reference, files[case.reference]) if register else None
-    record: dict = {"files": {}, "motions": {}, "notes": []}
+    folder = Path(cache) / "aligned" / key_of(_VERSION, identities, case.case_id, case.reference, mode)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        written = {sequence: folder / name for sequence, name in record["files"].items()}
+        if all(path.is_file() for path in written.values()):
+            preparation = Preparation.from_json(record["preparation"])
+            return Aligned({**files, **written}, case.reference, preparation), {}
+    remove(folder)  # as far as it is there, it is of no use
+    given = {sequence: _read(sequence, path) for sequence, path in files.items()}
+    prepared, preparation = _prepared(case, given, mode, on_step)
+    changed = {s: f"{case.case_id}_{s}.nii.gz" for s in given if prepared[s] is not given[s]}
     with whole_folder(folder) as draft:
-        for sequence, path in files.items():
-            if sequence == case.reference or (not register and grids[sequence].same_as(reference)):
-                continue
-            grid, volume = grids[sequence], _read(sequence, path)
-            motion = find_motion(fixed.array, reference, volume.array, grid) if register else None
-            if motion is None and grid.same_as(reference):
-                continue
-            array = resample(volume.array, grid, reference, None if motion is None else motion.matrix)
-            if not array.any():
-                raise Refused(_apart(sequence, path, case.reference))
-            if motion is not None:
-                record["motions"][sequence] = motion.matrix.tolist()
-                moved = f"moved {motion.moved_mm:.1f} mm, turned {motion.turned_degrees:.1f} degrees"
-                record["notes"].append(f"{sequence}: {moved}")
-            if not grid.same_as(reference):
-                size = " x ".join(f"{side:.1f}" for side in grid.spacing)
-                record["notes"].append(f"{sequence}: resampled from {size} mm onto the grid of {case.reference}")
-            record["files"][sequence] = f"{case.case_id}_{sequence}.nii.gz"
-            write_image(draft / record["files"][sequence], array, reference.affine)
-        (draft / _RECORD).write_text(json.dumps(record), "utf-8")
+        for sequence, name in changed.items():
+            write_image(draft / name, prepared[sequence].array, preparation.working.affine)
+            prepared[sequence] = prepared[sequence]._replace(path=str(folder / name))
+        (draft / _RECORD).write_text(json.dumps({"files": changed, "preparation": preparation.to_json()}), "utf-8")
+    written = {sequence: folder / name for sequence, name in changed.items()}
+    return Aligned({**files, **written}, case.reference, preparation), prepared
 
 
-def _grid_of(sequence: str, path: Path) -> Grid:
+def _prepared(
+    case: Case, given: dict[str, Volume], mode: str, on_step: Callable[[str], None]
+) -> tuple[dict[str, Volume], Preparation]:
     try:
-        header = read_header(path)
-        if len(header.shape) != 3:
-            raise CaseError(path, f"an image of shape {' x '.join(map(str, header.shape))}", "a 3D image")
+        if mode == "never" or (mode == "auto" and is_ready(given)):
+            prepared, preparation = given, None
+            for volume in given.values():
+                check_same_grid(volume, given[case.reference])
+        else:
+            on_step("wait for another exam")
+            with _one_at_a_time:
+                prepared, preparation = prepare(given, mode, reference=case.reference, on_step=on_step)
     except CaseError as problem:
-        raise _refused(sequence, path, problem) from None
-    return header.grid
+        expected = problem.expected.partition(";")[0]
+        advice = "--conf preprocess auto" if mode == "never" else "--conf preprocess never takes images as they are"
+        which = [f"{s} ({Path(v.path).name})" for s, v in given.items() if v.path == problem.where]
+        raise Refused(
+            f"{(which or [case.case_id])[0]}: found {problem.found}; expected {expected} ({advice})."
+        ) from None
+    if preparation is None:
+        native = {sequence: volume.grid for sequence, volume in given.items()}
+        notes = [] if mode != "never" else [f"{s}: does not look stripped" for s in given if not is_stripped(given[s])]
+        preparation = Preparation(
+            case.reference, native[case.reference], native, dict.fromkeys(native, np.eye(4)), notes
+        )
+    return prepared, preparation
 
 
 def _read(sequence: str, path: Path) -> Volume:
@@ -176,13 +205,6 @@ def _read(sequence: str, path: Path) -> Volume:
         volume = read_volume(path)
         check_intensities(volume)
     except CaseError as problem:
-        raise _refused(sequence, path, problem) from None
+        name = Path(path).name
+        raise Refused(f"{sequence} ({name}): found {problem.found}; expected {problem.expected}.") from None
     return volume
-
-
-def _refused(sequence: str, path: Path, problem: CaseError) -> Refused:
-    return Refused(f"{sequence} ({Path(path).name}): found {problem.found}; expected {problem.expected}.")
-
-
-def _apart(sequence: str, path: Path, reference: str) -> str:
-    return f"{sequence} ({Path(path).name}): no part of it lies where {reference} is; expected images of one head."

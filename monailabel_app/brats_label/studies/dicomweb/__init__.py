@@ -23,7 +23,7 @@ class DicomWebSource:
 
     Args:
         url: of the DICOMweb service, such as http://127.0.0.1:8042/dicom-web.
-        settings: ``reference`` and ``register`` are used.
+        settings: ``reference`` and ``preprocess`` are used.
         cache: folder for downloaded and converted series.
         username, password: for basic authentication, if any.
         expiry_s: age at which the listing is refreshed, in the background.

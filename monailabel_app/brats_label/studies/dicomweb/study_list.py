@@ -30,7 +30,7 @@ class StudyList:
     Args:
         connection: to the server.
         series: fetches those whose headers do not tell what they are.
-        settings: ``reference`` and ``register`` are used.
+        settings: ``reference`` and ``preprocess`` are used.
         identities: what studies were called before.
         expiry_s: age at which the listing is refreshed, in the background.
 
@@ -95,8 +95,8 @@ class StudyList:
             records: by StudyInstanceUID.
             unread: a sentence on each study that could not be listed.
         """
-        reference, register = self._settings.reference, self._settings.register
-        cases = (record.case(reference, self._identities, register) for record in records.values())
+        reference, mode = self._settings.reference, self._settings.preprocess
+        cases = (record.case(reference, self._identities, mode) for record in records.values())
         self._cases = {case.case_id: case for case in cases if case is not None}
         self.records, self._unread, self.looked = records, unread or {}, time.monotonic()
 

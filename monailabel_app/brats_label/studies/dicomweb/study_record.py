@@ -54,14 +54,14 @@ class StudyRecord:
             self.uid, self.patient, self.date, self.signature, self.headers, self.counts, self.reports, choice
         )
 
-    def case(self, reference: str, identities: Identities | None = None, register: bool = False) -> Case | None:
+    def case(self, reference: str, identities: Identities | None = None, mode: str = "auto") -> Case | None:
         """The study as a case, or None if no series serves as any sequence.
 
         Args:
             reference: the sequence whose grid the case is stored on, if the study has it. Its series gives a study
                 that was never seen before its id.
             identities: what studies were called before, if anybody remembers.
-            register: whether the sequences will be registered, for a note to people.
+            mode: whether the sequences will be registered (``never``: not), for a note to people.
         """
         chosen = self.choice.chosen
         if not chosen:
@@ -84,17 +84,17 @@ class StudyRecord:
                 for image in self.choice.left_out
             ],
         }
-        if notes := [*self.choice.notes, *self._frames(reference, register)]:
+        if notes := [*self.choice.notes, *self._frames(reference, mode)]:
             info["notes"] = notes
         return Case(case_id, patient, dict(chosen), reference, tuple(self.choice.left_out), info)
 
-    def _frames(self, reference: str, register: bool) -> list[str]:
+    def _frames(self, reference: str, mode: str) -> list[str]:
         """A sentence for each sequence whose positions do not compare with the reference's."""
         frames = {s: self.headers[image.image_id].frame for s, image in self.choice.chosen.items()}
         what = (
             "it is aligned by registration"
-            if register
-            else "the patient may have moved between them, and nothing aligns them; use --conf register true"
+            if mode != "never"
+            else "the patient may have moved between them, and nothing aligns them; use --conf preprocess auto"
         )
         return [
             f"{SPOKEN[s]} lies in another frame of reference than {SPOKEN[reference]}: {what}."
