@@ -35,6 +35,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--write", type=Path, help="where the coefficients go (default: OUTPUT/quality.json)")
     clicks = "click where it says to look, and measure what that gains: on scans, or on all cases"
     add("--clicks", choices=("scans", "all"), help=clicks)
+    ways = ("both", "with", "without")
+    add("--report", choices=ways, default="both", help="answers with a report or without (default: both)")
     add("--device", help="cpu or cuda (default: a GPU if there is one)")
     add("--limit", type=int, help="take the first N cases of each kind only")
     add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")

@@ -25,7 +25,7 @@ from brats_clip.quality.features import FEATURES
 
 from .annotation import make_robot
 from .command import write_json
-from .quality_data import Record, read_records, with_groups
+from .quality_data import WAYS, Record, read_records, with_groups
 from .quality_fit import calibration_error, fit, held_out, predict
 from .shared import chosen_cases, measure_cases, sequences_of
 
@@ -41,7 +41,8 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
     cases, failures, records, least = _cases(args), {}, [], []
 
     def collect(segmenter: Segmenter, case: dict) -> list[dict]:
-        found = read_records(segmenter, case, args.output / "answers", args.seed)
+        ways = WAYS if args.report == "both" else (args.report,)
+        found = read_records(segmenter, case, args.output / "answers", args.seed, ways)
         records.extend(found)
         least[:] = segmenter._least
         return [{"case": r.case, "way": r.way, **dict(zip(REGIONS, r.dice.tolist(), strict=True))} for r in found]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.metrics import CalibrationErrorMetric
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from brats_clip.labels import REGIONS, label_to_regions
 from brats_clip.quality import Assessment, QualityModel, assess
@@ -18,7 +19,7 @@ from brats_clip.quality.voxels import coarse_of, region_probabilities
 from .quality_data import Record
 
 SHARE = 0.8  # of truths that lie in the intervals
-RIDGE = 3.0  # prior weight of a coefficient of 0, in answers, after scaling
+RIDGE = 3.0  # how strongly coefficients are drawn to those of no fit, in answers, after scaling
 REAL_WEIGHT = 3.0  # a scan counts as so many phantoms
 
 
@@ -29,8 +30,8 @@ def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
     features, volumes = zip(*(_features(record, model) for record in records), strict=True)
     features, volumes = np.stack(features), np.stack(volumes)
     dice, truth = (np.stack([getattr(r, name) for r in records]) for name in ("dice", "volume_ml"))
-    weights = np.array([REAL_WEIGHT if record.real else 1.0 for record in records])
-    rows = [_fit_dice(features[:, region], dice[:, region], weights) for region in range(len(REGIONS))]
+    weights, start = np.array([_weight(record) for record in records]), model.dice
+    rows = [_logistic(features[:, i], dice[:, i], weights, start[i]) for i in range(len(REGIONS))]
     model = QualityModel(voxels=voxels, dice=rows, share=SHARE, least_ml=least_ml)
     expected = np.array([[model.expected_dice(i, f[i])[0] for i in range(len(REGIONS))] for f in features])
     spread = np.abs(dice - expected) / np.vectorize(spread_of)(expected)
@@ -104,12 +105,12 @@ def _fit_voxels(records: Sequence[Record], region: int) -> list[float]:
     """A logistic model; every case counts alike, however large its tumour."""
     x = np.concatenate([record.rows[region] for record in records])
     y = np.concatenate([record.targets[region] for record in records])
-    w = np.concatenate([_case_weight(record) * _shares(record.weights[region]) for record in records])
+    w = np.concatenate([_weight(record) * _shares(record.weights[region]) for record in records])
     used = w > 0
-    return _logistic(x[used], y[used], w[used] / w[used].mean(), ridge=1.0)
+    return _logistic(x[used], y[used], w[used] / w[used].mean(), QualityModel().voxels[region])
 
 
-def _case_weight(record: Record) -> float:
+def _weight(record: Record) -> float:
     return REAL_WEIGHT if record.real else 1.0
 
 
@@ -117,26 +118,25 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / max(counts.sum(), 1)
 
 
-def _fit_dice(features: np.ndarray, dice: np.ndarray, weights: np.ndarray) -> list[float]:
-    return _logistic(features, dice, weights, RIDGE)
-
-
-def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, ridge: float) -> list[float]:
-    """Intercept and coefficients of a logistic model of shares in [0, 1], shrunk towards 0 after scaling."""
-    x = x.astype(np.float64)
+def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequence[float]) -> list[float]:
+    """Intercept and coefficients of a logistic model of shares in [0, 1], drawn towards those of no fit, ``start``."""
+    x, start = x.astype(np.float64), np.asarray(start, np.float64)
     mean, scale = np.average(x, axis=0, weights=weights), x.std(axis=0)
-    scale[scale < 1e-6] = np.inf  # what never varies says nothing
-    scaled = (x - mean) / scale
-    # A share is so much of a 1 and the rest of a 0.
-    both = np.concatenate([weights * share, weights * (1 - share)])
-    classes = np.concatenate([np.ones(len(x)), np.zeros(len(x))])
-    used = both > 0
-    if len(set(classes[used])) < 2:
-        return [4.0 if share.mean() > 0.5 else -4.0, *[0.0] * x.shape[1]]
-    model = LogisticRegression(C=1 / ridge, max_iter=1000)
-    model.fit(np.concatenate([scaled, scaled])[used], classes[used], sample_weight=both[used])
-    coefficients = model.coef_[0] / scale
-    return [float(model.intercept_[0] - coefficients @ mean), *map(float, coefficients)]
+    varies = scale > 1e-6  # what never varies says nothing
+    scale = np.where(varies, scale, 1.0)
+    scaled, prior = np.where(varies, (x - mean) / scale, 0.0), start[1:] * scale
+
+    def loss(c: np.ndarray) -> tuple[float, np.ndarray]:
+        z = c[0] + scaled @ c[1:]
+        value = weights @ (np.logaddexp(0, z) - share * z) + RIDGE / 2 * ((c[1:] - prior) ** 2).sum()
+        slope = weights * (expit(z) - share)
+        return value, np.concatenate([[slope.sum()], scaled.T @ slope + RIDGE * (c[1:] - prior)])
+
+    # Where all shares are 1, the intercept has no best value.
+    bounds = [(-8.0, 8.0), *[(None, None)] * len(prior)]
+    found = minimize(loss, [0.0, *prior], jac=True, method="L-BFGS-B", bounds=bounds).x
+    coefficients = found[1:] / scale
+    return [float(found[0] - coefficients @ np.where(varies, mean, 0.0)), *map(float, coefficients)]
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray) -> float:

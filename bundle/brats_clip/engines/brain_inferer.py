@@ -63,8 +63,7 @@ class BrainInferer(Inferer):
             raise InputError("attention", "attention maps asked for with windows", "one of the two")
         if tta and window is not None:
             raise InputError("tta", "mirroring asked for with windows", "one of the two")
-        self.attention, self.annotator, self.screen_reports = attention, annotator, screen_reports
-        self.tta = tta
+        self.attention, self.annotator, self.screen_reports, self.tta = attention, annotator, screen_reports, tta
         self.consistencies: list[Consistency | None] = []
         self.quality, self.assessments = quality, list[Assessment]()
         self.window = tuple(window) if window is not None else None
@@ -165,12 +164,12 @@ class BrainInferer(Inferer):
     def _assess(self, inputs: MetaTensor, n: int, result: Tensor, kwargs: dict) -> Assessment:
         image, consistency = inputs.as_subclass(Tensor)[n], self.consistencies[n]
         native = np.asarray(inputs.meta[MetaKeys.ORIGINAL_AFFINE], float).reshape(-1, 4, 4)[n]
-        shape = np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n]
+        shape = tuple(np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n].tolist())
         missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
         clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
         known = Circumstances(missing, None if consistency is None else consistency.score)
         brain = (image[:, ::2, ::2, ::2] != 0).any(dim=0)
-        geometry = Geometry(_affines(inputs)[n], native, tuple(int(size) for size in shape))
+        geometry = Geometry(_affines(inputs)[n], native, shape)
         return assess(result[:3].as_subclass(Tensor), brain, geometry, self.quality, known, clicks)
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
