@@ -91,9 +91,7 @@ def test_a_seed_decides_where_chance_does(name, tmp_path):
     assert found[0] == found[1] and len(set(found[0])) == 3
     archive = Archive(tmp_path / "free")
     archive.add(*(f"c{i}" for i in range(30)))
-    chosen = set()
-    for _ in range(8):
-        chosen.add(asking(archive, name)()["id"])
+    chosen = {asking(archive, name)()["id"] for _ in range(8)}
     assert chosen != {f"c{i}" for i in range(8)}
 
 
@@ -134,8 +132,7 @@ def test_when_nothing_else_is_left_everybody_gets_back_what_they_have_the_longes
     ask = asking(archive, "random")
     had = []
     for who in ("anna", "anna", "bob"):
-        had.append(ask(client_id=who)["id"])
-        archive.now += 60
+        had, archive.now = [*had, ask(client_id=who)["id"]], archive.now + 60
     again = ask(client_id="anna")
     assert again["id"] == had[0] and "with somebody" in again["reason"]
     assert ask(client_id="anna")["id"] == had[1]

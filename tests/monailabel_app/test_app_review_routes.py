@@ -16,6 +16,7 @@ from app_folders import as_brats
 from app_server import RunningServer
 
 import brats_clip
+from brats_clip.clicks.strokes import rasterise
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -41,14 +42,12 @@ def test_strokes_are_obeyed_undo_returns_the_very_same_answer_and_a_kept_region_
         rows = requests.get(f"{server.url}/review/?output=json", timeout=60).json()["cases"]
         assert all(row["state"] == "pre-annotated" and 0 <= row["gain"] <= 1 for row in rows)
 
-        sample = requests.post(f"{server.url}/activelearning/expected_gain", json={"client_id": "anna"}, timeout=60)
-        case_id = sample.json()["id"]
+        url = f"{server.url}/activelearning/expected_gain"
+        case_id = requests.post(url, json={"client_id": "anna"}, timeout=60).json()["id"]
         assert case_id == rows[0]["case_id"]
         plain = infer(server, case_id)
         line = [[8, 20, 24], [20, 40, 24], [40, 40, 24]]
         stroked = infer(server, case_id, strokes={"ET": [line], "background": [[[24, 30, 10], [30, 30, 10]]]})
-        from brats_clip.clicks.strokes import rasterise
-
         assert (stroked[tuple(rasterise(line).T)] == 4).all() and not stroked[24:31, 30, 10].any()
         kept = infer(server, case_id, keep="ET", background=[[20, 40, 24], [24, 30, 10]])
         np.testing.assert_array_equal(kept == 4, stroked == 4)
