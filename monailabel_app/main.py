@@ -16,10 +16,6 @@ from monailabel.interfaces.app import MONAILabelApp
 
 import brats_label  # noqa: F401 - finds the bundle
 from brats_clip import Segmenter
-from brats_label.active.background import BackgroundScorer, ModelInUse
-from brats_label.active.cache import ScoreCache
-from brats_label.active.library_cases import LibraryCases
-from brats_label.active.strategies import make_strategies
 from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, check_text
@@ -33,6 +29,9 @@ from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore
 from brats_label.models import ModelRegistry
 from brats_label.open_store import open_store
+from brats_label.prompt_history import PromptHistory
+from brats_label.review.queue import ReviewQueue
+from brats_label.review.strategies import EXPECTED_GAIN, make_strategies
 from brats_label.server import build_server, patches, viewer
 from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
@@ -65,18 +64,17 @@ class BrainTumourApp(MONAILabelApp):
         self.library = CaseLibrary(self.source, self.workspace.cache, self.settings.preprocess)
         self.admission = AdmissionControl(self.settings.jobs, self.settings.waiting)
         self.service = SegmentationService(self.settings, self.source, self.library, self.models, self.admission)
-        self.scores = ScoreCache(self.store)
         self.leases = Leases(self.store)
+        self.prompts = PromptHistory(self.store)
         self.batch = Batch(self)
-        self.scorer: BackgroundScorer | None = None
-        server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # the scorer does it, without a process per request
+        server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # nothing is scored: predicted quality comes with an answer
         super().__init__(
             app_dir=app_dir,
             studies=studies,
             conf=conf,
             name="Brain tumour with report and clicks",
             description="Segments WT, TC and ET from T1, T1ce, T2 and FLAIR, guided by the radiology report.",
-            version=self.models.current().name,
+            version=self.models.name_in_use(),
         )
 
     def init_datastore(self) -> CaseDatastore:
@@ -101,10 +99,11 @@ class BrainTumourApp(MONAILabelApp):
         return {"segmentation": FineTune(self.workspace, self.models, self.settings)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return make_strategies(self.scores, lambda: self.models.current().sha256, self.leases)
+        self.review = ReviewQueue(self.datastore(), self.leases, self.settings.double_share, self.settings.seed)
+        return make_strategies(self.review)
 
     def on_init_complete(self) -> None:
-        """The server starts: answer its requests, and begin to score."""
+        """The server starts: answer its requests."""
         from monailabel.app import app as server_app  # only there once the server is
 
         patches.take_over(server_app, build_server(self))
@@ -115,20 +114,6 @@ class BrainTumourApp(MONAILabelApp):
             outbox.retry_in_background()
             schedule.every(2).minutes.do(outbox.retry_in_background)
         super().on_init_complete()
-        if self.settings.scoring:
-            self.scorer = BackgroundScorer(
-                self.scores,
-                LibraryCases(self.datastore(), self.source, self.library),
-                self._model_in_use,
-                lambda: self.admission.busy,
-                bundle=str(self.bundle),
-                device=self.settings.device,
-                seed=self.settings.seed,
-            )
-            self.scorer.start()
-
-    def info(self) -> dict[str, Any]:
-        return super().info() | {"scores": self.scorer.status() if self.scorer else {}}
 
     @property
     def trainers(self) -> dict[str, FineTune]:
@@ -150,7 +135,7 @@ class BrainTumourApp(MONAILabelApp):
         return answer_request(self, request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = str(request.get("strategy") or "random")
+        name = str(request.get("strategy") or EXPECTED_GAIN)
         check_text(request.get("client_id"), "client_id")
         if name not in self._strategies:
             raise NotFound(f"strategy: found {name[:60]!r}; expected one of {', '.join(self._strategies)}.")
@@ -162,15 +147,9 @@ class BrainTumourApp(MONAILabelApp):
         return chosen | {"path": at_hand(self.library.case(chosen["id"])) if at_hand else ""}
 
     def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
-        """There may be something new to score; with a final label the patient is done, and nobody's any more."""
+        """With a final label the patient is nobody's any more."""
         if tag == FINAL:
             self.leases.release(label_id)
-        self.look_for_work()
-
-    def look_for_work(self) -> None:
-        """Have the scorer look again: labels, cases or weights have changed."""
-        if self.scorer is not None:
-            self.scorer.wake()
 
     def try_weights(self, path: Path) -> None:
         """Raise ``WeightsError`` unless the weights fit the bundle's network."""
@@ -181,10 +160,6 @@ class BrainTumourApp(MONAILabelApp):
             self.library.trim(int(self.settings.disk_cache_gb * 2**30))
         except OSError as error:  # the scheduler must continue
             logger.warning("the cache was not trimmed (%s)", error.strerror)
-
-    def _model_in_use(self) -> ModelInUse:
-        version = self.models.current()
-        return ModelInUse(version.sha256, str(version.path))
 
 
 patches.attach_start_log()

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
 from measuring.command import cut_at_dashes, exit_with_children, run_command
 
@@ -37,7 +36,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--datalist", type=Path, help="JSON of scripts/prepare_brats.py; chooses from training, measures on testing")
     add("--tests", type=int, default=12, help="test cases of a folder (default: %(default)s)")
     add("--output", type=Path, default=Path(f"runs/{NAME}"), help="folder for the results (default: %(default)s)")
-    add("--strategies", nargs="+", metavar="NAME", help="some of brats_label.active (default: all)")
+    add("--strategies", nargs="+", metavar="NAME", help="some of scripts/measuring/strategies.py (default: all)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one repeat each (default: 0 1 2)")
     add("--start", type=int, default=2, help="labelled cases at first (default: %(default)s)")
     add("--batch", type=int, default=2, help="cases labelled per round (default: %(default)s)")
@@ -51,7 +50,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--start, --batch, --steps and --tests must be at least 1, --seeds at least 0")
     if args.labels < args.start + args.batch:
         parser.error(f"--labels must be at least --start and --batch together, {args.start + args.batch}")
-    from brats_label.active.choose import ORDERS  # late, so that --help need not wait for torch
+    from measuring.strategies import ORDERS  # late, so that --help need not wait for torch
 
     if unknown := set(args.strategies or ()) - {*ORDERS}:
         parser.error(f"--strategies has {', '.join(unknown)}; there are {', '.join(ORDERS)}")

@@ -123,3 +123,19 @@ def regions_to_label(regions: torch.Tensor) -> torch.Tensor:
     for mask, value in ((wt, ED), (tc, NCR), (et & tc, ET)):
         label.masked_fill_(mask, value)
     return label.unsqueeze(0)
+
+
+def keep_regions(label: np.ndarray, before: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """``label`` with the regions ``names`` as they are in ``before``; the others give way where nesting asks for it.
+
+    Args:
+        label, before: ``(X, Y, Z)``, values 0, 1, 2, 4.
+        names: of ``REGIONS``.
+    """
+    masks = {name: np.isin(before if name in names else label, values) for name, values in REGIONS.items()}
+    order = list(REGIONS)
+    for at, name in enumerate(order):
+        if name not in names:
+            for other in names:
+                masks[name] = masks[name] & masks[other] if order.index(other) < at else masks[name] | masks[other]
+    return np.select([masks["ET"], masks["TC"], masks["WT"]], [ET, NCR, ED], 0).astype(np.uint8)

@@ -146,6 +146,13 @@ class Leases:
         with self.store.write() as connection:
             connection.execute(update(leases).where(leases.c.case_id == case_id).values(until=0.0))
 
+    def seconds(self, case_id: str, client_id: str) -> float | None:
+        """Since this client was given the case; None if it has no lease on it."""
+        lease = self.granted().get(case_id)
+        if lease is None or lease.client_id != client_id or not self.is_current(lease):
+            return None
+        return max(0.0, self.clock() - lease.since)
+
     def by_strategy(self, case_id: str) -> dict[str, dict[str, Any]]:
         """When each strategy handed a case out last, and to whom, as MONAI Label notes it in the info of an image."""
         with self.store.read() as connection:

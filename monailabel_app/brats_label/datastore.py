@@ -25,6 +25,7 @@ from .labels.store import LabelStore
 from .labels.submission import StoredLabel, Submissions
 from .labels.validation import MAX_BYTES
 from .open_store import open_store
+from .prompt_history import PromptHistory
 from .settings import Workspace
 from .studies import Case, CaseSource
 from .studies.library import CaseLibrary
@@ -69,7 +70,7 @@ class CaseDatastore(Datastore):
         self.submissions = Submissions(source, library, labels, max_upload_bytes, read_dicom_seg, self.outbox)
         self._studies = studies
         self._labelled = LabelledCases(source, labels, library, workspace.cache)
-        self._notes, self._leases = Notes(self._store), Leases(self._store)
+        self._notes, self._leases, self._prompts = Notes(self._store), Leases(self._store), PromptHistory(self._store)
         self._taking = threading.Lock()
         if labels.found():  # it may take a while to check them; meanwhile they are not used
             threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
@@ -162,14 +163,27 @@ class CaseDatastore(Datastore):
         case = self._case(label_id)
         self._notes.update(_LABELS, f"{case.case_id}/{self.labels.in_use(case.case_id, label_tag).number}", info)
 
-    def store_label(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any] | None) -> StoredLabel:
+    def store_label(
+        self,
+        image_id: str,
+        path: Path,
+        tag: str,
+        params: Mapping[str, Any] | None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> StoredLabel:
         """Check and store a label; ``save_label`` with all that there is to tell about it.
+
+        Args:
+            image_id, path, tag, params: as ``Submissions.submit``.
+            facts: what the app itself knows of the label, for its record.
 
         Raises:
             NotFound: for an unknown id.
             Refused, TooLarge: for a label that cannot be used; the one before stays.
         """
-        return self.submissions.submit(image_id, Path(path), tag_of(tag), params or {})
+        tag, params = tag_of(tag), params or {}
+        effort = self._effort(image_id, params) if tag == FINAL else {}
+        return self.submissions.submit(image_id, Path(path), tag, params, {**effort, **(facts or {})})
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Check and store a label; returns the id of its case."""
@@ -270,6 +284,14 @@ class CaseDatastore(Datastore):
                 "labels": {tag: {"ext": ENDING, "info": info} for tag, info in labels.items()},
             }
         return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _effort(self, image_id: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """How long who saves a label had the case, and with how many clicks and strokes, where that is known."""
+        case_id, who = self._case(image_id).case_id, str(params.get("user") or params.get("client_id") or "")
+        seconds, step = self._leases.seconds(case_id, who), self._prompts.current(case_id, who)
+        given = {} if step is None else {**step.answer.get("clicks", {}), **step.answer.get("strokes", {})}
+        effort = {} if seconds is None else {"seconds": round(seconds, 1)}
+        return effort | ({} if step is None else {"clicks": sum(given.values())})
 
     def _take_found(self) -> None:
         with self._taking:

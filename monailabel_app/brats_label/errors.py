@@ -51,6 +51,12 @@ class Refused(ClientError):
     status = 422
 
 
+class Conflict(ClientError):
+    """What is asked for contradicts what somebody else is doing or has done meanwhile."""
+
+    status = 409
+
+
 class TooLarge(ClientError):
     """More bytes, characters or clicks than the server takes."""
 

@@ -104,6 +104,14 @@ class ModelRegistry:
             newest = select(uses.c.number).order_by(uses.c.id.desc()).limit(1)
             return self._version(connection.scalar(newest) or 0, connection)
 
+    def name_in_use(self) -> str:
+        """Name of the version in use; "none" if its weights are gone: cases can still be reviewed then."""
+        try:
+            return self.current().name
+        except WeightsError as error:
+            logger.warning("no weights: %s; nothing can be segmented", error)
+            return "none"
+
     def versions(self) -> list[ModelVersion]:
         """All versions by number; one whose weights are gone is left out, and logged."""
         found = []

@@ -46,7 +46,6 @@ def _take_in(connection: Connection, workspace: Workspace) -> None:
     for path in sorted((state / "unsent").glob("*.json")):
         if entry := _read(path, lambda content: {name: content[name] for name in ("token", "problem")}):
             _add(connection, store.outbox, case_id=json.loads(path.read_text("utf-8"))["case"], attempts=1, **entry)
-    _scores(connection, state / "scores")
     _weights(connection, state / "models")
 
 
@@ -97,13 +96,6 @@ def _notes(connection: Connection, path: Path) -> None:
                 until, client_id = since + _LEASE_S, str(record.get("client_id") or "")
                 _add(connection, store.leases, case_id=key, strategy=strategy, since=since, until=until,
                      client_id=client_id)  # fmt: skip
-
-
-def _scores(connection: Connection, folder: Path) -> None:
-    paths = [path for path in folder.glob("*/[!.]*.json") if path.is_file()]
-    for written, path in enumerate(sorted(paths, key=lambda path: path.stat().st_mtime_ns), start=1):
-        if entry := _read(path, lambda content: {name: content[name] for name in ("version", "case_id")}):
-            _add(connection, store.scores, written=written, content=path.read_text("utf-8"), **entry)
 
 
 def _weights(connection: Connection, folder: Path) -> None:

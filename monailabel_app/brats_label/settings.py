@@ -125,6 +125,7 @@ Preprocess = Annotated[str, _is(PREPROCESS_MODES.__contains__, " or ".join(PREPR
 Channels = Annotated[str, _is(_names_each_once, "each of t1,t1ce,t2,flair once")]
 Device = Annotated[str, _is(lambda text: text.split(":")[0] in ("cpu", "cuda"), "cpu or cuda")]
 Bundle = Annotated[str, _is(_is_bundle, "the folder of a bundle")]
+Phantoms = Annotated[str, _is(lambda text: Path(text).is_dir(), "a folder of cases")]
 Weights = Annotated[str, _is(lambda text: Path(text).is_file(), "a file of weights")]
 
 
@@ -136,7 +137,7 @@ class Settings:
     checkpoint: Weights = Field("", description="weights to start from; the bundle's if empty")
     device: Device = Field("", description="cpu or cuda; the GPU if there is one if empty")
     workspace: str = Field(
-        "", description="folder for labels, scores, trained weights and caches; see Workspace if empty"
+        "", description="folder for labels, records, trained weights and caches; see Workspace if empty"
     )
     reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
     preprocess: Preprocess = Field(
@@ -166,7 +167,8 @@ class Settings:
     remote: Switch = Field(
         False, description="answer other machines, too; needs --host 0.0.0.0, and should have authentication"
     )
-    scoring: Switch = Field(True, description="score unlabelled cases in the background")
+    phantoms: Phantoms = Field("", description="folder of synthetic patients to mix into each training; none if empty")
+    double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two people annotate on purpose")
     validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients that never train")
     seed: Whole = Field(0, ge=0, description="of that split")
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -84,15 +85,19 @@ notes = Table(
     Column("key", Text, primary_key=True),
     Column("content", JSON, nullable=False),
 )
-scores = Table(
-    "scores",
+# Answers that a person got for a case, one after the other; ``current`` marks the one that undo and redo have come to.
+prompts = Table(
+    "prompts",
     _metadata,
-    Column("version", Text, primary_key=True),
-    Column("case_id", Text, primary_key=True),
-    Column("written", Integer, nullable=False),  # counts all that was ever written: the order of versions
-    Column("content", Text, nullable=False),
+    Column("id", Integer, primary_key=True),
+    Column("case_id", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("current", Integer, nullable=False),
+    Column("since", Float, nullable=False),  # seconds since 1970
+    Column("answer", JSON, nullable=False),
+    Column("label", LargeBinary, nullable=False),
 )
-Index("scores_written", scores.c.written)
+Index("prompts_of", prompts.c.case_id, prompts.c.who)
 weights = Table(
     "weights",
     _metadata,
@@ -114,7 +119,15 @@ weights_uses = Table(
 )
 
 # Statements that bring a file of version 1, 2, ... to the next. A new file is made by the tables above.
-MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "DROP TABLE IF EXISTS scores",
+        "CREATE TABLE prompts (id INTEGER NOT NULL PRIMARY KEY, case_id TEXT NOT NULL, who TEXT NOT NULL, "
+        "current INTEGER NOT NULL, since FLOAT NOT NULL, answer JSON NOT NULL, "
+        "label BLOB NOT NULL)",
+        "CREATE INDEX prompts_of ON prompts (case_id, who)",
+    ),
+)
 _EXPECTED = "the app's records; bring the file back from a backup"
 _WAIT_S = 60
 _ERRORS = {"full": errno.ENOSPC, "readonly": errno.EROFS, "locked": errno.EBUSY, "unable to open": errno.EACCES}

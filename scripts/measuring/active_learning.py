@@ -22,10 +22,6 @@ from brats_clip.cases import case_report
 from brats_clip.errors import BratsClipError, InputError
 from brats_clip.evaluation import MEASURES, collect_run_info, region_dice, sha256_of, write_metrics_csv
 from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
-from brats_label.active.cache import ScoreCache
-from brats_label.active.choose import ORDERS
-from brats_label.active.measure import measure
-from brats_label.store import Store
 
 from .active_learning_page import BASELINE, NAME, draw, in_short, summarise, write
 from .bundle_run import (
@@ -41,6 +37,7 @@ from .bundle_run import (
 )
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .shared import sequences_of
+from .strategies import ORDERS, look
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
@@ -60,7 +57,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
     seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
     run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
     run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
-    cache, failures = ScoreCache(Store(args.output / "scores.db")), {}
+    failures: dict[str, str] = {}
     with make_progress(console) as progress:
         bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
 
@@ -72,7 +69,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
                     for number in range(1, rounds + 1) if strategy else [0]:
                         current = Round(setting, seed, strategy or "start", number)
                         progress.update(bar, description=f"{name}: round {number} of {rounds}")
-                        current.run(before, cache, progress.refresh)
+                        current.run(before, progress.refresh)
                         progress.advance(bar)
                         before = current
                 except (RunFailed, BratsClipError) as reason:
@@ -155,11 +152,6 @@ class Round:
         return self.setting.output / f"seed{self.seed}" / name
 
     @property
-    def version(self) -> str:
-        """Of the weights, for the cache of scores."""
-        return self.folder.relative_to(self.setting.output).as_posix()
-
-    @property
     def weights(self) -> Path:
         return self.folder / "training" / "checkpoints" / "model.pt"
 
@@ -168,7 +160,7 @@ class Round:
         path = self.folder / "round.json"
         return read_json(path) if path.is_file() else None
 
-    def run(self, before: Round | None, cache: ScoreCache, watch: Callable[[], None]) -> dict:
+    def run(self, before: Round | None, watch: Callable[[], None]) -> dict:
         """Choose, label, train and measure; what is finished is not done again.
 
         Raises:
@@ -182,7 +174,7 @@ class Round:
             labelled, chosen, pretrained = [], [str(name) for name in order[: setting.start]], setting.pretrained
         else:
             labelled, pretrained = before.record()["labelled"], before.weights
-            chosen = before.choose(self.strategy, labelled, cache, watch)
+            chosen = before.choose(self.strategy, labelled, watch)
         chosen_at = time.perf_counter()
         self._train([*labelled, *chosen], pretrained, watch)
         trained_at = time.perf_counter()
@@ -196,24 +188,18 @@ class Round:
             before.weights.unlink(missing_ok=True)
         return record
 
-    def choose(self, strategy: str, labelled: Sequence[str], cache: ScoreCache, watch: Callable[[], None]) -> list[str]:
-        """What a strategy would have labelled next, by the scores of this round's network."""
+    def choose(self, strategy: str, labelled: Sequence[str], watch: Callable[[], None]) -> list[str]:
+        """What a strategy would have labelled next, by what this round's network shows."""
         pool, rng = self.setting.pool, draws(self.seed, strategy, f"round {self.number}")
         free = sorted(pool.keys() - set(labelled))
         if strategy == BASELINE:
-            return [choice.case_id for choice in ORDERS[strategy](free, [], rng, self.setting.batch)]
-        segmenter = None
-        for name in sorted(pool) if self.number == 0 else free:  # the descriptor of the first ones is wanted, too
-            if cache.get(self.version, name) is None:
-                segmenter = segmenter or Segmenter(self.setting.bundle, self.weights)
-                files = sequences_of(pool[name])
-                cache.put(measure(segmenter, name, files, case_report(pool[name]), self.version))
-                watch()
-        scores = cache.scores(self.version)
-        known = cache.latest(set(labelled), self.version)  # CLIP's view of a case does not change with the weights
-        descriptors = [known[name].descriptor for name in labelled]
-        chosen = ORDERS[strategy]({name: scores[name] for name in free}, descriptors, rng, self.setting.batch)
-        return [choice.case_id for choice in chosen]
+            return ORDERS[strategy](dict.fromkeys(free), [], rng, self.setting.batch)
+        segmenter, shown = Segmenter(self.setting.bundle, self.weights), {}
+        for name in sorted(pool):  # of the labelled ones the descriptor is wanted
+            shown[name] = look(segmenter, sequences_of(pool[name]), case_report(pool[name]))
+            watch()
+        descriptors = [shown[name].descriptor for name in labelled]
+        return ORDERS[strategy]({name: shown[name] for name in free}, descriptors, rng, self.setting.batch)
 
     def _train(self, labelled: Sequence[str], pretrained: Path | None, watch: Callable[[], None]) -> None:
         cases = [self.setting.pool[name] for name in labelled]

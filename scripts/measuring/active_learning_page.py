@@ -9,14 +9,14 @@ import pandas as pd
 
 from brats_clip.evaluation import MEASURES
 from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
-from brats_label.active.choose import ORDERS
 
 from .shared import cell, spread, write_page
+from .strategies import ORDERS
 
 NAME = "simulate_active_learning"
 BASELINE = "random"
-WANTED_SHARE = 0.7  # of random's labels: what the combined strategy was expected to need
-COLOURS = dict(zip(ORDERS, ("#5c6775", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"), strict=True))
+WANTED, WANTED_SHARE = "expected_gain", 0.7  # of random's labels: what the app's strategy should need at most
+COLOURS = dict(zip(ORDERS, ("#5c6775", "#d55e00", "#0072b2", "#009e73"), strict=True))
 
 
 def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mapping, failures: Mapping[str, str]) -> None:
@@ -122,17 +122,17 @@ def in_short(summary: Sequence[dict]) -> list[str]:
             sd = line["gain_sd"]
             sure = "" if sd is None else " (more than one sd)" if abs(line["gain"]) > sd else " (within one sd)"
             sentences.append(f"{name} against random: mean Dice over the rounds {cell(line, 'gain', '+')}{sure}.")
-    wanted = by_name.get("combined")
+    wanted = by_name.get(WANTED)
     if wanted is not None and BASELINE in by_name:
         got = wanted["share"]
         if got is None:
             sentences.append(
-                f"combined never reaches random's final Dice; expected with {WANTED_SHARE:.0%} of its labels."
+                f"{WANTED} never reaches random's final Dice; expected with {WANTED_SHARE:.0%} of its labels."
             )
         else:
             held = got <= WANTED_SHARE and not wanted["never"]
             sentences.append(
-                f"combined reaches random's final Dice with {got:.0%} of its labels in "
+                f"{WANTED} reaches random's final Dice with {got:.0%} of its labels in "
                 f"{wanted['seeds'] - wanted['never']} of {wanted['seeds']} repeats; expected was {WANTED_SHARE:.0%} at "
                 f"most: {'held' if held else 'not held'}."
             )

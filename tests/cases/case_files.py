@@ -77,7 +77,7 @@ def write_t1s(folder: Path, t1: str, t1ce: str) -> None:
     random = np.random.default_rng(0)
     tissue = gaussian_filter(random.normal(size=(60, 60, 60)), 2)
     inside = np.linalg.norm(np.indices(tissue.shape) - 29.5, axis=0) < 27
-    vessels = gaussian_filter((random.random(tissue.shape) < 2e-3).astype(float), 1)
-    for name, agent in ((t1, 0), (t1ce, 6)):
+    vessels = gaussian_filter((random.random(tissue.shape) < 2e-3).astype(float), 0.7)
+    for name, agent in ((t1, 0), (t1ce, 12)):
         image = 6 + tissue / tissue.std() + agent * vessels / vessels.max() + random.normal(0, 0.05, tissue.shape)
         write_nifti(folder / name, np.where(inside, 100 * image, 0).astype(np.int16), np.diag([2.0, 2, 2, 1]))

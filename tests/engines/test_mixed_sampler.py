@@ -27,6 +27,16 @@ def test_equal_seeds_draw_equal_epochs():
     assert epochs[0] == epochs[2] != epochs[1]
 
 
+def test_a_real_case_is_drawn_in_proportion_to_its_weight():
+    for cases, share in ((CASES[:4], 0.0), (CASES, 0.25)):
+        sampler = mixed_sampler([{**cases[0], "weight": 3.0}, *cases[1:]], 0.25)
+        torch.manual_seed(0)
+        drawn = [i for _ in range(400) for i in sampler]
+        counts = [drawn.count(i) / len(drawn) for i in range(4)]
+        assert counts == pytest.approx([(1 - share) * n / 6 for n in (3, 1, 1, 1)], abs=0.04)
+    assert mixed_sampler([{**case, "weight": 2.0} for case in CASES[:4]], 0.5) is None
+
+
 def test_cases_of_one_kind_are_shuffled():
     assert mixed_sampler(CASES[:4], 0.5) is None and mixed_sampler(CASES[4:], 0.5) is None
 

@@ -31,7 +31,7 @@ class RunningServer:
 
     def __init__(self, studies: Path | str, folder: Path, conf: dict | None = None, environment: dict | None = None):
         self.studies, self.folder, self.port = studies, Path(folder), free_port()
-        self.conf = {"scoring": "false", **(conf or {})}
+        self.conf = conf or {}
         self.environment = environment or {}
         self.url, self.log = f"http://127.0.0.1:{self.port}", self.folder / "server.log"
         self.process: subprocess.Popen | None = None

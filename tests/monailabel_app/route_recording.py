@@ -29,7 +29,7 @@ HEADERS = (
 )
 OTHER, NO_SESSION = "PHANTOM_1", "0a1b2c3d-1111-2222-3333-444455556666"
 # What these hold depends on the weights, and on what the bundle reads in a report.
-OF_THE_NETWORK = ("label_names", "report")
+OF_THE_NETWORK = ("label_names", "report", "look_here", "quality")
 VARIES = ("missing", "sequences", "strategy")
 FINAL, INFER, DEEP = f"label={CASE}&tag=final", "/infer/segmentation", "/infer/deepedit"
 
@@ -99,8 +99,13 @@ GOOD: tuple[Call, ...] = (
     *(Call(method, "/scoring/") for method in ("GET", "POST", "DELETE")),
     # each of the three cases is served once, in any order
     Call("POST", "/activelearning/random", json={}, omit=VARIES),
-    Call("POST", "/activelearning/region_entropy", json={"client_id": "me"}, omit=VARIES),
+    Call("POST", "/activelearning/expected_gain", json={"client_id": "me"}, omit=VARIES),
     Call("POST", "/activelearning/random", json=None, omit=VARIES),
+    # review
+    Call("GET", "/review/"),
+    Call("GET", "/review/?output=json", omit=VARIES),
+    Call("GET", "/review/", headers={"Accept": "application/json"}, omit=VARIES),
+    Call("GET", "/review/export.csv"),
     # images
     Call("GET", "/datastore/"),
     Call("GET", "/datastore/?output=stats"),
@@ -138,6 +143,12 @@ GOOD: tuple[Call, ...] = (
     Call("POST", "/batch/infer/segmentation?images=unlabeled&run_sync=true", json={"max_batch_size": 1}),
     Call("GET", "/batch/infer"),
     Call("GET", "/batch/infer?all=true"),
+    Call("GET", f"/review/{OTHER}/thumbnail.png"),
+    Call("POST", f"/review/{OTHER}/accept?client_id=me"),
+    Call("DELETE", f"/datastore/label?id={OTHER}&tag=final"),
+    Call("POST", f"/review/{OTHER}/lease?client_id=you"),
+    Call("POST", f"/review/{OTHER}/accept?client_id=me"),
+    Call("DELETE", f"/review/{OTHER}/lease?client_id=you"),
     # labels
     Call("GET", "/datastore/dataset"),
     Call("HEAD", f"/datastore/label?image={CASE}&tag=final"),
@@ -190,6 +201,7 @@ def shape(value: Any, omit: tuple[str, ...] = ()) -> Any:
         return {
             key: "..." if key in (*omit, *OF_THE_NETWORK) else shape(inner, omit)
             for key, inner in sorted(value.items())
+            if not (key == "seconds" and isinstance(inner, float))  # since a lease: whose it is, chance decides
         }
     if isinstance(value, list):
         kinds = {json.dumps(shape(inner, omit)): shape(inner, omit) for inner in value}

@@ -6,8 +6,10 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from brats_label.errors import Busy
 from brats_label.inference import AdmissionControl
@@ -47,7 +49,7 @@ def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_
     threads = [threading.Thread(target=job) for _ in range(3)]
     for thread in threads:
         thread.start()
-    until(lambda: control._admitted == 3)
+    until(lambda: len(control._admitted) == 3)
     assert control.busy
     with pytest.raises(Busy, match="3 segmentations") as refused, control.admit():
         pass
@@ -110,3 +112,57 @@ def test_a_job_that_fails_releases_its_slot():
     assert not control.busy
     with control.admit(), control.slot():
         assert control.busy
+
+
+def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_reason_to_refuse():
+    control, steps, stop = AdmissionControl(jobs=1, waiting=0), [], threading.Event()
+
+    def batch() -> None:
+        with control.in_background("b"), control.admit("b"), control.slot():
+            while not stop.is_set():
+                control.give_way()
+                steps.append(1)
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    until(lambda: len(steps) > 3)
+    assert not control.busy
+    with control.admit("a"), control.slot():  # there is one slot, and it is free
+        time.sleep(0.05)
+        before = len(steps)
+        time.sleep(0.3)
+        assert len(steps) == before
+    until(lambda: len(steps) > before + 3)
+    with control.admit("b"):  # who waits for this very case must not wait for ever
+        before = len(steps)
+        until(lambda: len(steps) > before + 3)
+    stop.set()
+    thread.join(TIMEOUT_S)
+    assert not control.busy
+
+
+def test_a_batch_pauses_between_two_layers_of_the_network_while_an_answer_is_computed(tmp_path):
+    layer, steps, stop = torch.nn.Identity(), [], threading.Event()
+    models = ModelRegistry(tmp_path, ROOT / "bundle" / "models" / "model.pt")
+    control = AdmissionControl(jobs=1, waiting=4)
+    made = SimpleNamespace(modules=lambda: [layer])
+    SegmentationService(Settings(), None, None, models, control, make=lambda **_: made).segmenter()
+
+    def batch() -> None:
+        with control.in_background("b"):
+            while not stop.is_set():
+                steps.append(layer(torch.zeros(1)))
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    until(lambda: len(steps) > 3)
+    with control.admit("a"):
+        layer(torch.zeros(1))  # in the foreground nothing waits
+        time.sleep(0.1)
+        before = len(steps)
+        time.sleep(0.3)
+        assert len(steps) == before
+    until(lambda: len(steps) > before)
+    stop.set()
+    thread.join(TIMEOUT_S)

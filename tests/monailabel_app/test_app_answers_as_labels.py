@@ -54,8 +54,9 @@ def test_a_submitted_answer_is_a_label_and_an_original_leaves_the_patient_with_w
     saved = requests.put(f"{server.url}/datastore/label?image={mine}&tag=original", files=label, timeout=30)
     assert saved.status_code == 200, saved.text
     assert saved.json()["version"] == 2 and saved.json()["notes"] == ["Read as values of BraTS 2018-2022 (ET=4)."]
-    # All are with somebody: who had a patient longest is followed first.
-    assert next_sample(server, "you") == longest
+    # All are with me: I get back what I have had longest, and nobody else gets it.
+    assert requests.post(f"{server.url}/activelearning/random", json={"client_id": "you"}, timeout=30).json() == {}
+    assert next_sample(server, "me") == longest
 
     told = infer(server, mine, submit=True)
     assert told["saved"]["tag"] == "final" and labels(server) == {"final": 1, "original": 1}

@@ -97,7 +97,10 @@ BAD: tuple[Bad, ...] = (
     Bad("unknown image", "POST", f"{INFER}?image=PHANTOM_9", 404, ("PHANTOM_9", CASE)),
     Bad("unknown sequence", "POST", f"{INFER}?image={CASE}@t3", 404, ("t3",)),
     Bad("unknown model", "POST", f"/infer/liver?image={CASE}", 404, ("liver", "segmentation")),
-    Bad("unknown strategy", "POST", "/activelearning/cleverest", 404, ("cleverest", "region_entropy"), body=b"{}"),
+    Bad("a strategy there was", "POST", "/activelearning/region_entropy", 404, ("expected_gain, random",), body=b"{}"),
+    Bad(
+        "unknown strategy", "POST", "/activelearning/cleverest", 404, ("cleverest", "expected_gain, random"), body=b"{}"
+    ),
     Bad("training without labels", "POST", "/train/segmentation", 422, ("label",), body=b"{}"),
     Bad("unknown trainer", "POST", "/train/liver", 404, ("liver",), body=b"{}"),
     Bad("unknown address", "GET", "/nothing/here", 404, ("/nothing/here",)),
@@ -145,6 +148,21 @@ BAD: tuple[Bad, ...] = (
     Bad("file with a long name", "POST", INFER, 422, ("cases",), files=file("a" * 300 + ".nii.gz", b"x", "file")),
     Bad("client of half a character", "POST", NEXT, 400, ("client_id",), body=b'{"client_id": "\\ud800"}'),
     Bad("too many clicks", "POST", f"{DEEP}?image={CASE}", 413, ("1000",), {"ET": [[1, 2, 3]] * 1001}),
+    Bad("stroke of no kind", "POST", f"{DEEP}?image={CASE}", 400, ("strokes", "NCR/NET"), {"strokes": {"x": []}}),
+    Bad("stroke of one number", "POST", f"{DEEP}?image={CASE}", 400, ("strokes",), {"strokes": {"ET": [[1]]}}),
+    Bad("stroke outside", "POST", f"{DEEP}?image={CASE}", 422, ("48 x 60 x 48",), {"strokes": {"ET": [[[1, 2, 99]]]}}),
+    Bad("stroke without end", "POST", f"{DEEP}?image={CASE}", 422, ("outside",), {"strokes": {"ET": [[[1, 2, 9e8]]]}}),
+    Bad("too many corners", "POST", f"{DEEP}?image={CASE}", 413, ("1000",), {"strokes": {"ET": [[[1, 2, 3]] * 1001]}}),
+    Bad("unknown region to keep", "POST", f"{DEEP}?image={CASE}", 400, ("WT, TC, ET",), {"keep": "NCR"}),
+    Bad("nothing to keep", "POST", f"{DEEP}?image={CASE}", 422, ("keep", "first"), {"keep": "ET", "client_id": "new"}),
+    Bad("unknown step", "POST", f"{DEEP}?image={CASE}", 400, ("add, undo, redo",), {"history": "back"}),
+    Bad("nothing to undo", "POST", f"{DEEP}?image={CASE}", 409, ("undo",), {"history": "undo", "client_id": "new"}),
+    # review
+    Bad("acceptance of no case", "POST", "/review/PHANTOM_9/accept", 404, ("PHANTOM_9",)),
+    Bad("acceptance of nothing", "POST", f"/review/{CASE}/accept", 404, ("pre-annotation", "/batch/infer")),
+    Bad("acceptance of a wrong version", "POST", f"/review/{CASE}/accept?version=x", 422, ("version",)),
+    Bad("thumbnail of nothing", "GET", f"/review/{CASE}/thumbnail.png", 404, ("no label",)),
+    Bad("lease of no case", "POST", "/review/PHANTOM_9/lease", 404, ("PHANTOM_9",)),
     # many cases, and what is not done here
     Bad("batch of an unknown model", "POST", "/batch/infer/liver", 404, ("liver", "segmentation"), body=b"{}"),
     Bad("batch of unknown images", "POST", f"{BATCH}?images=some", 404, ("unlabeled",), body=b"{}"),
@@ -153,8 +171,8 @@ BAD: tuple[Bad, ...] = (
     Bad("batch of a wrong option", "POST", BATCH, 400, ("use_t1",), body=b'{"use_t1": "perhaps"}'),
     Bad("batch of minus one", "POST", BATCH, 400, ("max_batch_size",), body=b'{"max_batch_size": -1}'),
     Bad("batch that is none", "GET", "/batch/infer?check_if_running=true", 404, ("running",)),
-    Bad("scoring on request", "POST", "/scoring/nonsense", 404, ("scores by itself",), body=b"{}"),
-    Bad("scoring of all", "POST", "/scoring/", 404, ("scores by itself",), body=b"{}"),
+    Bad("scoring on request", "POST", "/scoring/nonsense", 404, ("GET /review/",), body=b"{}"),
+    Bad("scoring of all", "POST", "/scoring/", 404, ("GET /review/",), body=b"{}"),
     # labels
     Bad("label without a file", "PUT", f"{SAVE}?image={CASE}", 422, ("label",)),
     Bad("label of no case", "PUT", f"{SAVE}?image=PHANTOM_9", 404, ("PHANTOM_9",), files=label()),
@@ -336,11 +354,15 @@ def test_a_connection_that_breaks_off_is_no_fault(server):
 
 
 def test_an_unreachable_dicomweb_server_is_said_to_be(tmp_path):
-    conf = {"workspace": tmp_path / "workspace", "scoring": "true"}
+    conf = {"workspace": tmp_path / "workspace"}
     with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, conf) as server:
         info = requests.get(f"{server.url}/info/", timeout=60).json()
         assert any("127.0.0.1" in problem for problem in info["datastore"]["problems"])
-        assert info["scores"]["state"] == "unreachable" and info["scores"]["total"] == 0
-        for path in ("/proxy/dicom/studies", "/datastore/image?image=1.2.3", "/datastore/image/info?image=1.2.3"):
+        for path in (
+            "/review/",
+            "/proxy/dicom/studies",
+            "/datastore/image?image=1.2.3",
+            "/datastore/image/info?image=1.2.3",
+        ):
             response = requests.get(server.url + path, timeout=60)
             assert response.status_code == 424 and "127.0.0.1" in response.json()["detail"], (path, response.text)

@@ -212,6 +212,17 @@ def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_pat
     assert not snapshot.resumable()
 
 
+def test_corrected_cases_weigh_more_and_phantoms_train_along(workspace, tiny_data_set):
+    cases = [entry(tiny_data_set.folder, case) for case in tiny_data_set.cases[:2]]
+    snapshot = Snapshot(workspace.training / "run")
+    snapshot.begin({"training": [{**cases[0], "corrected": True}], "validation": cases[1:]}, TrainOptions(), {})
+    found = read_cases(str(snapshot.folder), "training", str(tiny_data_set.folder))
+    assert found[0]["weight"] == 2.0 and "synthetic" not in found[0]
+    assert {case["case"] for case in found[1:]} == set(tiny_data_set.cases)
+    assert all(case["synthetic"] for case in found[1:])
+    assert [case["weight"] for case in read_cases(str(snapshot.folder), "validation")] == [1.0]
+
+
 def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
     (tmp_path / "A").mkdir()
     Path(entry(tmp_path, "A")["report_path"]).write_text("Mass.")

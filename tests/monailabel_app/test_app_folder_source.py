@@ -151,7 +151,7 @@ def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_sai
 
 
 def test_a_label_beside_the_images_is_no_image_and_is_not_read(studies, open_source):
-    tiny_case(studies, "A")
+    tiny_case(studies / "A", "A")
     (studies / "A" / "A_seg.nii.gz").write_text("no image at all")
     for sequence, name in FREE.items():
         tiny_image(studies / "P1" / name, seed=SEQUENCES.index(sequence))

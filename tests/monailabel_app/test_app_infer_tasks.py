@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,11 +52,13 @@ def test_every_option_that_is_offered_is_read(automatic):
         "use_flair": "False",
         "use_t1ce": True,
         "submit": "true",
+        "keep": "ET, TC",
+        "history": "undo",
     }
     assert changed.keys() == automatic.config().keys()
-    expected = Prompt("A", "No enhancement.", False, {}, "TC", ("t1ce",), True)
+    expected = Prompt("A", "No enhancement.", False, {}, {}, ("ET", "TC"), "TC", ("t1ce",), True)
     assert automatic.prompt({**IMAGE, **changed}) == expected
-    assert InferOptions.read(changed).submit
+    assert InferOptions.read(changed).submit and InferOptions.read(changed).history == "undo"
 
 
 @pytest.mark.parametrize(("sent", "read"), [(["WT"], "WT"), ([], TISSUES), (["ET", "WT"], "ET"), ("ET", "ET")])
@@ -85,6 +88,27 @@ def test_clicks_come_as_lists_or_as_text_and_empty_ones_are_none(clicked):
 def test_clicks_that_are_no_list_are_refused(clicked, wrong):
     with pytest.raises(ClientError, match="clicks on ET"):
         clicked.prompt({**IMAGE, "ET": wrong})
+
+
+def test_strokes_come_as_lists_of_polylines_or_as_text_and_empty_ones_are_none(automatic, clicked):
+    sent = {"ET": [[[1, 2, 3], [4, 5, 6]], []], "ED": [], "background": "[[[1, 1, 1]]]"}
+    read = {"ET": [[[1, 2, 3], [4, 5, 6]]], "background": [[[1, 1, 1]]]}
+    for strokes in (sent, json.dumps(sent)):
+        assert clicked.prompt({**IMAGE, "strokes": strokes}).strokes == read
+    assert (
+        clicked.prompt({**IMAGE, "strokes": ""}).strokes == automatic.prompt({**IMAGE, "strokes": sent}).strokes == {}
+    )
+
+
+@pytest.mark.parametrize("wrong", ["here", 3, [1], {"x": []}, {"ET": [[1, 2, 3]]}, {"ET": [[[1, 2]]]}, {"ET": "x"}])
+def test_strokes_that_are_none_are_refused(clicked, wrong):
+    with pytest.raises(ClientError, match=r"strokes: found .*; expected lists of polylines"):
+        clicked.prompt({**IMAGE, "strokes": wrong})
+
+
+@pytest.mark.parametrize("sent", ["ET TC", "ET,TC", ["ET", "TC"]])
+def test_regions_to_keep_come_as_text_or_as_a_list(clicked, sent):
+    assert clicked.prompt({**IMAGE, "keep": sent}).keep == ("ET", "TC")
 
 
 def test_the_automatic_model_takes_no_clicks(automatic):

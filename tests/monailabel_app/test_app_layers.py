@@ -13,9 +13,9 @@ LAYERS = (
     ("open_store", "dicom", "models"),
     ("studies",),
     ("labels",),
-    ("case_info", "uploads"),
+    ("case_info", "prompt_history", "uploads"),
     ("datastore",),
-    ("inference", "training", "active"),
+    ("inference", "training", "review"),
     ("server", "demo"),
     ("doctor",),
 )

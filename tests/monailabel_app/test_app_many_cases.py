@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import insert
 
 from brats_clip.cases import SEQUENCES
-from brats_label.active.choose import ORDERS
-from brats_label.active.scores import CaseScores
 from brats_label.case_info import Leases, Notes
 from brats_label.errors import Refused
-from brats_label.store import Store, leases, notes
+from brats_label.review.strategies import DESCRIPTIONS
+from brats_label.store import Store, leases, notes, revisions
 
 ROOT = Path(__file__).parents[2]
 CASES = 1200
@@ -23,7 +22,7 @@ CASES = 1200
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The app on 1200 cases, all scored and all noted as handed out long ago. Listing opens no image of theirs."""
+    """The app on 1200 cases, all pre-annotated and handed out long ago. Listing opens no image of theirs."""
     studies = tmp_path_factory.mktemp("studies")
     for number in range(CASES):
         folder = studies / f"C{number:04d}"
@@ -31,23 +30,26 @@ def app(tmp_path_factory):
         for sequence in SEQUENCES:
             (folder / f"{folder.name}_{sequence}.nii.gz").touch()
     main = importlib.import_module("main")
-    app = main.BrainTumourApp(str(ROOT / "monailabel_app"), str(studies), {"scoring": "false"})
+    app = main.BrainTumourApp(str(ROOT / "monailabel_app"), str(studies), {})
     cases = app.datastore().list_images()
     with app.store.write() as connection:  # one by one they would wait for the disk
         content = {"StudyDescription": "x"}
         connection.execute(insert(notes), [{"section": "images", "key": c, "content": content} for c in cases])
         lease = {"since": 5, "until": 6, "client_id": "a" * 20}
         connection.execute(
-            insert(leases), [{"case_id": c, "strategy": name, **lease} for c in cases for name in ORDERS]
+            insert(leases), [{"case_id": c, "strategy": name, **lease} for c in cases for name in DESCRIPTIONS]
         )
-    by_case = app.scores._load(app.models.current().sha256)
-    for number, case_id in enumerate(app.datastore().list_images()):
-        figures = dict.fromkeys(("WT", "TC", "ET"), number / CASES)
-        by_case[case_id] = CaseScores(case_id, "v", "x", figures, figures, (1.0,) + (0.0,) * 127)
+        record = {"tag": "original", "who": "unknown", "look_here": [{"region": "ET", "ml": 1.0}] * 3}
+        rows = [
+            {"case_id": c, "number": 1, "tag": "original", "sha256": "0"}
+            | {"record": record | {"expected_dice": dict.fromkeys(("WT", "TC", "ET"), number / CASES)}}
+            for number, c in enumerate(cases)
+        ]
+        connection.execute(insert(revisions), rows)
     return app
 
 
-@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("name", DESCRIPTIONS)
 def test_one_of_a_thousand_noted_cases_is_handed_out_at_once(app, name):
     logging.disable(logging.INFO)
     app.next_sample({"strategy": name})

@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import re
-import shutil
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 from app_server import RunningServer
+from browser import launched
 from stored_segs import find_segs
 
 from brats_clip.phantoms import draw_phantom
@@ -27,15 +27,6 @@ from brats_label.studies.dicomweb import DicomWebSource
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--no-first-run",
-]
 PATIENT_S = 120_000  # ms
 REPORT = "Ring-enhancing mass with necrosis, surrounded by oedema."
 LABELMAP = """() => {
@@ -69,13 +60,8 @@ def study(needs_orthanc, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; sudo apt install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

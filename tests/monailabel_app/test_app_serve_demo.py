@@ -21,21 +21,7 @@ START_S = 240
 
 
 def started(folder: Path, port: int, out: Path) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--work",
-        folder,
-        "--count",
-        "1",
-        "--raw",
-        "0",
-        "--port",
-        port,
-        "--conf",
-        "scoring",
-        "false",
-    ]
+    command = [sys.executable, SCRIPT, "--work", folder, "--count", "1", "--raw", "0", "--port", port]
     command += ["--size", 48, 60, 48, "--spacing", 4, 4, 4]
     with out.open("wb") as file:
         process = subprocess.Popen([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT)

@@ -32,7 +32,8 @@ GIVEN = {
     "max_sessions": ("4", 4),
     "max_report_chars": ("99", 99),
     "remote": ("Yes", True),
-    "scoring": ("no", False),
+    "phantoms": (str(Path(__file__).parent), str(Path(__file__).parent)),
+    "double_share": ("0.1", 0.1),
     "validation_share": ("0.5", 0.5),
     "seed": ("12", 12),
 }

@@ -86,7 +86,7 @@ def test_a_traceback_becomes_the_sentence_where_there_is_one_for_people():
 @pytest.mark.slow
 def test_the_address_is_printed_once_the_server_answers(tmp_path):
     tiny_case(tmp_path / "studies" / "A", "A")
-    text = begun([*SERVE, "--studies", str(tmp_path / "studies"), "--conf", "scoring", "false"], tmp_path)
+    text = begun([*SERVE, "--studies", str(tmp_path / "studies")], tmp_path)
     assert "Served: 1 case of the folder" in text and "Ctrl-C stops it" in text
     assert "USING::" not in text and "timeloop" not in text.lower()
 

@@ -140,7 +140,7 @@ def test_a_file_of_a_later_version_is_refused_and_left_as_it_is(tmp_path):
     note(Store(path), "a")
     with Store(path).write() as connection:
         connection.exec_driver_sql("PRAGMA user_version = 99")
-    with pytest.raises(InputError, match=r"found records of version 99; expected 1 at most; update the app"):
+    with pytest.raises(InputError, match=r"found records of version 99; expected 2 at most; update the app"):
         Store(path)
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT key FROM notes").fetchall() == [("a",)]
@@ -150,6 +150,8 @@ def test_a_file_of_an_earlier_version_is_brought_up_step_by_step(tmp_path, monke
     path = tmp_path / "store.db"
     note(Store(path), "a")
     steps = (("ALTER TABLE notes ADD COLUMN author TEXT",), ("UPDATE notes SET author = 'anna'",))
+    with Store(path).write() as connection:
+        connection.exec_driver_sql("PRAGMA user_version = 1")
     monkeypatch.setattr(store, "MIGRATIONS", steps[:1])
     Store(path)
     monkeypatch.setattr(store, "MIGRATIONS", steps)
@@ -157,6 +159,22 @@ def test_a_file_of_an_earlier_version_is_brought_up_step_by_step(tmp_path, monke
         with Store(path).read() as connection:
             assert connection.exec_driver_sql("SELECT key, author FROM notes").all() == [("a", "anna")]
             assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 3
+
+
+def test_records_of_version_1_get_the_tables_that_a_new_file_has(tmp_path):
+    def tables(path: Path) -> dict:
+        with sqlite3.connect(path) as raw:
+            names = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: [tuple(row[1:4]) for row in raw.execute(f"PRAGMA table_info({name})")] for name in names}
+
+    path = tmp_path / "store.db"
+    note(Store(path), "a")
+    with Store(path).write() as connection:
+        connection.exec_driver_sql("DROP TABLE prompts")
+        connection.exec_driver_sql("CREATE TABLE scores (version TEXT, case_id TEXT, written INTEGER, content TEXT)")
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+    assert [row["key"] for row in rows(Store(path), notes)] == ["a"]
+    assert tables(path) == tables(Store(tmp_path / "new.db").path)
 
 
 def test_a_folder_that_takes_no_files_is_an_error_of_the_system(tmp_path):
@@ -185,8 +203,7 @@ def earlier(tmp_path) -> Path:
         lines += [["images", f"odd{number}", {"strategy": strategy}]]
     write(state / "notes.jsonl", "\n".join(map(json.dumps, lines)) + '\n["images", "fir')
     write(state / "unsent" / "first.json", {"case": "first", "token": "t", "problem": "It does not answer."})
-    write(state / "scores" / "abc" / "first.json", {"format": 1, "version": "abc", "case_id": "first"})
-    write(state / "scores" / "abc" / "torn.json", "{")
+    write(state / "models" / "0002" / "version.json", "{")
     facts = {"sha256": "0", "metrics": {"mean": 0.5}, "trained_on": {}, "parent": 0, "created": "2025"}
     write(state / "models" / "0001" / "version.json", {"number": 1, "name": "0.2.0+site.1", **facts})
     write(state / "models" / "current.json", {"number": 1, "highest": 1})
@@ -224,7 +241,6 @@ def test_a_workspace_of_an_earlier_version_is_taken_in_once(earlier):
         ("first", 5, "anna")
     ]
     assert [(row["case_id"], row["problem"]) for row in rows(kept, store.outbox)] == [("first", "It does not answer.")]
-    assert [row["version"] for row in rows(kept, store.scores)] == ["abc"]
     assert [(row["name"], row["metrics"]) for row in rows(kept, store.weights)] == [("0.2.0+site.1", {"mean": 0.5})]
     assert [row["number"] for row in rows(kept, store.weights_uses)] == [1]
     write(workspace.state / "identities.json", "{")  # it is not read again

@@ -1,4 +1,4 @@
-"""A server that is killed while it saves, trains and scores comes back with all that it acknowledged."""
+"""A server that is killed while it saves, trains and pre-annotates comes back with all that it acknowledged."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ import pytest
 import requests
 from app_folders import as_brats
 from app_server import RunningServer
-from sqlalchemy import select
-
-from brats_label.store import Store
-from brats_label.store import scores as table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TRAIN = {"max_epochs": 400, "patch_size": 64, "spacing": 4.0, "patience": 400}
 LABELLED = ("PHANTOM_0", "PHANTOM_1")
-SCORER, TASK, TRAINER = "brats_label.active.worker", "monailabel.interfaces.utils.app", "brats_label.training.run"
+TASK, TRAINER = "monailabel.interfaces.utils.app", "brats_label.training.run"
 
 
 def wait_for(what, seconds: float = 240.0):
@@ -39,11 +35,11 @@ def wait_for(what, seconds: float = 240.0):
 
 
 class Killed:
-    """A server with labels, a training and the scorer at work, that is killed again and again."""
+    """A server with labels, a training and a batch at work, that is killed again and again."""
 
     def __init__(self, studies: Path, folder: Path) -> None:
         self.studies = studies
-        self.server = RunningServer(studies, folder, {"scoring": "true"})
+        self.server = RunningServer(studies, folder)
         self.truth = {case: nib.load(studies / case / f"{case}_seg.nii.gz") for case in LABELLED}
         self.acknowledged: dict[str, list[np.ndarray]] = {}
         self.saves, self.chance, self.left = 0, random.Random(0), []
@@ -96,19 +92,22 @@ class Killed:
         assert progress["status"] == "running", progress
         return progress if progress["stage"] == "training" else None
 
-    def scores(self) -> bool:
-        at_work = self.get("/info/")["scores"]["state"] == "scoring"
-        return at_work and SCORER in commands(self.server.children())
+    def pre_annotates(self) -> bool:
+        """Whether a batch runs; it is begun anew when it has ended."""
+        requests.post(f"{self.server.url}/batch/infer/segmentation", json={}, timeout=60)
+        return self.get("/batch/infer")["status"] == "RUNNING"
+
+    def pre_annotated(self) -> int:
+        return sum(row["version"] is not None for row in self.get("/review/?output=json")["cases"])
 
     def kill(self, training: str, before=lambda: None) -> None:
-        """Kill the server, and it alone, while it saves and scores and ``training`` runs; all must end with it."""
+        """Kill the server alone, while it saves and pre-annotates and ``training`` runs; all must end with it."""
         saver = threading.Thread(target=self.save_until_killed)
         saver.start()
         time.sleep(self.chance.uniform(0.5, 2.0))
-        wait_for(self.scores)
         before()
-        at_work = commands(self.server.children())
-        assert SCORER in at_work and training in at_work
+        wait_for(self.pre_annotates)
+        assert training in commands(self.server.children())
         assert saver.is_alive()
         children = self.server.kill()
         self.left += children
@@ -164,7 +163,7 @@ def killed(tiny_data_set, tmp_path):
     studies = tmp_path / "studies"
     for case in LABELLED:
         shutil.copytree(tiny_data_set.folder / case, studies / case)
-    for number in range(8):  # enough for the scorer to be at work whenever the server is killed
+    for number in range(8):  # enough for a batch to be at work whenever the server is killed
         as_brats(tiny_data_set.folder / "PHANTOM_2", studies, f"P{number}")
     killed = Killed(studies, tmp_path / "server")
     killed.server.start()
@@ -181,7 +180,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     killed.start_again()
     stopped = killed.progress()
     assert (stopped["run"], stopped["status"]) == (first["run"], "stopped") and stopped["epoch"] >= epoch >= 1
-    scored = killed.get("/info/")["scores"]["scored"]
+    made = killed.pre_annotated()
 
     # Once more, while the process of a training is still about to begin.
     killed.kill(TASK, before=killed.train)
@@ -189,7 +188,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     assert killed.saves >= 4
     begun = killed.progress()
     assert begun["status"] == "stopped" and begun["epoch"] == 0 and begun["run"] != first["run"]
-    assert killed.get("/info/")["scores"]["scored"] >= scored
+    assert killed.pre_annotated() >= max(1, made)
 
     # With the labels that it began with, the training goes on; with others, it is a new one.
     for case in LABELLED:
@@ -208,11 +207,3 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     new = wait_for(lambda: (p := killed.trains()) and p["beginning"] and p)
     assert new["resumed_from"] is None and f"changed labels, reports or images: {LABELLED[0]}" in new["beginning"]
     requests.delete(f"{killed.server.url}/train/", timeout=60)
-
-    store = Store(killed.studies / ".brats_clip" / "store.db")
-
-    def scores() -> list[str]:
-        with store.read() as connection:
-            return list(connection.scalars(select(table.c.content).where(table.c.case_id.like("P_%"))))
-
-    assert all(json.loads(content) for content in wait_for(scores))

@@ -83,6 +83,15 @@ def test_the_volumes_travel_along():
     assert viewer.answer_headers({}) == {}
 
 
+def test_where_the_answer_is_least_sure_travels_with_the_volumes():
+    place = {"text": "left temporal, slice 74: about 1.2 ml of enhancing tumour may be missed"}
+    params = {"volumes_ml": {"ET": 3.1}, "expected_dice": {"WT": 0.9, "TC": 0.7, "ET": 0.55}}
+    told = unquote(viewer.answer_headers({**params, "look_here": [place, {"text": "elsewhere"}]})["X-Volumes"])
+    assert told == f"ET 3.1 ml. ET: expected Dice 0.55: look at {place['text']}."
+    told = unquote(viewer.answer_headers({**params, "look_here": []})["X-Volumes"])
+    assert told == "ET 3.1 ml. ET: expected Dice 0.55."
+
+
 def test_another_packaged_viewer_is_named_at_start_and_served_all_the_same(client, monkeypatch, caplog):
     viewer.check_viewer()
     assert not caplog.records

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import simulate_active_learning
@@ -53,8 +54,8 @@ def test_labels_to_reach_a_dice_lie_between_the_points(curve, target, labels):
 
 def test_the_summary_pairs_each_repeat_with_its_own_random(simulation):
     made = rows("random", [0.2, 0.4, 0.6]) + rows("random", [0.2, 0.3, 0.4], 1)
-    made += rows("combined", [0.2, 0.6, 0.7]) + rows("combined", [0.2, 0.3, 0.3], 1)
-    made += rows("region_entropy", [0.2, 0.6])  # not finished
+    made += rows("expected_gain", [0.2, 0.6, 0.7]) + rows("expected_gain", [0.2, 0.3, 0.3], 1)
+    made += rows("gain_and_diversity", [0.2, 0.6])  # not finished
     random, combined = simulation.summarise(made)
     assert random["share"] == 1.0 and random["gain"] == 0.0 and random["never"] == 0
     assert (combined["share"], combined["never"], combined["seeds"]) == (pytest.approx(4 / 6), 1, 2)
@@ -65,13 +66,42 @@ def test_the_summary_pairs_each_repeat_with_its_own_random(simulation):
 
 
 def test_a_strategy_that_never_gets_there_is_said_to(simulation, tmp_path):
-    summary = simulation.summarise(rows("random", [0.2, 0.4]) + rows("combined", [0.2, 0.3]))
+    summary = simulation.summarise(rows("random", [0.2, 0.4]) + rows("expected_gain", [0.2, 0.3]))
     assert summary[1]["share"] is None and summary[1]["never"] == 1
-    assert any("combined never reaches" in line for line in simulation.in_short(summary))
-    made = rows("random", [0.2, 0.4]) + rows("combined", [0.2, 0.3])
+    assert any("expected_gain never reaches" in line for line in simulation.in_short(summary))
+    made = rows("random", [0.2, 0.4]) + rows("expected_gain", [0.2, 0.3])
     simulation.write(tmp_path / "page.md", made, summary, {}, {"x": "y"})
     text = (tmp_path / "page.md").read_text()
     assert "| random | 0.200 | 0.400 |" in text and "- failed: x: y" in text
+
+
+def shown(gain: float, ml: float = 10.0, at: tuple = (1.0, 0.0)):
+    from measuring.strategies import Shown
+
+    return Shown(gain, dict.fromkeys(("WT", "TC", "ET"), ml), tuple(np.array(at) / np.linalg.norm(at)))
+
+
+def order(name: str, pool: dict, labelled=(), count: int = 9, seed: int = 0) -> list[str]:
+    from measuring.strategies import ORDERS
+
+    return ORDERS[name](pool, list(labelled), np.random.default_rng(seed), count)
+
+
+def test_each_order_names_every_case_once_and_puts_what_it_wants_first():
+    pool = {
+        "sure": shown(0.1, at=(0, 1)),
+        "unsure": shown(0.5),
+        "twin": shown(0.49, at=(1, 0.01)),
+        "none": shown(0.2, 0),
+    }
+    for name in ("random", "expected_gain", "foreground_aware_random", "gain_and_diversity"):
+        assert sorted(order(name, pool)) == sorted(pool) and order(name, pool, count=2) == order(name, pool)[:2]
+    assert order("expected_gain", pool) == ["unsure", "twin", "none", "sure"]
+    assert order("gain_and_diversity", pool, labelled=[(0.0, 1.0)])[0] == "unsure"
+    assert order("gain_and_diversity", pool, labelled=[(1.0, 0.0)])[0] == "sure"
+    assert all(order("foreground_aware_random", pool, seed=seed)[-1] == "none" for seed in range(50))
+    first = [order("random", pool, seed=seed)[0] for seed in range(400)]
+    assert all(70 < first.count(name) < 130 for name in pool)
 
 
 def test_iterations_stay_the_same_when_cases_are_added(simulation):
@@ -104,7 +134,7 @@ def test_a_killed_simulation_goes_on_and_ends_with_curves(tiny_data_set, tmp_pat
     out = tmp_path / "out"
     own = ["--dataset_dir", tiny_data_set.folder, "--datalist", tmp_path / "list.json", "--output", out]
     own += ["--seeds", "0", "--start", "1", "--batch", "1", "--labels", "2", "--steps", "2"]
-    own += ["--strategies", "random", "combined"]
+    own += ["--strategies", "random", "expected_gain"]
     command = [sys.executable, str(SCRIPT), *map(str, own), "--", *flags(**TINY)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (out / "seed0" / "start" / "round.json").is_file():
@@ -123,8 +153,8 @@ def test_a_killed_simulation_goes_on_and_ends_with_curves(tiny_data_set, tmp_pat
     assert [(row["strategy"], row["labels"]) for row in table] == [
         ("random", "1"),
         ("random", "2"),
-        ("combined", "1"),
-        ("combined", "2"),
+        ("expected_gain", "1"),
+        ("expected_gain", "2"),
     ]
     assert table[0]["dice_mean"] == table[2]["dice_mean"] and table[0]["chosen"] == table[2]["chosen"]
     assert all(0 <= float(row["dice_mean"]) <= 1 and row["chosen"] for row in table)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ..labels import REGIONS
 from .kinds import kind_of_label
+from .strokes import rasterise
 
 
 class Click(NamedTuple):
@@ -59,6 +60,35 @@ class RobotAnnotator:
         part = others[0][1] if others and self.random.random() < self.second else errors[0][1]
         voxel = tuple(int(v) + s.start for v, s in zip(self._aim(part), box, strict=True))
         return Click(voxel, kind_of_label(truth[voxel]))
+
+    def stroke(self, answer: np.ndarray, truth: np.ndarray) -> tuple[str, list[list[int]]] | None:
+        """Draw once: along the wrong voxels around where ``click`` would click, in the axial slice (the last axis).
+
+        Returns:
+            The kind, and the corners of a polyline all of whose voxels have it; None where ``click`` has none.
+        """
+        click = self.click(answer, truth)
+        if click is None:
+            return None
+        at, value = np.array(click.voxel), truth[click.voxel]
+        plane = (truth[:, :, at[2]] == value) & (answer[:, :, at[2]] != value)
+        pieces, _ = ndimage.label(plane)
+        inside = np.argwhere(pieces == pieces[at[0], at[1]])
+        along = (
+            np.linalg.svd(inside - inside.mean(axis=0), full_matrices=False)[2][0] if len(inside) > 1 else [1.0, 0.0]
+        )
+        places = (inside - at[:2]) @ along
+        ends = []
+        for side in (-1, 1):
+            far = inside[np.argsort(-side * places)]
+            ends += [e for e in far if self._all_of(truth, value, at, e)][:1]
+        corners = [[int(x), int(y), int(at[2])] for x, y in (ends[0], at[:2], ends[1])]
+        return click.kind, corners
+
+    @staticmethod
+    def _all_of(truth: np.ndarray, value: int, at: np.ndarray, end: np.ndarray) -> bool:
+        line = rasterise([at, [*end, at[2]]])
+        return bool((truth[tuple(line.T)] == value).all())
 
     def confirm(self, truth: np.ndarray) -> Click:
         """Click anywhere, on what is right."""

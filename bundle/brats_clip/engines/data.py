@@ -91,17 +91,18 @@ def _describe(value: object) -> object:
 
 
 def mixed_sampler(cases: Sequence[Mapping], synthetic_share: float) -> WeightedRandomSampler | None:
-    """Draw real cases evenly among themselves, and synthetic ones for ``synthetic_share`` of the samples.
+    """Draw real cases by their weight, and synthetic ones evenly for ``synthetic_share`` of the samples.
 
     An epoch has as many real samples, on average, as there are real cases. Draws are with replacement, from torch's
     global generator, so that a resumed training draws what the unbroken one would have.
 
     Args:
-        cases: entries of a datalist; those with ``"synthetic": true`` are synthetic.
+        cases: entries of a datalist; those with ``"synthetic": true`` are synthetic. A real one with ``"weight": 2.0``
+            is drawn twice as often as one without a weight.
         synthetic_share: from 0 (none) to below 1.
 
     Returns:
-        None, which stands for shuffling, where all cases are of one kind.
+        None, which stands for shuffling, where all cases are of one kind and one weight.
 
     Raises:
         InputError: for a share that is out of range.
@@ -109,8 +110,13 @@ def mixed_sampler(cases: Sequence[Mapping], synthetic_share: float) -> WeightedR
     if not 0 <= synthetic_share < 1:
         raise InputError("synthetic_share", str(synthetic_share), "a share from 0 to below 1")
     synthetic = [bool(case.get("synthetic")) for case in cases]
-    made, real = sum(synthetic), len(cases) - sum(synthetic)
-    if not made or not real:
+    of_real = [float(case.get("weight", 1.0)) for case in cases if not case.get("synthetic")]
+    made, real = sum(synthetic), len(of_real)
+    if not real or (not made and len(set(of_real)) == 1):
         return None
-    weights = [synthetic_share / made if one else (1 - synthetic_share) / real for one in synthetic]
-    return WeightedRandomSampler(weights, round(real / (1 - synthetic_share)))
+    share = synthetic_share if made else 0.0
+    weights = [
+        share / made if one else (1 - share) * float(case.get("weight", 1.0)) / sum(of_real)
+        for one, case in zip(synthetic, cases, strict=True)
+    ]
+    return WeightedRandomSampler(weights, round(real / (1 - share)))

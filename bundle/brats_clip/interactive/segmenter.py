@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -167,6 +167,10 @@ class Segmenter:
         self._cache.remember(key, KnownCase(case or key, kept, identities))
         self._current.key = key
         return key
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """The network's modules: a hook on them is called many times while a case is encoded."""
+        return self._network.modules()
 
     def forget(self, case: str) -> None:
         """Drop a case by its key, with the arrays it was given as."""

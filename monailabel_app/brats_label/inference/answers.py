@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from ..errors import ClientError, NotFound, Refused
-from ..labels import FINAL, ORIGINAL
+from ..labels import FINAL, ORIGINAL, prediction_of
 from ..studies.folder import FolderSource
 from ..studies.library import CaseLibrary
 from ..uploads import safe_name
-from .options import InferOptions, not_understood
+from .options import ADD, HISTORY, InferOptions, not_understood
 from .service import Answer, SegmentationService
 from .tasks import SegmentationTask
 
@@ -52,14 +53,35 @@ def _answered(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> d
 
 
 def _of_case(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
-    answer = task.answer(request)
-    params = answer.params
     options = InferOptions.read(request)
+    answer = _answer(app, task, request, options)
+    params = answer.params
     if options.saves:
         tag = FINAL if options.submit else options.label_tag or ORIGINAL
         params["saved"] = _store(app, answer, tag, request)
     file = _dicom_seg(app, answer) if request.get("as_dicom_seg") else task.write(answer, request)
     return {"label": str(file), "tag": DefaultLabelTag.ORIGINAL, "file": str(file), "params": params}
+
+
+def _answer(app: Any, task: SegmentationTask, request: Mapping[str, Any], options: InferOptions) -> Answer:
+    """A new answer, which the history of who asks gets, too, or one from there."""
+    image, who = str(request["image"]), request.get("user")
+    case_id = app.service.source.resolve(image)[0].case_id
+    if by := HISTORY[options.history]:
+        return app.service.answer_again(image, app.prompts.step(case_id, str(who or ""), by))
+    answer = task.answer(request, _before(app, case_id, str(who or "")) if options.keep else None)
+    if who is not None:  # a batch is nobody
+        app.prompts.add(case_id, str(who), answer.params, answer.working_label)
+    return answer
+
+
+def _before(app: Any, case_id: str, who: str) -> np.ndarray | nib.Nifti1Image | None:
+    """The last answer that this person got for a case, or else its newest label."""
+    if (step := app.prompts.current(case_id, who)) is not None:
+        return step.label
+    labels = app.datastore().labels
+    revision = labels.current(case_id, FINAL) or labels.current(case_id, ORIGINAL)
+    return None if revision is None else nib.load(revision.path)
 
 
 def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +95,8 @@ def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> di
             "model_version": answer.params["model"]["version"],
         }
         image = answer.case.images[answer.case.reference].image_id  # the case's id may be that of another image
-        stored = app.datastore().store_label(image, path, tag, who | {"empty": True})
+        facts = prediction_of(answer.params)
+        stored = app.datastore().store_label(image, path, tag, who | {"empty": True}, facts)
     app.on_save_label(answer.case.case_id, answer.case.case_id, tag)
     return {"tag": tag, **stored.to_dict()}
 
@@ -112,6 +135,9 @@ def _of_session(app: Any, task: SegmentationTask, request: Mapping[str, Any]) ->
 
 
 def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    options = InferOptions.read(request)
+    if options.history != ADD or options.keep:
+        raise Refused("history, keep: found one for images that were sent along; expected a case of the server.")
     with tempfile.TemporaryDirectory(prefix="cache-") as cache:
         source = FolderSource(folder, app.settings, Path(cache))
         cases = list(source.cases())

@@ -23,10 +23,11 @@ IMAGES = (ALL, LABELED, UNLABELED)
 LINES_KEPT = 20
 # Said once for all patients, these would be wrong for most; or they are the batch's own.
 _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "session_id", "uploaded", "user"})
+_LEFT_TO_CASES |= {"history", "keep", "strokes"}
 
 
 class Batch:
-    """Runs one batch at a time, in a thread that is admitted as clients are, at lower priority.
+    """Runs one batch at a time, in a thread that stands still while clients are answered.
 
     Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
     what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
@@ -131,7 +132,8 @@ class Batch:
                 self._stop.wait(self._poll_s)
                 continue
             try:
-                answer = answer_request(self._app, {**request, "image": case_id})
+                with self._app.admission.in_background(case_id):
+                    answer = answer_request(self._app, {**request, "image": case_id})
             except Busy:
                 self._stop.wait(self._poll_s)
             except (ClientError, BratsClipError) as error:

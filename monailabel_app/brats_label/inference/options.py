@@ -22,6 +22,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": (
 
 # Whatever a viewer offers to click on, and what ``Segmenter`` calls it.
 CLICKS: dict[str, str] = {"NCR/NET": "NCR", "ED": "ED", "ET": "ET", "TC": "TC", "WT": "WT", "background": "background"}
+ADD, UNDO, REDO = "add", "undo", "redo"
+HISTORY = {ADD: 0, UNDO: -1, REDO: 1}  # what a request does to the history of answers, and by how many steps it moves
 FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
 
 # What the server adds, and what Slicer, OHIF, batch inference and the client's sessions send along.
@@ -30,7 +32,7 @@ annotations as_dicom_seg background client_id desc description device foreground
 label_names label_prompt label_tag labels largest_cc location logger logging max_batch_size max_workers method model
 multi_gpu name output point_labels points reset_state restore_label_idx result_compress result_dtype result_extension
 result_meta result_write_to_file roi save_label selected_label_name session session_id size slice spatial_size strategy
-timeout uploaded user
+strokes timeout uploaded user
 """
 _SHOWN = 5
 
@@ -41,12 +43,22 @@ def _text(value: Any) -> str:
     return value
 
 
-def _output(value: Any) -> str:
-    if isinstance(value, list):  # a viewer that was not touched may send the whole choice
-        value = value[0] if value else TISSUES
-    if value not in OUTPUTS:
-        raise ValueError(f"one of {', '.join(OUTPUTS)}")
-    return value
+def _choice(*choices: str) -> BeforeValidator:
+    def check(value: Any) -> str:
+        if isinstance(value, list):  # a viewer that was not touched may send the whole choice
+            value = value[0] if value else choices[0]
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _regions(value: Any) -> tuple[str, ...]:
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(name in list(REGIONS) for name in names):
+        raise ValueError(f"some of {', '.join(REGIONS)}")
+    return tuple(names)
 
 
 def _point(value: Any) -> Any:
@@ -67,8 +79,10 @@ def _points(value: Any) -> Any:
     return value
 
 
-Clicks = dict[str, Annotated[list[Annotated[Any, AfterValidator(_point)]], BeforeValidator(_points)]]
-_clicks = TypeAdapter(Clicks)
+Points = Annotated[list[Annotated[Any, AfterValidator(_point)]], BeforeValidator(_points)]
+Clicks = dict[str, Points]
+Strokes = dict[str, Annotated[list[Points], BeforeValidator(_points)]]
+_clicks, _strokes = TypeAdapter(Clicks), TypeAdapter(Strokes)
 
 
 class InferOptions(BaseModel):
@@ -78,6 +92,8 @@ class InferOptions(BaseModel):
         report: typed text; "" takes the report that lies with the case.
         use_report: False ignores every report.
         output: a key of ``OUTPUTS``.
+        keep: regions that are finished: they stay as they are in the answer or label before.
+        history: "undo" and "redo" step through the answers that this person got for the case; nothing is computed.
         use_t1, use_t1ce, use_t2, use_flair: sequences to use; the case may have fewer.
         allow_missing_sequences: whether fewer than four will do.
         submit: save the answer as a final label, too: OHIF has no button for it.
@@ -89,7 +105,9 @@ class InferOptions(BaseModel):
 
     report: Annotated[str, BeforeValidator(_text)] = ""
     use_report: Switch = True
-    output: Annotated[str, BeforeValidator(_output)] = TISSUES
+    output: Annotated[str, _choice(*OUTPUTS)] = TISSUES
+    keep: Annotated[tuple[str, ...], BeforeValidator(_regions)] = ()
+    history: Annotated[str, _choice(*HISTORY)] = ADD
     allow_missing_sequences: Switch = False
     submit: Switch = False
     use_t1: Switch = True
@@ -129,7 +147,8 @@ def shown_options(allow_missing_sequences: bool) -> dict[str, Any]:
     """Options that viewers show: a text as a field, a switch as a box, a list as a choice."""
     shown = InferOptions(allow_missing_sequences=allow_missing_sequences).model_dump()
     hidden = ("save_label", "label_tag", "result_extension", "result_compress")
-    return {name: list(OUTPUTS) if name == "output" else shown[name] for name in shown if name not in hidden}
+    as_panels_want_it = {"output": list(OUTPUTS), "history": list(HISTORY), "keep": ""}
+    return {name: as_panels_want_it.get(name, shown[name]) for name in shown if name not in hidden}
 
 
 def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
@@ -149,6 +168,28 @@ def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
     if total > MAX_CLICKS:
         raise TooLarge(f"clicks: found {total}; expected at most {MAX_CLICKS}.")
     return {name: points for name, points in clicks.items() if points}
+
+
+def read_strokes(request: Mapping[str, Any]) -> dict[str, list[list]]:
+    """Strokes of a request by the names of ``CLICKS``: polylines of voxels ``[i, j, k]`` of the image shown.
+
+    Raises:
+        ClientError: for anything else.
+        TooLarge: for more than ``MAX_CLICKS`` corners.
+    """
+    given = request.get("strokes")
+    try:
+        given = json.loads(given or "{}") if isinstance(given, str | None) else given
+        if not isinstance(given, dict) or not given.keys() <= CLICKS.keys():
+            raise ValueError
+        strokes = _strokes.validate_python(given)
+    except ValueError:  # pydantic's errors and JSON's are such, too
+        expected = f"lists of polylines [[i, j, k], ...] by {', '.join(CLICKS)}"
+        raise ClientError(f"strokes: found {str(given)[:60]}; expected {expected}.") from None
+    corners = sum(len(line) for lines in strokes.values() for line in lines)
+    if corners > MAX_CLICKS:
+        raise TooLarge(f"strokes: found {corners} corners; expected at most {MAX_CLICKS}.")
+    return {name: kept for name, lines in strokes.items() if (kept := [line for line in lines if line])}
 
 
 def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

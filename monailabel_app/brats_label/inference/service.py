@@ -13,17 +13,23 @@ import numpy as np
 
 from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES
+from brats_clip.clicks.place import MAX_CLICKS
+from brats_clip.clicks.strokes import stroke_clicks
 from brats_clip.interactive.segmentation import Segmentation
 
 from ..errors import Refused, TooLarge
 from ..labels.naming import LABELS
+from ..labels.validation import volumes_ml
+from ..prompt_history import Step
 from ..settings import Settings
 from ..studies import Case, CaseSource
 from . import AdmissionControl
+from .corrections import corrected, places_on, stroke_voxels
 from .options import CLICKS, TISSUES, as_output, present
 
 if TYPE_CHECKING:
     from ..models import ModelRegistry, ModelVersion
+    from ..studies.aligned import Aligned
     from ..studies.library import CaseLibrary
 
 
@@ -36,6 +42,8 @@ class Prompt:
         report: typed text; "" takes the report that lies with the case.
         use_report: False ignores every report.
         clicks: voxels ``[i, j, k]`` of the image shown, by the names of ``CLICKS``.
+        strokes: polylines of such voxels, by the same names; where a click and a stroke disagree, the click counts.
+        keep: regions that stay as they are.
         output: a key of ``OUTPUTS``.
         sequences: those to use; the case may have fewer.
         allow_missing: whether fewer than four will do.
@@ -45,6 +53,8 @@ class Prompt:
     report: str = ""
     use_report: bool = True
     clicks: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    strokes: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
     output: str = TISSUES
     sequences: tuple[str, ...] = SEQUENCES
     allow_missing: bool = False
@@ -59,12 +69,14 @@ class Answer:
         label: numbers of ``LABELS``, uint8, on the grid of the image shown.
         reference_label: BraTS values, on the case's reference grid.
         params: plain JSON: volumes, consistency, sequences, seconds, model.
+        working_label: ``(X, Y, Z)`` uint8, BraTS values, on the working grid.
     """
 
     case: Case
     label: nib.Nifti1Image
     reference_label: nib.Nifti1Image
     params: dict[str, Any]
+    working_label: np.ndarray
 
 
 class SegmentationService:
@@ -109,11 +121,18 @@ class SegmentationService:
                     cache_bytes=int(self.settings.cache_gb * 2**30),
                     preprocess="never",  # the library has done it
                 )
+                # A batch stops between two layers, so that it never slows an answer that somebody waits for.
+                for module in segmenter.modules():
+                    module.register_forward_pre_hook(lambda *_: self.admission.give_way())
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
 
-    def answer(self, prompt: Prompt) -> Answer:
+    def answer(self, prompt: Prompt, before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
         """Segment.
+
+        Args:
+            prompt: what is asked for.
+            before: label that ``prompt.keep`` refers to: on the working grid, or as it is stored.
 
         Raises:
             ClientError: for anything in the prompt that cannot be answered.
@@ -121,35 +140,45 @@ class SegmentationService:
         started = time.perf_counter()
         case, shown = self.source.resolve(prompt.image_id)
         report, report_from = self._report(case, prompt)
-        with self.admission.admit():
+        with self.admission.admit(case.case_id):
             # Before it takes a slot: a study that comes slowly must not keep others from computing.
             aligned = self.library.aligned(case)
             images = self.library.images(aligned)
             images = {s: images[s] for s in SEQUENCES if s in prompt.sequences and s in images}
             self._check_sequences(case, prompt, images)
             located = time.perf_counter() - started
-            clicks = {CLICKS[name]: aligned.points_to_working(shown, ijk) for name, ijk in prompt.clicks.items() if ijk}
+            grid, prompts = aligned.preparation.working, stroke_voxels(aligned, shown, prompt.strokes)
+            clicks = []
+            for kind, line in prompts:
+                most = (MAX_CLICKS - sum(map(len, prompt.clicks.values()))) // len(prompts)
+                clicks += [(kind, voxel) for voxel in stroke_clicks(line, grid.spacing, most).tolist()]
+            for name, ijk in prompt.clicks.items():
+                points = aligned.points_to_working(shown, ijk)
+                clicks += [(CLICKS[name], point) for point in points]
+                prompts += [(CLICKS[name], np.rint(points).astype(int).reshape(-1, 3))] if prompt.strokes else []
             with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
                 # All lie on the working grid, so the answer does, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **images)
                 result = segmenter.segment(report=report, clicks=clicks or None, case=key)
-        reference_label = aligned.label_on(case.reference, result.label)
-        seen = aligned.label_on(shown, result.label)
-        output = as_output(np.asarray(seen.dataobj), prompt.output)
+                quality = result.quality.to_dict()
+        label = corrected(result.label, prompts, prompt.keep, _on_working(aligned, before))
+        volumes = result.volumes_ml if label is result.label else volumes_ml(label, grid)
         seconds = {"waiting": waited, "files": located, **result.seconds, "total": time.perf_counter() - started}
         params = {
             "case": case.case_id,
             "image": prompt.image_id,
-            "sequence_shown": shown,
-            "label_names": present(output),
             "labels": LABELS,
-            "volumes_ml": {region: round(ml, 3) for region, ml in result.volumes_ml.items()},
+            "output": prompt.output,
+            "volumes_ml": {region: round(ml, 3) for region, ml in volumes.items()},
+            **quality,
             "report": _report_params(report_from, result),
             "sequences_used": list(result.sequences_used),
             "sequences_missing": list(result.sequences_missing),
             "clicks": {name: len(ijk) for name, ijk in prompt.clicks.items() if ijk},
+            "strokes": {name: len(lines) for name, lines in prompt.strokes.items()},
+            "kept": list(prompt.keep),
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "model": {"version": version.name, "sha256": version.sha256},
             "notes": [
@@ -160,7 +189,18 @@ class SegmentationService:
             ],
         }
         params["warning"] = params["report"].get("warning", "")
-        return Answer(case, nib.Nifti1Image(output, seen.affine), reference_label, params)
+        return _shown(case, aligned, shown, label, params)
+
+    def answer_again(self, image_id: str, step: Step) -> Answer:
+        """An earlier answer as it was, on the grid of the image that is shown now.
+
+        Raises:
+            ClientError: if the case is gone, or lies on another grid than the answer.
+        """
+        case, shown = self.source.resolve(image_id)
+        params = {**step.answer, "image": image_id, "history": {"step": step.number, "of": step.total}}
+        with self.admission.admit(case.case_id):
+            return _shown(case, self.library.aligned(case), shown, step.label, params)
 
     def _report(self, case: Case, prompt: Prompt) -> tuple[str, str]:
         if not prompt.use_report:
@@ -185,6 +225,24 @@ class SegmentationService:
                 f"Case {case.case_id}: found no {', '.join(lacking)}; expected all of {', '.join(SEQUENCES)}. "
                 "Tick allow_missing_sequences in the options to segment it all the same."
             )
+
+
+def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
+    """The answer with what depends on the image that is shown."""
+    seen = aligned.label_on(shown, label)
+    output = as_output(np.asarray(seen.dataobj), params["output"])
+    params |= {"sequence_shown": shown, "label_names": present(output)}
+    params["look_here"] = places_on(aligned, shown, params["look_here"])
+    reference = aligned.label_on(case.reference, label)
+    return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params, label)
+
+
+def _on_working(aligned: Aligned, before: np.ndarray | nib.Nifti1Image | None) -> np.ndarray | None:
+    """A label to keep regions of, on the working grid; one that was stored lies on the reference's own."""
+    if before is None or isinstance(before, np.ndarray):
+        return before
+    array = np.asarray(before.dataobj).astype(np.uint8)
+    return np.asarray(aligned.label_from(aligned.reference, array, before.affine, to=None)).astype(np.uint8)
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ..errors import ClientError
 from ..labels.naming import LABELS
-from .options import InferOptions, read_clicks, shown_options
+from .options import InferOptions, read_clicks, read_strokes, shown_options
 from .service import Answer, Prompt, SegmentationService
 
 ABOUT = "Segments a brain tumour from T1, T1ce, T2 and FLAIR, with or without the radiology report."
@@ -54,6 +54,8 @@ class SegmentationTask(InferTask):
             report=options.report,
             use_report=options.use_report,
             clicks=self.clicks(request),
+            strokes=self.strokes(request),
+            keep=options.keep,
             output=options.output,
             sequences=options.sequences,
             allow_missing=options.allow_missing_sequences,
@@ -62,13 +64,20 @@ class SegmentationTask(InferTask):
     def clicks(self, request: Mapping[str, Any]) -> dict[str, list]:
         return {}
 
-    def answer(self, request: Mapping[str, Any]) -> Answer:
+    def strokes(self, request: Mapping[str, Any]) -> dict[str, list]:
+        return {}
+
+    def answer(self, request: Mapping[str, Any], before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
         """Segment what a request asks for; ``image`` is an id.
+
+        Args:
+            request: as the client sent it.
+            before: label that the option ``keep`` refers to, as ``SegmentationService.answer``; None if there is none.
 
         Raises:
             ClientError: for a request that cannot be answered.
         """
-        return self.service.answer(self.prompt(request))
+        return self.service.answer(self.prompt(request), before)
 
     def write(self, answer: Answer, request: Mapping[str, Any]) -> Path:
         """The answer as a file of the kind that was asked for; the caller removes it."""
@@ -81,12 +90,16 @@ class SegmentationTask(InferTask):
 
 
 class ClickTask(SegmentationTask):
-    """The same, corrected by clicks: ``{"ET": [[i, j, k], ...], "background": [...]}`` in voxels of the image shown."""
+    """The same, corrected by clicks, ``{"ET": [[i, j, k], ...], "background": [...]}`` in voxels of the image shown,
+    and by strokes, ``{"strokes": {"ET": [[[i, j, k], ...], ...]}}``: polylines."""
 
     type, description = InferType.DEEPEDIT, f"{ABOUT} Corrects the answer where you click."
 
     def clicks(self, request: Mapping[str, Any]) -> dict[str, list]:
         return read_clicks(request)
+
+    def strokes(self, request: Mapping[str, Any]) -> dict[str, list]:
+        return read_strokes(request)
 
 
 def write_result(label: nib.Nifti1Image, extension: str, compress: bool = True) -> Path:

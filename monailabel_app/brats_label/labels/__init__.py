@@ -14,12 +14,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from brats_clip.labels import REGIONS
+
 from ..errors import NotFound, Refused
 
 FINAL, ORIGINAL = "final", "original"
 TAGS = (FINAL, ORIGINAL)
 FOUND = "found on disk"
 ENDING = ".nii.gz"
+ACCEPTED_FROM = "accepted_from"  # in the record of a final label that was accepted as it was: of which revision
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class Revision:
         """The label as it was submitted, if it was drawn on another grid or with other numbers."""
         name = self.record.get("as_drawn")
         return self.path.with_name(name) if name else None
+
+
+def prediction_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """``expected_dice`` and ``look_here`` of an answer's figures or a revision's record; empty where it has none."""
+    expected = content.get("expected_dice") or {}
+    known = {region: expected[region] for region in REGIONS if expected.get(region) is not None}
+    return {"expected_dice": known, "look_here": list(content.get("look_here") or ())}
 
 
 def tag_of(tag: str | None) -> str:

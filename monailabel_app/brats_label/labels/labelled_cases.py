@@ -24,7 +24,7 @@ from ..durable import durable_write, key_of, touch
 from ..errors import ClientError, Refused, sentence
 from ..studies import Case, CaseSource
 from ..studies.library import CaseLibrary
-from . import ENDING, FINAL, Revision
+from . import ACCEPTED_FROM, ENDING, FINAL, Revision
 from .store import LabelStore
 
 logger = logging.getLogger(__name__)
@@ -114,10 +114,11 @@ class LabelledCases:
     def _entry(self, case_id: str) -> dict[str, Any]:
         case = self._source.resolve(case_id)[0]
         files = {sequence: str(path) for sequence, path in self._library.aligned(case).files.items()}
-        label = str(self.file(case, None, self._labels.in_use(case.case_id, FINAL)))
+        revision = self._labels.in_use(case.case_id, FINAL)
+        label = str(self.file(case, None, revision))
         report = self._source.report(case)
         entry = {"case": case_id, **files, "label": label, "report": report, "patient": case.patient}
-        return {**entry, "image": files[case.reference]}
+        return {**entry, "image": files[case.reference], "corrected": ACCEPTED_FROM not in revision.record}
 
 
 def _drawn_on(revision: Revision, lies: Grid, reference: str, grids: dict[str, Grid]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, true
 
 from brats_clip.geometry import Grid
 
@@ -134,6 +134,13 @@ class LabelStore:
     def history(self, case_id: str) -> list[Revision]:
         """All revisions of a case, oldest first, removals among them."""
         return self._read(revisions.c.case_id == safe_id(case_id))
+
+    def by_case(self) -> dict[str, list[Revision]]:
+        """All revisions of all cases, as ``history``."""
+        found: dict[str, list[Revision]] = {}
+        for revision in self._read(true()):
+            found.setdefault(revision.case_id, []).append(revision)
+        return found
 
     def labelled(self, tag: str = FINAL) -> list[str]:
         """Cases that have a label with this tag."""

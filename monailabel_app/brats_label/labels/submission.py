@@ -73,7 +73,9 @@ class Submissions:
         self._max_bytes, self._read_dicom_seg = max_bytes, read_dicom_seg
         self._outbox = outbox
 
-    def submit(self, image_id: str, path: Path, tag: str, params: Mapping[str, Any]) -> StoredLabel:
+    def submit(
+        self, image_id: str, path: Path, tag: str, params: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+    ) -> StoredLabel:
         """Check and store a label.
 
         Args:
@@ -82,6 +84,7 @@ class Submissions:
             tag: ``final`` or ``original``.
             params: of the request. ``user`` and ``client_id`` say who, ``model``, ``model_version`` and ``comment``
                 are kept, ``label_info`` and ``empty`` are read by ``validate``. All else is not stored.
+            facts: what the app itself knows of the label; plain JSON, kept as it is.
 
         Raises:
             NotFound: for an id of no case.
@@ -95,7 +98,7 @@ class Submissions:
         if as_drawn is not None:
             notes.append(f"Drawn on {sequence}, resampled to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
-        record["reference"] = case.reference  # it may be another one day
+        record |= {"reference": case.reference, **(facts or {})}  # the reference may be another one day
         return self._keep(case, tag, lambda: self._store.save(case.case_id, label, tag, record, as_drawn), notes)
 
     def restore(self, image_id: str, number: int, who: str) -> StoredLabel:

@@ -31,6 +31,7 @@ from . import (
     dicomweb_proxy,
     inference_routes,
     pages,
+    review_routes,
     training_routes,
     viewer,
 )
@@ -47,6 +48,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     training_routes.router,
     case_routes.sample_router,
     case_routes.router,
+    review_routes.router,
     viewer.router,
     dicomweb_proxy.router,
     inference_routes.session_router,

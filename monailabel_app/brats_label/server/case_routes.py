@@ -34,7 +34,9 @@ class Listing(str, Enum):
 @sample_router.post("/{strategy}", summary=f"{RBAC_USER}The case to label next")
 def next_sample(app: App, user: AnyUser, strategy: str, params: dict | None = None) -> dict[str, Any]:
     """A case without a label, chosen by ``strategy`` and leased to who asks. Empty if none is left."""
-    chosen = app.next_sample({"client_id": user.username, **(params or {}), "strategy": strategy})
+    params = params or {}
+    who = annotator_name(user, params.get("client_id"))
+    chosen = app.next_sample({**params, "client_id": who, "strategy": strategy})
     return {**chosen, **app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
 
@@ -138,7 +140,6 @@ def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
 def remove_label(app: App, user: Admin, id: str, tag: str) -> dict[str, Any]:
     """Its versions stay, and can be restored."""
     stored = app.datastore().drop_label(id, tag, user.username)
-    app.look_for_work()
     return {"label": id, **stored.to_dict()}
 
 

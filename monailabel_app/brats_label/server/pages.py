@@ -45,6 +45,7 @@ def front(app: App, request: Request) -> HTMLResponse:
     viewer = "" if of_files() else '<a href="ohif/">Open the viewer</a>: choose a study, then MONAI Label.'
     lines += [
         ("In the browser (OHIF)", viewer or escape(NO_VIEWER)),
+        ("Review", f"{_link('review/')}: which case to correct next, who has it, and how good the rest should be."),
         ("In 3D Slicer", f"Module <i>MONAI Label</i>, server <code>{escape(address)}</code>, then <i>Next Sample</i>."),
         ("For programs", f"{_link('info/')}, and {_link('openapi.json')} with all requests (OpenAPI)."),
     ]
@@ -93,7 +94,7 @@ def icon() -> FileResponse:
 @router.api_route("/scoring/{method:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
 def scoring(user: AnyUser, method: str) -> None:
     """MONAI Label would start the app a second time, for methods that there are none of."""
-    raise NotFound("Nothing is scored on request: the server scores by itself, and GET /info/ says how far it is.")
+    raise NotFound("Nothing is scored on request: each answer predicts its quality, and GET /review/ lists the cases.")
 
 
 def no_viewer() -> HTMLResponse:
@@ -123,7 +124,7 @@ def _served(app: Any) -> list[tuple[str, str]]:
     return [
         ("Served", escape(what_is_served(app))),
         ("Models", models),
-        ("Weights", escape(app.models.current().name)),
+        ("Weights", escape(app.models.name_in_use())),
     ]
 
 

@@ -104,9 +104,7 @@ def versions(app: App, user: AnyUser) -> dict[str, Any]:
 @model_router.post("/versions/{number}/use", summary=f"{RBAC_ADMIN}Put a version of the weights to use")
 def use(app: App, user: Admin, number: int) -> dict[str, Any]:
     """From the next segmentation on, this version answers."""
-    version = app.models.use(number)
-    app.look_for_work()
-    return as_json(version)
+    return as_json(app.models.use(number))
 
 
 @model_router.get("/info/{model}", summary=f"{RBAC_ADMIN}Facts about the weights in use")

@@ -118,13 +118,24 @@ REPLACEMENTS: tuple[Replacement, ...] = (
 
 
 def answer_headers(params: Mapping[str, Any]) -> dict[str, str]:
-    """What travels beside a label map, for a person: a warning if there is one, and the volumes."""
+    """What travels beside a label map, for a person: a warning, the volumes, and where the answer is least sure."""
     warning, volumes = params.get("warning", ""), params.get("volumes_ml") or {}
     if warning and not params.get("report", {}).get("used", True):
         warning = f"The report was not used: {warning}"
     listed = ", ".join(f"{region} {volumes[region]:.1f} ml" for region in ("WT", "TC", "ET") if region in volumes)
-    headers = {WARNING_HEADER: warning, VOLUMES_HEADER: f"{listed}." if listed else ""}
+    told = " ".join(filter(None, (f"{listed}." if listed else "", _least_sure(params))))
+    headers = {WARNING_HEADER: warning, VOLUMES_HEADER: told}
     return {name: quote(text) for name, text in headers.items() if text}
+
+
+def _least_sure(params: Mapping[str, Any]) -> str:
+    """The region with the lowest predicted Dice, and the first place to look at; "" without a prediction."""
+    expected, places = params.get("expected_dice") or {}, params.get("look_here") or ()
+    if not expected:
+        return ""
+    region = min(expected, key=expected.__getitem__)
+    look = f": look at {places[0]['text']}" if places else ""
+    return f"{region}: expected Dice {expected[region]:.2f}{look}."
 
 
 @lru_cache(maxsize=1)

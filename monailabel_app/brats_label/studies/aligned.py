@@ -98,6 +98,13 @@ class Aligned:
         across = np.linalg.inv(self._motion(sequence) @ working.affine) @ grid.affine
         return (points @ across[:3, :3].T + across[:3, 3]).tolist()
 
+    def voxel_at(self, sequence: str, mm: Sequence[float]) -> list[int]:
+        """The voxel on the native grid of ``sequence`` that is nearest to a position in RAS mm of the reference."""
+        grid = self._grid(sequence)
+        across = np.linalg.solve(grid.affine, self._motion(sequence))
+        found = np.rint(across[:3, :3] @ np.asarray(mm, float) + across[:3, 3])
+        return np.clip(found, 0, np.array(grid.shape) - 1).astype(int).tolist()
+
     def _transfer(self, label: np.ndarray, grid: Grid, drawn_on: str | None, to: str | None) -> np.ndarray:
         """A label on ``grid``, in the world of one sequence, on the native grid of another; None: the working grid."""
         label, target = _whole(label), self._grid(to)

@@ -14,6 +14,7 @@ from ..errors import Refused
 from ..settings import Real, Switch, Whole, first_wrong
 
 CURRENT = "current"
+CORRECTED_WEIGHT = 2.0  # a case that a person corrected is drawn so often as this many that were accepted as they were
 # Not for panels: Dice on a coarser grid says little about answers on the bundle's, and threads are the operator's.
 HIDDEN = ("spacing", "threads", "augment")
 

@@ -34,6 +34,7 @@ from .split import SIDES
 logger = logging.getLogger(__name__)
 
 NICENESS = 10
+PHANTOM_SHARE = 0.5  # of the samples, where a folder of phantoms is given; as the bundle's mix_phantoms.json
 
 
 class FineTuning:
@@ -97,6 +98,9 @@ class FineTuning:
             }
             for side in SIDES
         }
+        cases["training"]["phantoms"] = self.job["phantoms"]
+        # Corrected cases are drawn more often, and phantoms keep what a few labels would make the network forget.
+        sampler = {"_target_": "brats_clip.engines.mixed_sampler", "cases": "@train#cases"}
         workflow = ConfigWorkflow(
             config_file=str(bundle / "configs" / "train.json"),
             workflow_type="train",
@@ -120,6 +124,7 @@ class FineTuning:
                 "tensorboard": False,
                 "progress_bar": False,
                 "train#cases": cases["training"],
+                "train#sampler": {**sampler, "synthetic_share": PHANTOM_SHARE},
                 "validate#dataset#data": cases["validation"],
                 "prepare_case#0#allow_missing_sequences": True,
             },

@@ -13,9 +13,10 @@ from brats_clip.cases import SEQUENCES, case_report
 from brats_clip.engines import EpochCheckpoint
 from brats_clip.errors import InputError, WeightsError
 from brats_clip.evaluation import sha256_of
+from brats_clip.evaluation.labelled import labelled_cases
 
 from ..durable import sync, write_json
-from . import TrainOptions
+from . import CORRECTED_WEIGHT, TrainOptions
 from .split import SIDES
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Snapshot:
             **{sequence: str(case[sequence]) for sequence in SEQUENCES if case.get(sequence)},
             "label": str(copy),
             "report": case_report(case),
+            "weight": CORRECTED_WEIGHT if case.get("corrected") else 1.0,
         }
 
 
@@ -128,9 +130,10 @@ def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
     return {"side": side, "images": images, "report": case_report(case), "label": label}
 
 
-def read_cases(folder: str, section: str) -> list[dict]:
-    """The cases of one side, for ``train.json``."""
-    return Snapshot(Path(folder)).content()[section]
+def read_cases(folder: str, section: str, phantoms: str = "") -> list[dict]:
+    """The cases of one side, for ``train.json``, and the labelled ones in the folder ``phantoms`` as synthetic ones."""
+    made = labelled_cases(phantoms) if phantoms else []
+    return [*Snapshot(Path(folder)).content()[section], *({**case, "synthetic": True} for case in made)]
 
 
 def decide(

@@ -153,6 +153,7 @@ class FineTune(TrainTask):
             "device": self.device,
             "options": options.model_dump(),
             "cases": self._sides(labelled, left_out),
+            "phantoms": str(Path(self.settings.phantoms).absolute()) if self.settings.phantoms else "",
             "left_out": left_out,
         }
 

@@ -1,0 +1,236 @@
+"""The review queue: what is known of each case, in the order of what correcting it is expected to gain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ..case_info import Lease, Leases
+from ..datastore import CaseDatastore
+from ..errors import Conflict, NotFound
+from ..labels import ACCEPTED_FROM, FINAL, ORIGINAL, Revision, prediction_of
+from ..labels.submission import StoredLabel
+
+NEW, PRE_ANNOTATED, EDITED = "new", "pre-annotated", "being edited"
+CORRECTED, ACCEPTED = "corrected", "accepted"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case as the queue knows it.
+
+    Attributes:
+        case_id: whose.
+        state: ``NEW``, ``PRE_ANNOTATED``, ``EDITED``, ``CORRECTED`` or ``ACCEPTED``.
+        expected_dice: predicted Dice of the pre-annotation per region, without a truth; empty without a prediction.
+        look_here: places where a correction is likely worth most, as ``Segmentation.look_here``.
+        volumes_ml: of the newest label or pre-annotation.
+        version: number of the pre-annotation's revision; None without one.
+        model_version: weights that the pre-annotation is from.
+        editor, until: who has the case, "" if the client did not say, and until when (seconds since 1970, else None).
+        readers: who has saved a final label, in that order.
+        readers_wanted: 2 where two people annotate the case on purpose, else 1.
+    """
+
+    case_id: str
+    state: str
+    expected_dice: Mapping[str, float] = field(default_factory=dict)
+    look_here: Sequence[Mapping[str, Any]] = ()
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    version: int | None = None
+    model_version: str = ""
+    editor: str = ""
+    until: float | None = None
+    readers: tuple[str, ...] = ()
+    readers_wanted: int = 1
+
+    @property
+    def open(self) -> bool:
+        """Whether the case needs another reader."""
+        return len(self.readers) < self.readers_wanted
+
+    @property
+    def gain(self) -> float | None:
+        """Mean Dice that a correction is expected to add: 1 minus the expected mean; None without a prediction."""
+        values = self.expected_dice.values()
+        return 1.0 - sum(values) / len(values) if values else None
+
+    @property
+    def described(self) -> str:
+        """The state in words, with who and until when."""
+        if self.state == EDITED:
+            return f"being edited by {self.editor or 'somebody'} until {_clock(self.until)}"
+        return f"{self.state} by {', '.join(self.readers)}" if self.readers else self.state
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, with ``gain`` and ``described``, and ``until`` in ISO 8601 (UTC)."""
+        until = datetime.fromtimestamp(self.until, timezone.utc).isoformat("T", "seconds") if self.until else None
+        return {**asdict(self), "until": until, "gain": self.gain, "described": self.described}
+
+
+class ReviewQueue:
+    """All cases with their state; accepts pre-annotations. What it knows stands in revisions and leases.
+
+    Args:
+        datastore: cases, labels and leases.
+        leases: who has what.
+        double_share: share of the cases that two people annotate; chosen by ``seed`` and the case's id.
+        seed: of that choice.
+    """
+
+    def __init__(self, datastore: CaseDatastore, leases: Leases, double_share: float = 0.0, seed: int = 0) -> None:
+        self.datastore, self.leases = datastore, leases
+        self._double_share, self._seed = double_share, seed
+
+    def rows(self) -> list[Row]:
+        """Every case; open ones first, by expected gain, those without a prediction after those with one."""
+        history, granted = self.datastore.labels.by_case(), self.leases.granted()
+        found = [self._row(c, history.get(c, ()), granted.get(c)) for c in self.datastore.list_images()]
+        return sorted(found, key=lambda row: (not row.open, -1.0 if row.gain is None else -row.gain - 1, row.case_id))
+
+    def row(self, case_id: str) -> Row:
+        """One case.
+
+        Raises:
+            NotFound: for an id of no case.
+        """
+        case_id = self.datastore.source.resolve(case_id)[0].case_id
+        return self._row(case_id, self.datastore.labels.history(case_id), self.leases.granted().get(case_id))
+
+    def accept(self, case_id: str, who: str, client_id: str = "", version: int | None = None) -> StoredLabel:
+        """Make the pre-annotation of a case its final label, as it is.
+
+        Args:
+            case_id: whose.
+            who: accepts it.
+            client_id: what the client calls itself.
+            version: of the pre-annotation that was looked at; None for whichever is the newest.
+
+        Raises:
+            NotFound: for an id of no case, or a case without a pre-annotation.
+            Conflict: if somebody else has the case, it needs no further reader, or the pre-annotation is another now.
+        """
+        with self.leases.lock:
+            row = self.row(case_id)
+            self._check_free(row, who)
+            if row.version is None:
+                raise NotFound(f"Case {row.case_id} has no pre-annotation; POST /batch/infer/segmentation makes one.")
+            if version not in (None, row.version):
+                raise Conflict(f"Case {row.case_id}: its pre-annotation is version {row.version} now; look again.")
+            if not row.open or (who or "unknown") in row.readers:
+                raise Conflict(f"Case {row.case_id} is {row.described}; it needs no acceptance.")
+            suggestion = self.datastore.labels.in_use(row.case_id, ORIGINAL)
+            params = {"user": who, "client_id": client_id, "empty": True}
+            params |= {name: suggestion.record.get(name) for name in ("model", "model_version")}
+            case = self.datastore.source.resolve(row.case_id)[0]
+            shown = case.images.get(suggestion.record.get("reference"), case.images[case.reference])
+            facts = {ACCEPTED_FROM: suggestion.number, "clicks": 0, **prediction_of(suggestion.record)}
+            stored = self.datastore.store_label(shown.image_id, suggestion.path, FINAL, params, facts)
+            self.leases.release(row.case_id)
+        return stored
+
+    def lease(self, case_id: str, who: str) -> Row:
+        """Take a case for editing.
+
+        Raises:
+            NotFound: for an id of no case.
+            Conflict: if somebody else has it.
+        """
+        with self.leases.lock:
+            row = self.row(case_id)
+            self._check_free(row, who)
+            self.leases.grant(row.case_id, "review", who)
+        return self.row(row.case_id)
+
+    def give_back(self, case_id: str, who: str) -> Row:
+        """End the lease of a case.
+
+        Raises:
+            As ``lease``.
+        """
+        with self.leases.lock:
+            row = self.row(case_id)
+            self._check_free(row, who)
+            self.leases.release(row.case_id)
+        return self.row(row.case_id)
+
+    def wants_two(self, case_id: str) -> bool:
+        """Whether two people annotate this case on purpose."""
+        drawn = hashlib.sha256(f"{self._seed}/{case_id}".encode()).digest()[:4]
+        return int.from_bytes(drawn, "big") < self._double_share * 2**32
+
+    def _check_free(self, row: Row, who: str) -> None:
+        if row.until is not None and row.editor != who:
+            raise Conflict(f"Case {row.case_id} is {row.described}.")
+
+    def _row(self, case_id: str, history: Sequence[Revision], lease: Lease | None) -> Row:
+        final, original = (_newest(history, tag) for tag in (FINAL, ORIGINAL))
+        lease = lease if lease is not None and self.leases.is_current(lease) else None
+        state = NEW if original is None else PRE_ANNOTATED
+        if final is not None:
+            state = ACCEPTED if ACCEPTED_FROM in final.record else CORRECTED
+        if lease is not None:
+            state = EDITED
+        suggested = {} if original is None else original.record
+        return Row(
+            case_id,
+            state,
+            **prediction_of(suggested),
+            volumes_ml=(final or original).record.get("volumes_ml", {}) if final or original else {},
+            version=original.number if original else None,
+            model_version=suggested.get("model_version", ""),
+            editor=lease.client_id if lease else "",
+            until=lease.until if lease else None,
+            readers=tuple(final_by_reader(history)),
+            readers_wanted=2 if self.wants_two(case_id) else 1,
+        )
+
+
+def final_by_reader(history: Iterable[Revision]) -> dict[str, Revision]:
+    """The newest final label of each person since the last removal, who came first first."""
+    found: dict[str, Revision] = {}
+    for revision in history:
+        if revision.tag == FINAL:
+            who = str(revision.record.get("drawn_by") or revision.record.get("who") or "unknown")
+            found = {} if revision.removed else {**found, who: revision}
+    return found
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the archive is, and what may be expected of the rest: when to stop.
+
+    Returns:
+        ``total``, ``states`` (how many cases are in each), ``remaining`` (open cases), ``without_prediction`` among
+        these, ``expected_mean_dice`` of the others (None without any), and ``sentence``.
+    """
+    states: dict[str, int] = {}
+    for row in rows:
+        states[row.state] = states.get(row.state, 0) + 1
+    rest = [row for row in rows if row.open and not row.readers]
+    gains = [row.gain for row in rest if row.gain is not None]
+    expected, lacking = 1.0 - sum(gains) / len(gains) if gains else None, len(rest) - len(gains)
+    sentence = "Every case has a label." if rows else "There are no cases."
+    if rest:
+        other = "other " if len(rest) < len(rows) else ""
+        sentence = f"The {other}{len(rest)} cases have no prediction yet; POST /batch/infer/segmentation makes it."
+    if gains:
+        have = "case has" if len(gains) == 1 else "cases have"
+        sentence = f"The {other}{len(gains)} {have} an expected mean Dice of {expected:.2f}"
+        sentence += f"; {lacking} more {'has' if lacking == 1 else 'have'} no prediction." if lacking else "."
+    counts = {"total": len(rows), "states": states, "remaining": len(rest), "without_prediction": lacking}
+    return {**counts, "expected_mean_dice": expected, "sentence": sentence}
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%H:%M UTC")
+
+
+def _newest(history: Iterable[Revision], tag: str) -> Revision | None:
+    newest = None
+    for revision in history:
+        if revision.tag == tag:
+            newest = None if revision.removed else revision
+    return newest
