@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from brats_clip.quality.voxels import coarse_of, region_probabilities
 from .quality_data import Record
 
 SHARE = 0.8  # of truths that lie in the intervals
-RIDGE = 3.0  # how strongly coefficients are drawn to those of no fit, in answers, after scaling
+RIDGE = 1.0  # how strongly coefficients are drawn to those of no fit, after scaling; in cases
 REAL_WEIGHT = 3.0  # a scan counts as so many phantoms
 
 
@@ -30,10 +31,17 @@ def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
     features, volumes = zip(*(_features(record, model) for record in records), strict=True)
     features, volumes = np.stack(features), np.stack(volumes)
     dice, truth = (np.stack([getattr(r, name) for r in records]) for name in ("dice", "volume_ml"))
-    weights, start = np.array([_weight(record) for record in records]), model.dice
+    answers = Counter((record.case, record.real) for record in records)  # two of a case are no two cases
+    weights = np.array([_weight(record) / answers[record.case, record.real] for record in records])
+    start = model.dice
     rows = [_logistic(features[:, i], dice[:, i], weights, start[i]) for i in range(len(REGIONS))]
-    model = QualityModel(voxels=voxels, dice=rows, share=SHARE, least_ml=least_ml)
-    expected = np.array([[model.expected_dice(i, f[i])[0] for i in range(len(REGIONS))] for f in features])
+    expected, groups = np.zeros_like(dice), np.array([record.group for record in records])
+    for group in set(groups):  # residuals of a fit to the same answers would be too small
+        mine, rest = groups == group, groups != group
+        rest = rest if rest.any() else mine
+        for i in range(len(REGIONS)):
+            row = _logistic(features[rest, i], dice[rest, i], weights[rest], start[i])
+            expected[mine, i] = expit(row[0] + features[mine, i] @ row[1:])
     spread = np.abs(dice - expected) / np.vectorize(spread_of)(expected)
     ratio = np.abs(np.log((truth + SMALL_ML) / (volumes + SMALL_ML)))
     return QualityModel(
@@ -141,5 +149,6 @@ def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequ
 
 def _quantile(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values)
-    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), SHARE)
+    share = SHARE * (1 + 1 / len(values))  # as conformal prediction has it: few answers hold no extreme ones
+    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), share)
     return float(values[order][min(place, len(values) - 1)])
