@@ -102,8 +102,8 @@ def _weights(root: Path) -> dict:
     head.features.bias.zero_()
     head.semantic_attention.refine.weight.mul_(0.1)
     network.clicks.change.weight.mul_(0.1)
-    network.findings.filter.weight.mul_(0.05)
-    network.findings.filter.bias.mul_(0.05)
+    network.findings.gate[-1].weight.mul_(0.05)
+    network.findings.gate[-1].bias.mul_(0.05)
     head.detail.linear.weight.zero_()
     head.logits.weight.copy_(torch.eye(24)[..., None, None, None])
     for corner in range(8):  # of the voxels of 2 mm; WT where T2 and FLAIR are bright, TC and ET where T1ce rises

@@ -267,9 +267,9 @@ def test_a_click_can_be_learned(build):
     fresh = decode(net, draw((32, 16, 16)))
     target = (fresh.logits > -9).float() * (torch.arange(32) < 16).view(1, 1, 32, 1, 1)
     where, said = torch.tensor([[[8.0, 8.0, 7.0]]]), click_targets(["ET"])[None]
-    optimizer = torch.optim.Adam(net.clicks.parameters(), lr=0.03)
+    optimizer = torch.optim.Adam(net.clicks.parameters(), lr=0.01)
     losses = []
-    for _ in range(20):
+    for _ in range(40):
         loss = FusionLoss()(net.refine(fresh, where, said).refined, target)
         optimizer.zero_grad()
         loss.backward()
