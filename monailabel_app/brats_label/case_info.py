@@ -146,7 +146,7 @@ class Leases:
         with self.store.write() as connection:
             connection.execute(update(leases).where(leases.c.case_id == case_id).values(until=0.0))
 
-    def seconds(self, case_id: str, client_id: str) -> float | None:
+    def seconds_held(self, case_id: str, client_id: str) -> float | None:
         """Since this client was given the case; None if it has no lease on it."""
         lease = self.granted().get(case_id)
         if lease is None or lease.client_id != client_id or not self.is_current(lease):

@@ -28,8 +28,8 @@ CLICK = {"clicks": torch.tensor([[[16.0, 16.0, 16.0]]]), "click_targets": torch.
 def names_of(net, switch):
     """Parameters of the part that a switch governs."""
     names = [name for name, _ in net.named_parameters() if any(part in f".{name}" for part in PARTS[switch])]
-    if switch == "attention":  # the guidance has a gate of its own, and tokens are attended to as well
-        names = [n for n in names if "guidance" not in n]
+    if switch == "attention":  # guidance and findings have gates of their own, and tokens are attended to as well
+        names = [n for n in names if "guidance" not in n and not n.startswith("findings.")]
     return names
 
 
