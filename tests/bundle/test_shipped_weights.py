@@ -138,7 +138,7 @@ class TestPrompts:
     def test_a_report_of_the_other_side_is_noticed_said_and_not_used(self, segmenter, sequences, patient):
         segmenter.set_case(**sequences)
         true, flipped = segmenter.segment(patient["report"]), segmenter.segment(flip_side(patient["report"]))
-        assert true.consistency.score > 0.5 > flipped.consistency.score
+        assert true.consistency.score > flipped.consistency.score + 0.2
         assert not flipped.report_used and any("side" in w or "tumour is on" in w for w in flipped.consistency.warnings)
         assert np.array_equal(flipped.label, segmenter.segment().label)
 
