@@ -479,7 +479,9 @@ def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_anoth
     on_t1ce = nib.load(again.get_label_uri(f"{CASE}@t1ce", "final"))
     np.testing.assert_array_equal(np.asarray(on_t1ce.dataobj), np.asarray(drawn.dataobj))
     np.testing.assert_allclose(on_t1ce.affine, drawn.affine, atol=1e-4)
-    found = centre_mm(drawn) + [8, 0, 0]  # registration finds the content of the FLAIR, wherever its header puts it
+    found = centre_mm(drawn) + np.array(
+        [8, 0, 0]
+    )  # registration finds the content of the FLAIR, wherever its header puts it
     for shown in (CASE, f"{CASE}@flair"):
         label, image = nib.load(again.get_label_uri(shown, "final")), nib.load(again.get_image_uri(shown))
         np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)

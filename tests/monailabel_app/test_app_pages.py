@@ -25,7 +25,7 @@ def app(studies: str, cases=("A",)):
         studies=studies,
         datastore=lambda: SimpleNamespace(list_images=listed),
         _infers={"segmentation": SimpleNamespace(type=InferType.SEGMENTATION)},
-        models=SimpleNamespace(current=lambda: SimpleNamespace(name="version <0>")),
+        models=SimpleNamespace(name_in_use=lambda: "version <0>"),
     )
 
 

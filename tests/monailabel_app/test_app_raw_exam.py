@@ -95,6 +95,9 @@ class Recorded:
     def __init__(self, **_) -> None:
         self.given, self.clicks = [], None
 
+    def modules(self):
+        return ()
+
     def set_case(self, case, **images):
         self.given.append(images)
         return case
@@ -107,6 +110,7 @@ class Recorded:
         return SimpleNamespace(
             label=label, affine=volume.affine, volumes_ml={"WT": 13.8}, report_used=False, consistency=None,
             sequences_used=SEQUENCES, sequences_missing=(), seconds={}, notes=(),
+            quality=SimpleNamespace(to_dict=lambda: {"look_here": []}),
         )  # fmt: skip
 
 

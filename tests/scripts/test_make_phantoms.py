@@ -36,7 +36,7 @@ def test_makes_the_patients_of_a_seed_once(make, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "1 phantoms in" in result.stdout and "(1 new)" in result.stdout
     (case,) = find_cases(tmp_path / "out")
-    assert case["case"] == "PHANTOM_4_00002" and {"label", "report"} <= case.keys()
+    assert case["case"] == "PHANTOM_4_00002" and {"label", "report_path"} <= case.keys()
 
     expected = write_phantom(draw_phantom((4, 2)), tmp_path / "expected", case["case"], (96, 96, 80), (2, 2, 2))
     for path in sorted(expected.iterdir()):
