@@ -132,7 +132,8 @@ def test_the_answer_and_clicks_are_on_the_series_shown_and_a_second_prompt_reads
     voxel = np.argwhere(np.asarray(first.label.dataobj))
     voxel = [int(v) for v in voxel[len(voxel) // 2]]
     service.answer(Prompt("exam@flair", clicks={"ET": [voxel]}))
-    [click] = network.clicks["ET"]
+    [(kind, click)] = network.clicks
+    assert kind == "ET"
     assert all(part.start - 2 <= v <= part.stop + 1 for part, v in zip(network.box, click, strict=True))
     assert network.given[0].keys() == set(SEQUENCES)
     # What was just prepared need not be read again; later prompts name the files.
