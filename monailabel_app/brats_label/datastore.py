@@ -289,9 +289,10 @@ class CaseDatastore(Datastore):
         """How long who saves a label had the case, and with how many clicks and strokes, where that is known."""
         case_id, who = self._case(image_id).case_id, str(params.get("user") or params.get("client_id") or "")
         seconds, step = self._leases.seconds_held(case_id, who), self._prompts.current(case_id, who)
-        given = {} if step is None else {**step.answer.get("clicks", {}), **step.answer.get("strokes", {})}
         effort = {} if seconds is None else {"seconds": round(seconds, 1)}
-        return effort | ({} if step is None else {"clicks": sum(given.values())})
+        if step is None:
+            return effort
+        return effort | {"clicks": sum(sum(step.answer.get(kind, {}).values()) for kind in ("clicks", "strokes"))}
 
     def _take_found(self) -> None:
         with self._taking:
