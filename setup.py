@@ -17,6 +17,7 @@ setup(
             *(f"bundle/{part}" for part in ("LICENSE", "configs/**/*", "docs/**/*", "models/**/*")),
             "monailabel_app/main.py",
             "monailabel_app/brats_label/**/*.py",
+            "monailabel_app/brats_label/**/*.html",
             "scripts/**/*.py",
             "scripts/measuring/pages/*",
             "requirements.txt",
