@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import cc3d
 import numpy as np
@@ -56,7 +57,9 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
     write_metrics_csv(rows, args.output / f"{NAME}.csv")
     measured = {name: summarise([row for row in rows if row["kind"] == name]) for name in KINDS.values()}
     measured = {name: found for name, found in measured.items() if found}
-    about = {"made_by": command, "date": time.strftime("%Y-%m-%d"), "license": "Apache-2.0, as the bundle"}
+    # This file is shipped: folders of one machine do not belong in it.
+    said = " ".join(Path(word).name if Path(word).is_absolute() else word for word in command.split(" "))
+    about = {"made_by": said, "date": time.strftime("%Y-%m-%d"), "license": "Apache-2.0, as the bundle"}
     about["fitted_on"] = "; ".join(
         f"{found['cases']} {name}{' (cross-validated)' * (args.cross_validation is not None and name == 'scans')}"
         for name, found in measured.items()
