@@ -153,7 +153,7 @@ def test_the_same_answer_with_a_flair_of_thick_sagittal_slices(serve, studies, s
     with capsys.disabled():
         print(f"\nthick FLAIR: Dice {dice}; {full:.4f} to the same patient with a full FLAIR, which shows more")
     assert dice["folder"] >= LEAST
-    assert dice["4D"] >= 0.75  # its FLAIR was resampled by its header, that of the others was registered
+    assert dice["4D"] >= LEAST
 
     seen = answer(service, "flair")
     assert seen.shape == thick.shape

@@ -176,6 +176,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
         killed.save(case, killed.drawn(case))
     first = killed.train()
     epoch = wait_for(lambda: (p := killed.trains()) and p["epoch"])
+    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())
     killed.kill(TRAINER)
     killed.start_again()
     stopped = killed.progress()
@@ -188,7 +189,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     assert killed.saves >= 4
     begun = killed.progress()
     assert begun["status"] == "stopped" and begun["epoch"] == 0 and begun["run"] != first["run"]
-    assert killed.pre_annotated() >= max(1, made)
+    assert killed.pre_annotated() >= made >= 1
 
     # With the labels that it began with, the training goes on; with others, it is a new one.
     for case in LABELLED:

@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from brats_clip.labels import ED, ET, label_to_regions
 from brats_clip.phantoms import anatomy, draw_phantom
+from brats_clip.phantoms.acquisition import Acquisition, acquire
+from brats_clip.phantoms.fields import Randomness
 from brats_clip.reports import read_findings
 
 T1, T1CE, T2, FLAIR = range(4)
@@ -43,6 +45,18 @@ def test_drawing_leaves_everybody_elses_randomness_alone(small_canvas):
     draw_phantom(8)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("thickness", [2, 5, 7])
+def test_thick_slices_stay_where_the_head_is(axis, thickness):
+    """Also where the slices do not divide the grid: only the first and the last slice lose what is beside them."""
+    ramp = torch.arange(10.0, 70.0).expand(60, 60, 60).movedim(2, axis)
+    how = Acquisition(thickness, axis, blur_mm=0.0, noise=0.0, shading=0.0, rise=0.0)
+    taken = acquire(Randomness(1), ramp, torch.ones_like(ramp), how)
+    inner = [slice(None)] * 3
+    inner[axis] = slice(thickness, 60 - 2 * thickness)
+    torch.testing.assert_close(taken[tuple(inner)], ramp[tuple(inner)])
 
 
 def test_images_labels_and_mask_share_one_grid(patient):

@@ -219,7 +219,7 @@ class LabelStore:
             sync(folder.parent)
         number = 1 + _highest(connection, case_id)
         when = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        record = {"who": "unknown", **record, "tag": tag, "when": when}
+        record = {"who": "unknown", "client_id": None, **record, "tag": tag, "when": when}
         if data is not None:
             record["sha256"] = hashlib.sha256(data).hexdigest()
             _write(self._file(case_id, number), data)
