@@ -97,21 +97,23 @@ def read_records(segmenter: Segmenter, case: dict, folder: Path, seed: int, ways
 def _content(segmenter: Segmenter, key: str, answer, label: np.ndarray, name: str, seed: int) -> dict:
     encoded = segmenter._cache.get(key)
     decoded = next(reversed(encoded.decoded.values()))  # what was used last
-    logits, grid = decoded.logits[0].float(), Grid(encoded.brain.shape, encoded.working_affine)
-    native = Grid(encoded.native_shape, encoded.native_affine)
+    brain, native = encoded.facts.brain, encoded.native
+    logits, grid = decoded.logits[0].float(), Grid(brain.shape, encoded.working_affine)
     truth = place(torch.from_numpy(label)[None], find_placement(native, grid), grid.shape)
     box = find_box(logits)
     whole, part = label_to_regions(truth).flatten(1).sum(dim=1), label_to_regions(box.of(truth))
-    logits, brain = box.of(logits).half(), box.of(encoded.brain)
-    said = clean_label(nest(logits.float(), dim=0) > 0, grid.voxel_ml, *segmenter._least)
-    rows, targets, counts = _sample(logits, part, brain, seed + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    logits = box.of(logits).half()
+    said = clean_label(nest(logits.float(), dim=0) > 0, grid.voxel_ml, *segmenter._quality.least_ml)
+    rows, targets, counts = _sample(
+        logits, part, box.of(brain), seed + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+    )
     dice = region_dice(answer.label, label)
     return {
         "logits": logits.numpy(),
         "label": said[0].numpy(),
         "truth": box.of(truth)[0].numpy(),
-        "brain": encoded.brain[::2, ::2, ::2].numpy(),
-        "inside": int(encoded.brain.sum()),
+        "brain": brain[::2, ::2, ::2].numpy(),
+        "inside": int(brain.sum()),
         "outside": (whole - part.flatten(1).sum(dim=1)).numpy(),
         "corner": np.array(box.corner),
         "dice": np.array([dice[f"dice_{region}"] for region in REGIONS]),

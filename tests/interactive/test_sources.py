@@ -41,6 +41,15 @@ def test_every_kind_becomes_the_same_volume(given):
     assert volume.path.startswith("t1")
 
 
+def test_volumes_in_memory_are_told_apart_whatever_they_are_called(tmp_path):
+    """Else a second patient would get the answer of the first."""
+    first, second = (as_source("t1", Volume(ARRAY + n, AFFINE, "t1")) for n in range(2))
+    assert identity_of(first) != identity_of(second)
+    nib.save(nib.Nifti1Image(ARRAY, AFFINE), tmp_path / "a.nii")
+    read = Volume(ARRAY, AFFINE, str(tmp_path / "a.nii"))
+    assert as_source("t1", read) is read and identity_of(read) == identity_of(read.path)
+
+
 def test_scl_slope_of_an_image_is_applied(tmp_path):
     stored = nib.Nifti1Image(ARRAY.astype(np.int16), AFFINE)
     stored.header.set_slope_inter(0.5, 10)

@@ -1,7 +1,8 @@
 """What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
 
+from .answer_path import Encoded, ImageFacts, decode, encode
 from .batch import CaseLoader, cases_to_do, check_output_dir, run_batch
-from .brain_inferer import BrainInferer, corrected, image_evidence, mirror_correction, unseen_without
+from .brain_inferer import BrainInferer
 from .checkpoints import BestModel, EpochCheckpoint, LoadWeights, load_weights
 from .click_rounds import ClickRounds
 from .command_line import check_options, one_line_errors, plain_message, read_switches, tidy_console
@@ -21,11 +22,13 @@ __all__ = [
     "ClickRounds",
     "CurveWriter",
     "EarlyStop",
+    "Encoded",
     "EpochCheckpoint",
     "EpochSeed",
     "EvaluationWriter",
     "FusionLoss",
     "GradientClip",
+    "ImageFacts",
     "LoadWeights",
     "TakeLogits",
     "WeightAverage",
@@ -33,12 +36,11 @@ __all__ = [
     "check_options",
     "check_output_dir",
     "collate_cases",
-    "corrected",
+    "decode",
+    "encode",
     "hash_case",
     "hash_transforms",
-    "image_evidence",
     "load_weights",
-    "mirror_correction",
     "mixed_sampler",
     "one_line_errors",
     "plain_message",
@@ -49,5 +51,4 @@ __all__ = [
     "shared_handler",
     "tidy_console",
     "train_findings",
-    "unseen_without",
 ]

@@ -13,13 +13,12 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import MetaKeys
 from torch import Tensor, nn
 
-from ..cases import SEQUENCES
 from ..errors import InputError
-from ..labels import nest
 from ..networks import Decoded
 from ..precision import cpu_has_bf16
-from ..quality import Assessment, Circumstances, Geometry, QualityModel, assess
-from ..reports import Consistency, ImageEvidence, compare_with_image
+from ..quality import Assessment, Geometry, QualityModel
+from ..reports import Consistency
+from .answer_path import ImageFacts, decode, encode
 
 
 class BrainInferer(Inferer):
@@ -81,10 +80,13 @@ class BrainInferer(Inferer):
             if network.training:
                 result = self._train(plain, network, kwargs, truth)
             else:
-                result = self._run(plain, network, kwargs, texts, _affines(inputs))
+                facts = [ImageFacts.of(*of) for of in zip(plain, _geometries(inputs), strict=True)]
+                result = self._run(plain, network, kwargs, texts, facts)
         self.assessments = []
         if self.quality is not None and isinstance(inputs, MetaTensor) and not network.training:
-            self.assessments = [self._assess(inputs, n, result[n], kwargs) for n in range(len(plain))]
+            for n, (logits, agreed) in enumerate(zip(result.as_subclass(Tensor), self.consistencies, strict=True)):
+                clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
+                self.assessments.append(facts[n].assessor(logits[:3], self.quality, agreed, clicks)())
         if isinstance(inputs, MetaTensor) and isinstance(result, Tensor):
             # What was done to the image is what Invertd has to undo on the prediction.
             result = MetaTensor(result.as_subclass(Tensor)).copy_meta_from(inputs, copy_attr=True)
@@ -103,17 +105,17 @@ class BrainInferer(Inferer):
             return decoded
         return network.refine(decoded, *self.annotator(network, decoded, truth.as_subclass(Tensor)))
 
-    def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict, texts: list[str], affines: list[np.ndarray]):
+    def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict, texts: list[str], facts: list[ImageFacts]):
         self.consistencies = [None] * len(texts)
         if self.window is not None:
             kwargs.pop("report_findings", None)  # sizes are compared with a whole volume
             if any(texts):
                 unprompted = {k: v for k, v in kwargs.items() if not k.startswith(("report_", "click"))}
                 logits = self._by_windows(inputs, network, unprompted)
-                kwargs = {**kwargs, **self._screened(inputs, logits, texts, affines, kwargs)}
+                kwargs = {**kwargs, **self._screened(logits, texts, facts, kwargs)}
             return self._by_windows(inputs, network, kwargs)
         if self.attention or self.tta or any(texts):
-            return self._whole(inputs, network, texts, affines, **kwargs)
+            return self._whole(inputs, network, texts, facts, **kwargs)
         return network(inputs, **kwargs)
 
     def _whole(
@@ -121,20 +123,17 @@ class BrainInferer(Inferer):
         inputs: Tensor,
         network: nn.Module,
         texts: list[str],
-        affines: list[np.ndarray],
+        facts: list[ImageFacts],
         clicks: Tensor | None = None,
         click_targets: Tensor | None = None,
         **kwargs,
     ) -> Tensor:
         network = getattr(network, "module", network)
         report = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("report_")}
-        features = network.encode(inputs, **kwargs)
-        unprompted = network.decode(features).logits if self.tta or any(texts) else None
-        correction = mirror_correction(network, inputs, unprompted, kwargs.get("extent")) if self.tta else None
+        encoded = encode(network, inputs, self.tta, **kwargs)
         if any(texts):
-            seen = unprompted if correction is None else unprompted + correction
-            report.update(self._screened(inputs, seen, texts, affines, report))
-        decoded = corrected(network.decode(features, **report), correction)
+            report.update(self._screened(decode(network, encoded).logits, texts, facts, report))
+        decoded = decode(network, encoded, report)
         if clicks is not None:
             decoded = network.refine(decoded, clicks, click_targets)
         if not self.attention:
@@ -147,30 +146,18 @@ class BrainInferer(Inferer):
         return torch.cat([decoded.refined, maps], dim=1)
 
     def _screened(
-        self, inputs: Tensor, logits: Tensor, texts: list[str], affines: list[np.ndarray], report: dict[str, Tensor]
+        self, logits: Tensor, texts: list[str], facts: list[ImageFacts], report: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """``report`` without what contradicts ``logits``, which have not seen it: a report of another place."""
         used = torch.ones(len(texts), dtype=torch.bool, device=logits.device)
-        for n, text in enumerate(texts):
+        for n, (text, known) in enumerate(zip(texts, facts, strict=True)):
             if text:
-                evidence = image_evidence(logits[n], affines[n], (inputs[n] != 0).any(dim=0))
-                self.consistencies[n] = compare_with_image(text, evidence, unseen_without(inputs[n]))
+                self.consistencies[n] = known.compare(text, known.evidence(logits[n]))
                 used[n] = self.consistencies[n].same_place
         screened = {"report_mask": report["report_mask"] & used[:, None]}
         if "report_findings" in report:
             screened["report_findings"] = report["report_findings"] * used[:, None, None]
         return {**report, **screened}
-
-    def _assess(self, inputs: MetaTensor, n: int, result: Tensor, kwargs: dict) -> Assessment:
-        image, consistency = inputs.as_subclass(Tensor)[n], self.consistencies[n]
-        native = np.asarray(inputs.meta[MetaKeys.ORIGINAL_AFFINE], float).reshape(-1, 4, 4)[n]
-        shape = tuple(np.asarray(inputs.meta[MetaKeys.SPATIAL_SHAPE], int).reshape(-1, 3)[n].tolist())
-        missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
-        clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
-        known = Circumstances(missing, None if consistency is None else consistency.score)
-        brain = (image[:, ::2, ::2, ::2] != 0).any(dim=0)
-        geometry = Geometry(_affines(inputs)[n], native, shape)
-        return assess(result[:3].as_subclass(Tensor), brain, geometry, self.quality, known, clicks)
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:
         if inputs.shape[0] != 1:
@@ -209,45 +196,13 @@ class BrainInferer(Inferer):
         return sliding(inputs, predict)
 
 
-def mirror_correction(network: nn.Module, image: Tensor, unprompted: Tensor, extent: Tensor | None = None) -> Tensor:
-    """What averaging with the mirror image adds to logits, ``(N, 3, D, H, W)``.
-
-    It is made without a report and without clicks, so that a new prompt costs no second pass over the image.
-
-    Args:
-        network: with a slice encoder of its own, as the mirror image needs other slices.
-        image: ``(N, 4, D, H, W)``.
-        unprompted: the logits for ``image`` without any prompt.
-        extent: where ``image`` lies in the whole volume.
-    """
-    if extent is not None:
-        extent = extent.clone()
-        extent[:, 0] = -extent[:, 0].flip(1)
-    mirrored = network.decode(network.encode(image.flip(2), extent=extent)).logits.flip(2)
-    return (mirrored - unprompted) / 2
-
-
-def corrected(decoded: Decoded, correction: Tensor | None) -> Decoded:
-    """``decoded`` with ``correction`` added to its logits, if there is one; clicks come afterwards."""
-    if correction is None:
-        return decoded
-    logits = decoded.logits + correction
-    return decoded._replace(logits=logits, refined=logits, unstated=logits)
-
-
-def image_evidence(logits: Tensor, affine: np.ndarray, brain: Tensor) -> ImageEvidence:
-    """What logits ``(3, D, H, W)`` show, to compare a report with; ``brain`` is ``(D, H, W)``, bool."""
-    probabilities = torch.sigmoid(nest(logits.float(), dim=0))
-    return ImageEvidence(probabilities.cpu().numpy(), affine, brain.cpu().numpy())
-
-
-def unseen_without(image: Tensor) -> tuple[str, ...]:
-    """Findings that an image ``(4, D, H, W)`` cannot show, since T1ce is missing, which is zero everywhere then."""
-    return () if bool((image[SEQUENCES.index("t1ce")] != 0).any()) else ("enhancement", "necrosis")
-
-
-def _affines(inputs: Tensor) -> list[np.ndarray]:
+def _geometries(inputs: Tensor) -> list[Geometry]:
+    """Of each image of a batch; of 1 mm where a plain tensor has none."""
     if not isinstance(inputs, MetaTensor):
-        return [np.eye(4)] * inputs.shape[0]
-    affine = torch.as_tensor(inputs.affine).double().cpu().numpy()
-    return list(affine) if affine.ndim == 3 else [affine] * inputs.shape[0]
+        return [Geometry(np.eye(4), np.eye(4), tuple(inputs.shape[2:]))] * inputs.shape[0]
+    affines = torch.as_tensor(inputs.affine).double().cpu().numpy().reshape(-1, 4, 4)
+    affines = np.broadcast_to(affines, (inputs.shape[0], 4, 4))
+    native = np.asarray(inputs.meta.get(MetaKeys.ORIGINAL_AFFINE, affines), float).reshape(-1, 4, 4)
+    shapes = np.asarray(inputs.meta.get(MetaKeys.SPATIAL_SHAPE, inputs.shape[2:]), int).reshape(-1, 3)
+    native, shapes = np.broadcast_to(native, affines.shape), np.broadcast_to(shapes, (inputs.shape[0], 3))
+    return [Geometry(a, n, tuple(s.tolist())) for a, n, s in zip(affines, native, shapes, strict=True)]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 
 from ..cases import Preparation
-from ..geometry import Placement
+from ..engines import Encoded, ImageFacts
+from ..geometry import Grid, Placement
 from ..networks import Decoded
 from ..reports import Consistency, ImageEvidence
 
@@ -25,15 +25,12 @@ class EncodedCase:
 
     Attributes:
         name: for people.
-        features: of ``ReportGuidedUNet.encode``.
+        encoded: for the network's decoder.
         stub: a MetaTensor ``(4, 1, 1, 1)`` with the geometry of the working image and what was done to it.
-        brain: ``(D, H, W)`` bool, on the working grid.
-        native_shape, native_affine: of the case.
+        facts: its geometry, its brain and the sequences that are missing.
         placement: where the working grid lies in the native one; None if resampling lies between them.
-        unseen: findings that the sequences cannot show.
         notes: what was done to the images.
         preparation: how they were brought to one grid; None if they came so.
-        correction: see ``engines.mirror_correction``; None without test-time augmentation.
         seconds: of reading and encoding.
         descriptor: of the case in CLIP space, see ``Segmentation``.
         answered: whether it was segmented before.
@@ -42,21 +39,16 @@ class EncodedCase:
     """
 
     name: str
-    features: list[torch.Tensor]
+    encoded: Encoded
     stub: MetaTensor
-    brain: torch.Tensor
-    native_shape: tuple[int, int, int]
-    native_affine: np.ndarray
+    facts: ImageFacts
     placement: Placement | None
     sequences_used: tuple[str, ...]
-    sequences_missing: tuple[str, ...]
-    unseen: tuple[str, ...]
     notes: tuple[str, ...]
     preparation: Preparation | None
     seconds: dict[str, float]
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     decoded: OrderedDict[str, Decoded] = field(default_factory=OrderedDict, repr=False)
-    correction: torch.Tensor | None = None
     descriptor: tuple[float, ...] = ()
     answered: bool = False
     evidence: ImageEvidence | None = None
@@ -65,13 +57,20 @@ class EncodedCase:
     @property
     def working_affine(self) -> np.ndarray:
         """``(4, 4)``, from the voxels of the working grid to RAS mm."""
-        return torch.as_tensor(self.stub.affine).double().numpy()
+        return self.facts.geometry.affine
+
+    @property
+    def native(self) -> Grid:
+        """The grid of the case."""
+        return Grid(self.facts.geometry.native_shape, self.facts.geometry.native_affine)
 
     @property
     def nbytes(self) -> int:
         """Memory of the features and of what was decoded, in bytes."""
-        held = [*self.features, self.brain, *([] if self.correction is None else [self.correction])]
-        for decoded in list(self.decoded.values()):
+        features, correction, unprompted = self.encoded
+        held = [*features, self.facts.brain, *([] if correction is None else [correction])]
+        answers = {id(decoded): decoded for decoded in (*self.decoded.values(), unprompted) if decoded is not None}
+        for decoded in answers.values():
             held += [decoded.logits, decoded.attention, *decoded.features]
         return sum(tensor.nbytes for tensor in held)
 

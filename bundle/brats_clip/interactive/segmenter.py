@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,19 +16,18 @@ import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.utils import MetaKeys
 
 from .. import bundle_root
 from ..cases import SEQUENCES, Preparation, looks_like_path, read_report
 from ..clicks import Clicks
-from ..engines import BrainInferer, corrected, image_evidence, load_weights, mirror_correction, unseen_without
+from ..engines import BrainInferer, ImageFacts, decode, encode, load_weights
 from ..errors import CaseError, InputError, WeightsError
-from ..geometry import Grid, find_placement, place
+from ..geometry import find_placement
 from ..labels import nest
 from ..networks import Decoded
-from ..quality import Assessment, Circumstances, Geometry, QualityModel, assess, error_map, load_quality
-from ..reports import Consistency, compare_with_image
-from ..transforms import clean_label, click_tensors, obey_clicks, report_inputs
+from ..quality import Geometry, QualityModel, error_map, load_quality
+from ..reports import Consistency
+from ..transforms import case_grids, click_tensors, report_inputs
 from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
@@ -120,8 +117,9 @@ class Segmenter:
             raise WeightsError(self.checkpoint, error.found, error.expected) from None
         self._preprocess = config.get_parsed_content("preprocessing")
         self._postprocess = config.get_parsed_content("postprocessing")
-        self._least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
-        self._quality = load_quality(root / "models" / "quality.json", self.checkpoint, *self._least)
+        self._invert = config.get_parsed_content("postprocessing#transforms#0#invert")
+        least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
+        self._quality = load_quality(root / "models" / "quality.json", self.checkpoint, *least)
         self._screen_reports = config.get_parsed_content("screen_reports")
         self._tta = config.get_parsed_content("tta")
         self._inferer = BrainInferer()
@@ -206,8 +204,8 @@ class Segmenter:
         if looks_like_path(report):
             logger.warning("report: found what looks like a path, taken as text; report_path takes a path")
         text = read_report(report, report_path)
-        grid = (encoded.native_shape, encoded.native_affine, encoded.working_affine)
-        made = click_tensors(clicks, *grid, space, name)
+        native = encoded.native
+        made = click_tensors(clicks, native.shape, native.affine, encoded.working_affine, space, name)
         seconds = dict(encoded.seconds) if fresh else dict.fromkeys(encoded.seconds, 0.0)
         with torch.inference_mode():
             consistency = self._screen(encoded, text, seconds)
@@ -226,17 +224,17 @@ class Segmenter:
         # An answer may be kept for long: it must not hold its case or this segmenter.
         resampled = encoded.placement is None
         to_native = ToNative(
-            encoded.native_shape,
+            native.shape,
             encoded.placement,
             encoded.stub if resampled else None,
-            self._postprocess.transforms[0] if resampled else None,
+            self._invert if resampled else None,
         )
         return Segmentation(
             case=name,
             label=label,
-            affine=encoded.native_affine.copy(),
+            affine=native.affine,
             sequences_used=encoded.sequences_used,
-            sequences_missing=encoded.sequences_missing,
+            sequences_missing=encoded.facts.missing,
             report_used=used,
             consistency=consistency,
             seconds={name: round(value, 4) for name, value in seconds.items()},
@@ -245,7 +243,7 @@ class Segmenter:
             descriptor=encoded.descriptor,
             probabilities=_probabilities(to_native, logits),
             attention=_attention(to_native, decoded.attention, tuple(logits.shape[2:])),
-            assessment=_assessment(encoded, logits, self._quality, consistency, made["clicks"]),
+            assessment=encoded.facts.assessor(logits[0], self._quality, consistency, made["clicks"].numpy()),
             errors=_errors(to_native, logits, self._quality, encoded.working_affine),
         )
 
@@ -282,44 +280,29 @@ class Segmenter:
             raise (cause or error) from None
         image = data["image"]
         batch = image.as_subclass(torch.Tensor).unsqueeze(0)
-        brain = (batch[0] != 0).any(dim=0)
+        working, native = case_grids(image)
+        facts = ImageFacts.of(batch[0], Geometry(working.affine, native.affine, native.shape))
         batch = batch.to(self.device)
         read = time.perf_counter()
         with self._precision():
-            tokens, positions = None, None
+            slices = {}
             if self._network.slice_encoder is not None:
-                tokens, positions = self._network.slice_encoder(batch)
+                slices = dict(zip(("slice_tokens", "slice_positions"), self._network.slice_encoder(batch), strict=True))
             sliced = time.perf_counter()
-            features = self._network.encode(batch, tokens, positions)
-            decoded, correction = OrderedDict(), None
-            if self._tta:
-                unprompted = self._network.decode(features)
-                correction = mirror_correction(self._network, batch, unprompted.logits)
-                decoded[""] = corrected(unprompted, correction)
+            encoded = encode(self._network, batch, self._tta, **slices)
         self._synchronise()
         done = time.perf_counter()
-        stub = MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True)
-        shape = tuple(int(n) for n in image.meta[MetaKeys.SPATIAL_SHAPE])
-        affine = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=float)
-        working = torch.as_tensor(image.affine).double().numpy()
-        missing = tuple(s for s in SEQUENCES if s not in sources)
         return EncodedCase(
             name=name,
-            features=features,
-            stub=stub,
-            brain=brain,
-            native_shape=shape,
-            native_affine=affine,
-            placement=find_placement(Grid(image.shape[1:], working), Grid(shape, affine)),
+            encoded=encoded,
+            stub=MetaTensor(torch.zeros(image.shape[0], 1, 1, 1)).copy_meta_from(image, copy_attr=True),
+            facts=facts,
+            placement=find_placement(working, native),
             sequences_used=tuple(s for s in SEQUENCES if s in sources),
-            sequences_missing=missing,
-            unseen=unseen_without(image),
             notes=tuple(note for note in data["notes"].split("\n") if note),
             preparation=Preparation.from_json(data["preparation"]) if data["preparation"] else None,
             seconds={"read": read - started, "slices": sliced - read, "encode": done - sliced},
-            decoded=decoded,
-            correction=correction,
-            descriptor=descriptor_of(tokens),
+            descriptor=descriptor_of(slices.get("slice_tokens")),
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
@@ -329,9 +312,8 @@ class Segmenter:
 
         def compare() -> Consistency:
             if encoded.evidence is None:
-                unprompted = self._decode(encoded, "").logits[0]
-                encoded.evidence = image_evidence(unprompted, encoded.working_affine, encoded.brain)
-            return compare_with_image(text, encoded.evidence, encoded.unseen)
+                encoded.evidence = encoded.facts.evidence(self._decode(encoded, "").logits[0])
+            return encoded.facts.compare(text, encoded.evidence)
 
         if text:
             consistency = encoded.compare(text, compare)
@@ -349,7 +331,7 @@ class Segmenter:
                 report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():
-                decoded = corrected(self._network.decode(encoded.features, **report), encoded.correction)
+                decoded = decode(self._network, encoded.encoded, report)
             self._synchronise()
             spent["decode"] = time.perf_counter() - started - spent["report"]
             return decoded
@@ -360,24 +342,10 @@ class Segmenter:
         return decoded
 
     def _finish(self, encoded: EncodedCase, logits: torch.Tensor, made: dict) -> np.ndarray:
-        """From logits on the working grid to the label map of the case: what ``postprocessing`` does, and fast where
-        nothing has to be resampled."""
-        logits = logits[0].float().cpu()
-        if math.isnan(float(logits.sum())):  # a NaN anywhere makes the sum one, at a fifth of the time
-            raise InputError(f"case {encoded.name}", "NaN in the prediction", "numbers: are the weights sound?")
-        if encoded.placement is None:
-            pred = MetaTensor(logits).copy_meta_from(encoded.stub, copy_attr=True)
-            done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
-            return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
-        inside = encoded.placement.source
-        regions = nest(logits[(slice(None), *inside)] > 0, dim=0)
-        voxel_ml = float(abs(np.linalg.det(encoded.native_affine[:3, :3]))) / 1000
-        corner = torch.tensor([s.start for s in inside])
-        clicked = (made["clicks"].round().long() - corner).tolist()
-        label = clean_label(regions, voxel_ml, *self._least, clicked, made["click_targets"].tolist())
-        native = place(label, encoded.placement._replace(source=(slice(None),) * 3), encoded.native_shape)
-        obey_clicks(native, made["native_clicks"], made["click_targets"])
-        return native[0].numpy()
+        """From logits on the working grid to the label map of the case."""
+        pred = MetaTensor(logits[0].float().cpu()).copy_meta_from(encoded.stub, copy_attr=True)
+        done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
+        return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -392,16 +360,6 @@ def descriptor_of(tokens: torch.Tensor | None) -> tuple[float, ...]:
 def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:
     """Computes nested probabilities of WT, TC, ET on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
     return lambda: to_native(torch.sigmoid(nest(logits[0].float(), dim=0)))
-
-
-def _assessment(
-    encoded: EncodedCase, logits: torch.Tensor, model: QualityModel, agreed: Consistency | None, clicks: torch.Tensor
-) -> Callable[[], Assessment]:
-    """Predicts the quality of the answer that ``logits`` ``(1, 3, D, H, W)`` give."""
-    known = Circumstances(encoded.sequences_missing, None if agreed is None else agreed.score)
-    geometry = Geometry(encoded.working_affine, encoded.native_affine.copy(), encoded.native_shape)
-    brain = encoded.brain[::2, ::2, ::2].clone()
-    return lambda: assess(logits[0], brain, geometry, model, known, clicks.numpy())
 
 
 def _errors(to_native: ToNative, logits: torch.Tensor, model: QualityModel, affine: np.ndarray) -> Callable:

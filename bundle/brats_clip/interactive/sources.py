@@ -32,9 +32,11 @@ def as_source(sequence: str, given: Any) -> str | Volume:
     """
     if isinstance(given, str | os.PathLike):
         return str(given)
-    if isinstance(given, Volume):
+    if isinstance(given, Volume) and Path(split_channel(given.path)[0]).is_file():
         return given
-    name = f"{sequence} (in memory, {next(_numbers)})"
+    name = f"{sequence} (in memory, {next(_numbers)})"  # a name of its own: it tells this image from any other
+    if isinstance(given, Volume):
+        given = given.array, given.affine
     if isinstance(given, nib.spatialimages.SpatialImage):
         array, affine = given.dataobj, given.affine
     elif isinstance(given, MetaTensor):

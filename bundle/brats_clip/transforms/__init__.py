@@ -7,7 +7,7 @@ from .encode_semantics import EncodeSemanticsd, finding_rows, report_inputs
 from .extent import Extentd, MarkWholed, not_zero
 from .find_findings import FindFindingsd
 from .load_case import LoadCased
-from .regions import LabelToRegionsd, LogitsToLabeld, clean_label
+from .regions import LabelToRegionsd, LogitsToLabeld, case_grids, clean_label
 from .split_attention import SplitAttentiond
 from .vary_report import RandVaryReportd
 
@@ -29,6 +29,7 @@ __all__ = [
     "RandThickSlices",
     "RandVaryReportd",
     "SplitAttentiond",
+    "case_grids",
     "clean_label",
     "click_tensors",
     "finding_rows",
