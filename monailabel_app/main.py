@@ -20,10 +20,9 @@ from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
 from brats_label.errors import NotFound, check_text
 from brats_label.inference import AdmissionControl
-from brats_label.inference.answers import answer_request
+from brats_label.inference.answers import ClickTask, SegmentationTask, answer_request
 from brats_label.inference.batch import Batch
 from brats_label.inference.service import SegmentationService
-from brats_label.inference.tasks import ClickTask, SegmentationTask
 from brats_label.labels import FINAL
 from brats_label.labels.outbox import SegExchange
 from brats_label.labels.store import LabelStore

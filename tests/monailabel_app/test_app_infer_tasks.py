@@ -10,9 +10,9 @@ import pytest
 
 from brats_clip.cases import SEQUENCES
 from brats_label.errors import ClientError
+from brats_label.inference.answers import ClickTask, SegmentationTask
 from brats_label.inference.options import OUTPUTS, TISSUES, InferOptions, as_output, present
 from brats_label.inference.service import Prompt
-from brats_label.inference.tasks import ClickTask, SegmentationTask
 from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
 

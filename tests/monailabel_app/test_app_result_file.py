@@ -9,7 +9,7 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from brats_label.errors import ClientError
-from brats_label.inference.tasks import EXTENSIONS, write_result
+from brats_label.inference.answers import EXTENSIONS, write_result
 
 SPACING = (0.9, 1.1, 5.0)
 
