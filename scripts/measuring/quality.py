@@ -33,6 +33,7 @@ from .shared import chosen_cases, measure_cases, sequences_of
 NAME = "fit_quality"
 GROUPS = tuple(f"fold{number}" for number in range(4))
 CLICKS = 3
+CORRECTED = 0.3  # of an archive
 SMALLEST_MM3 = 8.0  # of an error that counts
 KINDS = {True: "scans", False: "phantoms"}
 
@@ -45,7 +46,7 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
         ways = WAYS if args.report == "both" else (args.report,)
         found = read_records(segmenter, case, args.output / "answers", args.seed, ways)
         records.extend(found)
-        least[:] = segmenter._least
+        least[:] = segmenter._quality.least_ml
         return [{"case": r.case, "way": r.way, **dict(zip(REGIONS, r.dice.tolist(), strict=True))} for r in found]
 
     _, run = measure_cases(args, console, command, "answers", Segmenter, cases, collect, failures)
@@ -152,12 +153,24 @@ def summarise(rows: Sequence[dict]) -> dict:
         found |= {f"ml_inside_{name}": round(float(table[f"ml_inside_{name}"].mean()), 2)}
         found |= {f"ml_mae_{name}": round(float(error.mean()), 2)}
         found |= {key: round(float(table[key].mean()), 4) for key in (f"ece_{name}", f"ece_doubt_{name}")}
+    each = table.drop_duplicates("case")
+    found["queue_gain"] = gain_of_order(each["expected_mean"], each["dice_mean"])
     looked = table[table["places"] > 0]
     found |= {"without_place": int((table["places"] == 0).sum())}
     found["first_hit"] = round(float(looked["first_hit"].astype(float).mean()), 3) if len(looked) else None
     found["first_wrong"] = round(float(looked["first_wrong"].astype(float).mean()), 3) if len(looked) else None
     found["all_hit"] = round(float(looked["hits"].sum() / looked["places"].sum()), 3) if len(looked) else None
     return found
+
+
+def gain_of_order(expected: pd.Series, dice: pd.Series) -> float | None:
+    """How many times what random order gains in mean Dice, when ``CORRECTED`` of the cases are corrected, worst first.
+
+    A corrected case has a Dice of 1, so that random order gains its share of all that is missing.
+    """
+    first = expected.argsort(kind="stable").iloc[: max(1, round(CORRECTED * len(expected)))]
+    missing = 1 - dice
+    return round(float(missing.iloc[first].mean() / missing.mean()), 2) if missing.any() else None
 
 
 def gain_of_looking(segmenter: Segmenter, case: dict, model: QualityModel, seed: int) -> list[dict]:

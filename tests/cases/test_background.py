@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from brats_clip import Segmenter
 from brats_clip.cases import SEQUENCES, clear_background, find_cases, read_case, read_volume
+from brats_clip.cases.background import solid
+from brats_clip.evaluation import region_dice
 from brats_clip.images import Volume
 
 SHAPE = (56, 60, 52)
@@ -112,3 +115,47 @@ def test_real_cases_are_not_touched():
         assert not content.notes and content.preparation is None
         for sequence in SEQUENCES:
             assert np.array_equal(content.volumes[sequence].array, read_volume(case[sequence]).array)
+
+
+def _far_off(array: np.ndarray) -> dict[str, np.ndarray]:
+    """The same brain with backgrounds that are not 0, and with negative voxels in it."""
+    brain, faintest = array != 0, np.random.default_rng(3).uniform(0, 1e-3 * array.max(), array.shape)
+    return {
+        "the minimum": np.where(brain, array, -2 * array.max()),
+        "minus one": np.where(brain, array, -1),
+        "faint noise": np.where(brain, array, faintest),
+        "negative inside": np.where(brain, array - np.percentile(array[brain], 30) - 0.5, 0),
+    }
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
+def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
+    """Dice within a point. Ringing is compared with the same interpolation inside the exact brain: that blurs, too."""
+    segmenter, lines = Segmenter(device="cpu"), []
+    for case in [case for case in find_cases(os.environ["BRATS_DIR"]) if "01477" not in case["case"]]:
+        images = {s: read_volume(case[s]) for s in SEQUENCES}
+        truth = read_volume(case["label"]).array
+        brain = solid(np.any([v.array != 0 for v in images.values()], axis=0))
+        rung = {s: ringing(v.array) for s, v in images.items()}
+
+        def answer(changed: dict[str, np.ndarray], images=images, truth=truth) -> np.ndarray:
+            arrays = {s: v.array for s, v in images.items()} | changed
+            segmenter.set_case(**{s: (a.astype(np.float32), images[s].affine) for s, a in arrays.items()})
+            dice = region_dice(segmenter.segment().label, truth)
+            return np.array([dice[f"dice_{region}"] for region in ("WT", "TC", "ET")])
+
+        clean = answer({})
+        for spoilt in [*((s,) for s in SEQUENCES), SEQUENCES]:
+            wanted = answer({s: np.where(brain, rung[s], 0) for s in spoilt})
+            lines.append(
+                (case["case"], f"ringing of {', '.join(spoilt)}", answer({s: rung[s] for s in spoilt}), wanted)
+            )
+        variants = {s: _far_off(v.array) for s, v in images.items()}
+        for kind in variants["t1"]:
+            lines.append((case["case"], kind, answer({s: kinds[kind] for s, kinds in variants.items()}), clean))
+    with capsys.disabled():
+        for name, kind, found, wanted in lines:
+            print(f"\n{name[-5:]}, {kind}: {found.round(3)}, clean {wanted.round(3)}", end="")
+    assert max(np.abs(found - wanted).max() for *_, found, wanted in lines) <= 0.01

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import fit_quality
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -101,6 +102,13 @@ def test_who_looks_at_a_place_sees_the_truth_there_only():
     seen = quality._within(answer, truth, [{"voxel": [10, 10, 10], "radius_mm": 4.0}])
     assert seen[10, 13, 10] == seen[10, 10, 12] == 2 and seen[10, 15, 10] == seen[10, 10, 13] == 0
     assert not quality._within(answer, truth, []).any()
+
+
+def test_correcting_the_worst_first_gains_more_than_random_order():
+    dice = pd.Series([0.9, 0.1, 0.8, 0.9, 0.7, 0.8, 0.9, 0.5, 0.9, 0.5])  # 3.0 is missing, 1.9 of it in three cases
+    assert quality.gain_of_order(dice, dice) == round(1.9 / 3 / 0.3, 2)
+    assert quality.gain_of_order(-dice, dice) == round(0.3 / 3 / 0.3, 2)
+    assert quality.gain_of_order(dice, dice * 0 + 1) is None
 
 
 def test_patients_stay_together_in_a_group():
