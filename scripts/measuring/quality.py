@@ -153,7 +153,7 @@ def summarise(rows: Sequence[dict]) -> dict:
         found |= {f"ml_inside_{name}": round(float(table[f"ml_inside_{name}"].mean()), 2)}
         found |= {f"ml_mae_{name}": round(float(error.mean()), 2)}
         found |= {key: round(float(table[key].mean()), 4) for key in (f"ece_{name}", f"ece_doubt_{name}")}
-    each = table.drop_duplicates("case")
+    each = table[table["way"] == table["way"].iloc[0]]  # an answer per case
     found["queue_gain"] = gain_of_order(each["expected_mean"], each["dice_mean"])
     looked = table[table["places"] > 0]
     found |= {"without_place": int((table["places"] == 0).sum())}
@@ -164,7 +164,7 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 
 def gain_of_order(expected: pd.Series, dice: pd.Series) -> float | None:
-    """How many times what random order gains in mean Dice, when ``CORRECTED`` of the cases are corrected, worst first.
+    """Gain in mean Dice when the ``CORRECTED`` share expected to be worst is corrected, over that of random order.
 
     A corrected case has a Dice of 1, so that random order gains its share of all that is missing.
     """

@@ -134,7 +134,7 @@ def _far_off(array: np.ndarray) -> dict[str, np.ndarray]:
 def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
     """Mean Dice within a point; ringing is compared with the same interpolation inside the exact brain."""
     segmenter, lines = Segmenter(device="cpu"), []
-    for case in [case for case in find_cases(os.environ["BRATS_DIR"]) if "01477" not in case["case"]]:
+    for case in [c for c in find_cases(os.environ["BRATS_DIR"]) if "01477" not in c["case"]]:  # it has no ET
         images = {s: read_volume(case[s]) for s in SEQUENCES}
         truth = read_volume(case["label"]).array
         brain = solid(np.any([v.array != 0 for v in images.values()], axis=0))

@@ -55,7 +55,10 @@ def cases(tmp_path_factory) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def expected(bundle, cases) -> list[list[np.ndarray]]:
-    """The answers of one thread after another. A sentence's last bits depend on those it is encoded with."""
+    """The answers of one thread after another, of a ``Segmenter`` of its own.
+
+    The last bits of a sentence's embedding depend on which sentences are encoded with it.
+    """
     segmenter, found = Segmenter(bundle, device="cpu"), []
     for case, (grid, _) in zip(cases, CASES, strict=True):
         segmenter.set_case(**case)

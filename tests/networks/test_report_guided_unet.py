@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 
 from brats_clip.errors import InputError
 from brats_clip.networks import Decoded, ReportGuidedUNet
+from brats_clip.precision import cpu_has_bf16
 
 ALL_OFF = dict.fromkeys(
     ("pixel_fusion", "attention", "deep_supervision", "bridge", "guidance", "semantic_attention", "findings"), False
@@ -228,6 +229,7 @@ def test_autocast_in_channels_last_agrees_with_full_precision(awake, image, repo
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         features = net.encode(image)
         logits = net.decode(features, report).logits
-    assert all(f.is_contiguous(memory_format=torch.channels_last_3d) for f in features[:-1])
+    if cpu_has_bf16():  # elsewhere, PyTorch's kernels choose their own layout
+        assert all(f.is_contiguous(memory_format=torch.channels_last_3d) for f in features[:-1])
     assert logits.dtype == torch.float32
     assert (logits - expected).abs().mean() < 0.05 * expected.std()

@@ -87,6 +87,15 @@ def test_thick_slices_are_constant_before_interpolation_along_one_axis_alone():
     ] == [1, 1]
 
 
+@pytest.mark.parametrize("thickness", [3, 5, 7])
+def test_thick_slices_that_do_not_divide_the_volume_displace_nothing(thickness):
+    ramp = torch.arange(10.0, 42.0)
+    volume = ramp[:, None, None] + ramp[:, None] + ramp
+    thick = RandThickSlices((thickness, thickness), prob=1).set_random_state(0)(volume[None])[0]
+    inner = (slice(thickness, 32 - 2 * thickness),) * 3
+    torch.testing.assert_close(thick[inner], volume[inner])
+
+
 def test_thicknesses_in_the_wrong_order_are_refused():
     with pytest.raises(InputError, match="thickness"):
         RandThickSlices((5, 2))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, CropForegroundd, DivisiblePadd, Invertd, Orientationd, Spacingd
 
 from brats_clip.errors import InputError
 from brats_clip.labels import label_to_regions
-from brats_clip.transforms import LabelToRegionsd, LogitsToLabeld
+from brats_clip.transforms import LabelToRegionsd, LogitsToLabeld, PlaceClicksd
 
 AFFINE = torch.diag(torch.tensor([-2.0, -2.0, 2.5, 1.0], dtype=torch.float64))  # 0.01 ml a voxel
 
@@ -37,6 +38,39 @@ def test_logits_become_one_label_map_with_their_geometry():
     assert isinstance(label, MetaTensor) and label.shape == (1, 6, 6, 6) and label.dtype == torch.uint8
     assert torch.equal(label.affine, AFFINE) and data["case"] == "p1"
     assert [int((label == value).sum()) for value in (0, 1, 2, 4)] == [72, 67, 72, 5]
+
+
+@pytest.mark.parametrize("clicks", [False, True])
+@pytest.mark.parametrize(("axcodes", "pixdim"), [("RAS", 2.0), ("PIL", 2.0), ("RAS", 1.5)])
+def test_a_label_is_placed_where_inverting_would_put_it(axcodes, pixdim, clicks):
+    """Flipped and exchanged axes, cropped and padded; resampled, it is inverted."""
+    array = torch.zeros(1, 20, 18, 16)
+    array[:, 3:16, 2:15, 4:13] = 1
+    affine = torch.diag(torch.tensor([-2.0, -2.0, 2.0, 1.0], dtype=torch.float64))
+    preprocessing = Compose(
+        [
+            Orientationd("image", axcodes, labels=None),
+            Spacingd("image", [pixdim] * 3),
+            CropForegroundd("image", "image", allow_smaller=True),
+            DivisiblePadd("image", 16),
+            PlaceClicksd(),
+        ]
+    )
+    given = {"ET": [(8, 7, 9)], "background": [(9, 8, 6)]} if clicks else None
+    image = MetaTensor(array, affine=affine, meta={"spatial_shape": (20, 18, 16), "original_affine": affine})
+    data = preprocessing({"image": image, "clicks": given, "case": "p1"})
+    random = torch.randn((3, *data["image"].shape[1:]), generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.avg_pool3d(random, 5, stride=1, padding=2)
+    smooth += torch.tensor([0.1, 0.05, 0.0])[:, None, None, None]
+    smooth = smooth * (data["image"] != 0).float().as_subclass(torch.Tensor)  # no tumour outside the brain
+    data["pred"] = MetaTensor(smooth).copy_meta_from(data["image"], copy_attr=True)
+    invert = Invertd("pred", preprocessing, "image", nearest_interp=False, to_tensor=True)
+    least = {"min_lesion_ml": 0.05, "min_part_ml": 0.03}
+    placed = LogitsToLabeld(**least, invert=invert)(dict(data))["pred"]
+    inverted = LogitsToLabeld(**least)(invert(dict(data)))["pred"]
+    assert placed.shape == (1, 20, 18, 16) and placed.any()
+    assert torch.equal(placed.as_tensor(), inverted.as_tensor())
+    assert torch.allclose(torch.as_tensor(placed.affine), affine)
 
 
 def test_a_region_outside_the_one_around_it_is_not_believed():

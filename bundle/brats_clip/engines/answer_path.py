@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,8 +34,8 @@ class Encoded(NamedTuple):
 def encode(network: nn.Module, image: Tensor, tta: bool = False, **kwargs) -> Encoded:
     """Encode ``image`` ``(N, 4, D, H, W)``; keywords are those of ``ReportGuidedUNet.encode``.
 
-    With ``tta``, the mirror image is answered, too, with slices of its own, and without a report or clicks, so that
-    later prompts cost no second pass over the image.
+    With ``tta``, the mirror image is segmented as well, with its own slices and without report or clicks; later prompts
+    then need no second pass.
     """
     features = network.encode(image, **kwargs)
     if not tta:
@@ -78,10 +78,11 @@ class ImageFacts:
     missing: tuple[str, ...]
 
     @classmethod
-    def of(cls, image: Tensor, geometry: Geometry) -> ImageFacts:
-        """Of an image ``(4, D, H, W)``, in which a missing sequence is 0 everywhere."""
-        missing = tuple(s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any())
-        return cls(geometry, (image != 0).any(dim=0), missing)
+    def of(cls, image: Tensor, geometry: Geometry, missing: Sequence[str] | None = None) -> ImageFacts:
+        """Of an image ``(4, D, H, W)``; unless ``missing`` names them, sequences that are 0 everywhere are missing."""
+        if missing is None:
+            missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
+        return cls(geometry, (image != 0).any(dim=0), tuple(missing))
 
     def evidence(self, logits: Tensor) -> ImageEvidence:
         """What logits ``(3, D, H, W)`` show that have not seen the report."""
@@ -96,7 +97,7 @@ class ImageFacts:
     def assessor(
         self, logits: Tensor, model: QualityModel, agreed: Consistency | None, clicks: np.ndarray | None = None
     ) -> Callable[[], Assessment]:
-        """Predicts the quality of the answer ``logits`` ``(3, D, H, W)`` when called; it does not hold the image."""
+        """Predicts the quality of the answer ``logits`` ``(3, D, H, W)`` when called, without keeping the image."""
         known = Circumstances(self.missing, None if agreed is None else agreed.score)
         brain, geometry = self.brain[::2, ::2, ::2].clone(), self.geometry
         return lambda: assess(logits, brain, geometry, model, known, clicks)

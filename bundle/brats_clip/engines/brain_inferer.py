@@ -80,7 +80,10 @@ class BrainInferer(Inferer):
             if network.training:
                 result = self._train(plain, network, kwargs, truth)
             else:
-                facts = [ImageFacts.of(*of) for of in zip(plain, _geometries(inputs), strict=True)]
+                facts = []
+                if any(texts) or self.quality is not None:
+                    given = zip(plain, _geometries(inputs), strict=True)
+                    facts = [ImageFacts.of(image, geometry) for image, geometry in given]
                 result = self._run(plain, network, kwargs, texts, facts)
         self.assessments = []
         if self.quality is not None and isinstance(inputs, MetaTensor) and not network.training:
@@ -197,7 +200,7 @@ class BrainInferer(Inferer):
 
 
 def _geometries(inputs: Tensor) -> list[Geometry]:
-    """Of each image of a batch; of 1 mm where a plain tensor has none."""
+    """The geometry of each image of a batch; a plain tensor has none and is taken as 1 mm."""
     if not isinstance(inputs, MetaTensor):
         return [Geometry(np.eye(4), np.eye(4), tuple(inputs.shape[2:]))] * inputs.shape[0]
     affines = torch.as_tensor(inputs.affine).double().cpu().numpy().reshape(-1, 4, 4)

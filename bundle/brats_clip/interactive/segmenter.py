@@ -27,7 +27,7 @@ from ..labels import nest
 from ..networks import Decoded
 from ..quality import Geometry, QualityModel, error_map, load_quality
 from ..reports import Consistency
-from ..transforms import case_grids, click_tensors, report_inputs
+from ..transforms import LogitsToLabeld, case_grids, click_tensors, report_inputs
 from .allocator import keep_freed_memory
 from .cache import CaseCache
 from .device import usable_device
@@ -117,7 +117,11 @@ class Segmenter:
             raise WeightsError(self.checkpoint, error.found, error.expected) from None
         self._preprocess = config.get_parsed_content("preprocessing")
         self._postprocess = config.get_parsed_content("postprocessing")
-        self._invert = config.get_parsed_content("postprocessing#transforms#0#invert")
+        inverts = [t.invert for t in self._postprocess.transforms if isinstance(t, LogitsToLabeld)]
+        if not any(inverts):
+            found = "postprocessing without LogitsToLabeld(invert=...)"
+            raise InputError(root / "configs" / "inference.json", found, "the configuration of this version")
+        self._invert = inverts[0]
         least = [config.get_parsed_content(f"min_{what}_ml") for what in ("lesion", "part", "et")]
         self._quality = load_quality(root / "models" / "quality.json", self.checkpoint, *least)
         self._screen_reports = config.get_parsed_content("screen_reports")
@@ -281,7 +285,8 @@ class Segmenter:
         image = data["image"]
         batch = image.as_subclass(torch.Tensor).unsqueeze(0)
         working, native = case_grids(image)
-        facts = ImageFacts.of(batch[0], Geometry(working.affine, native.affine, native.shape))
+        missing = [s for s in SEQUENCES if s not in sources]
+        facts = ImageFacts.of(batch[0], Geometry(working.affine, native.affine, native.shape), missing)
         batch = batch.to(self.device)
         read = time.perf_counter()
         with self._precision():

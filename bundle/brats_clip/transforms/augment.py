@@ -98,7 +98,9 @@ class RandThickSlices(RandomizableTransform):
         kernel = [1, 1, 1]
         kernel[self.R.randint(3)] = int(self.R.randint(self.thickness[0], self.thickness[1] + 1))
         coarse = F.avg_pool3d(image[None], kernel, ceil_mode=True, count_include_pad=False)
-        return F.interpolate(coarse, size=image.shape[1:], mode="trilinear", align_corners=False)[0]
+        # The last slice may reach beyond the grid: stretched to the grid's size, the image would be displaced.
+        fine = F.interpolate(coarse, scale_factor=kernel, mode="trilinear", align_corners=False)
+        return fine[0][(slice(None), *(slice(n) for n in image.shape[1:]))]
 
 
 class RandBrainMaskd(RandomizableTransform):

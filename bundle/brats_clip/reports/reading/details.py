@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 _PATTERNS = (
     (
@@ -103,7 +102,6 @@ def extent(sentence: str, start: int, end: int) -> str | None:
     return min(found)[1] if found else None
 
 
-@lru_cache(maxsize=64)  # it is asked at each mention, and a sentence of 10,000 words has hundreds
 def necrosis_share(sentence: str) -> float | None:
     """Necrotic share of the core that a sentence about necrosis states, 0 to 1."""
     if match := _PERCENT.search(sentence):

@@ -84,6 +84,7 @@ def read_findings(text: str) -> dict[str, Any]:
             stated["enhancement"].add(polarity)
             if polarity:
                 note("enhancement_pattern", enhancement_pattern(sentence, *span))
+        necrotic = False
         for name, pattern in _STATES.items():
             for match in pattern.finditer(sentence):
                 polarity = affirmed(sentence, *match.span())
@@ -92,8 +93,9 @@ def read_findings(text: str) -> dict[str, Any]:
                 stated[name].add(polarity)
                 if polarity and name in ("oedema", "mass_effect"):
                     note(f"{name}_extent", extent(sentence, *match.span()))
-                elif polarity and name == "necrosis":
-                    note("necrosis_share", necrosis_share(sentence))
+                necrotic |= polarity and name == "necrosis"
+        if necrotic:
+            note("necrosis_share", necrosis_share(sentence))
         multiple, foci = count_of_foci(sentence)
         note("multiple", multiple)
         note("foci", foci)
