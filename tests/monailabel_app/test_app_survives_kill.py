@@ -112,7 +112,7 @@ class Killed:
         children = self.server.kill()
         self.left += children
         saver.join()
-        wait_for(lambda: not alive(children), 15)
+        wait_for(lambda: not alive(children), 60)  # one that is still importing ends when it has
         private = self.studies / ".brats_clip"
         files = written(private)
         time.sleep(1.5)
@@ -174,9 +174,9 @@ def killed(tiny_data_set, tmp_path):
 def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     for case in LABELLED:
         killed.save(case, killed.drawn(case))
+    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())  # before a training takes the cores
     first = killed.train()
     epoch = wait_for(lambda: (p := killed.trains()) and p["epoch"])
-    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())
     killed.kill(TRAINER)
     killed.start_again()
     stopped = killed.progress()
