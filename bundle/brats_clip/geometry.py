@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from nibabel.affines import voxel_sizes
 
 # The one tolerance for "the same place": a twentieth of the usual voxel, above the rounding of float32 headers and of
@@ -169,6 +171,19 @@ def place(
         out = np.zeros((*volume.shape[:-3], *shape), volume.dtype)
     out[(Ellipsis, *placement.target)] = part
     return out
+
+
+def fill_slices(slices: torch.Tensor, thickness: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
+    """Interpolate thick slices ``(N, C, d, h, w)`` to ``(N, C, *shape)``.
+
+    The last slice may reach beyond ``shape``: stretched to that size instead, the image would be displaced.
+
+    Args:
+        thickness: of a slice along each axis, in voxels of the result.
+        shape: of the volume that the slices were averaged from.
+    """
+    whole = F.interpolate(slices, scale_factor=list(thickness), mode="trilinear", align_corners=False)
+    return whole[(Ellipsis, *(slice(size) for size in shape))]
 
 
 def resample(

@@ -117,13 +117,13 @@ def test_real_cases_are_not_touched():
             assert np.array_equal(content.volumes[sequence].array, read_volume(case[sequence]).array)
 
 
-def _far_off(array: np.ndarray) -> dict[str, np.ndarray]:
+def other_backgrounds(array: np.ndarray) -> dict[str, np.ndarray]:
     """The same brain with backgrounds that are not 0, and with negative voxels in it."""
-    brain, faintest = array != 0, np.random.default_rng(3).uniform(0, 1e-3 * array.max(), array.shape)
+    brain, noise = array != 0, np.random.default_rng(3).uniform(0, 1e-3 * array.max(), array.shape)
     return {
         "the minimum": np.where(brain, array, -2 * array.max()),
         "minus one": np.where(brain, array, -1),
-        "faint noise": np.where(brain, array, faintest),
+        "faint noise": np.where(brain, array, noise),
         "negative inside": np.where(brain, array - np.percentile(array[brain], 30) - 0.5, 0),
     }
 
@@ -138,7 +138,7 @@ def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
         images = {s: read_volume(case[s]) for s in SEQUENCES}
         truth = read_volume(case["label"]).array
         brain = solid(np.any([v.array != 0 for v in images.values()], axis=0))
-        rung = {s: ringing(v.array) for s, v in images.items()}
+        with_ringing = {s: ringing(v.array) for s, v in images.items()}
 
         def answer(changed: dict[str, np.ndarray], images=images, truth=truth) -> np.ndarray:
             arrays = {s: v.array for s, v in images.items()} | changed
@@ -148,11 +148,11 @@ def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
 
         clean = answer({})
         for spoilt in [*((s,) for s in SEQUENCES), SEQUENCES]:
-            wanted = answer({s: np.where(brain, rung[s], 0) for s in spoilt})
+            wanted = answer({s: np.where(brain, with_ringing[s], 0) for s in spoilt})
             lines.append(
-                (case["case"], f"ringing of {', '.join(spoilt)}", answer({s: rung[s] for s in spoilt}), wanted)
+                (case["case"], f"ringing of {', '.join(spoilt)}", answer({s: with_ringing[s] for s in spoilt}), wanted)
             )
-        variants = {s: _far_off(v.array) for s, v in images.items()}
+        variants = {s: other_backgrounds(v.array) for s, v in images.items()}
         for kind in variants["t1"]:
             lines.append((case["case"], kind, answer({s: kinds[kind] for s, kinds in variants.items()}), clean))
     with capsys.disabled():

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..geometry import fill_slices
 from .fields import Randomness, blur, smooth_noise
 
 
@@ -111,9 +112,7 @@ def acquire(random: Randomness, image: torch.Tensor, depth: torch.Tensor, how: A
     noise = torch.randn((2, *image.shape), generator=random.field) * how.noise
     image = ((image + noise[0]) ** 2 + noise[1] ** 2).sqrt()
     if how.thickness_mm > 1:
-        # The last slice may reach beyond the grid: stretched to the grid's size, the image would be displaced.
-        stretched = F.interpolate(image[None, None], scale_factor=stride, mode="trilinear", align_corners=False)
-        image = stretched[0, 0, : shape[0], : shape[1], : shape[2]]
+        image = fill_slices(image[None, None], stride, shape)[0, 0]
     return image
 
 

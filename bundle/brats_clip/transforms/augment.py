@@ -10,6 +10,7 @@ from monai.transforms import Compose, Randomizable, RandomizableTransform, Trans
 from monai.utils import convert_to_tensor
 
 from ..errors import InputError
+from ..geometry import fill_slices
 from ..reports import flip_side, mirror_findings
 from ..semantics import ClipEncoder, SliceEncoder
 from .encode_semantics import report_inputs
@@ -98,9 +99,7 @@ class RandThickSlices(RandomizableTransform):
         kernel = [1, 1, 1]
         kernel[self.R.randint(3)] = int(self.R.randint(self.thickness[0], self.thickness[1] + 1))
         coarse = F.avg_pool3d(image[None], kernel, ceil_mode=True, count_include_pad=False)
-        # The last slice may reach beyond the grid: stretched to the grid's size, the image would be displaced.
-        fine = F.interpolate(coarse, scale_factor=kernel, mode="trilinear", align_corners=False)
-        return fine[0][(slice(None), *(slice(n) for n in image.shape[1:]))]
+        return fill_slices(coarse, kernel, image.shape[1:])[0]
 
 
 class RandBrainMaskd(RandomizableTransform):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from monai.transforms import Transform
-from monai.utils import MetaKeys
 
 from ..clicks import Clicks, click_targets, given_clicks, place_clicks
 from ..labels import label_to_regions, regions_to_label
+from .regions import case_grids
 
 
 class PlaceClicksd(Transform):
@@ -34,12 +34,9 @@ class PlaceClicksd(Transform):
         self.space = space
 
     def __call__(self, data: Mapping) -> dict:
-        image = data["image"]
-        shape = [int(n) for n in image.meta[MetaKeys.SPATIAL_SHAPE]]
-        native = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=float)
-        working = torch.as_tensor(image.affine).double().numpy()
-        case = str(data.get("case", ""))
-        placed = click_tensors(data.get("clicks"), shape, native, working, self.space, case)
+        working, native = case_grids(data["image"])
+        grids = (native.shape, native.affine, working.affine)
+        placed = click_tensors(data.get("clicks"), *grids, self.space, str(data.get("case", "")))
         given = [{**click, "space": self.space} for click in given_clicks(data.get("clicks"))]
         return {**data, **placed, "clicks_given": json.dumps(given)}
 
