@@ -70,7 +70,8 @@ class ObeyClicksd(Transform):
         self.key = key
 
     def __call__(self, data: Mapping) -> dict:
-        obey_clicks(data[self.key], data["native_clicks"], data["click_targets"])
+        label = data[self.key].as_subclass(torch.Tensor)  # the same memory
+        obey_clicks(label, data["native_clicks"], data["click_targets"])
         return dict(data)
 
 

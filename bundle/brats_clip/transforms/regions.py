@@ -13,7 +13,7 @@ from monai.transforms import Transform
 from monai.utils import MetaKeys
 
 from ..errors import InputError
-from ..geometry import Grid, find_placement, place
+from ..geometry import Grid, Placement, find_placement, place
 from ..labels import label_to_regions, nest, regions_to_label
 
 
@@ -60,27 +60,32 @@ class LogitsToLabeld(Transform):
         self.key, self.least, self.invert = key, (min_lesion_ml, min_part_ml, min_et_ml), invert
 
     def __call__(self, data: Mapping) -> dict:
-        if math.isnan(float(data[self.key].sum())):  # a NaN anywhere makes the sum one, at a fifth of the time
+        if math.isnan(float(_plain(data[self.key]).sum())):  # a NaN anywhere makes the sum one, at a fifth of the time
             where = f"{self.key} of case {data.get('case', '')}"
             raise InputError(where, "NaN", "logits: are the weights sound?")
-        placement = None
         if self.invert is not None:
             working, native = case_grids(data["image"])
             placement = find_placement(Grid(data[self.key].shape[1:], working.affine), native)
-            data = data if placement else self.invert(dict(data))
-        logits, clicked = data[self.key], data.get("native_clicks")
-        if placement is not None:
-            logits = logits[(slice(None), *placement.source)]
-            corner = torch.tensor([s.start for s in placement.source])
-            clicked = None if clicked is None else data["clicks"].cpu().round().long() - corner
-        regions = torch.as_tensor(nest(logits, dim=0) > 0)
+            if placement is not None:
+                return {**data, self.key: self._placed(data, placement, native)}
+            data = self.invert(dict(data))
+        logits = data[self.key]
         voxel_ml = float(torch.as_tensor(logits.affine)[:3, :3].det().abs()) / 1000 if _has_affine(logits) else 0.001
-        clicks = ([], []) if clicked is None else (clicked.tolist(), data["click_targets"].tolist())
-        label = clean_label(regions, voxel_ml, *self.least, *clicks)
-        if placement is None:
-            return {**data, self.key: _like(label, logits)}
+        label = self._label(_plain(logits), voxel_ml, data, data.get("native_clicks"))
+        return {**data, self.key: _like(label, logits)}
+
+    def _placed(self, data: Mapping, placement: Placement, native: Grid) -> MetaTensor:
+        """The label map on the grid of the case, which has the voxels of the working grid."""
+        logits, clicks = _plain(data[self.key])[(slice(None), *placement.source)], data.get("clicks")
+        if clicks is not None:
+            clicks = clicks.cpu().round().long() - torch.tensor([inside.start for inside in placement.source])
+        label = self._label(logits, native.voxel_ml, data, clicks)
         label = place(label, placement._replace(source=(slice(None),) * 3), native.shape)
-        return {**data, self.key: MetaTensor(label.as_subclass(torch.Tensor), affine=torch.as_tensor(native.affine))}
+        return MetaTensor(label, affine=torch.as_tensor(native.affine))
+
+    def _label(self, logits: torch.Tensor, voxel_ml: float, data: Mapping, clicks: torch.Tensor | None) -> torch.Tensor:
+        clicked = ([], []) if clicks is None else (clicks.tolist(), data["click_targets"].tolist())
+        return clean_label(nest(logits > 0, dim=0), voxel_ml, *self.least, *clicked)
 
 
 def case_grids(image: MetaTensor) -> tuple[Grid, Grid]:
@@ -146,6 +151,11 @@ def _without_small_pieces(mask: np.ndarray, smallest: int, kept: list[tuple[int,
         pieces = cc3d.connected_components(mask, connectivity=26)
         large |= np.isin(pieces, [pieces[voxel] for voxel in kept])
     return large
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory without meta, which every operation on a MetaTensor would copy."""
+    return tensor.as_subclass(torch.Tensor)
 
 
 def _has_affine(image: torch.Tensor) -> bool:
