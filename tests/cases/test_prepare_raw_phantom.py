@@ -70,8 +70,7 @@ def test_raw_phantoms_are_registered_stripped_and_segmented(segmenter, capsys):
             print(f"\nraw phantom {n + 1}: " + ", ".join(f"{k} {v:.3g}" for k, v in rows[-1].items()), end="")
     found = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     assert found["median mm"].max() <= 1.0 and found["worst mm"].max() <= 2.0
-    assert found["brain"][0] >= 0.96
-    assert np.median(found["brain"]) >= 0.96 and found["brain"].min() >= 0.92
+    assert found["brain"].min() >= 0.96
     assert found["WT stripped"].mean() >= 0.7
     if COUNT >= 10:  # of two, one may differ more
         assert np.mean(found["WT stripped"] - found["WT raw"]) <= 0.03

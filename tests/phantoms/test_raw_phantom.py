@@ -7,7 +7,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
+from scipy import ndimage
 
 from brats_clip.phantoms import anatomy, draw_phantom, draw_raw_phantom, write_raw_phantom
 from brats_clip.phantoms.contrast import SEQUENCES
@@ -31,14 +31,19 @@ def raw(small_canvas):
     return draw_raw_phantom(SEED, traits=TRAITS)
 
 
-def at_brain(raw, series, moved: np.ndarray) -> np.ndarray:
+def tissue(raw) -> np.ndarray:
+    """Where the stripped phantom is not 0: the brain without the fluid around it."""
+    return raw.phantom.image.any(axis=0)
+
+
+def at_tissue(raw, series, moved: np.ndarray) -> np.ndarray:
     """The series' values at every fourth voxel of the reference's grid, found through ``moved``."""
     shape = raw.brain.shape
     voxels = np.stack(np.meshgrid(*[np.arange(0, n, 4) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
     to_series = np.linalg.inv(series.affine) @ moved @ raw.phantom.affine
     places = nib.affines.apply_affine(to_series, voxels)
-    values = map_coordinates(series.image.astype(np.float32), places.T, order=1, mode="nearest")
-    return values[raw.brain[tuple(voxels.T)]]
+    values = ndimage.map_coordinates(series.image.astype(np.float32), places.T, order=1, mode="nearest")
+    return values[tissue(raw)[tuple(voxels.T)]]
 
 
 def test_stripped_twin_is_the_phantom_of_the_same_seed(raw, small_canvas):
@@ -47,6 +52,13 @@ def test_stripped_twin_is_the_phantom_of_the_same_seed(raw, small_canvas):
     np.testing.assert_array_equal(raw.phantom.label, twin.label)
     assert raw.phantom.report == twin.report
     assert raw.brain[raw.phantom.label > 0].mean() > 0.99
+
+
+def test_brain_holds_the_fluid_within_the_dura_as_brain_extraction_does(raw):
+    fluid = raw.brain & ~tissue(raw)
+    near = ndimage.distance_transform_edt(~tissue(raw))[fluid]
+    assert 0.01 < fluid.sum() / raw.brain.sum() < 0.15
+    assert np.quantile(near, 0.9) < 4  # a rim, in mm; cisterns are deeper
 
 
 def test_equal_seeds_give_equal_exams(raw):
@@ -59,11 +71,11 @@ def test_equal_seeds_give_equal_exams(raw):
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_known_transform_leads_from_the_stripped_brain_to_the_series(raw, sequence):
     series = raw.series[sequence]
-    stripped = raw.phantom.image[SEQUENCES.index(sequence)][::4, ::4, ::4][raw.brain[::4, ::4, ::4]]
-    aligned = np.corrcoef(at_brain(raw, series, series.moved), stripped)[0, 1]
+    stripped = raw.phantom.image[SEQUENCES.index(sequence)][::4, ::4, ::4][tissue(raw)[::4, ::4, ::4]]
+    aligned = np.corrcoef(at_tissue(raw, series, series.moved), stripped)[0, 1]
     assert aligned > 0.6
     if sequence != "t1ce":
-        assert aligned > np.corrcoef(at_brain(raw, series, np.linalg.inv(series.moved)), stripped)[0, 1] + 0.1
+        assert aligned > np.corrcoef(at_tissue(raw, series, np.linalg.inv(series.moved)), stripped)[0, 1] + 0.1
 
 
 def test_every_sequence_but_the_reference_is_moved_within_bounds(raw):
@@ -89,7 +101,7 @@ def test_a_head_surrounds_the_brain(raw):
     side = np.flatnonzero(raw.brain.any((1, 2)))[-1]
     line = np.array([[x, centre[1], centre[2]] for x in range(side - 10, side + 34)])
     places = nib.affines.apply_affine(inverse @ raw.phantom.affine, line)
-    values = map_coordinates(series.image.astype(np.float32), places.T, order=1, mode="constant")
+    values = ndimage.map_coordinates(series.image.astype(np.float32), places.T, order=1, mode="constant")
     brain, outside = values[:8].mean(), values[12:]
     assert outside.min() < 0.4 * brain
     dark = int(np.argmax(outside < 0.45 * brain))

@@ -39,11 +39,13 @@ class Head:
     Attributes:
         image: ``(4, X, Y, Z)`` intensities of the tissue, before any scanner.
         depth: ``(X, Y, Z)`` mm below the head's surface, negative outside.
+        within_dura: ``(X, Y, Z)`` bool, the brain and the fluid around it.
         origin: index of the first voxel of the enlarged grid on the phantom's, ``(3,)``.
     """
 
     image: torch.Tensor
     depth: torch.Tensor
+    within_dura: torch.Tensor
     origin: tuple[int, int, int]
 
 
@@ -98,7 +100,7 @@ def draw_head(random: Randomness, image: torch.Tensor, anatomy: Anatomy, fluid: 
         out[i][inside] = float(fluid[i])
         part = out[i][place]
         part[anatomy.brain] = image[i][anatomy.brain]
-    return Head(out.clamp_(min=0.005), surface, tuple(-low for low, _ in MARGIN))
+    return Head(out.clamp_(min=0.005), surface, inside | brain, tuple(-low for low, _ in MARGIN))
 
 
 def _extrapolate(mni: torch.Tensor) -> torch.Tensor:

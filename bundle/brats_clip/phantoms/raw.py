@@ -54,7 +54,8 @@ class RawPhantom:
 
     Attributes:
         series: by name of ``SEQUENCES``.
-        brain: ``(X, Y, Z)`` bool, 1 mm, RAS, on the grid of ``phantom``.
+        brain: ``(X, Y, Z)`` bool, 1 mm, RAS, on the grid of ``phantom``: everything within the dura. Brain extraction
+            keeps the fluid around the brain too: on a clinical exam, HD-BET's mask has a rim of it.
         phantom: the same patient stripped and aligned; its affine leads to the reference's world.
     """
 
@@ -75,8 +76,9 @@ def draw_raw_phantom(
     random = Randomness([int(s) for s in np.append(np.atleast_1d(seed), RAW_STREAM)], shift)
     head = draw_head(random, subject.tissue, subject.anatomy, subject.healthy.fluid)
     series = {s: _take(random, head, i, s, subject.traits, subject.flip) for i, s in enumerate(SEQUENCES)}
-    brain = subject.anatomy.brain.flip(0) if subject.flip else subject.anatomy.brain
-    return RawPhantom(series, brain.numpy().copy(), phantom)
+    canvas = tuple(slice(-o, n - o) for o, n in zip(head.origin, subject.anatomy.brain.shape, strict=True))
+    brain = head.within_dura[canvas]
+    return RawPhantom(series, (brain.flip(0) if subject.flip else brain).numpy().copy(), phantom)
 
 
 def write_raw_phantom(raw: RawPhantom, folder: Path, case: str) -> Path:
