@@ -1,4 +1,4 @@
-# Everything a newcomer types. Every command is printed before it runs; type it yourself to change it.
+# The commands that a newcomer needs. Every command is printed before it runs, so that it can be copied and changed.
 # Any variable can be set on the command line: make demo EPOCHS=10
 
 VENV ?= .venv
@@ -16,8 +16,8 @@ BATCH ?= 2
 LEARNING_RATE ?= 0.002
 CORES ?= 2
 
-# Weights like the shipped ones, on phantoms: the CLIP, the network, then findings and clicks on top of it. With folders of
-# labelled real cases, make weights REAL="/data/a /data/b", they are fine-tuned and cross-validated on those, too.
+# Train weights like the shipped ones on phantoms: the CLIP, the network, then the findings and clicks stages. With
+# folders of labelled real cases, make weights REAL="/data/a /data/b" also fine-tunes and cross-validates on those.
 WORK ?= runs/weights
 WEIGHTS_COUNT ?= 600
 CLIP_EPOCHS ?= 40
@@ -28,7 +28,7 @@ REAL ?=
 REAL_EPOCHS ?= 60
 FOLDS ?= 4
 
-# The MONAI Label server. CONF is passed on: make serve STUDIES=/data/BraTS2021 CONF="--conf register true"
+# The MONAI Label server. CONF is passed on: make serve STUDIES=/data/BraTS2021 CONF="--conf preprocess never"
 STUDIES ?=
 PORT ?= 8000
 CONF ?=
@@ -45,12 +45,12 @@ help:
 	@echo "make venv       create $(VENV) with the pinned requirements (a few minutes, once)"
 	@echo "make demo       make synthetic patients, train, evaluate, segment an unseen patient (6 minutes on 2 cores)"
 	@echo "make serve      serve a folder of cases to 3D Slicer, or a DICOMweb server to OHIF and 3D Slicer: make serve STUDIES=..."
-	@echo "make serve-demo the same with synthetic patients in a DICOM server of its own; prints the address to open"
+	@echo "make serve-demo the same with synthetic patients in a local DICOM server; prints the address to open"
 	@echo "make doctor     check versions, weights, device, studies, DICOM server and disk: make doctor STUDIES=/data/cases"
 	@echo "make test       ruff and all tests; set BRATS_DIR to a folder of BraTS cases to include the tests on real ones"
-	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-fast  only the fast tests"
 	@echo "make weights    train weights like those in bundle/models, on new synthetic patients (about 4 hours on 2 cores)"
-	@echo "make clean      remove what demo and tests left behind; keeps $(VENV), bundle/models, runs/ and your data"
+	@echo "make clean      remove files of the demo and the tests; keeps $(VENV), bundle/models, runs/ and your data"
 
 venv:
 	@scripts/make_venv.sh "$(VENV)"
@@ -75,14 +75,14 @@ demo: venv
 	  --checkpoint $(DEMO)/training/checkpoints/model.pt --spacing "$(SPACING)"
 	@echo
 	@echo "Done. Look at"
-	@echo "  $(DEMO)/evaluation/report.html          pictures and figures of patients the network has not seen"
-	@echo "  $(DEMO)/evaluation/metrics.csv          the figures, case by case"
-	@echo "  $(DEMO)/training/curves.csv             the training"
+	@echo "  $(DEMO)/evaluation/report.html          images and scores of patients the network has not seen"
+	@echo "  $(DEMO)/evaluation/metrics.csv          the scores of each case"
+	@echo "  $(DEMO)/training/curves.csv             the training curves"
 	@ls $(DEMO)/segmentation/*/*_seg.nii.gz $(DEMO)/segmentation/*/*.json | sed 's/^/  /'
 
 serve: venv
 	@if [ -z "$(STUDIES)" ]; then \
-	  echo "Say what to serve: make serve STUDIES=/data/cases, or STUDIES=http://127.0.0.1:8042/dicom-web" >&2; exit 2; fi
+	  echo "STUDIES is not set. Use make serve STUDIES=/data/cases, or STUDIES=http://127.0.0.1:8042/dicom-web" >&2; exit 2; fi
 	OMP_NUM_THREADS=$(CORES) $(PYTHON) scripts/serve.py --studies "$(STUDIES)" --port $(PORT) $(CONF)
 
 serve-demo: venv
@@ -95,7 +95,7 @@ lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# Side by side first; then those that start servers and measure seconds, one at a time.
+# Most tests run in parallel; then those that start servers or measure time run one at a time.
 test: lint
 	$(PYTHON) -m pytest -n $(CORES) --dist loadfile -m "not e2e" $(PYTEST_ARGS)
 	$(PYTHON) -m pytest -m e2e $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""The MONAI Label app: a patient with four sequences, annotated in a browser or in Slicer, learning as you go.
+"""MONAI Label app: segment brain tumours, correct them in a browser or 3D Slicer, and fine-tune on the labels.
 
 python -m monailabel.main start_server --app monailabel_app --studies STUDIES --host 127.0.0.1
 """
@@ -14,7 +14,7 @@ import schedule
 from monailabel.config import settings as server
 from monailabel.interfaces.app import MONAILabelApp
 
-import brats_label  # noqa: F401 - finds the bundle
+import brats_label  # noqa: F401 - adds the bundle to sys.path
 from brats_clip import Segmenter
 from brats_label.case_info import Leases
 from brats_label.datastore import CaseDatastore
@@ -44,12 +44,12 @@ logger = logging.getLogger("brats_clip.app")
 
 
 class BrainTumourApp(MONAILabelApp):
-    """What MONAI Label starts.
+    """The application class that MONAI Label loads.
 
     Args:
-        app_dir: this folder.
-        studies: a folder, or the address of a DICOMweb server.
-        conf: see ``Settings``.
+        app_dir: the folder of this file.
+        studies: a folder, or the URL of a DICOMweb server.
+        conf: the ``--conf`` options; see ``Settings``.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -66,7 +66,7 @@ class BrainTumourApp(MONAILabelApp):
         self.leases = Leases(self.store)
         self.prompts = PromptHistory(self.store)
         self.batch = Batch(self)
-        server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # nothing is scored: predicted quality comes with an answer
+        server.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # no scoring: each answer has its predicted quality
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -77,7 +77,7 @@ class BrainTumourApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> CaseDatastore:
-        # A DICOMweb server gets labels as DICOM SEG, too.
+        # With a DICOMweb server, final labels are also delivered as DICOM SEG.
         self.exchange = SegExchange(self.source) if isinstance(self.source, DicomWebSource) else None
         return CaseDatastore(
             self.source,
@@ -102,8 +102,8 @@ class BrainTumourApp(MONAILabelApp):
         return make_strategies(self.review)
 
     def on_init_complete(self) -> None:
-        """The server starts: answer its requests."""
-        from monailabel.app import app as server_app  # only there once the server is
+        """Add the app's routes to the server, and start the background tasks."""
+        from monailabel.app import app as server_app  # cannot be imported before the server has started
 
         patches.take_over(server_app, build_server(self))
         patches.start_log.served = lambda: what_is_served(self)
@@ -116,15 +116,15 @@ class BrainTumourApp(MONAILabelApp):
 
     @property
     def trainers(self) -> dict[str, FineTune]:
-        """Trainers by the model that they train."""
+        """The training task of each model."""
         return self._trainers
 
     def train_progress(self) -> dict[str, Any]:
-        """Figures of the training that runs, or ran last; empty if there was none."""
+        """Return the progress of the current or last training; see ``progress``."""
         return progress(self.workspace)
 
     def infer_task(self, model: str) -> SegmentationTask:
-        """The model of that name. Raises ``NotFound`` with the names there are."""
+        """Return the task of a model. Raise ``NotFound``, which lists the models, if there is none."""
         task = self._infers.get(model)
         if task is None:
             raise NotFound(f"model: found {model[:60]!r}; expected one of {', '.join(self._infers)}.")
@@ -141,12 +141,12 @@ class BrainTumourApp(MONAILabelApp):
         chosen = self._strategies[name](request, self.datastore())
         if not chosen or not chosen.get("id"):
             return {}
-        # A client on the same machine opens the file itself. Fetching or splitting one would make it wait.
+        # A client on the same machine can open the file itself, if it need not be downloaded or split first.
         at_hand = getattr(self.source, "path_at_hand", None)
         return chosen | {"path": at_hand(self.library.case(chosen["id"])) if at_hand else ""}
 
     def on_save_label(self, image_id: str, label_id: str, tag: str = FINAL) -> None:
-        """With a final label the patient is nobody's any more."""
+        """End the leases of a case that has got a final label."""
         if tag == FINAL:
             self.leases.release(label_id)
 
@@ -157,12 +157,12 @@ class BrainTumourApp(MONAILabelApp):
     def _tidy(self) -> None:
         try:
             self.library.trim(int(self.settings.disk_cache_gb * 2**30))
-        except OSError as error:  # the scheduler must continue
+        except OSError as error:  # an exception would stop the scheduler
             logger.warning("the cache was not trimmed (%s)", error.strerror)
 
 
 patches.attach_start_log()
-# They log every address they ask for; MONAI Label what clients send: reports, and files named after patients.
+# HTTP clients log every URL. MONAI Label logs request contents, with report text and files named after patients.
 for chatty in (
     "dicomweb_client",
     "httpx",

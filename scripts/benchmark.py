@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measure seconds and peak memory, from four NIfTI files to a written mask, beside three networks of MONAI.
+"""Measure seconds and peak memory from four NIfTI files to a written mask, compared with three networks of MONAI.
 
     python scripts/benchmark.py --case /data/BraTS2021/BraTS2021_00000 --output runs/benchmark
 
-This network: first answer, then changed reports and a click on the case it has encoded. MONAI's: SegResNet as in the
-model zoo's BraTS bundle, SwinUNETR as in the BraTS tutorial, DynUNet in nnU-Net's BraTS configuration. Every
-measurement has a process of its own. Leaves benchmark.csv, benchmark.md, benchmark.png and benchmark.svg.
+For this network: the first answer, then changed reports and a click on the encoded case. MONAI's networks: SegResNet
+as in the model zoo's BraTS bundle, SwinUNETR as in the BraTS tutorial, DynUNet in nnU-Net's BraTS configuration. Every
+measurement runs in its own process. Writes benchmark.csv, benchmark.md, benchmark.png and benchmark.svg.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 from measuring.command import check_device, make_console
 
 NAMES = ("brats_clip", "segresnet", "swinunetr", "dynunet")
-SMALLEST = 64  # voxels of a phantom; DynUNet halves five times, and a single voxel has no instance statistics
+SMALLEST = 64  # voxels per axis; DynUNet halves them five times, and instance normalisation needs more than one
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -31,27 +31,27 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--case", type=Path, help="folder of one case, named as BraTS names it (default: a phantom)")
     add("--output", type=Path, default=Path("runs/benchmark"), help="folder for the results (default: %(default)s)")
-    add("--networks", default=",".join(NAMES), help="which, with commas between (default: %(default)s)")
-    add("--checkpoint", type=Path, help="weights of this network (default: those it ships with)")
-    add("--threads", type=int, default=cores, help="threads on the CPU (default: all cores, %(default)s)")
+    add("--networks", default=",".join(NAMES), help="networks to measure, comma-separated (default: %(default)s)")
+    add("--checkpoint", type=Path, help="weights of this network (default: the shipped ones)")
+    add("--threads", type=int, default=cores, help="CPU threads (default: all cores, %(default)s)")
     add("--repeats", type=int, default=3, help="measurements of this network (default: %(default)s)")
     add("--slow-repeats", type=int, default=1, help="measurements of each of the others (default: %(default)s)")
     add("--device", help="cpu or cuda (default: a GPU if there is one)")
-    warm = "answer once before the clock starts (default: on a GPU, whose libraries load at first use)"
+    warm = "answer once before timing (default: only on a GPU, whose libraries load at first use)"
     add("--warm-up", action=argparse.BooleanOptionalAction, default=None, help=warm)
     add("--seed", type=int, default=0, help="seed of the phantom (default: %(default)s)")
-    add("--size", type=int, nargs=3, help="voxels of the phantom, to try the command out (default: 240 240 155)")
+    add("--size", type=int, nargs=3, help="voxels of the phantom, for a trial run (default: 240 240 155)")
     add("--task", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.networks = list(dict.fromkeys(args.networks.split(",")))
     if unknown := [name for name in args.networks if name not in NAMES]:
-        parser.error(f"--networks has {', '.join(map(repr, unknown))}; there are {', '.join(NAMES)}")
+        parser.error(f"--networks: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(NAMES)}")
     if min(args.threads, args.repeats, args.slow_repeats) < 1 or args.seed < 0:
         parser.error("--threads, --repeats and --slow-repeats must be at least 1, --seed at least 0")
     if args.size and (args.case or min(args.size) < SMALLEST):
-        parser.error(f"--size is for a phantom, not for --case, and at least {SMALLEST} voxels")
+        parser.error(f"--size applies to a phantom, not to --case, and must be at least {SMALLEST} voxels")
     if args.device is None:
-        import torch  # late, so that --help need not wait for it
+        import torch  # deferred, so that --help is fast
 
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(parser, args.device)
@@ -61,7 +61,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 when a network failed, 2 when the input is of no use."""
+    """Run the command; return its exit code: 0, 1 if a network failed, 2 if the input is invalid."""
     args = _arguments(argv)
     from brats_clip.errors import BratsClipError
     from measuring import benchmark

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measure what the CLIP knows by itself: the side from the text of reports, and which report belongs to which slices.
+"""Measure the CLIP alone: how well it tells the side from a report, and matches slices with their report.
 
     python scripts/clip_zero_shot.py --reports reports.json --cases data/phantoms --output runs/zero_shot
 
---reports is a JSON object of texts by id (TextBraTS has this form): of those that name one side only, how many are
-nearer to prompts of that side. --cases is a folder of cases with reports: in random groups of 16, how often the slices
-of a case are nearest to its own report. Leaves clip_zero_shot.csv.
+--reports is a JSON object of texts by id, as in TextBraTS. Of the reports that name one side only, it measures how many
+are closer to prompts of that side. --cases is a folder of cases with reports. In random groups of 16, it measures how
+often the slices of a case are closest to its own report. Writes clip_zero_shot.csv.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from brats_clip.errors import BratsClipError, InputError
 
-if TYPE_CHECKING:  # what is slow is imported where it is needed, so that --help answers at once
+if TYPE_CHECKING:  # slow imports are deferred, so that --help is fast
     import torch
     from monai.transforms import Compose
 
@@ -30,7 +30,7 @@ DRAWS = 20
 
 
 def one_sided(reports: dict[str, str]) -> dict[str, str]:
-    """The side of each report that names one side only, by id."""
+    """Return the side of each report that names one side only, by id."""
     from brats_clip.reports import read_findings
 
     sides = {name: read_findings(text)["sides"] for name, text in reports.items()}
@@ -38,10 +38,10 @@ def one_sided(reports: dict[str, str]) -> dict[str, str]:
 
 
 def read_reports(path: Path) -> dict[str, str]:
-    """Texts by id.
+    """Read the texts by id.
 
     Raises:
-        InputError: if the file is no JSON object of texts.
+        InputError: if the file is not a JSON object of texts.
     """
     expected = "a JSON object of report texts by id"
     try:
@@ -54,7 +54,7 @@ def read_reports(path: Path) -> dict[str, str]:
 
 
 def working_image() -> Compose:
-    """From the files of a case to the image that the network sees, as ``inference.json`` says."""
+    """Return the preprocessing of ``inference.json``, from the files of a case to the input of the network."""
     from monai.bundle import ConfigParser
 
     config = ConfigParser()
@@ -64,7 +64,7 @@ def working_image() -> Compose:
 
 
 def match_rates(slices: torch.Tensor, reports: list[torch.Tensor], group: int, seed: int) -> list[float]:
-    """Share of cases matched with their own report, in each of many random groups of ``group`` cases."""
+    """Return the share of cases matched with their own report, for each random group of ``group`` cases."""
     import numpy as np
     import torch
 
@@ -85,13 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reports", type=Path, help="JSON of texts by id")
     parser.add_argument("--cases", type=Path, help="folder of cases with reports")
-    parser.add_argument("--clip", help="any source of load_clip (default: the bundle's)")
-    parser.add_argument("--group", type=int, default=16, help="reports to choose from (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the groups (default: %(default)s)")
+    parser.add_argument("--clip", help="CLIP, as load_clip takes it (default: the bundle's)")
+    parser.add_argument("--group", type=int, default=16, help="cases per group (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the groups (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/zero_shot"), help="folder (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.reports is None and args.cases is None:
-        parser.error("--reports, --cases or both")
+        parser.error("needs --reports, --cases or both")
     if args.group < 2 or args.seed < 0:
         parser.error("--group must be at least 2, --seed at least 0")
     try:
@@ -103,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Measure what was asked for, write it and print it.
+    """Run the requested measurements, and write and print the results.
 
     Raises:
-        InputError: if no report names one side only, or fewer cases have a report than a group has.
+        InputError: if no report names one side only, or there are fewer cases with a report than a group needs.
     """
     import pandas as pd
     import torch
@@ -128,7 +128,7 @@ def measure(args: argparse.Namespace) -> None:
         rows.append({"measure": "side from the text", "value": sum(right) / len(right), "n": len(right), "chance": 0.5})
     if args.cases is not None:
         cases = [case for case in find_cases(args.cases) if case.get("report_path")]
-        if len(cases) < args.group:  # before the slices of each are encoded
+        if len(cases) < args.group:  # checked before the slices are encoded
             raise InputError(args.cases, f"{len(cases)} cases with a report", f"at least {args.group}")
         prepare, encode = working_image(), SliceEncoder(clip)
         slices, texts = [], []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare phantoms with real cases: intensities region by region, volumes, and a montage to look at.
+"""Compare phantoms with real cases: intensities by region, volumes, and a montage of slices.
 
 python scripts/compare_phantoms.py --phantoms data/phantoms --real /data/BraTS2021 --output compare.png
 """
@@ -32,7 +32,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
     """Print a table per folder, and draw the montage."""
-    # Imported late, so that --help need not wait.
+    # Deferred imports keep --help fast.
     import pandas as pd
     from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd, Orientationd
     from rich.progress import track
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, 
     from brats_clip.labels import ED, ET, NCR
     from brats_clip.transforms import LoadCased
 
-    keys, smallest = ["image", "label"], 200  # voxels below which a mean says little
+    keys, smallest = ["image", "label"], 200  # fewest voxels for a useful mean
     prepare = Compose(
         [
             LoadCased(allow_missing_label=False),
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace, console: Console, command: str) -> dict[str, 
 
 
 def _draw(panels: list[tuple], path: Path, sequences: Sequence[str]) -> None:
-    """One row per case: the axial slice with most tumour on each sequence, and its label."""
+    """Draw one row per case: the axial slice with most tumour on each sequence, and its label."""
     from brats_clip.evaluation.plots import new_figure
 
     figure = new_figure(12.5, 2.9 * len(panels))
@@ -99,7 +99,7 @@ def _draw(panels: list[tuple], path: Path, sequences: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 when the input is of no use."""
+    """Run the command; return its exit code: 0, or 2 if the input is invalid."""
     return run_command(NAME, argv, _arguments, _run)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Say in plain words whether the MONAI Label server will work here, and what to do about what keeps it from it.
+"""Check whether the MONAI Label server will work on this machine, and say how to fix what prevents it.
 
 python scripts/doctor.py --studies /data/cases --conf preprocess always
 
-Ends with 0 if it will (there may be warnings), with 1 if there is a problem.
+Exits with 0 if it will work (perhaps with warnings), with 1 if there is a problem.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", default="", help="folder of cases, or the address of a DICOMweb server")
-    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="for the app")
-    parser.add_argument("--port", type=int, help="of the server (default: as MONAI Label's)")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="app setting")
+    parser.add_argument("--port", type=int, help="port of the server (default: MONAI Label's)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")  # of packages, about packages
+    warnings.simplefilter("ignore")  # packages warn about each other
     findings = []
     for finding in examine(args.studies, dict(args.conf), args.port):
         findings.append(finding)
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def examine(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
-    """All checks, one after the other; a check that fails does not end the others."""
+    """Run all checks in turn; a failing check does not stop the others."""
     yield from guarded("Python", lambda: machine.python(ROOT))
     yield from guarded("packages", lambda: machine.packages(ROOT))
     yield from guarded("torchvision", machine.torch_fits_torchvision)
@@ -61,21 +61,21 @@ def examine(where: str, conf: dict[str, str], port: int | None) -> Iterator[Find
 
 
 def examine_server(where: str, conf: dict[str, str], port: int | None) -> Iterator[Finding]:
-    """What depends on settings and studies."""
+    """Run the checks that depend on settings and studies."""
     from brats_clip.errors import InputError
     from brats_label.settings import Settings
 
     try:
         settings = Settings.read(conf)
     except InputError as error:
-        yield Finding("settings", PROBLEM, str(error), "correct --conf; the other checks take the defaults")
+        yield Finding("settings", PROBLEM, str(error), "correct --conf; the other checks use the defaults")
         settings = Settings()
     workspace = None
     if where:
         found, workspace = served.look(where, settings)
         yield from found
     else:
-        yield Finding("studies", OK, "none named; --studies checks them, too (make doctor STUDIES=...)")
+        yield Finding("studies", OK, "not given; add --studies to check them, too (make doctor STUDIES=...)")
     bundle = Path(settings.bundle) if settings.bundle else ROOT / "bundle"
     checkpoint = Path(settings.checkpoint or bundle / "models" / "model.pt")
     yield from guarded("weights", lambda: served.weights(bundle, checkpoint, workspace))
@@ -88,18 +88,18 @@ def examine_server(where: str, conf: dict[str, str], port: int | None) -> Iterat
 
 
 def usual_port() -> int:
-    """The port of MONAI Label's own settings."""
+    """Return the port of MONAI Label's own settings."""
     from monailabel.config import settings as server
 
     return server.MONAI_LABEL_SERVER_PORT
 
 
 def show(finding: Finding) -> None:
-    """One line, and one below for the remedy."""
+    """Print a finding on one line, and its remedy below it."""
     try:
         from rich.console import Console
         from rich.markup import escape
-    except ImportError:  # the doctor must speak where nothing is installed
+    except ImportError:  # the doctor must work without any package
         print(f"{finding.level:8} {finding.check}: {finding.says}")
         if finding.remedy and finding.level != OK:
             print(f"{'':8} -> {finding.remedy}")

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Fit predicted quality to weights: expected Dice, calibrated probabilities of error, and where to look first.
+"""Fit the quality prediction to weights: expected Dice, calibrated probabilities of error, and where to look first.
 
     python scripts/fit_quality.py --phantoms data/shifted --cross_validation runs/cv --output runs/quality
     python scripts/fit_quality.py --phantoms data/shifted --checkpoint my.pt --write my_bundle/models/quality.json
 
-Each case is answered by weights that never saw it: scans of a cross-validation by those of their fold, phantoms (take
-some that were not trained on) by --checkpoint. What is printed was predicted by coefficients that were fitted without
-the case and its fold; what is written was fitted on all. Answers stay in the output folder, so the same command goes
-on where it stopped. Leaves quality.json, fit_quality.csv (a row per answer), fit_quality_clicks.csv and fit_quality.md.
+Each case is segmented with weights that never saw it: scans of a cross-validation with those of their fold, phantoms
+(use some that were not trained on) with --checkpoint. Printed results come from coefficients fitted without the case
+and its fold; the written coefficients are fitted on all cases. Answers are kept in the output folder, so that the same
+command resumes. Writes quality.json, fit_quality.csv (a row per answer), fit_quality_clicks.csv and fit_quality.md.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--phantoms", type=Path, nargs="+", default=[], metavar="DIR", help="folders of phantoms")
     add("--cross_validation", type=Path, help="output folder of cross_validate.py")
     add("--cases", type=Path, nargs="+", default=[], metavar="DIR", help="folders of scans that --checkpoint never saw")
-    add("--checkpoint", type=Path, help="weights to fit for (default: those the bundle ships with)")
+    add("--checkpoint", type=Path, help="weights to fit for (default: the shipped ones)")
     add("--output", type=Path, default=Path(f"runs/{NAME}"), help="folder for the results (default: %(default)s)")
-    add("--write", type=Path, help="where the coefficients go (default: OUTPUT/quality.json)")
-    clicks = "click where it says to look, and measure what that gains: on scans, or on all cases"
+    add("--write", type=Path, help="file for the coefficients (default: OUTPUT/quality.json)")
+    clicks = "click at the suggested places and measure the gain, on scans or on all cases"
     add("--clicks", choices=("scans", "all"), help=clicks)
     ways = ("both", "with", "without")
-    add("--report", choices=ways, default="both", help="answers with a report or without (default: both)")
+    add("--report", choices=ways, default="both", help="segment with a report or without (default: both)")
     add("--device", help="cpu or cuda (default: a GPU if there is one)")
-    add("--limit", type=int, help="take the first N cases of each kind only")
-    add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    add("--limit", type=int, help="use only the first N cases of each kind")
+    add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     args = parser.parse_args(argv)
     if not (args.phantoms or args.cross_validation or args.cases):
         parser.error("needs --phantoms, --cross_validation or --cases")
@@ -51,7 +51,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 when a case failed, 2 when the input is of no use."""
+    """Run the command; return its exit code: 0, 1 if a case failed, 2 if the input is invalid."""
     return run_command(NAME, argv, _arguments, "measuring.quality:fit_quality")
 
 

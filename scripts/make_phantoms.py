@@ -2,7 +2,7 @@
 """Make synthetic patients in the layout of BraTS: four sequences, a segmentation, a report, the findings.
 
 python scripts/make_phantoms.py --output data/phantoms --count 20 --seed 0
-python scripts/make_phantoms.py --output data/raw --count 5 --raw    # exams with skull, not aligned, with the truth
+python scripts/make_phantoms.py --output data/raw --count 5 --raw    # exams with skull, not aligned, with ground truth
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def case_name(seed: int, index: int) -> str:
-    """The name of patient ``index`` of ``seed``; the number says which seed draws it."""
+    """Return the name of patient ``index`` of ``seed``."""
     return f"PHANTOM_{seed}_{index:05d}"
 
 
 def make_one(seed: int, index: int, output: str, grid: dict[str, tuple], shift: float, raw: bool) -> str:
-    """Draw and write one patient; returns its name."""
-    # Imported late, so that --help need not wait.
+    """Draw and write one patient; return its name."""
+    # Deferred imports keep --help fast.
     import nibabel as nib
     import torch
 
@@ -45,8 +45,8 @@ def make_one(seed: int, index: int, output: str, grid: dict[str, tuple], shift: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, help="folder that receives one folder per patient")
-    parser.add_argument("--count", type=int, default=20, help="patients to make (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="equal seeds make equal patients (default: 0)")
+    parser.add_argument("--count", type=int, default=20, help="number of patients (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal patients (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="index of the first patient (default: 0)")
     parser.add_argument("--size", type=int, nargs=3, help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, help="mm (default: 1 1 1)")
@@ -54,24 +54,24 @@ def main() -> int:
         "--shift",
         type=float,
         default=0.0,
-        help="draw sizes, contrasts and scanner faults beyond those to train on, to choose checkpoints by (0 to 2; "
+        help="draw sizes, contrasts and scanner artefacts beyond the training range, for choosing checkpoints (0 to 2; "
         "default: 0)",
     )
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="raw exams: with a skull, each sequence on a grid of its own and moved, and the truth in CASE/truth",
+        help="raw exams with skull, each sequence on its own grid and moved; ground truth in CASE/truth",
     )
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing patients")
     args = parser.parse_args()
     grid = {name: tuple(given) for name in ("size", "spacing") if (given := getattr(args, name))}
     if args.count < 1 or min(args.size or [16]) < 16 or not all(0 < s < float("inf") for s in args.spacing or ()):
         parser.error("--count must be at least 1, --size at least 16 voxels, --spacing above 0 mm")
     if args.raw and grid:
-        parser.error("--size and --spacing do not go with --raw, whose sequences have grids of their own")
+        parser.error("--size and --spacing cannot be used with --raw, whose sequences have their own grids")
     if not 0 <= args.shift <= 2:
         parser.error("--shift must be from 0 to 2")
     if args.seed < 0 or args.first < 0:

@@ -2,9 +2,9 @@
 
     python scripts/prepare_brats.py DATASET_DIR --output datalist.json
 
-The split is drawn per patient from a hash of seed and patient id: the same patients give the same split in any order
-of folders, and patients added later leave the earlier ones where they are (with few patients, one may move: a section
-that drew nobody borrows one). Cases without a label go into the section "unlabeled".
+Patients are assigned by a hash of seed and patient id: the split does not depend on the order of folders, and patients
+added later do not move earlier ones (with few patients, one may move: a section that would be empty borrows one). Cases
+without a label go into the section "unlabeled".
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from rich.table import Table
 from brats_clip.errors import InputError
 from measuring.command import run_command
 
-if TYPE_CHECKING:  # brats_clip.cases imports torch, which --help need not wait for
+if TYPE_CHECKING:  # deferred, since brats_clip.cases imports torch, which is slow
     from brats_clip.cases import CaseCheck, Survey
 
 CONVENTIONS = ("brats2018", "brats2023", "msd")
-SHOWN = 50  # lines about single cases; all of them are in the datalist
+SHOWN = 50  # most lines printed about single cases; the datalist has all
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 when there is nothing to write."""
+    """Run the command; return its exit code: 0, or 2 if nothing can be written."""
     return run_command("prepare_brats", argv, _arguments, _prepare)
 
 
@@ -41,7 +41,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset_dir", type=Path, help="folder with the cases, nested as deep as it likes")
+    parser.add_argument("dataset_dir", type=Path, help="folder with the cases, at any depth")
     parser.add_argument("--output", type=Path, default=Path("datalist.json"), help="file to write (%(default)s)")
     parser.add_argument(
         "--fractions",
@@ -49,7 +49,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         nargs=3,
         default=(0.7, 0.1, 0.2),
         metavar=("TRAINING", "VALIDATION", "TESTING"),
-        help="shares of the labelled patients, with the sum 1 (0.7 0.1 0.2)",
+        help="shares of the labelled patients, which must add up to 1 (0.7 0.1 0.2)",
     )
     parser.add_argument(
         "--folds", type=int, default=5, help="folds over training and validation together, 0 for none (%(default)s)"
@@ -59,13 +59,13 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--label_convention",
         choices=("auto", *CONVENTIONS),
         default="auto",
-        help="what the label values mean; auto goes by file names and values. Needed for copies of MSD Task01 under "
-        "BraTS names, whose 1 and 2 are swapped",
+        help="meaning of the label values; auto decides by file names and values. Needed for copies of MSD Task01 "
+        "under BraTS names, whose 1 and 2 are swapped",
     )
     parser.add_argument(
-        "--skip_image_checks", action="store_true", help="go by file names alone; open no image, label or report"
+        "--skip_image_checks", action="store_true", help="use file names only; open no image, label or report"
     )
-    parser.add_argument("--workers", type=int, default=2, help="cases checked at the same time (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="cases checked in parallel (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -73,11 +73,11 @@ def _prepare(args: argparse.Namespace, console: Console, command: str) -> dict[s
     from brats_clip.cases import check_cases, make_datalist, split_patients, survey, write_datalist
     from brats_clip.labels import BRATS_2018, BRATS_2023, MSD
 
-    split_patients((), args.fractions)  # a slip of the pen should not show after an hour of checking
+    split_patients((), args.fractions)  # fail before the checks, which can take an hour
     if args.output.is_dir():
         raise InputError(args.output, "a folder", "a file to write")
     found = survey(args.dataset_dir)
-    # A label on its own, such as a prediction, may bear the id of a complete case.
+    # A label without images, such as a prediction, may have the id of a complete case.
     left_out = {e.case if e.has_images else f"{e.case} in {e.error.where}": str(e.error) for e in found.left_out}
     if args.label_convention != "auto":
         convention = (BRATS_2018, BRATS_2023, MSD)[CONVENTIONS.index(args.label_convention)]
@@ -89,7 +89,7 @@ def _prepare(args: argparse.Namespace, console: Console, command: str) -> dict[s
         checks = check_cases(found.cases, args.workers, progress=True)
         left_out |= {check.case: " ".join(map(str, check.problems)) for check in checks if not check.ok}
         checks = [check for check in checks if check.ok]
-    # Paths of this machine would be of no use in a file that travels with the data.
+    # The datalist is shared with the data: absolute paths of this machine do not belong in it.
     root = str(args.dataset_dir.expanduser().absolute())
     left_out = {case.replace(root, "."): why.replace(f"{root}/", "") for case, why in sorted(left_out.items())}
     cases = [case for case in found.cases if case["case"] not in left_out]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""The ablation table of arXiv:2507.09966 over seeds: the full network, and without each part of the method.
+"""Run the ablations of arXiv:2507.09966 over seeds: the full network, and the network without each part.
 
 python scripts/run_ablations.py --dataset_dir /data/BraTS2021 --datalist datalist.json --output runs/ablations
 
-Trains and evaluates each network of bundle/configs/ablations, and the full one, once per seed. Leaves ablations.md,
-ablations.csv and ablations.svg in the output folder, and each run in NETWORK/seedK below it. Type the same command
-again to go on where it was interrupted; what is finished is not run again. What follows "--" goes to train.json:
+Trains and evaluates each network of bundle/configs/ablations, and the full one, once per seed. Writes ablations.md,
+ablations.csv and ablations.svg to the output folder, and each run to NETWORK/seedK below it. To resume an interrupted
+command, repeat it; finished runs are not repeated. Options after "--" are settings of train.json:
 
 python scripts/run_ablations.py ... --epochs 40 -- --patch_size "[96,96,96]" --batch_size 2
 """
@@ -35,7 +35,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training each (default: 0 1 2)")
     some = f"some of {', '.join(VARIANTS)} (default: all)"
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NETWORK", help=some)
-    parser.add_argument("--epochs", type=int, help="per training (default: those of train.json)")
+    parser.add_argument("--epochs", type=int, help="epochs per training (default: those of train.json)")
     how = "evaluate with each case's own report, with none, or both (default: true)"
     parser.add_argument("--report", nargs="+", choices=("true", "none"), default=["true"], help=how)
     args = parser.parse_args(own)
@@ -44,7 +44,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 when a run failed, 2 for bad input."""
+    """Run the command; return its exit code: 0, 1 if a run failed, 2 if the input is invalid."""
     return run_command(NAME, argv, _arguments, "measuring.ablation:ablate")
 
 

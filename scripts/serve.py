@@ -3,8 +3,8 @@
 
 python scripts/serve.py --studies /data/cases --conf preprocess always
 
-The same as ``python -m monailabel.main start_server --app monailabel_app ...``, whose other options it takes, too; but
-what keeps the server from starting is said in one sentence, at once.
+Equivalent to ``python -m monailabel.main start_server --app monailabel_app ...``, whose other options it also accepts.
+A problem that prevents the server from starting is reported at once, in one sentence.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ sys.path[:0] = [str(ROOT / "bundle"), str(ROOT / "monailabel_app")]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", required=True, help="folder of cases, or the address of a DICOMweb server")
-    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="for the app")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="app setting")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     args, others = parser.parse_known_args()
     wrong = what_is_wrong(args)
     if wrong:
@@ -31,7 +31,7 @@ def main() -> int:
         return 2
     from monailabel.main import Main
 
-    logging.getLogger("monailabel.main").setLevel(logging.WARNING)  # else each of its options gets a line
+    logging.getLogger("monailabel.main").setLevel(logging.WARNING)  # else it logs one line per option
     sys.argv = ["monailabel", "start_server", "--app", str(ROOT / "monailabel_app"), "--studies", args.studies]
     sys.argv += ["--host", args.host, "--port", str(args.port), *others]
     for name, value in args.conf:
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def what_is_wrong(args: argparse.Namespace) -> str:
-    """What keeps the server from starting, and what to do about it; "" if nothing does."""
+    """Return what prevents the server from starting, and how to fix it; "" if nothing does."""
     from brats_label import doctor
 
     folder = Path(args.studies)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Synthetic patients as DICOM in a server of their own, and the MONAI Label server on top: nothing else is needed.
+"""Start a local DICOM server with synthetic patients, and the MONAI Label server on top; no other data is needed.
 
 python scripts/serve_demo.py --work runs/serve_demo --count 4 --raw 1
 
-Stop it with Ctrl-C; what was annotated stays in the work folder, and the next start goes on with it.
+Stop it with Ctrl-C; annotations stay in the work folder and are used at the next start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monailabel_app"))
 
-if TYPE_CHECKING:  # imported where they are needed, so that --help need not wait for torch
+if TYPE_CHECKING:  # slow imports are deferred, so that --help is fast
     from brats_label.demo.orthanc import LocalOrthanc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,16 +36,16 @@ START_S, STOP_S = 300.0, 20.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/serve_demo"), help="folder for all of it (default: %(default)s)"
+        "--work", type=Path, default=Path("runs/serve_demo"), help="folder for all data (default: %(default)s)"
     )
-    parser.add_argument("--count", type=int, default=4, help="patients, stripped and aligned (default: %(default)s)")
-    parser.add_argument("--raw", type=int, default=1, help="more, as a scanner sends them (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="equal seeds make equal patients (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=4, help="skull-stripped, aligned patients (default: %(default)s)")
+    parser.add_argument("--raw", type=int, default=1, help="more patients, as raw exams (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal patients (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=3, default=(240, 240, 155), help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, default=(1.0, 1.0, 1.0), help="mm (default: 1 1 1)")
-    parser.add_argument("--port", type=int, default=8000, help="of the MONAI Label server (default: %(default)s)")
-    parser.add_argument("--orthanc-port", type=int, default=0, help="of the DICOM server (default: a free one)")
-    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="for the app")
+    parser.add_argument("--port", type=int, default=8000, help="port of the MONAI Label server (default: %(default)s)")
+    parser.add_argument("--orthanc-port", type=int, default=0, help="port of the DICOM server (default: a free one)")
+    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="app setting")
     args = parser.parse_args()
     if (
         args.count < 1
@@ -58,13 +58,13 @@ def main() -> int:
         )
     from brats_label.demo.orthanc import OrthancMissing, find_orthanc
 
-    # However it is stopped, both servers end. A shell that starts us in the background has Ctrl-C ignored.
+    # Both servers must stop with this process. A shell that starts it in the background makes it ignore Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         find_orthanc()
         if is_taken(args.port):
-            raise OrthancMissing(f"port {args.port} is in use; stop what listens there, or take another with --port")
+            raise OrthancMissing(f"port {args.port} is in use; stop what listens there, or choose another with --port")
         return serve(args)
     except OrthancMissing as missing:
         print(f"serve_demo: {missing}", file=sys.stderr)
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Start both servers and wait for Ctrl-C; returns the status to end with."""
+    """Start both servers and wait for Ctrl-C; return the exit status."""
     from brats_label.demo.orthanc import LocalOrthanc
 
     work = args.work.absolute()
@@ -95,7 +95,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, index: int) -> str:
-    """Draw a patient and store the study, unless it is there; returns its StudyInstanceUID. The last are raw."""
+    """Draw a patient and store the study unless it is stored; return its StudyInstanceUID. The last are raw."""
     import torch
 
     from brats_clip.phantoms import draw_phantom, draw_raw_phantom
@@ -124,7 +124,7 @@ def add_patient(orthanc: LocalOrthanc, work: Path, args: argparse.Namespace, ind
 
 
 def instances(orthanc: LocalOrthanc, study: str) -> int:
-    """Number of instances that the server has of a study."""
+    """Return the number of instances of a study on the server."""
     from brats_label.dicom.client import connect
 
     found = connect(orthanc.url).search_for_studies(
@@ -135,7 +135,7 @@ def instances(orthanc: LocalOrthanc, study: str) -> int:
 
 @contextmanager
 def label_server(url: str, work: Path, args: argparse.Namespace) -> Iterator[subprocess.Popen]:
-    """The MONAI Label server as a child; stopped when the block ends."""
+    """Run the MONAI Label server as a child process; stop it when the block ends."""
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(ROOT / "monailabel_app")]
     command += ["--studies", url, "--host", HOST, "--port", str(args.port)]
     for name, value in [("workspace", str(work / "workspace")), *args.conf]:
@@ -147,7 +147,7 @@ def label_server(url: str, work: Path, args: argparse.Namespace) -> Iterator[sub
     environment.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     say(f"Starting the MONAI Label server; its log is {work / 'server.log'}")
     with (work / "server.log").open("ab") as log:
-        # A session of its own: Ctrl-C reaches us alone, and we stop it before the DICOM server.
+        # In its own session, so that Ctrl-C reaches only this process, which stops it before the DICOM server.
         server = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -158,7 +158,7 @@ def label_server(url: str, work: Path, args: argparse.Namespace) -> Iterator[sub
 
 
 def stop(server: subprocess.Popen) -> None:
-    """End the server and what it started."""
+    """Stop the server and its child processes."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     try:
@@ -188,9 +188,9 @@ def wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
 
 
 def port_of(work: Path, wanted: int) -> int:
-    """The port of the DICOM server: the wanted one, else that of last time if it is free, else a free one (0).
+    """Return the port for the DICOM server: the wanted one, else the previous one if it is free, else 0 for a free one.
 
-    The app keeps what it made for a server under the server's address, so an address that stays is worth something.
+    The app stores its results under the address of the DICOM server, so the address should not change.
     """
     noted = work / "orthanc" / "orthanc.json"
     if not wanted and noted.is_file():
@@ -201,7 +201,7 @@ def port_of(work: Path, wanted: int) -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
+    """Return whether a process listens on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0

@@ -1,4 +1,4 @@
-"""Tiny synthetic patients that tests of whole workflows share."""
+"""Tiny synthetic patients shared by the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DataSet:
 
 @pytest.fixture(scope="session")
 def tiny_data_set(request) -> DataSet:
-    """Three phantoms at 4 mm, all of them for training and testing, one for validation. Do not change the files.
+    """Three phantoms at 4 mm, all of them for training and testing, one for validation. Tests must not edit the files.
 
     Drawing them takes longer than most tests, so they stay in pytest's cache until the code that draws them changes.
     """

@@ -1,4 +1,4 @@
-"""A raw exam of a simple head: each sequence on a grid of its own, the patient moved since T1ce."""
+"""A raw exam of a synthetic head: each sequence has its own grid and a rigid motion relative to T1ce."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from brats_clip.geometry import Grid, resample
 from brats_clip.images import Volume
 
-SHAPE = (80, 96, 76)  # of 2.5 mm
+SHAPE = (80, 96, 76)  # voxels of 2.5 mm
 AFFINE = np.array([[-2.5, 0, 0, 100], [0, -2.5, 0, 120], [0, 0, 2.5, -80], [0, 0, 0, 1.0]])
 CONTRAST = {"t1": (0.5, 0.9, 0.2), "t1ce": (0.55, 0.9, 0.25), "t2": (0.7, 0.4, 1.0), "flair": (0.6, 0.5, 0.1)}
 
@@ -43,7 +43,7 @@ def rigid(degrees: float, axis: int, shift: tuple[float, float, float]) -> np.nd
 
 
 GRID = Grid(SHAPE, AFFINE)
-# From RAS mm of T1ce to RAS mm of the sequence, and the voxels that each is sampled on.
+# MOTIONS maps RAS mm of T1ce to RAS mm of the sequence; GRIDS holds the voxel sizes in mm.
 MOTIONS = {
     "t1": rigid(4, 0, (3, -2, 4)),
     "t1ce": np.eye(4),
@@ -54,10 +54,10 @@ GRIDS = {"t1": (1.8, 1.8, 4.0), "t1ce": (1.8, 1.8, 3.0), "t2": (2.0, 2.0, 4.0), 
 
 
 def series(sequence: str) -> Volume:
-    """A raw series on a grid of its own, the patient moved since T1ce."""
+    """Return a raw series on its own grid, with the motion of its sequence applied."""
     moved = MOTIONS[sequence] @ GRID.affine
     spacing = np.array(GRIDS[sequence])
-    # The scanner's box is upright in its own world, around the head as it lies there.
+    # The field of view is aligned with the scanner's axes and centred on the moved head.
     low, high = (GRID.corners()[:3].min(axis=1), GRID.corners()[:3].max(axis=1))
     shift = (MOTIONS[sequence] @ GRID.centre)[:3] - GRID.centre[:3]
     affine = np.diag([-1, -1, 1, 1]) @ np.diag([*spacing, 1.0])
@@ -67,5 +67,5 @@ def series(sequence: str) -> Volume:
 
 
 def brain_of(sequence: str, grid: Grid) -> np.ndarray:
-    """The brain mask of a series, bool, on its grid."""
+    """Return the boolean brain mask of a series, resampled to ``grid``."""
     return resample(BRAIN.astype(np.uint8), Grid(SHAPE, MOTIONS[sequence] @ AFFINE), grid, linear=False) > 0

@@ -1,4 +1,4 @@
-"""Errors say where, what and what instead, in whatever process they were raised."""
+"""Errors name the location, what was found and what was expected, also across processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def fail(kind: type[InputError]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_message_is_one_line_with_place_finding_and_expectation(kind):
+def test_message_names_location_finding_and_expectation_in_one_line(kind):
     with pytest.raises(kind) as error:
         fail(kind)
     assert str(error.value) == "p1/p1_t2.nii.gz: found no file; expected a NIfTI image."
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_caught_as_ours_and_as_a_value_error(kind):
+def test_every_kind_is_a_brats_clip_error_and_a_value_error(kind):
     assert issubclass(kind, BratsClipError) and issubclass(kind, ValueError)
 
 
-def test_every_error_of_the_module_is_tested_here():
+def test_kinds_cover_every_public_error():
     public = {v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, BratsClipError)}
     assert public == {BratsClipError, *KINDS}
 
@@ -44,7 +44,7 @@ def test_pickling_keeps_kind_fields_and_message(kind):
     assert (after.where, after.found, after.expected) == ("a.nii", "b", "c")
 
 
-def test_an_error_crosses_processes():
+def test_error_propagates_from_a_worker_process():
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
         pytest.raises(CaseError, match=r"p1_t2\.nii\.gz: found no file") as error,

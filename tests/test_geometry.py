@@ -1,4 +1,4 @@
-"""Grids: what is the same place, how one lies in another for every way an image can be turned, and resampling."""
+"""Grids: equality, placement of one grid in another for every orientation, and resampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORIENTATIONS = [
 
 
 def working_grid(axes, flips, start) -> np.ndarray:
-    """The affine of a grid whose axis ``i`` runs along native axis ``axes[i]`` from voxel ``start`` on."""
+    """Return the affine of a grid whose axis ``i`` runs along native axis ``axes[i]``, starting at voxel ``start``."""
     across = np.zeros((4, 4))
     for axis, (target, flip) in enumerate(zip(axes, flips, strict=True)):
         across[target, axis] = flip
@@ -27,7 +27,7 @@ def working_grid(axes, flips, start) -> np.ndarray:
 
 
 def by_hand(volume: torch.Tensor, working: np.ndarray) -> torch.Tensor:
-    """Voxel after voxel, through the world."""
+    """Place a volume voxel by voxel, through world coordinates."""
     out = torch.zeros((volume.shape[0], *NATIVE_SHAPE), dtype=volume.dtype)
     for voxel in itertools.product(*map(range, volume.shape[1:])):
         there = np.rint((np.linalg.inv(NATIVE) @ working @ [*voxel, 1])[:3]).astype(int)
@@ -37,7 +37,7 @@ def by_hand(volume: torch.Tensor, working: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS, ids=str)
-def test_every_orientation_is_found_and_every_voxel_goes_where_it_lies(axes, flips):
+def test_every_orientation_is_found_and_every_voxel_is_placed(axes, flips):
     # A crop on one side, padding beyond the native volume on the other.
     shape = tuple(NATIVE_SHAPE[axis] + 1 for axis in axes)
     start = [1 if flips[axes.index(target)] > 0 else NATIVE_SHAPE[target] - 3 for target in range(3)]
@@ -62,14 +62,14 @@ def test_every_orientation_is_found_and_every_voxel_goes_where_it_lies(axes, fli
         ((5, 4, 3), (-1, 7, -1)),
     ],
 )
-def test_crops_and_padding_on_any_side(shape, start):
+def test_placement_handles_crops_and_padding_on_any_side(shape, start):
     working = working_grid((0, 1, 2), (1, 1, 1), start)
     placement = find_placement(Grid(shape, working), Grid(NATIVE_SHAPE, NATIVE))
     volume = torch.rand(1, *shape) + 1
     assert torch.equal(place(volume, placement, NATIVE_SHAPE), by_hand(volume, working))
 
 
-def test_rounding_errors_of_a_header_do_not_hide_that_voxels_are_shared():
+def test_placement_tolerates_rounding_errors_of_the_header():
     working = working_grid((2, 0, 1), (1, -1, 1), (1, 2, 3)).astype(np.float32) + 1e-6
     assert find_placement(Grid((4, 4, 4), working), Grid(NATIVE_SHAPE, NATIVE)) is not None
 
@@ -93,11 +93,11 @@ def turned(degrees: float) -> np.ndarray:
     ],
     ids=["twice", "half", "a percent", "half a voxel off", "a tenth off", "sheared", "45 degrees", "a degree"],
 )
-def test_grids_that_share_no_voxels_have_no_placement(across):
+def test_grids_without_shared_voxels_have_no_placement(across):
     assert find_placement(Grid((4, 4, 4), NATIVE @ across), Grid(NATIVE_SHAPE, NATIVE)) is None
 
 
-def test_one_tolerance_decides_what_is_the_same_place():
+def test_same_as_and_find_placement_use_one_tolerance():
     grid = Grid(NATIVE_SHAPE, NATIVE)
     for shift, same in ((0.9 * TOLERANCE_MM, True), (1.1 * TOLERANCE_MM, False)):
         moved = NATIVE.copy()
@@ -107,14 +107,14 @@ def test_one_tolerance_decides_what_is_the_same_place():
     assert not grid.same_as(Grid((7, 9, 12), NATIVE))
 
 
-def test_a_placement_says_whether_it_is_complete():
+def test_placement_is_complete_only_inside_the_target_grid():
     grid = Grid(NATIVE_SHAPE, NATIVE)
     inside = Grid((2, 3, 4), working_grid((2, 0, 1), (1, -1, 1), (4, 2, 3)))
     beyond = Grid((9, 9, 9), working_grid((0, 1, 2), (1, 1, 1), (-4, -6, -8)))
     assert find_placement(inside, grid).complete and not find_placement(beyond, grid).complete
 
 
-def test_arrays_are_placed_like_tensors_and_with_any_leading_axes():
+def test_place_accepts_arrays_and_any_leading_axes():
     working = working_grid((2, 0, 1), (1, -1, 1), (1, 3, 2))
     placement = find_placement(Grid((4, 3, 5), working), Grid(NATIVE_SHAPE, NATIVE))
     volume = 1 + torch.arange(60, dtype=torch.int16).reshape(4, 3, 5)
@@ -125,7 +125,7 @@ def test_arrays_are_placed_like_tensors_and_with_any_leading_axes():
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_resampling_onto_a_turned_grid_moves_no_value(linear):
+def test_resampling_onto_permuted_axes_preserves_values(linear):
     working = working_grid((2, 0, 1), (1, -1, 1), (1, 3, 2))
     source, target = Grid((4, 3, 5), working), Grid(NATIVE_SHAPE, NATIVE)
     volume = (1 + np.arange(60)).astype(np.float32).reshape(4, 3, 5)
@@ -135,7 +135,7 @@ def test_resampling_onto_a_turned_grid_moves_no_value(linear):
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
 
 
-def test_resampling_follows_a_motion():
+def test_resampling_applies_the_motion():
     grid = Grid((9, 9, 9), np.eye(4))
     volume = np.zeros((9, 9, 9), np.uint8)
     volume[3, 4, 5] = 7
@@ -145,7 +145,7 @@ def test_resampling_follows_a_motion():
     assert moved.dtype == np.uint8 and np.argwhere(moved).tolist() == [[2, 4, 7]]
 
 
-def test_a_box_along_the_same_axes():
+def test_box_keeps_the_axes_and_covers_the_range():
     grid = Grid(NATIVE_SHAPE, NATIVE)
     box = grid.box(np.array([1.0, 2, 3]), np.array([5.0, 6, 8]), 1.0)
     assert np.allclose(box.spacing, 1) and np.allclose(box.affine[:3, 3], (NATIVE @ [1, 2, 3, 1])[:3])

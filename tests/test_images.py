@@ -1,4 +1,4 @@
-"""The reader of image files goes by content, reads no more than a header announces, and reads it to its end."""
+"""Image files: format detection by content, limits on the size read, and detection of damaged files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def nifti(array=ARRAY, affine=AFFINE) -> bytes:
 
 
 def members(data: bytes, size: int = 100) -> bytes:
-    """As several gzip members, the way bgzip and parallel packers write."""
+    """Compress as several gzip members, as bgzip and parallel compressors do."""
     return b"".join(gzip.compress(data[i : i + size]) for i in range(0, len(data), size))
 
 
@@ -40,7 +40,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_content_decides_and_not_the_name(tmp_path, kind):
+def test_format_is_detected_from_content_not_file_name(tmp_path, kind):
     name, content = FILES[kind]
     (tmp_path / name).write_bytes(content())
     volume = read_volume(tmp_path / name)
@@ -72,7 +72,7 @@ def test_nrrd_is_read_like_nifti(tmp_path, compress):
     assert np.array_equal(read_volume(named_otherwise).array, ARRAY)
 
 
-def test_components_of_an_nrrd_come_last_with_its_fields(tmp_path):
+def test_nrrd_components_become_the_last_axis_and_fields_are_kept(tmp_path):
     layers = np.stack([ARRAY, 2 * ARRAY], axis=-1)
     image = sitk.GetImageFromArray(np.ascontiguousarray(layers.transpose(2, 1, 0, 3)), isVector=True)
     image.SetMetaData("Segment0_Name", "ET")
@@ -83,7 +83,7 @@ def test_components_of_an_nrrd_come_last_with_its_fields(tmp_path):
     assert header.channels == 2 and header.fields["Segment0_Name"] == "ET"
 
 
-def test_nrrd_that_points_to_another_file_is_refused(tmp_path):
+def test_nrrd_with_a_detached_data_file_is_refused(tmp_path):
     (tmp_path / "a.nrrd").write_text(
         "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 5 6\nencoding: raw\ndata file: /etc/passwd\n\n"
     )
@@ -92,7 +92,7 @@ def test_nrrd_that_points_to_another_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
-def test_a_header_that_announces_too_much_is_refused_unread(tmp_path, name):
+def test_header_with_too_many_voxels_is_refused_before_reading(tmp_path, name):
     image = nib.Nifti1Image(ARRAY, AFFINE)
     image.header["dim"][1:4] = 30000
     data = bytes(image.header.binaryblock) + bytes(4) + ARRAY.tobytes()
@@ -101,7 +101,7 @@ def test_a_header_that_announces_too_much_is_refused_unread(tmp_path, name):
         read_volume(tmp_path / name)
 
 
-def test_no_more_is_unpacked_than_the_header_announces(tmp_path):
+def test_decompression_stops_at_the_size_in_the_header(tmp_path):
     pack = zlib.compressobj(9, wbits=31)
     bomb = pack.compress(nifti()) + b"".join(pack.compress(bytes(2**20)) for _ in range(64)) + pack.flush()
     (tmp_path / "a.nii.gz").write_bytes(bomb)
@@ -112,14 +112,14 @@ def test_no_more_is_unpacked_than_the_header_announces(tmp_path):
 
 @pytest.mark.parametrize("cut", [100, 400, 500])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_truncated_file_says_so(tmp_path, pack, cut):
+def test_truncated_file_is_an_error(tmp_path, pack, cut):
     whole = pack(nifti(np.random.default_rng(0).integers(0, 9999, (4, 5, 6), dtype=np.int16)))
     (tmp_path / "a.nii.gz").write_bytes(whole[:cut] if pack is bytes else whole[: len(whole) * cut // 600])
     with pytest.raises(CaseError, match=r"truncated|without a NIfTI header"):
         read_volume(tmp_path / "a.nii.gz")
 
 
-def test_a_wrong_checksum_is_found(tmp_path):
+def test_wrong_gzip_checksum_is_an_error(tmp_path):
     data = bytearray(gzip.compress(nifti()))
     data[-8] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(bytes(data))
@@ -127,7 +127,7 @@ def test_a_wrong_checksum_is_found(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
-def test_what_is_written_is_read_back_and_a_failure_leaves_nothing(tmp_path):
+def test_written_image_is_read_back_and_failed_write_leaves_no_file(tmp_path):
     write_image(tmp_path / "new" / "a.nii.gz", ARRAY.astype(np.uint8), AFFINE)
     volume = read_volume(tmp_path / "new" / "a.nii.gz")
     assert np.array_equal(volume.array, ARRAY) and np.allclose(volume.affine, AFFINE)

@@ -1,4 +1,4 @@
-"""Labels and regions: conventions are told apart, and nothing is lost between the two."""
+"""Labels and regions: conventions are detected, and conversions are lossless."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def random_label(*shape: int) -> torch.Tensor:
     ("values", "hint", "expected"),
     [
         ({0, 1, 2, 4}, None, BRATS_2018),
-        ({0, 4}, MSD, BRATS_2018),  # 4 settles it, whatever the files are called
+        ({0, 4}, MSD, BRATS_2018),  # the value 4 decides, whatever the file name
         ({0, 1, 2, 3}, None, BRATS_2023),
         ({0, 1, 2, 3}, MSD, MSD),
-        ({0, 3}, BRATS_2018, BRATS_2023),  # a name of 2018 with values of 2023
+        ({0, 3}, BRATS_2018, BRATS_2023),  # BraTS 2018 file name, BraTS 2023 values
         ({0, 1, 2}, None, BRATS_2018),
-        ({0, 1, 2}, MSD, MSD),  # no enhancing tumour: the values alone cannot tell, the naming can
+        ({0, 1, 2}, MSD, MSD),  # no enhancing tumour: the values are ambiguous, so the file name decides
         ({0}, BRATS_2023, BRATS_2023),
     ],
 )
-def test_convention_is_found_from_values_and_naming(values, hint, expected):
+def test_convention_is_detected_from_values_and_file_name(values, hint, expected):
     assert detect_convention(values, "seg.nii.gz", hint) == expected
 
 
 @pytest.mark.parametrize("values", [{0, 1, 5}, {0, -1}, {0, 3, 4}, {0, 255}])
-def test_unknown_values_are_an_error_that_names_file_and_values(values):
+def test_unknown_values_error_names_file_and_values(values):
     with pytest.raises(LabelError, match=r"case7_seg\.nii\.gz") as error:
         detect_convention(values, "case7_seg.nii.gz")
     assert str(sorted(values)) in error.value.found
 
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
-def test_values_between_labels_are_an_error(bad):
+def test_fractional_and_non_finite_values_are_an_error(bad):
     with pytest.raises(LabelError, match=r"seg\.nii\.gz.*whole numbers"):
         to_internal(np.array([[[0.0, 1.0, bad]]]), "seg.nii.gz")
 
@@ -68,7 +68,7 @@ def test_msd_swaps_core_and_oedema():
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_every_convention_comes_back_as_it_was_stored(convention):
+def test_every_convention_round_trips(convention):
     stored = from_internal(INTERNAL, convention)
     assert sorted(stored.tolist()) == sorted(CONVENTIONS[convention])
     label, found = to_internal(stored, "seg.nii.gz", convention)
@@ -76,7 +76,7 @@ def test_every_convention_comes_back_as_it_was_stored(convention):
     np.testing.assert_array_equal(label, INTERNAL)
 
 
-def test_whole_numbers_stored_as_floats_are_labels():
+def test_integral_floats_are_accepted_as_labels():
     label, _ = to_internal(np.array([0.0, 1.0, 2.0, 4.0]), "seg.nii.gz")
     assert label.dtype == np.uint8 and label.tolist() == [0, 1, 2, 4]
 
@@ -87,14 +87,14 @@ def test_regions_are_nested_and_in_documented_order():
     assert wt.tolist() == [0, 1, 1, 1] and tc.tolist() == [0, 1, 0, 1] and et.tolist() == [0, 0, 0, 1]
 
 
-def test_label_survives_regions_and_back():
+def test_label_round_trips_through_regions():
     label = random_label(1, 5, 6, 7)
     regions = label_to_regions(label)
     assert regions.shape == (3, 5, 6, 7) and regions.dtype == torch.float32
     assert torch.equal(regions_to_label(regions), label)
 
 
-def test_a_batch_gives_the_regions_of_its_cases():
+def test_regions_of_a_batch_equal_those_of_its_cases():
     labels = random_label(2, 1, 3, 4, 5)
     batch = label_to_regions(labels)
     assert batch.shape == (2, 3, 3, 4, 5)
@@ -113,27 +113,27 @@ def test_regions_of_a_metatensor_keep_its_geometry():
 
 
 @pytest.mark.parametrize("dim", [0, 1])
-def test_nesting_takes_the_smallest_of_the_regions_around(dim):
+def test_nest_takes_the_minimum_over_the_enclosing_regions(dim):
     probabilities = torch.tensor([0.2, 0.9, 0.6]).reshape([3 if a == dim else 1 for a in range(5)])
     assert nest(probabilities, dim).flatten().tolist() == pytest.approx([0.2, 0.2, 0.2])
     probabilities = torch.tensor([0.9, 0.5, 0.7]).reshape(probabilities.shape)
     assert nest(probabilities, dim).flatten().tolist() == pytest.approx([0.9, 0.5, 0.5])
 
 
-def test_nesting_keeps_dtype_and_metadata():
+def test_nest_keeps_dtype_and_metadata():
     assert nest(torch.tensor([0, 1, 1], dtype=torch.uint8), 0).tolist() == [0, 0, 0]
     half = nest(MetaTensor(torch.rand(3, 2, 2, 2, dtype=torch.float16), affine=AFFINE), 0)
     assert half.dtype == torch.float16 and torch.equal(half.affine, AFFINE)
 
 
-def test_regions_that_are_not_nested_give_the_label_of_what_is():
+def test_regions_to_label_ignores_voxels_outside_the_enclosing_region():
     wt_tc_et = torch.tensor([[1, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1]]).reshape(3, 4, 1, 1)
     label = regions_to_label(wt_tc_et)
     assert label.shape == (1, 4, 1, 1) and label.dtype == torch.uint8
     assert label.flatten().tolist() == [2, 0, 2, 4]
 
 
-def test_a_refusal_lists_eight_values_and_how_many_more():
+def test_error_lists_eight_values_and_counts_the_rest():
     with pytest.raises(LabelError) as error:
         to_internal(np.arange(500).reshape(5, 10, 10), "a.nii")
     assert error.value.found == "label values [0, 1, 2, 3, 4, 5, 6, 7] and 492 more"

@@ -6,13 +6,13 @@ __version__ = "0.2.0"
 
 
 def bundle_root() -> Path:
-    """The folder with configs/, models/ and docs/: around this package, or beside it where pip installed it."""
+    """Return the folder that holds configs/, models/ and docs/: the parent of this package, or pip's copy."""
     around = Path(__file__).resolve().parents[1]
     return around if (around / "configs").is_dir() else around / "brats_clip_files" / "bundle"
 
 
 def __getattr__(name: str):
-    # Found when it is asked for: most parts of the package need none of what it imports.
+    # Imported on first access: most parts of the package do not need the dependencies of Segmenter.
     if name == "Segmenter":
         from .interactive import Segmenter
 

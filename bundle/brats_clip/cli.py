@@ -1,6 +1,6 @@
-"""The command ``brats-clip``: the commands of the README by short names, with the configs of the installed bundle.
+"""The command ``brats-clip``: short forms of the README's commands, with the configs of the installed bundle.
 
-Each of them becomes the command that it stands for, so options, messages and exit codes are the same.
+Each subcommand runs the full command that it stands for, so options, messages and exit codes are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from . import bundle_root
 
-# Workflow and configs of python -m monai.bundle run, by command.
+# Arguments of python -m monai.bundle run by subcommand: workflow and config files.
 WORKFLOWS = {
     "segment": ("inferring", ("inference",)),
     "train": ("training", ("train",)),
@@ -31,26 +31,26 @@ commands:
   serve      --studies CASES                                            serve cases to 3D Slicer and OHIF
   doctor     [--studies CASES]                                          check this installation
 
-segment, train and evaluate take every setting of their config files as --name value; --with FILE adds a config file,
-of one's own or of the bundle (--with train_clicks.json). The others explain themselves: brats-clip phantoms -h
+segment, train and evaluate accept every setting of their config files as --name value; --with FILE adds a config file,
+your own or one from the bundle (--with train_clicks.json). The other commands have their own help: brats-clip doctor -h
 """
 
 
 def command_of(argv: Sequence[str]) -> list[str]:
-    """The command line that ``brats-clip ARGV`` stands for."""
+    """Return the full command line that ``brats-clip ARGV`` stands for."""
     parser = argparse.ArgumentParser(
         "brats-clip",
         description="Report-guided brain-tumour segmentation. Research use only; not a medical device.",
         epilog=USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=(*WORKFLOWS, *SCRIPTS), metavar="command", help="one of those below")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the command")
+    parser.add_argument("command", choices=(*WORKFLOWS, *SCRIPTS), metavar="command", help="one of the commands below")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the command")
     args = parser.parse_args(argv)
     if args.command in SCRIPTS:
         script = bundle_root().parent / "scripts" / f"{SCRIPTS[args.command]}.py"
         if not script.is_file():
-            parser.error(f"{args.command} is not part of a bundle that was copied alone; install the package")
+            parser.error(f"{args.command} needs scripts that a copied bundle does not contain; install the package")
         return [sys.executable, str(script), *args.options]
     if {"-h", "--help"} & {*args.options}:
         parser.print_help()
@@ -61,7 +61,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
     workflow, names = WORKFLOWS[args.command]
     configs = bundle_root() / "configs"
     files = [str(configs / f"{name}.json") for name in names]
-    # Configs of one's own change the training, and what is evaluated with it; evaluate.json has the last word.
+    # Insert the --with configs after the first config, so that they override train.json but not evaluate.json.
     files[1:1] = [file if Path(file).is_file() else str(configs / file) for file in more.more]
     given = {option.partition("=")[0] for option in options}
     words = ["--config_file", repr(files), "--bundle_root", str(bundle_root())]
@@ -71,9 +71,9 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Become the command that ``brats-clip ARGV`` stands for."""
+    """Replace this process with the command that ``brats-clip ARGV`` stands for."""
     command = command_of(sys.argv[1:] if argv is None else argv)
-    # A bundle that was copied is not on the path of the command.
+    # A copied bundle is not installed, so the new process finds the package only through PYTHONPATH.
     path = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     os.execve(command[0], command, os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))})
 

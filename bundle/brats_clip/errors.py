@@ -1,4 +1,4 @@
-"""Errors a person can act on: each names the file, what was found, and what was expected."""
+"""Errors that a user can act on: each names the file, what was found, and what was expected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from os import PathLike
 
 
 class BratsClipError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class InputError(BratsClipError, ValueError):
@@ -39,4 +39,4 @@ class ReportError(InputError):
 
 
 class WeightsError(InputError):
-    """Weights that are missing or do not fit the network or the CLIP."""
+    """Weights that are missing, or do not match the network or the CLIP model."""

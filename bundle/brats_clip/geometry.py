@@ -1,4 +1,4 @@
-"""Where the voxels of an image lie, whether two images share them, and how voxels get from one grid to another."""
+"""Voxel grids: their geometry, comparison of two grids, and transfer of volumes from one grid to another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from nibabel.affines import voxel_sizes
 
-# The one tolerance for "the same place": a twentieth of the usual voxel, above the rounding of float32 headers and of
-# inverted transforms. Twice as much would pass for a neighbouring voxel's tenth.
+# The tolerance for "the same position": a twentieth of the usual 1 mm voxel, above the rounding error of float32
+# headers and inverted transforms. Twice as much would accept a shift by a tenth of a voxel.
 TOLERANCE_MM = 0.05
 
 
@@ -23,8 +23,8 @@ class Grid:
     """A grid of voxels.
 
     Args:
-        shape: ``(X, Y, Z)``; further axes are left away.
-        affine: ``(4, 4)``, from voxel (0 is the centre of the first) to RAS mm.
+        shape: ``(X, Y, Z)``; further axes are dropped.
+        affine: ``(4, 4)``, voxel index (0 is the centre of the first voxel) to RAS mm.
     """
 
     shape: tuple[int, int, int]
@@ -36,7 +36,7 @@ class Grid:
 
     @property
     def valid(self) -> bool:
-        """Whether the affine is finite and can be inverted, and each axis has two voxels or more."""
+        """Whether the affine is finite and invertible, and each axis has at least two voxels."""
         affine = self.affine
         regular = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
         return bool(regular) and len(self.shape) == 3 and min(self.shape) >= 2
@@ -53,12 +53,12 @@ class Grid:
 
     @property
     def centre(self) -> np.ndarray:
-        """Middle of the volume, ``(4,)``: RAS mm and 1."""
+        """Centre of the volume, ``(4,)``: RAS mm and 1."""
         return self.affine @ [*((np.array(self.shape) - 1) / 2), 1]
 
     @property
     def sheared(self) -> bool:
-        """Whether the axes are not at right angles to each other, which SimpleITK's images cannot express."""
+        """Whether the axes are not orthogonal, which SimpleITK images cannot express."""
         direction = self.affine[:3, :3] / self.spacing
         return bool(np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3)
 
@@ -68,27 +68,27 @@ class Grid:
         return self.affine @ np.array([(*corner, 1) for corner in ends], float).T
 
     def distance_mm(self, other: Grid) -> float:
-        """The largest distance between corners of two grids of one shape, in mm; infinite for different shapes."""
+        """Return the largest distance between corresponding corners in mm; infinite if the shapes differ."""
         if self.shape != other.shape:
             return float("inf")
         return float(np.linalg.norm((self.corners() - other.corners())[:3], axis=0).max())
 
     def same_as(self, other: Grid) -> bool:
-        """Whether both have one shape, and corners within ``TOLERANCE_MM``."""
+        """Whether both grids have the same shape, and corners within ``TOLERANCE_MM`` of each other."""
         return self.distance_mm(other) <= TOLERANCE_MM
 
     def overlaps(self, other: Grid, across: np.ndarray | None = None) -> bool:
-        """Whether some voxel of one lies in the other; ``across`` ``(4, 4)`` takes RAS mm here to RAS mm there."""
+        """Whether a voxel of one grid lies in the other; ``across`` ``(4, 4)`` maps RAS mm from here to ``other``."""
         there = np.linalg.inv(other.affine) @ (np.eye(4) if across is None else across) @ self.affine
         return _some_inside(self.shape, there, other.shape) or _some_inside(
             other.shape, np.linalg.inv(there), self.shape
         )
 
     def box(self, low: np.ndarray, high: np.ndarray, spacing: np.ndarray | float) -> Grid:
-        """A grid along the same axes, from voxel ``low`` to voxel ``high`` (fractions are fine), with other voxels.
+        """Return a grid along the same axes, from voxel ``low`` to voxel ``high`` (may be fractional), at ``spacing``.
 
         Args:
-            low, high: ``(3,)``, the centres of the first and (at least) the last voxel, in voxels of this grid.
+            low, high: ``(3,)``, centres of its first and (at least) its last voxel, in voxel coordinates of this grid.
             spacing: voxel size in mm, one for all axes or ``(3,)``.
         """
         step = np.broadcast_to(np.asarray(spacing, float), 3) / self.spacing
@@ -106,14 +106,14 @@ class Grid:
 
 
 class Placement(NamedTuple):
-    """Where a source grid lies in a target grid that has the same voxels: turned, cropped or padded.
+    """Where a source grid lies in a target grid with the same voxels, up to axis order, flips, cropping and padding.
 
     Attributes:
         axes: the target axis of each source axis.
-        flips: whether a source axis runs against it.
+        flips: whether each source axis runs against its target axis.
         source: the part of the source that lies inside the target.
-        target: where that part goes.
-        complete: whether that part is the whole source.
+        target: the same part in the target.
+        complete: whether the whole source lies inside the target.
     """
 
     axes: tuple[int, int, int]
@@ -124,7 +124,7 @@ class Placement(NamedTuple):
 
 
 def find_placement(source: Grid, target: Grid) -> Placement | None:
-    """Find how two grids that share their voxels (within ``TOLERANCE_MM``) lie to each other; None if they do not."""
+    """Find where ``source`` lies in ``target``; None if they do not share their voxels within ``TOLERANCE_MM``."""
     if not (source.valid and target.valid):
         return None
     across = np.linalg.solve(target.affine, source.affine)
@@ -155,9 +155,9 @@ def find_placement(source: Grid, target: Grid) -> Placement | None:
 def place(
     volume: torch.Tensor | np.ndarray, placement: Placement, shape: tuple[int, int, int]
 ) -> torch.Tensor | np.ndarray:
-    """Copy a volume ``(..., X, Y, Z)`` of the source grid to the target grid of ``shape``; 0 where it does not reach.
+    """Copy a volume ``(..., X, Y, Z)`` from the source grid to the target grid of ``shape``; 0 outside the source.
 
-    No value changes. A tensor gives a tensor, an array an array, both of the type they had.
+    Values are not changed. A tensor gives a tensor, an array gives an array, with the same dtype.
     """
     part = volume[(Ellipsis, *placement.source)]
     flipped = [axis - 3 for axis in range(3) if placement.flips[axis]]
@@ -176,11 +176,11 @@ def place(
 def fill_slices(slices: torch.Tensor, thickness: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
     """Interpolate thick slices ``(N, C, d, h, w)`` to ``(N, C, *shape)``.
 
-    The last slice may reach beyond ``shape``: stretched to that size instead, the image would be displaced.
+    A last slice that reaches beyond ``shape`` is cropped: stretching to that size would displace the image.
 
     Args:
-        thickness: of a slice along each axis, in voxels of the result.
-        shape: of the volume that the slices were averaged from.
+        thickness: slice thickness along each axis, in voxels of the result.
+        shape: of the volume from which the slices were averaged.
     """
     whole = F.interpolate(slices, scale_factor=list(thickness), mode="trilinear", align_corners=False)
     return whole[(Ellipsis, *(slice(size) for size in shape))]
@@ -189,20 +189,20 @@ def fill_slices(slices: torch.Tensor, thickness: Sequence[int], shape: Sequence[
 def resample(
     array: np.ndarray, source: Grid, target: Grid, across: np.ndarray | None = None, linear: bool = True
 ) -> np.ndarray:
-    """Sample a volume on another grid: any axis order, flips, oblique or sheared axes; 0 outside.
+    """Resample a volume on another grid: any axis order, flips, oblique or sheared axes; 0 outside ``source``.
 
     Args:
         array: ``(X, Y, Z)`` on ``source``.
-        across: ``(4, 4)`` from RAS mm of ``target`` to RAS mm of ``source``, as a registration finds it; None where
-            both are in one place.
-        linear: interpolate; else the nearest voxel counts, as labels need it.
+        across: ``(4, 4)`` from RAS mm of ``target`` to RAS mm of ``source``, as found by registration; None for the
+            identity.
+        linear: interpolate linearly; False takes the nearest voxel, for labels.
 
     Returns:
-        ``(X, Y, Z)`` on ``target``: float32, or the type of a label.
+        ``(X, Y, Z)`` on ``target``: float32 if ``linear``, else the dtype of ``array``.
     """
-    import SimpleITK as sitk  # only raw images and labels on other grids need it
+    import SimpleITK as sitk  # only needed for raw images and for labels on other grids
 
-    # Between voxel indices, since an image of SimpleITK cannot have sheared axes.
+    # Transform voxel indices, because SimpleITK images cannot have sheared axes.
     between = np.linalg.inv(source.affine) @ (np.eye(4) if across is None else across) @ target.affine
     transform = sitk.AffineTransform(between[:3, :3].ravel().tolist(), between[:3, 3].tolist())
     kind = np.float32 if linear else array.dtype

@@ -1,10 +1,10 @@
-"""The one reader of image files, NIfTI and NRRD, and writing that leaves a file whole or not there.
+"""Read NIfTI and NRRD images, and write files atomically.
 
-A file is taken for what its first bytes say, whatever its name ends in: a ``.nii.gz`` that is not packed, a packed
-``.nii``. No more is read than its header announces, and never more than ``MAX_VOXELS`` voxels. A gzip stream is read to
-its end, so that a wrong checksum is found; bytes behind the stream or behind the voxels do no harm.
+The first bytes of a file decide its format, not its name: a ``.nii.gz`` may be uncompressed, a ``.nii`` compressed. No
+more voxels are read than the header announces, and never more than ``MAX_VOXELS``. A gzip stream is read to its end, so
+that a wrong checksum is detected; extra bytes after the stream or after the voxels are ignored.
 
-- ``read_header``: grid, channels and type, without the voxels.
+- ``read_header``: grid, channels and dtype, without the voxels.
 - ``open_image``: a nibabel image with all voxels in memory, as stored: labels, 4D files.
 - ``read_volume``: one 3D volume as scaled float32: sequences.
 - ``write_image``, ``atomic_write``.
@@ -33,12 +33,12 @@ from nibabel.wrapstruct import WrapStructError
 from .errors import CaseError, InputError
 from .geometry import Grid
 
-# 1 GiB as float32; a BraTS case in one 4D file has a seventh of it.
+# 1 GiB as float32, about seven times a BraTS case in one 4D file.
 MAX_VOXELS = 2**28
 
 _EXPECTED = "a complete NIfTI or NRRD file"
 _LONGEST_HEADER = 540  # bytes, of NIfTI-2
-_SLACK = 2**20  # header extensions, and what some tools write behind the voxels
+_SLACK = 2**20  # header extensions, and data that some tools write after the voxels
 _GZIP, _NRRD = b"\x1f\x8b", b"NRRD"
 _CHANNEL = re.compile(r"(?P<path>.+\.nii(?:\.gz)?)#(?P<channel>\d+)", re.IGNORECASE)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -54,21 +54,21 @@ class Volume(NamedTuple):
 
     @property
     def grid(self) -> Grid:
-        """Where its voxels lie."""
+        """The grid of the voxels."""
         return Grid(self.array.shape, self.affine)
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a file says of its voxels.
+    """The header of an image file.
 
     Attributes:
         grid: of the first three axes.
-        shape: all axes but trailing ones of length 1 beyond the third; an NRRD's components come last.
+        shape: all axes except trailing axes of length 1 after the third; the components of an NRRD come last.
         dtype: as stored.
-        whole: whether the stored voxels are integers that are taken as they are.
-        fields: the header fields of an NRRD, such as the segments of 3D Slicer; empty for NIfTI.
-        nifti: the header itself, None for an NRRD.
+        whole: whether the voxels are stored as integers without scaling.
+        fields: header fields of an NRRD, such as the segments of 3D Slicer; empty for NIfTI.
+        nifti: the NIfTI header; None for an NRRD.
     """
 
     grid: Grid
@@ -85,7 +85,7 @@ class Header:
 
     @property
     def channels(self) -> int:
-        """Images in the file: 1 for a 3D file. ITK puts those of a vector image on the fifth axis."""
+        """Number of channels: 1 for a 3D file. ITK stores the components of a vector image along the fifth axis."""
         return math.prod(self.shape[3:])
 
 
@@ -96,11 +96,11 @@ def split_channel(source: str | PathLike) -> tuple[str, int | None]:
 
 
 def read_header(path: str | PathLike, error: type[InputError] = CaseError) -> Header:
-    """Read what the header says; the voxels are not touched.
+    """Read the header of a file, without the voxels.
 
     Raises:
-        InputError: (of class ``error``) if there is no such file, it cannot be opened, is neither NIfTI nor NRRD, has
-            fewer than three axes, or its affine is none.
+        InputError: (of class ``error``) if the file is missing, cannot be opened, is neither NIfTI nor NRRD, has fewer
+            than three axes, or has an invalid affine.
     """
     with _opened(path, error) as file:
         if file.peek(4)[:4] == _NRRD:
@@ -111,19 +111,19 @@ def read_header(path: str | PathLike, error: type[InputError] = CaseError) -> He
 def open_image(
     path: str | PathLike, error: type[InputError] = CaseError, max_voxels: int = MAX_VOXELS, strict: bool = False
 ) -> nib.Nifti1Image | nib.Nifti2Image:
-    """Read a file of three axes or more, with all its voxels in memory.
+    """Read a file with three axes or more, with all voxels in memory.
 
     Args:
         error: class of the error to raise.
-        max_voxels: what an image may hold in all channels together; a header that announces more is refused unread.
-        strict: refuse a file that goes on for a MiB or more after its voxels, whose checksum would go unread.
+        max_voxels: limit for all channels together; a file whose header announces more is rejected unread.
+        strict: reject a file with a MiB or more of data after its voxels, since its checksum would not be verified.
 
     Returns:
-        A nibabel image: ``dataobj`` as stored, scaled where the file says so. An NRRD becomes one, ``(X, Y, Z)`` or
+        A nibabel image: ``dataobj`` as stored, scaled if the header says so. An NRRD is converted, ``(X, Y, Z)`` or
         ``(X, Y, Z, C)``, with its header fields in ``extra``.
 
     Raises:
-        InputError: as ``read_header``, or if the file is truncated, damaged, too large, or its voxels are no numbers.
+        InputError: as ``read_header``, or if the file is truncated, damaged, too large, or not of integers or floats.
     """
     with _opened(path, error) as file:
         if file.peek(4)[:4] == _NRRD:
@@ -150,12 +150,12 @@ def read_volume(
     error: type[InputError] = CaseError,
     opened: dict[str, nib.Nifti1Image] | None = None,
 ) -> Volume:
-    """Read a 3D file, or one channel of a 4D one (``path#channel``), scaled as the file says, as float32.
+    """Read a 3D file, or one channel of a 4D file (``path#channel``), as float32, scaled as its header says.
 
     Args:
         source: NIfTI or NRRD.
         error: class of the error to raise.
-        opened: files read before, by path; filled, so that a 4D file is unpacked once for its four channels.
+        opened: cache of 4D files by path, filled here, so that a file is decompressed once for its four channels.
 
     Raises:
         InputError: (of class ``error``) as ``open_image``, or if the file is not 3D or has no such channel.
@@ -188,20 +188,20 @@ def check_intensities(volume: Volume) -> None:
 
 
 def write_image(path: str | PathLike, array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None):
-    """Write a NIfTI file of the type of ``array``, whole or not at all.
+    """Write a NIfTI file with the dtype of ``array``, atomically.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``; its folder is made when it is missing.
+        path: ``.nii`` or ``.nii.gz``; the folder is created if missing.
         array: ``(X, Y, Z)`` or ``(X, Y, Z, C)``.
-        affine: ``(4, 4)``, voxel to RAS mm; written as sform and, where it can express it, as qform.
-        header: to take codes and units from; None for a scanner's, in mm.
+        affine: ``(4, 4)``, voxel to RAS mm; written as sform and, if it can be expressed, as qform.
+        header: source of the codes and units; None for scanner coordinates in mm.
     """
     with atomic_write(path) as draft:
         nib.save(new_image(array, affine, header), draft)
 
 
 def new_image(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None) -> nib.Nifti1Image:
-    """The NIfTI image that ``write_image`` writes."""
+    """Return the NIfTI image that ``write_image`` writes."""
     image = nib.Nifti1Image(array, affine, header, dtype=array.dtype)
     if header is None:
         image.set_sform(affine, code=1)
@@ -212,10 +212,10 @@ def new_image(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | 
 
 @contextmanager
 def atomic_write(path: str | PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it to ``path`` when the block ends well, delete it when it raises.
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds, delete it if it raises.
 
-    The temporary name ends like ``path``, because nibabel and Pillow choose the format by the ending. The folder is
-    made when it is missing.
+    The temporary name keeps the extension, because nibabel and Pillow choose the format by it. The folder is created
+    if missing.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,14 +228,14 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
 
 
 class _Stream:
-    """Reads a file as it is, or unpacks it if it is a gzip file; stops at the end of the last gzip member."""
+    """Reads a file, decompressing it if it is gzip; stops at the end of the last gzip member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._rest = file, b""
         self._unpack = zlib.decompressobj(31) if file.peek(2)[:2] == _GZIP else None
 
     def read(self, most: int) -> bytes:
-        """Up to ``most`` bytes, fewer at the end.
+        """Return up to ``most`` bytes, fewer at the end of the file.
 
         Raises:
             EOFError, zlib.error: if a gzip member is cut off or damaged.
@@ -275,7 +275,7 @@ def _opened(path: str | PathLike, error: type[InputError]) -> Iterator[BinaryIO]
 
 
 def _nifti_header(start: bytes, path: str | PathLike, error: type[InputError]) -> tuple[type, Header, int]:
-    """The kind of image, its header, and the bytes up to the end of its voxels."""
+    """Return the image class, the header, and the offset of the end of the voxels."""
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
         if kind.header_class.may_contain_header(start):
             break
@@ -294,7 +294,7 @@ def _nifti_header(start: bytes, path: str | PathLike, error: type[InputError]) -
 
 
 def _nrrd_header(path: str | PathLike, error: type[InputError]):
-    import SimpleITK as sitk  # takes a fifth of a second, and few files are NRRD
+    import SimpleITK as sitk  # importing takes 0.2 s, and few files are NRRD
 
     with Path(path).open("rb") as file:
         head = re.split(rb"\r?\n\r?\n", file.read(_SLACK), maxsplit=1)[0]
@@ -355,7 +355,6 @@ def _check_voxels(header: Header, most: int, path: str | PathLike, error: type[I
 
 
 def _shape_3d(shape: tuple[int, ...], channel: int | None, path: str, error: type[InputError]) -> tuple[int, int, int]:
-    """The shape of the volume asked for."""
     found = f"an image of shape {' x '.join(map(str, shape))}"
     if channel is not None:
         if len(shape) != 4 or channel >= shape[3]:

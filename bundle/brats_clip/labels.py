@@ -18,20 +18,20 @@ from .errors import LabelError
 NCR, ED, ET = 1, 2, 4
 REGIONS: dict[str, tuple[int, ...]] = {"WT": (NCR, ED, ET), "TC": (NCR, ET), "ET": (ET,)}
 
-# What a stored value means in each public convention, mapped to the values above.
+# Public conventions: stored values mapped to the values above.
 CONVENTIONS: dict[str, dict[int, int]] = {
     "BraTS 2018-2022 (ET=4)": {0: 0, 1: NCR, 2: ED, 4: ET},
     "BraTS 2023 and later (ET=3)": {0: 0, 1: NCR, 2: ED, 3: ET},
     "MSD Task01 (1=ED, 2=NCR, 3=ET)": {0: 0, 1: ED, 2: NCR, 3: ET},
 }
 BRATS_2018, BRATS_2023, MSD = CONVENTIONS
-# Those of other tasks are read, but never written: they have parts that this package does not tell apart.
+# Conventions of other tasks are read but never written: they have classes that this package does not distinguish.
 OTHER_TASKS: dict[str, dict[int, int]] = {
     "BraTS-PED (1=ET, 2=NCR, 3=cyst, 4=ED)": {0: 0, 1: ET, 2: NCR, 3: NCR, 4: ED},
     "BraTS 2024 post-treatment (ET=3, 4=resection cavity)": {0: 0, 1: NCR, 2: ED, 3: ET, 4: 0},
 }
 BRATS_PED, BRATS_2024 = OTHER_TASKS
-# A label stored with a scale factor comes back as 4.0000457.
+# A label 4 that was stored with a scale factor may be read as 4.0000457.
 _ROUNDING = 1e-3
 
 
@@ -41,7 +41,7 @@ def detect_convention(values: set[int], where: str | PathLike, hint: str | None 
     Args:
         values: the distinct values of the map.
         where: the file they came from, named in errors.
-        hint: the convention that the naming of the files suggests; decides between BraTS 2023 and MSD, which use the
+        hint: the convention that the file names suggest; decides between BraTS 2023 and MSD, which use the
             same values for different tissues.
 
     Returns:
@@ -70,13 +70,13 @@ def detect_convention(values: set[int], where: str | PathLike, hint: str | None 
 
 
 def few(values: Sequence[int], most: int = 8) -> str:
-    """``values`` as a list for a message, the first ``most`` of them and how many more there are."""
+    """Format ``values`` as a list for a message: the first ``most``, and the number of further values."""
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return f"{list(values[:most])}{more}"
 
 
 def to_internal(label: np.ndarray, where: str | PathLike, hint: str | None = None) -> tuple[np.ndarray, str]:
-    """Map a stored label map to the values 0, 1, 2, 4 as ``uint8``; returns it with the convention found.
+    """Map a stored label map to the values 0, 1, 2, 4 as ``uint8``; return it with the detected convention.
 
     Raises:
         LabelError: if a value is not a whole number or belongs to no convention.
@@ -110,7 +110,7 @@ def label_to_regions(label: torch.Tensor) -> torch.Tensor:
 def nest(regions: torch.Tensor, dim: int) -> torch.Tensor:
     """Make regions nested (ET in TC in WT) along channel axis ``dim``: probabilities by minimum, masks by AND."""
     nested = [regions.select(dim, 0)]
-    for channel in regions.unbind(dim)[1:]:  # fifty times faster than torch.cummin, which works along one thread
+    for channel in regions.unbind(dim)[1:]:  # fifty times faster than torch.cummin, which is single-threaded
         nested.append(torch.minimum(nested[-1], channel))
     return torch.stack(nested, dim=dim)
 
@@ -126,11 +126,11 @@ def regions_to_label(regions: torch.Tensor) -> torch.Tensor:
 
 
 def keep_regions(label: np.ndarray, before: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """``label`` with the regions ``names`` as they are in ``before``; the others give way where nesting asks for it.
+    """Return ``label`` with the regions ``names`` taken from ``before``; the other regions are adjusted to stay nested.
 
     Args:
         label, before: ``(X, Y, Z)``, values 0, 1, 2, 4.
-        names: of ``REGIONS``.
+        names: keys of ``REGIONS``.
     """
     masks = {name: np.isin(before if name in names else label, values) for name, values in REGIONS.items()}
     order = list(REGIONS)

@@ -1,4 +1,4 @@
-"""Switches as they come from a command line."""
+"""Boolean command-line options (switches)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from .errors import InputError
 
 
 def read_switch(name: str, value: bool | str) -> bool:
-    """Read a switch: ``--resume false`` arrives as a text, and any text counts as true in Python.
+    """Parse a switch: ``--resume false`` arrives as a string, and any non-empty string is true in Python.
 
     Raises:
-        InputError: naming the switch, for anything but True, False and the words for them.
+        InputError: naming the switch, for anything but True, False and the strings "true" and "false".
     """
     known = {"true": True, "false": False}
     found = known.get(value.strip().lower()) if isinstance(value, str) else value

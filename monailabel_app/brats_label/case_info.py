@@ -1,4 +1,4 @@
-"""What clients are told about a case and its label, what is noted about them, and who is annotating what."""
+"""Metadata of cases and labels for clients, notes on them, and leases: who is annotating which case."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from .studies import Case
 
 
 class Notes:
-    """Plain JSON by section and key, such as "images" and a case id. Safe for threads and processes."""
+    """Stores notes (plain JSON) by section and key, such as "images" and a case id. Safe for threads and processes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, section: str, key: str) -> dict[str, Any]:
-        """What was noted; empty if nothing was."""
+        """Return the notes; empty if there are none."""
         with self._store.read() as connection:
             return connection.scalar(_content(section, key)) or {}
 
     def update(self, section: str, key: str, notes: Mapping[str, Any]) -> None:
-        """Add to what was noted, durably; equal names are replaced.
+        """Merge ``notes`` into the stored notes, durably; values of the same name are replaced.
 
         Raises:
-            Refused: if it is no mapping of plain JSON.
-            OSError: if it cannot be written; it is not noted then.
+            Refused: if ``notes`` is not a mapping of plain JSON.
+            OSError: if the notes cannot be written; the stored ones stay.
         """
         try:
             notes = json.loads(json.dumps(dict(notes), allow_nan=False, ensure_ascii=False).encode())
@@ -53,7 +53,7 @@ def _content(section: str, key: str):
 
 
 def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images were chosen and why, what is missing and left out, and what was noted. Opens no image."""
+    """Return which images were chosen and why, which are missing or left out, and the notes. Opens no image."""
     shown = case.images[sequence]
     return {
         **case.info,
@@ -74,7 +74,7 @@ def image_info(case: Case, sequence: str, labels: LabelStore, notes: Mapping[str
 
 
 def label_info(case: Case, revision: Revision, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Who saved it and when, with which model, its volumes, and what was noted."""
+    """Return who saved the label, when and with which model, its volumes, and the notes."""
     info = {"name": f"{case.case_id}{ENDING}", "version": revision.number, **revision.record, **notes}
     drawn_on = revision.record.get("reference", case.reference)
     if drawn_on != case.reference:
@@ -88,7 +88,7 @@ LEASE_SECONDS = 2 * 3600.0
 
 
 class Lease(NamedTuple):
-    """Since when and until when somebody has a case, in seconds since 1970, and who; "" if the client did not say."""
+    """Start and end of a lease, in seconds since 1970, and the id of the client; "" if the client gave none."""
 
     since: float
     until: float
@@ -96,14 +96,14 @@ class Lease(NamedTuple):
 
 
 class Leases:
-    """Keeps who has which case, in the store and so over restarts.
+    """Leases of cases, kept in the store so that they survive a restart.
 
-    Hold ``lock`` from looking to granting, so that two annotators who ask at the same moment get different patients.
+    Hold ``lock`` while choosing a case and leasing it, so that two clients that ask at once get different cases.
 
     Args:
         store: has the table ``leases``.
-        seconds: after which a case that is still without a label may be handed out again.
-        clock: seconds since 1970.
+        seconds: duration of a lease. Then a case that still has no label may be leased again.
+        clock: returns the seconds since 1970.
 
     Attributes:
         lock: re-entrant.
@@ -115,18 +115,18 @@ class Leases:
         self._unwritten: dict[str, Lease] = {}
 
     def granted(self) -> dict[str, Lease]:
-        """The latest lease of every case that was handed out, whenever that was, by whichever strategy."""
+        """Return the latest lease of each case, current or expired, by any strategy."""
         columns = (leases.c.case_id, func.max(leases.c.since), leases.c.until, leases.c.client_id)
-        with self.store.read() as connection:  # with max, the other columns are those of its row
+        with self.store.read() as connection:  # SQLite takes the other columns from the row with the maximum
             rows = connection.execute(select(*columns).group_by(leases.c.case_id)).all()
         return {case_id: Lease(*lease) for case_id, *lease in rows} | self._unwritten
 
     def is_current(self, lease: Lease) -> bool:
-        """Whether the case is still with whoever got it. A time in the future is a clock that was set back."""
+        """Return whether a lease is current. One that starts over 60 s in the future is not: the clock was set back."""
         return lease.since - 60.0 <= self.clock() < lease.until
 
     def grant(self, case_id: str, strategy: str, client_id: str) -> None:
-        """Write down that a case is handed out now."""
+        """Lease a case to a client from now on."""
         now = self.clock()
         lease = Lease(now, now + self.seconds, client_id)
         row = insert(leases).values(case_id=case_id, strategy=strategy, **lease._asdict())
@@ -136,25 +136,25 @@ class Leases:
                     keys = ["case_id", "strategy"]
                     connection.execute(row.on_conflict_do_update(index_elements=keys, set_=lease._asdict()))
                 self._unwritten.pop(case_id, None)
-            except OSError as reason:  # the patient is handed out all the same; a restart will not know of it
+            except OSError as reason:  # lease the case anyway; the lease is lost on a restart
                 self._unwritten[case_id] = lease
-                logger.warning("could not write down who got %s (%s)", case_id, reason.strerror)
+                logger.warning("the lease of case %s could not be stored (%s)", case_id, reason.strerror)
 
     def release(self, case_id: str) -> None:
-        """End the leases of a case: it was labelled, and may be wanted again should the label go."""
+        """End the leases of a case, so that it can be leased again: if its label is removed, for instance."""
         self._unwritten.pop(case_id, None)
         with self.store.write() as connection:
             connection.execute(update(leases).where(leases.c.case_id == case_id).values(until=0.0))
 
     def seconds_held(self, case_id: str, client_id: str) -> float | None:
-        """Since this client was given the case; None if it has no lease on it."""
+        """Return for how long this client has leased the case; None if it has no current lease."""
         lease = self.granted().get(case_id)
         if lease is None or lease.client_id != client_id or not self.is_current(lease):
             return None
         return max(0.0, self.clock() - lease.since)
 
     def by_strategy(self, case_id: str) -> dict[str, dict[str, Any]]:
-        """When each strategy handed a case out last, and to whom, as MONAI Label notes it in the info of an image."""
+        """Return when each strategy last leased a case and to whom, as in MONAI Label's image info."""
         with self.store.read() as connection:
             found = connection.execute(select(leases).where(leases.c.case_id == case_id)).all()
         return {row.strategy: {"ts": int(row.since), "client_id": row.client_id} for row in found}

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: durable ones, and whole folders of a cache, dropped by last use."""
+"""Atomic, durable file writes, and a cache of folders: each created atomically, the least recently used deleted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from brats_clip.images import atomic_write
 
 @contextmanager
 def durable_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; bring it to the disk and to its place when the block ends well.
+    """Yield a temporary path beside ``path``; sync it to disk and rename it to ``path`` if the block succeeds.
 
-    What was at ``path`` stays until then, and stays if the block raises.
+    The previous file at ``path`` stays until then, and if the block raises.
     """
     with atomic_write(path) as temporary:
         yield temporary
@@ -36,7 +36,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Sync a file, or the directory entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -49,7 +49,7 @@ _DRAFT_AGE_S = 3600.0  # a draft this old belongs to a process that was killed
 
 
 def identity(path: Path) -> tuple[str, int, int]:
-    """What tells whether a file is the one that was read before: its path, date (ns) and size (bytes).
+    """Return path, modification time (ns) and size (bytes) of a file; they differ once the file has changed.
 
     Raises:
         OSError: if there is no such file.
@@ -59,15 +59,15 @@ def identity(path: Path) -> tuple[str, int, int]:
 
 
 def key_of(*parts: object) -> str:
-    """A short name for what ``parts`` (plain values) describe."""
+    """Return a short key for ``parts`` (plain values): the start of their SHA-256."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder; it becomes ``target`` when the block ends well, and vanishes when it raises.
+    """Yield an empty temporary folder; rename it to ``target`` if the block succeeds, delete it if the block raises.
 
-    If somebody else was faster, theirs stays.
+    If another process or thread has created ``target`` meanwhile, its folder stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f"{_DRAFT}{uuid4().hex}"
@@ -87,22 +87,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def touch(files: Iterable[Path], cache: Path) -> None:
-    """Note that these files are being used, as far as they lie in the cache."""
+    """Mark the folders of these files as just used; ignore files outside the cache."""
     for folder in {path.parent for path in files if path.is_relative_to(cache)}:
         with suppress(OSError):
             os.utime(folder)
 
 
 def trim(cache: Path, max_bytes: int, keep_s: float = 600.0) -> int:
-    """Delete the folders used longest ago until the rest fits; drafts of killed processes go, too.
+    """Delete the least recently used folders until the rest fits, and temporary folders of killed processes.
 
     Args:
-        cache: its folders that hold files directly are kept or deleted as a whole.
-        max_bytes: for all files together.
-        keep_s: a folder used within this many seconds stays, since somebody may be reading.
+        cache: root folder. Each folder below it that directly holds files is kept or deleted as a whole.
+        max_bytes: limit for all files together.
+        keep_s: a folder used within this many seconds is kept, since it may be in use.
 
     Returns:
-        Bytes that are left.
+        The size of the remaining files in bytes.
     """
     now = time.time()
     total, folders = 0, []
@@ -122,7 +122,7 @@ def trim(cache: Path, max_bytes: int, keep_s: float = 600.0) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder; half-deleted it must not be taken for a whole one."""
+    """Delete a folder, which is renamed first: a partly deleted one must not be used."""
     gone = folder.with_name(f"{_DRAFT}{uuid4().hex}")
     with suppress(OSError):
         folder.rename(gone)
@@ -130,7 +130,7 @@ def remove(folder: Path) -> None:
 
 
 class KeyedLocks:
-    """``with locks(key):`` lets one thread at a time in per key; a key that nobody uses takes no memory."""
+    """One lock per key: ``with locks(key):``. A lock is dropped when no thread uses it."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, however that one ends."""
+"""End a process when its parent process ends, even if the parent is killed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """End this process, as a kill would, when ``parent`` is no longer the one that started it; at once if it is not.
+    """End this process, without cleanup, when its parent ends; at once if ``parent`` is not its parent any more.
 
-    Linux does it, even while this process is stopped; elsewhere a thread looks twice a second.
+    On Linux the kernel kills it, even while it is stopped. A thread also checks twice a second, for other systems.
 
     Args:
-        parent: process id, as the parent knows it: one that is gone already cannot be asked.
+        parent: process id of the parent, passed by the parent itself, which may have ended before this call.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

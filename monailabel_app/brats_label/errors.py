@@ -1,4 +1,4 @@
-"""What a client did that cannot be done, with the status and the sentence it gets back."""
+"""Errors that are reported to a client, each with an HTTP status and a sentence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 
 
 class ClientError(Exception):
-    """A request that cannot be answered, through no fault of the server.
+    """A request that cannot be fulfilled, for a reason other than an error of this server.
 
     Args:
-        sentence: what is wrong and what would help, for the person at the client. No patient names, no report text.
+        sentence: what is wrong and how to correct it, for the user. It has no patient names and no report text.
         status: HTTP status, 400 to 499.
     """
 
@@ -24,14 +24,14 @@ class ClientError(Exception):
 
 
 def check_text(value: object, name: str) -> None:
-    """Refuse what cannot be written down: half of a surrogate pair, which JSON can spell.
+    """Refuse text that cannot be encoded as UTF-8: JSON can contain half of a surrogate pair.
 
     Args:
-        value: as JSON was read; may hold texts.
-        name: of the value, for the sentence.
+        value: parsed JSON.
+        name: of the value, for the error.
 
     Raises:
-        ClientError: if so.
+        ClientError: if any text in ``value`` cannot be encoded.
     """
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -46,38 +46,38 @@ class NotFound(ClientError):
 
 
 class Refused(ClientError):
-    """A file or a value that was understood and cannot be accepted: a label on another grid, say."""
+    """A file or a value that can be read but not accepted, such as a label on another grid."""
 
     status = 422
 
 
 class Conflict(ClientError):
-    """What is asked for contradicts what somebody else is doing or has done meanwhile."""
+    """The request conflicts with what another user is doing or has done meanwhile."""
 
     status = 409
 
 
 class TooLarge(ClientError):
-    """More bytes, characters or clicks than the server takes."""
+    """More bytes, characters or clicks than the server accepts."""
 
     status = 413
 
 
 class Busy(ClientError):
-    """As many jobs as the server takes at once are running; try again later."""
+    """The server already runs as many jobs as it accepts at once; try again later."""
 
     status = 429
 
 
 class Unreachable(ClientError):
-    """A DICOMweb server that does not answer: neither the client's fault nor ours, and 424 says so."""
+    """Another server (DICOMweb, login) does not answer; 424 because neither the client nor this server is at fault."""
 
     status = 424
 
 
 def sentence(reason: Exception) -> str:
-    """What went wrong, without the name of a file: folders can be named after patients."""
-    if isinstance(getattr(reason, "sentence", None), str):  # a ClientError's
+    """Return what went wrong, without file paths: folders can be named after patients."""
+    if isinstance(getattr(reason, "sentence", None), str):  # of a ClientError
         return reason.sentence
     found, expected = getattr(reason, "found", None), getattr(reason, "expected", None)
     if found and "/" not in found and not re.search(r"(?<!\w)/", str(expected)):

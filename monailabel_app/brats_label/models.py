@@ -1,4 +1,4 @@
-"""Versions of the weights: the bundle's, and those that were trained here; one is in use, none is ever lost."""
+"""Versions of the weights: the bundle's, and those trained here. One is in use; none is ever deleted."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class ModelVersion:
     """One version of the weights.
 
     Attributes:
-        number: 0 is the bundle's; those trained here count from 1.
-        name: for people and results: ``0.2.0``, or ``0.2.0+site.3`` for what was trained from it.
+        number: 0 for the bundle's weights; versions trained here count from 1.
+        name: as shown to users and recorded in results: ``0.2.0``, or ``0.2.0+site.3`` if fine-tuned from it.
         path: the file of weights.
         sha256: of that file.
         metrics: Dice on the validation cases, as far as known.
-        trained_on: case ids by section.
-        parent: number of the version that the training started from; None for the bundle's.
-        created: when, in ISO 8601, UTC.
+        trained_on: case ids by side of the split ("training", "validation").
+        parent: number of the version that the training started from; None for the bundle's weights.
+        created: time in ISO 8601, UTC.
     """
 
     number: int
@@ -51,18 +51,18 @@ class ModelVersion:
 
 
 def bundled(path: Path, digest: str) -> ModelVersion:
-    """Version 0: the weights at ``path``, named by the bundle that they lie in, or by their content."""
+    """Return version 0: the weights at ``path``, named after the version of their bundle, or after their SHA-256."""
     try:
         metadata = json.loads((path.parent.parent / "configs" / "metadata.json").read_text(encoding="utf-8"))
         name, metrics = str(metadata["version"]), metadata.get("eval_metrics", {})
-    except (OSError, ValueError, KeyError, TypeError):  # weights of one's own, without a bundle around them
+    except (OSError, ValueError, KeyError, TypeError):  # the user's own weights, outside a bundle
         name, metrics = f"own.{digest[:8]}", {}
     created = datetime.fromtimestamp(int(path.stat().st_mtime), timezone.utc).isoformat()
     return ModelVersion(0, name, path, digest, metrics, created=created)
 
 
 def as_json(version: ModelVersion) -> dict[str, Any]:
-    """What clients see of a version: all but where it lies."""
+    """Return a version as clients see it: without its path."""
     return {key: value for key, value in asdict(version).items() if key != "path"}
 
 
@@ -74,16 +74,16 @@ WEIGHTS = "model.pt"
 
 
 class ModelRegistry:
-    """Keeps the files of versions in ``folder/0001``, ``folder/0002`` and so on, and in the store what is known of them
-    and which one is in use.
+    """Keeps the files of versions in ``folder/0001``, ``folder/0002`` and so on; the store has their metadata and which
+    one is in use.
 
-    Safe to use from several threads and processes: a version appears whole or not at all, and a reader sees the one in
-    use before or after a change, never between.
+    Safe to use from several threads and processes: a new version appears atomically, and a change of the version in use
+    is atomic, too.
 
     Args:
-        folder: where versions are kept; made when the first is published.
-        bundle_checkpoint: version 0; it stays where it is, and as it is.
-        store: has the tables ``weights`` and ``weights_uses``; None where version 0 is all there is.
+        folder: where versions are kept; created when the first is published.
+        bundle_checkpoint: version 0; never moved or changed.
+        store: has the tables ``weights`` and ``weights_uses``; None if version 0 is the only one.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class ModelRegistry:
         self._digest: tuple[tuple[int, int], str] | None = None
 
     def current(self) -> ModelVersion:
-        """The version in use.
+        """Return the version in use.
 
         Raises:
-            WeightsError: if its weights are gone; ``use`` another version then.
+            WeightsError: if its weights are missing; ``use`` another version then.
         """
         if self.store is None:
             return self._bundled()
@@ -105,7 +105,7 @@ class ModelRegistry:
             return self._version(connection.scalar(newest) or 0, connection)
 
     def name_in_use(self) -> str:
-        """Name of the version in use; "none" if its weights are gone: cases can still be reviewed then."""
+        """Return the name of the version in use; "none" if its weights are missing: cases can still be reviewed."""
         try:
             return self.current().name
         except WeightsError as error:
@@ -113,7 +113,7 @@ class ModelRegistry:
             return "none"
 
     def versions(self) -> list[ModelVersion]:
-        """All versions by number; one whose weights are gone is left out, and logged."""
+        """Return all versions by number; one whose weights are missing is left out, and logged."""
         found = []
         if self.store is not None:
             with self.store.read() as connection:
@@ -125,10 +125,10 @@ class ModelRegistry:
             return found
 
     def named(self, name: str) -> ModelVersion:
-        """The version of this name.
+        """Return the version of this name.
 
         Raises:
-            NotFound: with the names there are.
+            NotFound: if there is none; the error lists the names.
         """
         versions = self.versions()
         for version in versions:
@@ -138,7 +138,7 @@ class ModelRegistry:
         raise NotFound(f"No version {name[:80]!r} of the weights; there are {names}.")
 
     def find(self, weights: str | os.PathLike) -> ModelVersion | None:
-        """The version trained here that has this very file of weights; None if there is none."""
+        """Return the version trained here with the same weights file, by SHA-256; None if there is none."""
         digest = sha256_of(Path(weights))
         return next((v for v in reversed(self.versions()) if v.number and v.sha256 == digest), None)
 
@@ -149,18 +149,18 @@ class ModelRegistry:
         trained_on: Mapping[str, Any],
         parent: int | None = None,
     ) -> ModelVersion:
-        """Keep a copy of ``weights`` as a new version, and put it to use.
+        """Store a copy of ``weights`` as a new version, and use it.
 
-        Weights that are a version already become no second one: a publication that was cut off can be repeated.
+        Weights that are already a version are not added again, so an interrupted publication can be repeated.
 
         Args:
             weights: file with the network's state dict.
             metrics: Dice on the validation cases.
-            trained_on: case ids by section.
-            parent: what they were trained from; the version in use if None.
+            trained_on: case ids by side of the split.
+            parent: number of the version that the training started from; the version in use if None.
 
         Raises:
-            WeightsError: if the file holds no weights.
+            WeightsError: if the file has no weights.
         """
         load_weights(weights)
         with self.store.write() as connection:
@@ -172,11 +172,11 @@ class ModelRegistry:
         return version
 
     def use(self, number: int) -> ModelVersion:
-        """Put a version to use, an older or a newer one.
+        """Use a version, older or newer than the current one.
 
         Raises:
             NotFound: if there is no such version.
-            WeightsError: if its file is not what was published.
+            WeightsError: if its file differs from the one that was published.
         """
         with self.store.write() as connection:
             numbers = [0, *(version.number for version in self._trained(connection))]
@@ -192,15 +192,15 @@ class ModelRegistry:
     def _add(
         self, connection: Connection, file: Path, metrics: Mapping, trained_on: Mapping, parent: int | None
     ) -> ModelVersion:
-        """Copy the weights to a folder of their own, then write the row."""
+        """Copy the weights to a new folder, then write the row."""
         parent_version = self.current() if parent is None else self._version(parent, connection)
         digest = sha256_of(file)
         number = 1 + (connection.scalar(select(func.max(table.c.number))) or 0)
-        # One that a killed process left without a row is ours, or of a store that was lost.
+        # A folder without a row was left by a killed process, or its store was lost: reuse it only for equal weights.
         while (left := self._file(number)).exists() and sha256_of(left) != digest:
             number += 1
         if not left.exists():
-            for torn in self.folder.glob(".tmp-*"):  # left by a process that was killed; the lock is ours
+            for torn in self.folder.glob(".tmp-*"):  # left by killed processes: this one holds the write lock
                 shutil.rmtree(torn, ignore_errors=True)
             with whole_folder(left.parent) as draft:
                 shutil.copyfile(file, draft / WEIGHTS)

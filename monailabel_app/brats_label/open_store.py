@@ -1,7 +1,7 @@
-"""The store of a workspace. One of an earlier version of the app, with records in JSON files, is taken in once.
+"""Open the store of a workspace. Records of an earlier version of the app, in JSON files, are imported once.
 
-The files stay as they are. A record that cannot be read is an error where guessing would do harm (ids of cases, the
-split); elsewhere it is left out and logged.
+The JSON files stay unchanged. A record that cannot be read is an error where guessing would do harm (case ids, the
+split); any other is skipped and logged.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .settings import Workspace
 
 logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d{4,}")
-_LEASE_S = 2 * 3600.0  # as long as a case was with somebody then
+_LEASE_S = 2 * 3600.0  # duration of a lease in the earlier version
 
 
 def open_store(workspace: Workspace) -> store.Store:
-    """The store of a workspace.
+    """Open the store of a workspace.
 
     Raises:
         InputError, OSError: as ``Store``, or for a damaged file of the earlier layout.
@@ -37,7 +37,7 @@ def open_store(workspace: Workspace) -> store.Store:
 
 
 def _take_in(connection: Connection, workspace: Workspace) -> None:
-    """Fill the tables of a new store."""
+    """Import the records of the earlier version into a new store."""
     state = workspace.state
     _identities(connection, _must_read(state / "identities.json"))
     _split(connection, _must_read(state / "split.json"))
@@ -66,7 +66,7 @@ def _revisions(connection: Connection, folder: Path) -> None:
     for path in folder.glob("*/[0-9]*.nii.gz"):
         number = _NUMBER.match(path.name)
         if number and not path.with_name(f"{number[0]}.json").exists():
-            # Whose records were lost with the store, or never written: kept, and the newest in "final" is found there.
+            # Its record was lost or never written: keep the file. If it is the newest, its copy in "final" is imported.
             path.rename(path.with_name(f"found_{sha256_of(path)[:12]}.nii.gz"))
     for path in sorted(folder.glob("*/*.json")):
         if _NUMBER.fullmatch(path.stem) and (record := _read(path, lambda content: {"tag": content["tag"], **content})):
@@ -86,7 +86,7 @@ def _notes(connection: Connection, path: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, TypeError) as reason:
-        raise InputError(path, "a damaged file", "notes as JSON; delete it to do without") from reason
+        raise InputError(path, "a damaged file", "notes as JSON; delete the file to continue without them") from reason
     for (section, key), notes in content.items():
         _add(connection, store.notes, section=section, key=key, content=notes)
         served = notes.get("strategy") if section == "images" else None

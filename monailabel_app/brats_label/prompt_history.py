@@ -1,4 +1,4 @@
-"""The answers that a person got for a case, one after the other, so that a viewer without undo can step back."""
+"""History of the answers that a user got for a case: undo and redo for viewers that have neither."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KEPT_S = 30 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class Step:
-    """One answer.
+    """One answer of the history.
 
     Attributes:
-        number, total: which of how many; the first is 1.
-        answer: its figures, as the client got them.
+        number, total: position of the answer, from 1, and number of answers.
+        answer: its parameters, as the client got them.
         label: ``(X, Y, Z)`` uint8, BraTS values on the case's working grid.
     """
 
@@ -37,20 +37,20 @@ class Step:
 
 
 class PromptHistory:
-    """Keeps answers in the store, by case and person; safe for threads and processes.
+    """Keeps answers in the store, by case and user; safe for threads and processes.
 
-    A new answer comes after the current one, and forgets what had been undone. The oldest go first.
+    A new answer follows the current one and replaces the undone ones. The oldest answers are dropped first.
 
     Args:
         store: has the table ``prompts``.
-        clock: seconds since 1970.
+        clock: returns the seconds since 1970.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
 
     def add(self, case_id: str, who: str, answer: Mapping[str, Any], label: np.ndarray) -> None:
-        """Put an answer after the current one; as ``Step``."""
+        """Add an answer after the current one; ``answer`` and ``label`` are as in ``Step``."""
         now, row = self._clock(), {"case_id": case_id, "who": who, "current": 1, "answer": dict(answer)}
         packed = _pack(label)
         with self._store.write() as connection:
@@ -61,13 +61,13 @@ class PromptHistory:
             connection.execute(insert(table).values(**row, since=now, label=packed))
 
     def current(self, case_id: str, who: str) -> Step | None:
-        """The answer that a person has come to; None before the first."""
+        """Return the current answer of a user; None if there is none yet."""
         with self._store.read() as connection:
             ids, at = _steps(connection, case_id, who)
             return None if at < 0 else _read(connection, ids, at)
 
     def step(self, case_id: str, who: str, by: int) -> Step:
-        """Go back (-1) or forth (1).
+        """Undo (-1) or redo (1); return the answer that is current then.
 
         Raises:
             Conflict: if there is nothing to undo or to redo.
@@ -88,7 +88,7 @@ def _of(case_id: str, who: str):
 
 
 def _steps(connection: Connection, case_id: str, who: str) -> tuple[list[int], int]:
-    """Ids, oldest first, and which of them is the current one; -1 without any."""
+    """Return the ids, oldest first, and the index of the current one; -1 without any."""
     rows = connection.execute(select(table.c["id", "current"]).where(_of(case_id, who)).order_by(table.c.id)).all()
     return [row.id for row in rows], max((at for at, row in enumerate(rows) if row.current), default=len(rows) - 1)
 
@@ -99,7 +99,7 @@ def _read(connection: Connection, ids: list[int], at: int) -> Step:
 
 
 def _pack(label: np.ndarray) -> bytes:
-    """The words of eight voxels that are not empty: most are, and compressing those takes as long as an answer."""
+    """Compress only the words of 8 voxels that are not 0: compressing all takes as long as computing an answer."""
     flat = np.ascontiguousarray(label, np.uint8).ravel()
     words = np.pad(flat, (0, -flat.size % 8)).view(np.uint64)
     (places,) = np.nonzero(words)

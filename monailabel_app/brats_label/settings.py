@@ -1,6 +1,6 @@
-"""What ``--conf NAME VALUE`` can set; and how values that people and clients send are read by pydantic.
+"""The app's settings (``--conf NAME VALUE``), and pydantic types for values that users and clients send.
 
-All that depends on how pydantic 2 describes fields and errors stands here.
+All code that depends on how pydantic 2 describes fields and errors is in this module.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _WORDS = {"1": "true", "yes": "true", "0": "false", "no": "false"}
 
 
 def switch(value: Any) -> bool:
-    """A switch: True or False, or a word for them as command lines and panels write it.
+    """Read a switch: True or False, or a word for either, as in command lines and viewer panels.
 
     Raises:
-        ValueError: saying what is expected.
+        ValueError: with what is expected.
     """
     word = value.strip().lower() if isinstance(value, str) else value
     try:
@@ -49,7 +49,7 @@ Real = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
 
 
 class Wrong(NamedTuple):
-    """A value that cannot be used: of which field, what was found, and what is expected."""
+    """A value that cannot be used: the name of its field, the value, and what is expected."""
 
     name: str
     value: Any
@@ -57,17 +57,17 @@ class Wrong(NamedTuple):
 
     @property
     def found(self) -> str:
-        """The value as an error shows it; where a text was expected, its type."""
+        """The value as shown in an error; its type if text was expected."""
         return type(self.value).__name__ if self.expected == A_TEXT else repr(str(self.value)[:40])
 
 
 def fields_of(model: type) -> dict[str, FieldInfo]:
-    """The fields of a pydantic model or dataclass by name."""
+    """Return the fields of a pydantic model or dataclass by name."""
     return model.__pydantic_fields__
 
 
 def first_wrong(model: type, error: ValidationError) -> Wrong:
-    """The first value that ``model`` refused; what is expected comes from a validator's ``ValueError`` or the field."""
+    """Return the first value that ``model`` refused; ``expected`` is from a validator's ``ValueError`` or the field."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     is_ours = first["type"] == "value_error"
@@ -76,12 +76,12 @@ def first_wrong(model: type, error: ValidationError) -> Wrong:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The name that was probably meant; "" if none is near."""
+    """Return the known name closest to ``name``; "" if none is close."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
 
 
 def _expected(field: FieldInfo) -> str:
-    """What a field takes, from its type and its bounds: ``a whole number from 1 to 1000``, say."""
+    """Describe what a field accepts, by its type and bounds: ``a whole number from 1 to 1000``, for instance."""
     bounds = {}
     for constraint in field.metadata:
         for kind in ("ge", "gt", "le", "lt", "multiple_of"):
@@ -102,7 +102,7 @@ _OF_MONAI_LABEL = ("server_mode", "models", "auto_update_scoring")
 
 
 def _is(good: Any, expected: str) -> AfterValidator:
-    """A check of a text that was given; an empty one is the default."""
+    """Validate a text with ``good``; an empty text is the default and always valid."""
 
     def check(text: str) -> str:
         if text and not good(text):
@@ -131,18 +131,18 @@ Weights = Annotated[str, _is(lambda text: Path(text).is_file(), "a file of weigh
 
 @validated(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
-    """Settings of the app; each is a ``--conf`` of the same name."""
+    """Settings of the app, each set by ``--conf`` with its name."""
 
-    bundle: Bundle = Field("", description="folder of the bundle; the one beside the app if empty")
-    checkpoint: Weights = Field("", description="weights to start from; the bundle's if empty")
-    device: Device = Field("", description="cpu or cuda; the GPU if there is one if empty")
+    bundle: Bundle = Field("", description="folder of the bundle; if empty, the one next to the app")
+    checkpoint: Weights = Field("", description="initial weights; if empty, the bundle's")
+    device: Device = Field("", description="cpu or cuda; if empty, the GPU if there is one")
     workspace: str = Field(
-        "", description="folder for labels, records, trained weights and caches; see Workspace if empty"
+        "", description="folder for labels, records, trained weights and caches; if empty, see Workspace"
     )
     reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
     preprocess: Preprocess = Field(
         "auto",
-        description="auto registers, strips and resamples images that need it; always all, never none",
+        description="auto: register, brain-extract and resample images that need it; always: all; never: none",
     )
     allow_missing_sequences: Switch = Field(False, description="segment cases with one to three sequences missing")
     pattern_t1: str = Field("", description="file name pattern of T1 in a patient's folder, such as *T1_pre*.nii.gz")
@@ -150,34 +150,32 @@ class Settings:
     pattern_t2: str = Field("", description="the same for T2")
     pattern_flair: str = Field("", description="the same for FLAIR")
     channels: Channels = Field(
-        "", description="order of a 4D file, such as flair,t1,t1ce,t2; its dataset.json or MSD's if empty"
+        "", description="channel order of 4D files, such as flair,t1,t1ce,t2; if empty, by dataset.json, or as in MSD"
     )
     cache_gb: Real = Field(2.0, ge=0, description="memory for encoded cases, GiB")
-    disk_cache_gb: Real = Field(
-        50.0, ge=0, description="disk for what can be made again: split, converted and resampled files, GiB"
-    )
-    jobs: Whole = Field(1, ge=1, description="inferences that compute at the same time; the others queue")
+    disk_cache_gb: Real = Field(50.0, ge=0, description="disk cache for split, converted and resampled files, GiB")
+    jobs: Whole = Field(1, ge=1, description="inferences that run at the same time; others queue")
     waiting: Whole = Field(8, ge=0, description="inferences that may queue; more are refused")
     max_upload_mb: Whole = Field(512, ge=1, description="largest upload, MiB")
     max_unpacked_mb: Whole = Field(
-        2048, ge=1, description="largest content of an archive that is sent as a session, MiB"
+        2048, ge=1, description="largest unpacked size of an archive uploaded as a session, MiB"
     )
     max_sessions: Whole = Field(20, ge=1, description="sessions that are kept at a time")
     max_report_chars: Whole = Field(100_000, ge=1, description="longest report, characters")
     remote: Switch = Field(
-        False, description="answer other machines, too; needs --host 0.0.0.0, and should have authentication"
+        False, description="accept requests from other machines; needs --host 0.0.0.0, and should have authentication"
     )
-    phantoms: Phantoms = Field("", description="folder of synthetic patients to mix into each training; none if empty")
-    double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two people annotate on purpose")
-    validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients that never train")
-    seed: Whole = Field(0, ge=0, description="of that split")
+    phantoms: Phantoms = Field("", description="folder of synthetic patients to mix into each training; if empty, none")
+    double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two readers annotate")
+    validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients for validation")
+    seed: Whole = Field(0, ge=0, description="seed of that split, and of the cases for two readers")
 
     @classmethod
     def read(cls, conf: Mapping[str, str] | None) -> Settings:
-        """Read what the command line gave; keys of MONAI Label's own are left to it.
+        """Read the settings from the command line; MONAI Label's own keys are ignored.
 
         Raises:
-            InputError: for a name that is no setting (with the nearest that is), or a value that cannot be read.
+            InputError: for an unknown name (with the closest known one), or an invalid value.
         """
         given = {name: text for name, text in (conf or {}).items() if name not in _OF_MONAI_LABEL}
         known = fields_of(cls)
@@ -191,47 +189,47 @@ class Settings:
 
     @property
     def patterns(self) -> dict[str, str]:
-        """File name patterns by sequence; empty if none was given."""
+        """The file name patterns that were given, by sequence."""
         given = {sequence: getattr(self, f"pattern_{sequence}") for sequence in SEQUENCES}
         return {sequence: pattern for sequence, pattern in given.items() if pattern}
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where the app keeps what it makes. ``labels`` is where MONAI Label keeps them: ``STUDIES/labels``.
+    """Paths of the files that the app writes. ``labels`` is where MONAI Label keeps labels: ``STUDIES/labels``.
 
     Args:
-        root: the studies folder, or for a DICOMweb server a folder of its own below the user's cache.
+        root: the studies folder; for a DICOMweb server, a separate folder below the user's cache.
     """
 
     root: Path
 
     @property
     def labels(self) -> Path:
-        """Labels that people submitted, and their earlier versions."""
+        """Label files, with all revisions."""
         return self.root / "labels"
 
     @property
     def state(self) -> Path:
-        """All else: records, trained weights, the training, caches. Hidden, so that it is no case."""
+        """All other files: records, trained weights, trainings, caches. A hidden folder, so that it is not a case."""
         return self.root / ".brats_clip"
 
     @property
     def store(self) -> Path:
-        """The records of ``brats_label.store``: what cases are called, the split, label revisions and so on."""
+        """The SQLite file of ``brats_label.store``: case ids, the split, label revisions and so on."""
         return self.state / "store.db"
 
     @property
     def models(self) -> Path:
-        """Weights that were trained here, each version with what it was trained on, and which one is in use."""
+        """The weights that were trained here, a folder for each version."""
         return self.state / "models"
 
     @property
     def training(self) -> Path:
-        """The training that runs, or ran last: checkpoints, metrics, log."""
+        """The current or last training: checkpoints, metrics, log."""
         return self.state / "training"
 
     @property
     def cache(self) -> Path:
-        """What can be made again: split 4D files, converted DICOM series, resampled sequences."""
+        """Files that can be recreated: split 4D files, converted DICOM series, resampled sequences."""
         return self.state / "cache"

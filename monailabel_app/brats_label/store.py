@@ -1,8 +1,8 @@
-"""What the app remembers: one SQLite file in the workspace.
+"""The app's records: one SQLite file in the workspace.
 
-Images, label files, weights and caches stay files; each is written whole before the row that names it, so that a row
-never points to nothing. Several threads and processes (server, training) use the file at once: SQLite's write lock is
-the only lock there is. https://www.sqlite.org/wal.html
+Images, label files, weights and caches are separate files. Each is written atomically before the row that refers to it,
+so that a row never refers to a missing file. Several threads and processes (server, training) use the database at once;
+SQLite's write lock is its only lock. https://www.sqlite.org/wal.html
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ patients = Table(
     Column("side", Text),  # "training" or "validation"; NULL until the patient has a label
     Column("since", Text),
 )
-# A place is what makes a case the same tomorrow: folder and name below the studies, or the StudyInstanceUID.
+# ``place`` identifies a case across restarts: folder and name below the studies, or the StudyInstanceUID.
 cases = Table(
     "cases",
     _metadata,
@@ -51,7 +51,7 @@ cases = Table(
     Column("case_id", Text, nullable=False),
     Column("patient", Text, ForeignKey("patients.patient"), nullable=False),
 )
-# No foreign key to cases: labels outlive a case that is taken out of the studies folder.
+# No foreign key to cases: labels are kept when their case is removed from the studies folder.
 revisions = Table(
     "revisions",
     _metadata,
@@ -65,7 +65,7 @@ outbox = Table(
     "outbox",
     _metadata,
     Column("case_id", Text, primary_key=True),
-    Column("token", Text, nullable=False),  # another one for each change of the label
+    Column("token", Text, nullable=False),  # a new one for each change of the label
     Column("attempts", Integer, nullable=False, default=0),
     Column("problem", Text, nullable=False, default=""),
 )
@@ -85,7 +85,7 @@ notes = Table(
     Column("key", Text, primary_key=True),
     Column("content", JSON, nullable=False),
 )
-# Answers that a person got for a case, one after the other; ``current`` marks the one that undo and redo have come to.
+# Answers that a user got for a case, in order; ``current`` marks the one that undo and redo start from.
 prompts = Table(
     "prompts",
     _metadata,
@@ -109,7 +109,7 @@ weights = Table(
     Column("parent", Integer),
     Column("created", Text, nullable=False),
 )
-# Which version was put to use, and when; the last row is the one in use.
+# Which version was selected for use, and when; the last row is the version in use.
 weights_uses = Table(
     "weights_uses",
     _metadata,
@@ -118,7 +118,7 @@ weights_uses = Table(
     Column("since", Text, nullable=False),
 )
 
-# Statements that bring a file of version 1, 2, ... to the next. A new file is made by the tables above.
+# Statements that migrate schema version 1, 2, ... to the next. A new file gets the tables above.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "DROP TABLE IF EXISTS scores",
@@ -138,11 +138,11 @@ class Store:
     """Connections to the SQLite file. Safe to use from several threads and processes, also after a fork.
 
     Args:
-        path: the file; made when it is missing, with its folder.
-        fill: called once, in the transaction that makes the file.
+        path: the file; created if it is missing, with its folder.
+        fill: called once, in the transaction that creates the tables.
 
     Raises:
-        InputError: if it is no such file, damaged, or written by a later version of the app.
+        InputError: if the file is not a database, damaged, or written by a later version of the app.
         OSError: if it cannot be read or written.
     """
 
@@ -161,7 +161,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view: what others write meanwhile is not seen.
+        """Open a read transaction: a consistent snapshot that concurrent writes do not change.
 
         Raises:
             InputError, OSError: as the class.
@@ -171,7 +171,7 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that nobody else writes beside; on the disk when the block ends well, undone if it raises.
+        """Open a write transaction, one at a time: committed to disk if the block succeeds, rolled back if it raises.
 
         Raises:
             InputError, OSError: as the class.
@@ -212,9 +212,9 @@ def _version(connection: Connection) -> int:
 
 
 def _on_connect(connection, _) -> None:
-    connection.isolation_level = None  # transactions begin where _on_begin says, not where the driver thinks best
+    connection.isolation_level = None  # _on_begin starts transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # committed rows survive a power failure
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -223,10 +223,10 @@ def _on_begin(connection: Connection) -> None:
 
 
 def close_idle() -> None:
-    """Close the connections that nobody uses; SQLite then has all in one file, without a log beside it."""
+    """Close idle connections; once none is open, SQLite merges its write-ahead log into the database file."""
     for engine in list(_engines):
         engine.dispose()
 
 
-if hasattr(os, "register_at_fork"):  # a connection must not be carried over: https://www.sqlite.org/howtocorrupt.html
+if hasattr(os, "register_at_fork"):  # a fork must not inherit a connection: https://www.sqlite.org/howtocorrupt.html
     os.register_at_fork(before=close_idle)

@@ -1,4 +1,4 @@
-"""Files that clients send: safe names, archives unpacked into one folder and no further, and a case as a 4D file."""
+"""Files that clients upload: safe file names, safe unpacking of archives, and new cases as 4D files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FOUR_FILES = "For four 3D files, put a folder with them among the studies."
 
 
 def safe_name(name: str | None) -> str:
-    """The last part of a client's file name as one that any folder takes; its words and its ending stay."""
+    """Return the last part of a client's file name, made safe for any file system; its extension is kept."""
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     plain = "".join(c for c in last if c.isprintable()).lstrip(". ")
     if len(plain.encode()) > LONGEST_NAME:
@@ -47,15 +47,15 @@ def safe_name(name: str | None) -> str:
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
-    """Unpack a zip or tar archive, compressed or not. What was unpacked of a refused one lies in ``folder``.
+    """Unpack a zip or tar archive, compressed or not. If it is refused, some files may already be in ``folder``.
 
     Args:
-        archive: the file; its content says what it is, not its name.
+        archive: the file; its format is told from the content, not from the name.
         folder: an empty folder.
-        max_bytes: of all that comes out of it.
+        max_bytes: limit for the unpacked content.
 
     Raises:
-        Refused: for anything else, and for members that are no files or lie outside.
+        Refused: for any other format, and for members that are not files or are outside of ``folder``.
         TooLarge: for more bytes, or more than ``MAX_FILES`` members.
     """
     try:
@@ -72,7 +72,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         raise Refused(f"The archive cannot be unpacked ({type(error).__name__}); {_ARCHIVE}.") from None
     except (NotImplementedError, RuntimeError):  # a password, or a compression that Python does not know
         raise Refused(f"The archive is encrypted or compressed in an unknown way; {_ARCHIVE}.") from None
-    except (OSError, UnicodeError, ValueError) as error:  # names that this file system does not take, damaged gzip
+    except (OSError, UnicodeError, ValueError) as error:  # names that the file system refuses, damaged gzip
         raise Refused(f"The archive cannot be unpacked ({type(error).__name__}); {_ARCHIVE}.") from None
 
 
@@ -87,13 +87,13 @@ def _unzip(opened: zipfile.ZipFile, folder: Path, max_bytes: int) -> None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        # A member gives no more bytes than it declares; a link becomes a file that holds its target's name.
+        # A member yields at most its declared size; a link is unpacked as a file with the name of its target.
         with opened.open(member) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy, 2**20)
 
 
 def _untar(file: IO[bytes], folder: Path, max_bytes: int) -> None:
-    # Read as a stream: headers, too, count against the limit, and may be as large as files.
+    # Read as a stream, so that headers, which may be as large as files, also count against the limit.
     with tarfile.open(fileobj=_Bounded(file, max_bytes), mode="r|") as opened:
         for number, member in enumerate(opened, start=1):
             _check_sizes((member.size,), max_bytes, number)
@@ -122,7 +122,7 @@ def _too_large(max_bytes: int) -> TooLarge:
 
 
 class _Bounded:
-    """A stream that ends in ``TooLarge`` rather than go on beyond ``limit`` bytes."""
+    """A stream that raises ``TooLarge`` after ``limit`` bytes."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self._read: Callable[[int], bytes] = file.read
@@ -137,19 +137,19 @@ class _Bounded:
 
 
 def add_case(source: CaseSource, studies: Path | None, image_id: str, path: Path) -> str:
-    """Put an uploaded file among the studies.
+    """Add an uploaded file to the studies.
 
     Args:
-        source: what lists the studies.
-        studies: their folder; None for a DICOMweb server, which takes no files through here.
-        image_id: what the case is to be called.
-        path: the upload.
+        source: the source of the studies.
+        studies: their folder; None for a DICOMweb server, which accepts no uploads from the app.
+        image_id: id of the new case.
+        path: the uploaded file.
 
     Returns:
         The id of the case.
 
     Raises:
-        Refused: if it cannot be a case; nothing is left of it then.
+        Refused: if the file cannot be a case; it is not kept then.
     """
     if studies is None:
         raise Refused("The studies are on a DICOMweb server; store the four series there, and the case appears.")
@@ -183,7 +183,7 @@ def _exists(source: CaseSource, image_id: str) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Refuse a file unless it holds four sequences and nothing behind them."""
+    """Refuse a file unless it has exactly four readable sequences and no data after them."""
     kind, words = look(path)
     if kind != NIFTI:
         raise Refused(f"The image looks like {words}; expected {_CASE}. {_FOUR_FILES}")

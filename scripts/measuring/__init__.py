@@ -1,1 +1,1 @@
-"""What the scripts measure, and how they sum it up."""
+"""Measurements behind the scripts, and their summaries."""

@@ -1,4 +1,4 @@
-"""The runs of an ablation, each in its folder: which networks with which seeds; and the table of them."""
+"""The runs of an ablation, one per network and seed, each in its own folder; and the table of results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFUSED = dict.fromkeys(OWN, OWN_OPTION) | {"pretrained": "networks that start a
 
 
 def ablate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Run what is not finished, and write the table after each; returns which runs failed, and why."""
+    """Run all unfinished runs, and update the table after each; return the failed runs with their reasons."""
     runs, output, failures = plan(args), args.output, {}
     todo = [run for run in runs if not run.finished]
     with make_progress(console) as progress:
@@ -48,7 +48,7 @@ def ablate(args: argparse.Namespace, console: Console, command: str) -> dict[str
             try:
                 run.execute(watch)
                 write_results(runs, failures, command, output)
-            except Exception as reason:  # one bad run must not cost the others
+            except Exception as reason:  # a failed run must not stop the others
                 kind = "" if isinstance(reason, RunFailed | BratsClipError) else f"{type(reason).__name__}: "
                 failures[run.name] = kind + str(reason).split("\n")[0]
             console.print(f"{run.name}: {'failed' if run.name in failures else 'done'}")
@@ -61,13 +61,13 @@ def ablate(args: argparse.Namespace, console: Console, command: str) -> dict[str
 
 
 def plan(args: argparse.Namespace) -> list[Run]:
-    """All runs, seed by seed, so that a table of the first seed is there early; checked before any of them starts.
+    """Return all runs, ordered by seed so that the first seed's table is ready early; all are checked in advance.
 
     Args:
-        args: options of the command, ``words`` after its "--" among them; epochs and paths are filled in.
+        args: options of the command, including the ``words`` after "--"; epochs and paths are filled in.
 
     Raises:
-        InputError: for options and settings of no use, and for a folder that holds something else.
+        InputError: if an option or setting is invalid, or a folder holds something else.
     """
     overrides = read_overrides(args.words, [CONFIGS / "train.json", CONFIGS / "evaluate.json"], REFUSED)
     args.epochs = read_json(CONFIGS / "train.json")["epochs"] if args.epochs is None else args.epochs
@@ -79,7 +79,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
     for section in SECTIONS:
         load_datalist(args.datalist, args.dataset_dir, section)
     options = {"bundle_root": BUNDLE, "dataset_dir": args.dataset_dir, "datalist": args.datalist, "epochs": args.epochs}
-    # No part that is ablated changes how cases are prepared, so one cache serves all.
+    # No ablation changes the preprocessing of cases, so all runs share one cache.
     options |= {"cache_dir": args.output / "cache", "progress_bar": False, **overrides}
     settings = {variant: settings_of(variant, args, overrides) for variant in args.only}
     reports, runs = list(dict.fromkeys(args.report)), []
@@ -94,7 +94,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
 
 
 def settings_of(variant: str, args: argparse.Namespace, overrides: dict[str, str]) -> dict:
-    """All that the figures of a network depend on: the configs with the overrides in place, without nesting."""
+    """Return all settings that the scores of a network depend on: the configs with overrides, flattened."""
     ablation = {} if variant == FULL else read_json(CONFIGS / "ablations" / f"{variant}.json")
     content = read_json(CONFIGS / "train.json") | ablation
     content |= {name: DefaultParseValue(value) for name, value in overrides.items()}
@@ -106,12 +106,12 @@ def settings_of(variant: str, args: argparse.Namespace, overrides: dict[str, str
 
 @dataclass(frozen=True)
 class Run:
-    """One network with one seed, in a folder of its own.
+    """One network with one seed, in its own folder.
 
     Args:
         folder: holds run.json, log.txt, training/ and report_true/ or report_none/.
-        options: what the commands of training and evaluation are given alike.
-        settings: what the figures depend on, apart from network and seed; setting to value.
+        options: options that training and evaluation share.
+        settings: settings that the scores depend on, apart from network and seed, with their values.
         reports: how it is evaluated: "true", each case with its own report, "none", or both.
     """
 
@@ -128,17 +128,17 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it is trained and evaluated; metrics.csv is written when every case has been seen."""
+        """Whether the run is trained and evaluated; metrics.csv is written after the last case."""
         return "parameters" in self.record() and all(self.metrics(report).is_file() for report in self.reports)
 
     def metrics(self, report: str) -> Path:
         return self.folder / f"report_{report}" / "metrics.csv"
 
     def dice(self, report: str) -> pd.DataFrame:
-        """Dice by case, in the columns WT, TC, ET and mean.
+        """Return Dice by case, in the columns WT, TC, ET and mean.
 
         Raises:
-            InputError: if the file is no metrics.csv of an evaluation.
+            InputError: if the file is not the metrics.csv of an evaluation.
         """
         path, names = self.metrics(report), {f"dice_{column}": column for column in MEASURES}
         try:
@@ -148,15 +148,15 @@ class Run:
         return table.set_index("case").rename(columns=names)
 
     def record(self) -> dict:
-        """What run.json holds: settings, code, and the number of parameters once it is trained."""
+        """Return the content of run.json: settings, code, and the number of parameters once trained."""
         path = self.folder / "run.json"
         return read_json(path) if path.is_file() else {}
 
     def check(self) -> None:
-        """Make sure that what lies in the folder, if anything does, is this run.
+        """Check that the folder is empty or holds this run.
 
         Raises:
-            InputError: naming the settings that differ, or a metrics.csv that cannot be read.
+            InputError: if the settings differ or are unknown, or a metrics.csv cannot be read.
         """
         if not list(self.folder.glob("[!.]*")):
             return
@@ -171,10 +171,10 @@ class Run:
                 self.dice(report)
 
     def execute(self, watch: Callable[[], None]) -> None:
-        """Train and evaluate, as far as that is not done; ``watch`` is called about once a second.
+        """Train and evaluate, skipping finished steps; ``watch`` is called about once a second.
 
         Raises:
-            RunFailed: if a command ends badly, or another process is at this run.
+            RunFailed: if a command fails, or another process holds this run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with hold(self.folder) as lock:
@@ -197,7 +197,7 @@ class Run:
         return ["--config_file", repr([str(CONFIGS / f"{name}.json") for name in names])]
 
     def _count_parameters(self) -> int:
-        """Trainable parameters; those of the frozen CLIP do not count."""
+        """Return the number of trainable parameters, without those of the frozen CLIP."""
         parser = ConfigParser()
         parser.read_config(DefaultParseValue(self._configs()[1]))
         pairs = zip(self.options[::2], self.options[1::2], strict=True)
@@ -207,18 +207,18 @@ class Run:
 
     def _command(self, arguments: Sequence, lock: int, watch: Callable[[], None]) -> None:
         log = self.folder / "log.txt"
-        # The child holds the lock, too: it may outlive this process.
+        # The child inherits the lock, since it may outlive this process.
         run_or_fail([*arguments, *self.options], log, watch, keep_open=[lock])
 
 
 def code_version() -> str:
-    """A short hash of the package and its CLIP: runs of different ones do not belong in one table."""
+    """Return a short hash of the package and its CLIP: runs of different versions are not comparable."""
     files = sorted([*(BUNDLE / "brats_clip").rglob("*.py"), *(BUNDLE / "models" / "clip").glob("*")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def write_results(runs: Sequence[Run], failures: dict[str, str], command: str, output: Path) -> None:
-    """Write the table as CSV and Markdown, and the picture; nothing while no run is finished."""
+    """Write the table as CSV and Markdown, and the figure; nothing until a run is finished."""
     if not any(run.finished for run in runs):
         return
     table = tabulate(runs)
@@ -230,11 +230,11 @@ def write_results(runs: Sequence[Run], failures: dict[str, str], command: str, o
 
 
 def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row per network and way of evaluating, from the runs that are finished.
+    """Return a row per network and report setting, from the finished runs.
 
-    ``dice_R`` and ``dice_R_sd``, for R in WT, TC, ET and mean, are over seeds, of means over cases; ``difference_R``
-    and ``difference_R_sd`` over the pairs of this network and the full one on the same case with the same seed.
-    Standard deviations are those of samples: empty where there is one value.
+    For R in WT, TC, ET and mean, ``dice_R`` and ``dice_R_sd`` are over seeds, of the means over cases. ``difference_R``
+    and ``difference_R_sd`` are over pairs of this network and the full one on the same case with the same seed.
+    Standard deviations are those of samples, empty for a single value.
     """
     rows = []
     finished = [run for run in runs if run.finished]
@@ -255,7 +255,7 @@ def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, runs: Sequence[Run], failures: dict[str, str], command: str) -> str:
-    """The table, and under it what its figures mean nothing without."""
+    """Return the page: the table, and the facts that are needed to interpret it."""
     finished = [run for run in runs if run.finished]
     summaries = [run.metrics(report).with_name("summary.json") for run in finished for report in run.reports]
     found = [read_json(path)["run"] for path in summaries if path.is_file()]
@@ -264,7 +264,7 @@ def markdown(table: pd.DataFrame, runs: Sequence[Run], failures: dict[str, str],
         return "; ".join(sorted({str(f[key]) for f in found if key in f})) or "unknown"
 
     codes = sorted({code for run in finished for code in run.record()["code"]})
-    changed = " (**changed between runs: rows do not compare**)" if len(codes) > 1 else ""
+    changed = " (**changed between runs: rows are not comparable**)" if len(codes) > 1 else ""
     epochs = sorted({epochs_done(run.folder / "training") for run in finished})
     trained = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else epochs[0]
     missing = {run.name: failures.get(run.name, "not run yet") for run in runs if not run.finished}
@@ -282,7 +282,7 @@ def markdown(table: pd.DataFrame, runs: Sequence[Run], failures: dict[str, str],
 
 
 def draw(table: pd.DataFrame, stem: Path) -> None:
-    """Dice with its spread over seeds, and the differences with theirs over pairs; a row per row of the table."""
+    """Plot Dice with its spread over seeds, and the differences with theirs over pairs, for each row of the table."""
     picture = new_figure(11, 1.2 + 0.6 * len(table))
     axes = picture.subplots(1, 2, sharey=True)
     rows = np.arange(len(table))

@@ -1,4 +1,4 @@
-"""Rounds of simulated active learning: choose cases, label them, train on, and measure."""
+"""Rounds of simulated active learning: choose cases, label them, continue training, and measure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .strategies import ORDERS, look
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
 
-# A network that learns something within half a minute on one core: nobody clicks here, and no sequence is missing.
+# A network that learns something within half a minute on one core, without clicks and missing sequences.
 SMALL_NETWORK = {"network_def#widths": [8, 16, 32, 64], "network_def#head_width": 16, "network_def#clicks": False}
 SMALL_TRAINING = {"spacing": [4.0, 4.0, 4.0], "patch_size": [48, 48, 48], "learning_rate": 0.002}
 SMALL_TRAINING |= {"missing_sequence_share": 0.0}
@@ -52,11 +52,11 @@ OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "cache_dir", "
 
 
 def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Run what is not finished, and write what is known after each strategy; returns which runs failed, and why."""
+    """Run all unfinished rounds, and update the results after each strategy; return the failed runs with reasons."""
     setting, rounds = prepare(args), (args.labels - args.start) // args.batch
     seeds, strategies = list(dict.fromkeys(args.seeds)), [s for s in ORDERS if s in args.strategies]
     run = collect_run_info(command, args.pretrained, pool=len(setting.pool), tests=len(setting.tests))
-    run["training"] = f"about {args.steps} iterations per round, each going on from the weights before"
+    run["training"] = f"about {args.steps} iterations per round, each from the weights of the round before"
     failures: dict[str, str] = {}
     with make_progress(console) as progress:
         bar = progress.add_task("", total=len(seeds) * (1 + len(strategies) * rounds))
@@ -93,7 +93,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
 
 
 def _write_results(rows: list[dict], setting: Setting, run: dict, failures: dict[str, str]) -> list[dict]:
-    """Write what is known; returns the summary, empty while no strategy has come further than the shared start."""
+    """Write the results so far; return the summary, empty until a strategy is past the shared start."""
     if not rows or max(row["labels"] for row in rows) <= setting.start:
         return []
     summary, stem = summarise(rows), setting.output / NAME
@@ -106,13 +106,13 @@ def _write_results(rows: list[dict], setting: Setting, run: dict, failures: dict
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs share.
+    """Settings that all runs share.
 
     Attributes:
         pool: the cases to choose from, by name.
         tests: the cases that Dice is measured on.
-        overrides: of train.json.
-        pretrained: weights that every start is trained on from; None for none.
+        overrides: settings that replace those of train.json.
+        pretrained: weights that the shared start is trained from; None for none.
         start, batch, steps: labelled cases at first, cases per choice, iterations per training.
         output: folder.
     """
@@ -128,18 +128,18 @@ class Setting:
 
     @property
     def bundle(self) -> Path:
-        """The bundle whose inference.json fits the network that is trained."""
+        """The bundle whose inference.json matches the trained network."""
         return self.output / "bundle"
 
     def epochs(self, cases: int) -> int:
-        """So many that a training takes about ``steps`` iterations, however many cases there are."""
+        """Return the epochs for which a training on ``cases`` cases takes about ``steps`` iterations."""
         batch = int(self.overrides.get("batch_size", 1))
         return max(1, round(self.steps / max(1, cases // batch)))
 
 
 @dataclass(frozen=True)
 class Round:
-    """One training on the cases labelled so far, and what came of it; in a folder of its own."""
+    """One training on the cases labelled so far, and its results, in its own folder."""
 
     setting: Setting
     seed: int
@@ -156,15 +156,15 @@ class Round:
         return self.folder / "training" / "checkpoints" / "model.pt"
 
     def record(self) -> dict | None:
-        """``labelled``, ``chosen``, ``dice`` by test case and ``seconds``; None while it is not finished."""
+        """Return ``labelled``, ``chosen``, ``dice`` by test case and ``seconds``; None until the round is finished."""
         path = self.folder / "round.json"
         return read_json(path) if path.is_file() else None
 
     def run(self, before: Round | None, watch: Callable[[], None]) -> dict:
-        """Choose, label, train and measure; what is finished is not done again.
+        """Choose, label, train and measure; a finished round is not repeated.
 
         Raises:
-            RunFailed: if the training ends badly.
+            RunFailed: if the training fails.
         """
         if (record := self.record()) is not None:
             return record
@@ -189,13 +189,13 @@ class Round:
         return record
 
     def choose(self, strategy: str, labelled: Sequence[str], watch: Callable[[], None]) -> list[str]:
-        """What a strategy would have labelled next, by what this round's network shows."""
+        """Return the cases that a strategy would label next, by the predictions of this round's network."""
         pool, rng = self.setting.pool, draws(self.seed, strategy, f"round {self.number}")
         free = sorted(pool.keys() - set(labelled))
         if strategy == BASELINE:
             return ORDERS[strategy](dict.fromkeys(free), [], rng, self.setting.batch)
         segmenter, shown = Segmenter(self.setting.bundle, self.weights), {}
-        for name in sorted(pool):  # of the labelled ones the descriptor is wanted
+        for name in sorted(pool):  # the descriptors of labelled cases are needed, too
             shown[name] = look(segmenter, sequences_of(pool[name]), case_report(pool[name]))
             watch()
         descriptors = [shown[name].descriptor for name in labelled]
@@ -204,8 +204,8 @@ class Round:
     def _train(self, labelled: Sequence[str], pretrained: Path | None, watch: Callable[[], None]) -> None:
         cases = [self.setting.pool[name] for name in labelled]
         epochs = self.setting.epochs(len(cases))
-        # Validated once, after the last epoch, whose weights are taken: nothing is chosen by it, so that no labelled
-        # case has to be spent on it.
+        # Validation runs once, after the last epoch, whose weights are used: it selects nothing, so that no labelled
+        # case has to be held out for it.
         write_json(self.folder / "datalist.json", {"training": cases, "validation": cases[:1]})
         options = {"bundle_root": BUNDLE, "dataset_dir": "/", "datalist": self.folder / "datalist.json"}
         options |= {"output_dir": self.folder / "training", "cache_dir": self.setting.output / "cache"}
@@ -229,8 +229,8 @@ class Round:
 
 
 def collect(setting: Setting, seeds: Sequence[int], strategies: Sequence[str], rounds: int) -> list[dict]:
-    """A row per seed, strategy and round that is finished: number of ``labels``, ``dice_R`` as means over the test
-    cases, ``chosen`` cases and ``seconds``. The shared start is in the rows of every strategy."""
+    """Return a row per finished seed, strategy and round: number of ``labels``, ``dice_R`` as means over the test
+    cases, ``chosen`` cases and ``seconds``. Each strategy includes the shared start."""
     rows = []
     for seed in seeds:
         for strategy in strategies:
@@ -246,7 +246,7 @@ def collect(setting: Setting, seeds: Sequence[int], strategies: Sequence[str], r
 
 
 def prepare(args: argparse.Namespace) -> Setting:
-    """Find the cases, and make sure that what lies in the output folder belongs to this simulation.
+    """Find the cases, and check that the content of the output folder belongs to this simulation.
 
     Raises:
         InputError: if there are too few cases, or the folder holds a simulation with other settings.
@@ -280,14 +280,14 @@ def prepare(args: argparse.Namespace) -> Setting:
 
 
 def _overrides(words: Sequence[str], pretrained: Path | None) -> dict[str, object]:
-    """What train.json gets: the defaults of a small training, and over them what was given as ``--name value``."""
+    """Return the overrides of train.json: the defaults of a small training, then those given as ``--name value``."""
     given = read_overrides(words, [CONFIGS / "train.json"], dict.fromkeys(OWN, OWN_OPTION))
     small = SMALL_NETWORK | SMALL_TRAINING if pretrained is None else {}
     return QUIET | small | {name: DefaultParseValue(value) for name, value in given.items()}
 
 
 def _write_bundle(setting: Setting) -> None:
-    """An inference.json that fits: the settings it shares with train.json."""
+    """Write an inference.json with the overrides of the settings that it shares with train.json."""
     parser = ConfigParser()
     parser.read_config(CONFIGS / "inference.json")
     shared = {name: v for name, v in setting.overrides.items() if name.split("#")[0] in parser.config}

@@ -1,4 +1,4 @@
-"""The page of a simulation of active learning: what its curves come to, tables, picture, and sentences."""
+"""The result page of a simulation of active learning: summary, tables, figure and sentences."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .strategies import ORDERS
 
 NAME = "simulate_active_learning"
 BASELINE = "random"
-WANTED, WANTED_SHARE = "expected_gain", 0.7  # of random's labels: what the app's strategy should need at most
+WANTED, WANTED_SHARE = "expected_gain", 0.7  # largest share of random's labels that the app's strategy should need
 COLOURS = dict(zip(ORDERS, ("#5c6775", "#d55e00", "#0072b2", "#009e73"), strict=True))
 
 
 def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mapping, failures: Mapping[str, str]) -> None:
-    """Write the tables, what they come to, and what their figures mean nothing without."""
+    """Write the page: the tables, a summary in sentences, and the facts that are needed to interpret them."""
     table = pd.DataFrame(rows)
     labels = sorted(table["labels"].unique())
     curves = {
@@ -33,7 +33,7 @@ def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mappin
 
 
 def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
-    """Curves: mean and standard deviation over repeats; and how many labels each repeat needed."""
+    """Plot the curves, mean and standard deviation over repeats, and the share of labels that each strategy needed."""
     picture = new_figure(12, 4.6)
     left, right = picture.subplots(1, 2, width_ratios=(3, 2))
     table = pd.DataFrame(rows)
@@ -66,8 +66,7 @@ def draw(rows: Sequence[dict], summary: Sequence[dict], stem: Path) -> None:
 
 
 def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
-    """How many labels a curve needs to reach ``target`` for the first time, on straight lines between its points; None
-    if it never does."""
+    """Return the number of labels at which a curve first reaches ``target``, interpolated linearly; None if never."""
     points = sorted(curve.items())
     for (labels, value), (less, below) in zip(points, [points[0], *points], strict=False):
         if value >= target:
@@ -76,16 +75,16 @@ def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
 
 
 def summarise(rows: Sequence[dict]) -> list[dict]:
-    """A row per strategy.
+    """Return a row per strategy.
 
-    ``final_R`` is the Dice at the end, ``curve`` the mean Dice over all rounds but the shared start, ``gain`` its
-    difference to that of random with the same seed. ``share``: labels needed to reach random's final mean Dice, as a
-    share of the labels random had then, over the seeds that get there; ``never`` counts the others, of ``seeds``.
-    ``_sd`` are over seeds. Only seeds that are finished by a strategy and by random count.
+    ``final_R`` is the final Dice, ``curve`` the mean Dice over all rounds except the shared start, ``gain`` its
+    difference from that of random with the same seed. ``share`` is the number of labels needed to reach random's final
+    mean Dice, as a share of random's final labels, over the seeds that reach it; ``never`` counts the others. ``_sd``
+    are over seeds. Only finished seeds count; ``gain``, ``share`` and ``never`` also need random to have finished them.
     """
     table = pd.DataFrame(rows)
     most = table["labels"].max()
-    curves = {}  # by strategy and seed: the rounds of those that are finished, by number of labels
+    curves = {}  # by strategy and seed: the rounds of finished ones, by number of labels
     for key, curve in table.groupby(["strategy", "seed"], sort=False):
         if curve["labels"].max() == most:
             curves[key] = curve.set_index("labels").sort_index()
@@ -112,9 +111,9 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
 
 
 def in_short(summary: Sequence[dict]) -> list[str]:
-    """What the figures come to, in sentences."""
+    """Summarise the results in sentences."""
     by_name = {line["strategy"]: line for line in summary}
-    # Repeat for repeat where there is random to compare with: not all strategies may have finished the same ones.
+    # Compare by the gain over random if there is one: strategies may have finished different repeats.
     best = max(summary, key=lambda line: line["curve"] if line["gain"] is None else line["gain"])
     sentences = [f"Highest mean Dice over the rounds: {best['strategy']}, {cell(best, 'curve')}."]
     for name, line in by_name.items():

@@ -1,4 +1,4 @@
-"""A robot that clicks into errors until it is content: Dice against clicks, and clicks to reach a Dice."""
+"""Simulated annotation by a robot that clicks on errors: Dice against clicks, and clicks to reach a Dice."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NAME = "simulate_annotation"
 WAYS = ("without", "with")  # a report
 TARGETS = (0.80, 0.90)
 LINES = dict(zip(WAYS, ((SOFT, "--"), ("#0b5cad", "-")), strict=True))
-FEW_CASES = 5  # up to so many get a line each in the picture
+FEW_CASES = 5  # the figure shows single cases up to this number
 JITTER_MM, SMALLEST_MM3 = 2.0, 8.0
 
 
 def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Measure case after case, and write what came out; returns which cases failed, and why."""
+    """Measure case after case, and write the results; return the failed cases with their reasons."""
     chosen = RobotAnnotator()
     robot = "ideal robot" if args.ideal else "realistic robot"
     how = f"jitter {JITTER_MM:g} mm per axis, the second-worst error in {chosen.second:.0%} of clicks"
@@ -44,7 +44,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
         rows = []
         for report in WAYS if args.report == "both" else (args.report,):
             text = truth.report if report == "with" else ""
-            # Equal seeds with and without a report, so that the robot's luck is the same.
+            # The same seeds with and without a report, so that the robot draws the same random numbers.
             seeds = [int(draws(args.seed, case["case"], f"robot {i}").integers(2**31)) for i in range(args.repeats)]
             robots = [make_robot(truth.voxel_mm, args.ideal, seed) for seed in seeds]
             common = {"case": case["case"], "report": report, "source": truth.source if text else None}
@@ -68,7 +68,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
 
 
 def make_robot(voxel_mm: Sequence[float], ideal: bool, seed: int) -> RobotAnnotator:
-    """A robot whose jitter and blindness to small errors are the same in mm on every grid."""
+    """Return a robot whose jitter and smallest visible error are the same in mm on every grid."""
     smallest = max(1, round(SMALLEST_MM3 / math.prod(voxel_mm)))
     if ideal:
         return RobotAnnotator(second=0.0, jitter=0.0, smallest=smallest, seed=seed)
@@ -78,10 +78,10 @@ def make_robot(voxel_mm: Sequence[float], ideal: bool, seed: int) -> RobotAnnota
 def annotate(
     segmenter: Segmenter, truth: np.ndarray, report: str, robots: Sequence[RobotAnnotator], clicks: int
 ) -> list[dict]:
-    """Let each robot click up to ``clicks`` times on the current case; a row per robot and number of clicks.
+    """Let each robot click up to ``clicks`` times on the current case; return a row per robot and number of clicks.
 
-    A robot that sees nothing worth a click any more stops, and its last answer counts for the clicks it did not need:
-    ``clicks_made`` tells. ``seconds`` are those of one answer; the first one is the same for all robots.
+    A robot that sees no error worth a click stops, and its last answer is used for the remaining numbers of clicks;
+    ``clicks_made`` is the actual number. ``seconds`` is the time of one answer; all robots share the first answer.
     """
 
     def ask(made: Sequence[Click]):
@@ -111,7 +111,7 @@ def annotate(
 
 
 def obeyed(label: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int]:
-    """How many clicked voxels are what was clicked, and how many should be: all but those that clicks disagree on."""
+    """Return how many clicked voxels follow their click, and how many should: all without contradicting clicks."""
     wanted: dict[tuple, set[str]] = {}
     for click in clicks:
         wanted.setdefault(click.voxel, set()).add(click.kind)
@@ -120,13 +120,13 @@ def obeyed(label: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int]:
 
 
 def _fits(value: int, kind: str) -> bool:
-    """Whether a label is what a kind of click asks for in each region; 0 asks for nothing."""
+    """Whether a label matches what a kind of click requests for each region; 0 requests nothing."""
     pairs = zip(KINDS[kind], REGIONS.values(), strict=True)
     return all(asked == 0 or (int(value) in values) == (asked > 0) for asked, values in pairs)
 
 
 def furthest_mm(label: np.ndarray, first: np.ndarray, clicks: Sequence[Click], affine: np.ndarray) -> float | None:
-    """How far the furthest voxel that changed lies from the nearest click, in mm; None if none changed."""
+    """Return the largest distance in mm from a changed voxel to its nearest click; None if none changed."""
     changed = np.argwhere(label != first)
     if not len(changed) or not clicks:
         return None
@@ -135,12 +135,12 @@ def furthest_mm(label: np.ndarray, first: np.ndarray, clicks: Sequence[Click], a
 
 
 def summarise(rows: Sequence[dict]) -> list[dict]:
-    """A row per way (with or without a report) and number of clicks.
+    """Return a row per report setting (with or without) and number of clicks.
 
-    ``dice_R`` and ``dice_R_sd`` are over cases, of means over repeats; ``gain_R`` over the answer without a click on
-    the same case, with ``_sd`` and the 95 % bootstrap interval ``_low`` to ``_high``. ``obeyed`` of ``asked`` clicked
-    voxels over all runs, the median ``seconds`` of an answer, and ``furthest_mm``: how far a change ever was from the
-    nearest click. ``report_mean`` and ``report_mean_sd``: what the report adds to the mean Dice of the same case.
+    ``dice_R`` and ``dice_R_sd`` are over cases, of means over repeats. ``gain_R`` is the gain over the answer without
+    clicks on the same case, with ``_sd`` and the 95 % bootstrap interval ``_low`` to ``_high``. ``obeyed`` of ``asked``
+    clicked voxels follow their click, over all runs. ``seconds`` is the median time of an answer, ``furthest_mm`` the
+    largest distance of a change from its nearest click. ``report_mean`` is what the report adds to the mean Dice.
     """
     table = pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*(k for r in rows for k in r), *_OPTIONAL])))
     means = table.groupby(["report", "clicks", "case"])[[f"dice_{m}" for m in MEASURES]].mean()
@@ -160,14 +160,14 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
     return summary
 
 
-_OPTIONAL = ("obeyed", "asked", "seconds", "furthest_mm")  # what a row lacks where no click was made
+_OPTIONAL = ("obeyed", "asked", "seconds", "furthest_mm")  # columns that rows without a click lack
 
 
 def reach(rows: Sequence[dict]) -> list[dict]:
-    """Clicks until Dice first reaches each of ``TARGETS``, a row per way, region and target.
+    """Return the clicks until Dice first reaches each of ``TARGETS``, a row per report setting, region and target.
 
-    ``never`` is the share of runs (a case with one robot) that do not get there within the clicks; ``clicks`` and
-    ``clicks_sd`` are over those that do, and ``median`` over all, empty where half of them never do.
+    ``never`` is the share of runs (one robot on one case) that do not reach the target; ``clicks`` and ``clicks_sd``
+    are over those that do, and ``median`` over all runs, empty if half of them never do.
     """
     table, lines = pd.DataFrame(rows), []
     for report, mine in table.groupby("report", sort=False):
@@ -196,7 +196,7 @@ def _facts(rows: Sequence[dict]) -> dict:
 
 
 def in_short(summary: Sequence[dict]) -> list[str]:
-    """What the figures come to, in sentences."""
+    """Summarise the results in sentences."""
     sentences = []
     for report in dict.fromkeys(line["report"] for line in summary):
         lines = {line["clicks"]: line for line in summary if line["report"] == report}
@@ -224,7 +224,7 @@ def in_short(summary: Sequence[dict]) -> list[str]:
 
 
 def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path, robot: str) -> None:
-    """Dice against clicks, a panel per region: mean and standard deviation over cases, and few cases one by one."""
+    """Plot Dice against clicks, a panel per region: mean and standard deviation over cases, and single cases if few."""
     picture = new_figure(13, 4)
     table, found = pd.DataFrame(rows), pd.DataFrame(summary)
     cases, runs = table["case"].nunique(), table["repeat"].nunique()

@@ -1,4 +1,4 @@
-"""The benchmark: its tasks, each measured in a process of its own, and what one such process does."""
+"""The benchmark: its tasks, each measured in its own process, and the measurement in such a process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEASURES = ("seconds", "writing", "peak_gib", "above_imports_gib", "gpu_gib", "c
 
 
 def summarise(rows: Sequence[dict]) -> list[dict]:
-    """One row per network and answer: medians, the range of the seconds, and ratios to this network's first answer."""
+    """Return a row per network and answer: medians, range of the seconds, and ratios to this network's first answer."""
     table, summary = pd.DataFrame(rows), []
     groups = dict(list(table.groupby(["network", "answer"])))
     for network, answer in sorted(groups, key=lambda key: (list(NAMES).index(key[0]), ANSWERS.index(key[1]))):
@@ -60,7 +60,7 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
 
 
 def in_short(summary: Sequence[dict]) -> list[str]:
-    """What the figures come to, in sentences; none without this network's first answer."""
+    """Summarise the results in sentences; none without this network's first answer."""
     rows = {(row["network"], row["answer"]): row for row in summary}
     if (OURS, FIRST) not in rows:
         return []
@@ -79,7 +79,7 @@ def in_short(summary: Sequence[dict]) -> list[str]:
 
 
 def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: Mapping, trial: bool) -> str:
-    """The table, what it comes to, how it was measured, and on what."""
+    """Return the page: the table, its summary, the method and the hardware."""
     columns = {
         "network": lambda row: NAMES[row["network"]],
         "answer": lambda row: row["answer"],
@@ -103,7 +103,7 @@ def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: Mapping,
 
 
 def draw(summary: Sequence[dict], stem: Path, hardware: str) -> None:
-    """Bars of seconds and of peak memory."""
+    """Plot seconds and peak memory as bars."""
     picture = new_figure(11, 1.2 + 0.4 * len(summary))
     panels = picture.subplots(1, 2, sharey=True)
     names = [f"{NAMES[row['network']]}, {row['answer']}" for row in summary]
@@ -123,8 +123,8 @@ def draw(summary: Sequence[dict], stem: Path, hardware: str) -> None:
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmark.py"
 WEIGHTS = Path(__file__).resolve().parents[2] / "bundle" / "models" / "model.pt"
 
-# As long as TextBraTS reports are (97 words on average), so that CLIP's text encoder has its usual work. They name no
-# place: one that names another than the image shows would be set aside, and nothing would be decoded.
+# As long as TextBraTS reports (97 words on average), so that CLIP's text encoder has its usual workload. They name no
+# location: a report whose location contradicts the image would not be used, and nothing would be decoded.
 REPORTS = (
     "There is a ring-enhancing mass with a thick and irregular rim. It measures about 45 mm in its largest diameter. "
     "Its centre does not enhance and is hypointense on T1, in keeping with necrosis. Tumour core without enhancement "
@@ -146,12 +146,12 @@ def _find_case(folder: Path) -> dict:
     if any("#" in Path(cases[0][sequence]).name for sequence in SEQUENCES):
         raise InputError(folder, "a 4D file", "four files, one for each sequence")
     for sequence in SEQUENCES:
-        Path(cases[0][sequence]).read_bytes()  # the first network would wait for the disk on behalf of the others
+        Path(cases[0][sequence]).read_bytes()  # fills the disk cache, or only the first network would wait for the disk
     return cases[0]
 
 
 def run_apart(task: dict) -> tuple[list[dict], str | None]:
-    """Run ``measure`` in a fresh process; returns its rows, or no row and why it failed."""
+    """Run ``measure`` in a new process; return its rows, or no rows and the reason why it failed."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         command = [sys.executable, str(SCRIPT), "--task", json.dumps(task | {"rows": str(rows)})]
@@ -161,16 +161,16 @@ def run_apart(task: dict) -> tuple[list[dict], str | None]:
             common = {"case": task["case"]["case"], "network": task["network"], "repeat": task["repeat"]}
             return [common | row for row in json.loads(rows.read_text())], None
     if ended.returncode < 0:
-        return [], f"ended by signal {-ended.returncode} (9: memory ran out, as a rule)"
+        return [], f"ended by signal {-ended.returncode} (9: usually out of memory)"
     said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
     return [], said[-1].removeprefix("benchmark: ")
 
 
 def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[str, str]:
-    """Measure, write and say what came out; returns which networks failed, and why."""
+    """Measure, and write and print the results; return the failed networks with their reasons."""
     torch.set_num_threads(args.threads)
     command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
-    run = collect_run_info(command, args.checkpoint or WEIGHTS)  # first, as it checks that the weights are there
+    run = collect_run_info(command, args.checkpoint or WEIGHTS)  # first, since it checks that the weights exist
     if args.case is None:
         console.print("Drawing a phantom.")
         grid = [args.size] if args.size else []
@@ -180,7 +180,7 @@ def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[st
     run |= {"processor": processor(), "cores": os.cpu_count(), "threads": args.threads}
     rows, failures = [], {}
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    # Drawn seldom: the bar shares the cores with what is measured.
+    # Refreshed rarely: the bar shares the cores with the measured process.
     with Progress(*columns, console=console, refresh_per_second=1) as progress:
         tasks = tasks_of(args, case)
         bar = progress.add_task("", total=len(tasks))
@@ -204,7 +204,7 @@ def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[st
 
 
 def tasks_of(args: argparse.Namespace, case: dict) -> list[dict]:
-    """What to measure, round by round, so that a machine that slows down does so for every network."""
+    """Return the tasks, repeat by repeat, so that a slowdown of the machine affects every network."""
     size = nib.load(case["t1ce"]).shape
     checkpoint = str(args.checkpoint) if args.checkpoint else None
     shared = {"case": case, "device": args.device, "threads": args.threads, "warm_up": args.warm_up}
@@ -220,7 +220,7 @@ def tasks_of(args: argparse.Namespace, case: dict) -> list[dict]:
 
 
 def measure(task: dict) -> list[dict]:
-    """Measure what a task of ``tasks_of`` names, in this process."""
+    """Run one of ``tasks_of`` in this process, and return its rows."""
     torch.set_num_threads(task["threads"])
     device = torch.device(task["device"])
     with tempfile.TemporaryDirectory() as folder:
@@ -235,7 +235,7 @@ def measure(task: dict) -> list[dict]:
 
 
 def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
-    from brats_clip import Segmenter  # here, so that the processes of the others do not carry CLIP
+    from brats_clip import Segmenter  # deferred, so that the other networks' processes do not load CLIP
 
     meter = Meter(device, folder)
     files = sequences_of(task["case"])
@@ -243,7 +243,7 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
     results = []
 
     def prompt(**prompts: object) -> tuple[np.ndarray, np.ndarray]:
-        results[:] = [segmenter.segment(**prompts)]  # one answer at a time, as a viewer keeps it
+        results[:] = [segmenter.segment(**prompts)]  # keeps one answer only, as a viewer does
         return results[0].label, results[0].affine
 
     def first() -> tuple[np.ndarray, np.ndarray]:
@@ -259,7 +259,7 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
         segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
         first()
         results.clear()
-        del segmenter  # with its cases, before the one that is measured takes its memory
+        del segmenter  # frees its cases, too, before the measured one allocates memory
     segmenter = Segmenter(checkpoint=task["checkpoint"], device=device)
     rows = [take(WITH_REPORT if report else FIRST, first)]
     rows[0]["clip_share"] = (rows[0]["slices_seconds"] + rows[0]["report_seconds"]) / rows[0]["seconds"]
@@ -273,12 +273,12 @@ def _measure_ours(task: dict, device: torch.device, folder: Path) -> list[dict]:
 
 
 def changed_reports() -> list[str]:
-    """Another report, then this one as a person edits it: each time with another sentence left out."""
+    """Return another report, then edited versions of it, each without a different sentence."""
     sentences = REPORTS[1].split(". ")
     return [REPORTS[1]] + [". ".join(sentences[:n] + sentences[n + 1 :]) for n in (1, 3, 5)]
 
 
 def _voxel_to_click(label: np.ndarray, image: str) -> list[int]:
-    """A voxel of the tumour that was found, or of the brain where none was."""
+    """Return a voxel of the predicted tumour, or of the brain if there is none."""
     voxels = np.argwhere(label if label.any() else np.asarray(nib.load(image).dataobj))
     return voxels[len(voxels) // 2].tolist()

@@ -1,4 +1,4 @@
-"""Three networks of MONAI as they are used for BraTS, and a meter for the seconds and the memory of an answer."""
+"""Three MONAI networks as used for BraTS, and a meter for the time and memory of an answer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from monai.transforms import Compose, CropForegroundd, EnsureTyped, Invertd, LoadImaged, NormalizeIntensityd
 
-Answer = Callable[[], tuple[np.ndarray, np.ndarray]]  # gives a label map (X, Y, Z) and its affine
+Answer = Callable[[], tuple[np.ndarray, np.ndarray]]  # returns a label map (X, Y, Z) and its affine
 GIB = 2**30
-SMALLEST = 64  # voxels; DynUNet halves five times, and a single voxel has no instance statistics
+SMALLEST = 64  # voxels per axis; DynUNet halves them five times, and instance normalisation needs more than one
 
 
 def build_network(name: str) -> torch.nn.Module:
-    """One of MONAI's networks as it is used for BraTS, ``(N, 4, X, Y, Z)`` to ``(N, 3, X, Y, Z)``; answers nothing."""
+    """Build a MONAI network as used for BraTS, ``(N, 4, X, Y, Z)`` to ``(N, 3, X, Y, Z)``; it predicts background."""
     torch.manual_seed(0)
     if name == "segresnet":
         network = SegResNet(3, 16, 4, 3, dropout_prob=0.2, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
@@ -39,7 +39,7 @@ def build_network(name: str) -> torch.nn.Module:
 
 
 def window_of(name: str, size: Sequence[int], trial: bool = False) -> tuple[int, ...]:
-    """The sliding window of a network; in a trial no larger than the small volume of ``size`` needs."""
+    """Return the sliding window of a network; in a trial, no larger than the small volume of ``size`` needs."""
     window = (240, 240, 160) if name == "segresnet" else (128, 128, 128)
     if not trial:
         return window
@@ -47,14 +47,14 @@ def window_of(name: str, size: Sequence[int], trial: bool = False) -> tuple[int,
 
 
 def monai_pipeline(name: str, case: dict, device: torch.device, window: Sequence[int]) -> Answer:
-    """Build a network and what its configuration has around it; each call reads and segments the case."""
+    """Build a network with its pre- and postprocessing; each call of the result reads and segments the case."""
     network = build_network(name).to(device)
     inferer = SlidingWindowInferer(window, 1, overlap=0.5, mode="gaussian" if name == "dynunet" else "constant")
     crop = [CropForegroundd("image", source_key="image", allow_smaller=True)] if name == "dynunet" else []
     normalise = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
     preprocess = Compose([LoadImaged("image"), EnsureTyped("image", device=device), *crop, normalise])
     invert = Invertd("pred", preprocess, orig_keys="image", nearest_interp=False)
-    torch.backends.cudnn.benchmark = True  # as the model zoo's bundle has it
+    torch.backends.cudnn.benchmark = True  # as in the model zoo's bundle
 
     def answer() -> tuple[np.ndarray, np.ndarray]:
         data = preprocess({"image": [case[s] for s in ("t1ce", "t1", "t2", "flair")]})
@@ -69,9 +69,9 @@ def monai_pipeline(name: str, case: dict, device: torch.device, window: Sequence
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held.
+    """Return the peak memory of this process.
 
-    On Linux not ``ru_maxrss``: there a process inherits the peak of the one that started it.
+    ``ru_maxrss`` is not used on Linux, where a process inherits its parent's peak.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -81,13 +81,13 @@ def peak_bytes() -> int:
 
 
 def start_peak_anew() -> None:
-    """Let ``peak_bytes`` count from now on; where the system cannot, it goes on counting from the start."""
+    """Reset the peak of ``peak_bytes``; if the system cannot do this, it still counts from the start."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 class Meter:
-    """Take the time and the memory of one answer after another. Make it after the imports, before the network."""
+    """Measures time and memory of successive answers. Create it after the imports and before the network."""
 
     def __init__(self, device: torch.device, folder: Path):
         self.device, self.folder = device, folder
@@ -101,7 +101,7 @@ class Meter:
         return time.perf_counter()
 
     def take(self, name: str, answer: Answer) -> dict:
-        """Run ``answer``, write what it gives, and return (and keep) what that took."""
+        """Run ``answer``, write its label map, and return (and keep) time and memory."""
         first = not self.rows
         if not first:  # the peak of a first answer includes building the network
             start_peak_anew()

@@ -1,4 +1,4 @@
-"""A training or an evaluation of the bundle as a process of its own."""
+"""Run a training or an evaluation of the bundle in its own process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
-# Settings that leave the figures alone, so that another value does not make it another run.
+# Settings that do not affect the results: a run with other values of these is the same run.
 HARMLESS = {"cache_dir", "progress_bar", "tensorboard", "mlflow", "mlflow_uri", "num_workers", "val_workers", "command"}
 MONAI = (sys.executable, "-m", "monai.bundle", "run")
 
 
 class RunFailed(Exception):
-    """A training or an evaluation that ended badly; the others go on."""
+    """A training or an evaluation failed; the others continue."""
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[int]:
-    """Keep other processes away from a folder that is there; gives the file descriptor of the lock.
+    """Lock an existing folder against other processes; yield the file descriptor of the lock.
 
     Raises:
         RunFailed: if another process holds it.
@@ -37,44 +37,44 @@ def hold(folder: Path) -> Iterator[int]:
 
 
 def as_words(options: Mapping[str, object]) -> list[str]:
-    """``--name value`` for each option."""
+    """Return ``--name value`` for each option."""
     return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
 
 
 def check_trained(weights: Path, log: Path) -> None:
-    """Make sure that a training left its weights.
+    """Check that a training wrote its weights.
 
     Raises:
-        RunFailed: if it left none.
+        RunFailed: if it did not.
     """
     if not weights.is_file():
-        raise RunFailed(f"the training left no {weights} (see {log})")
+        raise RunFailed(f"the training wrote no {weights} (see {log})")
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of trainings below a folder, which take most of the room; they cannot be resumed then."""
+    """Remove the training checkpoints below a folder to save disk space; the trainings can then not be resumed."""
     for checkpoint in folder.glob("**/checkpoints/checkpoint_*"):
         checkpoint.unlink()
 
 
 def epochs_done(training: Path) -> int:
-    """Epochs that a training has finished, by its curves.csv."""
+    """Return the number of finished epochs of a training, by its curves.csv."""
     curves = training / "curves.csv"
     return max(0, len(curves.read_text().splitlines()) - 1) if curves.is_file() else 0
 
 
 def flat(value: object, name: str = "") -> dict[str, object]:
-    """A config without nesting: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
+    """Flatten a config: ``{"train": {"x": 1}}`` becomes ``{"train#x": 1}``."""
     if not isinstance(value, dict):
         return {name: value}
     return {k: v for key, part in value.items() for k, v in flat(part, f"{name}#{key}" if name else key).items()}
 
 
 def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()) -> None:
-    """Like ``run_bundle``, for a run that has to end well.
+    """Like ``run_bundle``, but raise an error if the command fails.
 
     Raises:
-        RunFailed: with its error and where the log is.
+        RunFailed: with the error of the command and the path of the log.
     """
     code, reason = run_bundle(words, log, watch, keep_open)
     if code:
@@ -82,7 +82,7 @@ def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], k
 
 
 def differing(old: Mapping, new: Mapping) -> str:
-    """The settings that differ, for a message; "" if none does."""
+    """Return the settings that differ, as text for a message; "" if none does."""
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     shown = [f"{name} {reprlib.repr(old.get(name))}, now {reprlib.repr(new.get(name))}" for name in names[:4]]
     return "; ".join([*shown, *([f"and {len(names) - 4} more"] if len(names) > 4 else [])])
@@ -91,15 +91,15 @@ def differing(old: Mapping, new: Mapping) -> str:
 def run_bundle(
     words: Sequence[object], log: Path, watch: Callable[[], None], keep_open: Sequence[int] = ()
 ) -> tuple[int, str]:
-    """Run ``python -m monai.bundle run WORDS``; returns its exit code and its error, or its last words.
+    """Run ``python -m monai.bundle run WORDS``; return its exit code and its error, or its last line of output.
 
-    The child ends with this call, however that ends.
+    The child is terminated if this call ends early.
 
     Args:
         words: the workflow and its options.
-        log: what it says is appended to this file.
+        log: file to which its output is appended.
         watch: called about once a second.
-        keep_open: file descriptors that the child gets, too.
+        keep_open: file descriptors that the child inherits.
     """
     with log.open("ab") as output:
         start = output.tell()

@@ -1,4 +1,4 @@
-"""Folds of a cross-validation: who is in which, their trainings, and the scores of cases that no training saw."""
+"""Folds of a cross-validation: assignment of patients, training, and scores of cases that training did not see."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Settings that come from the options of the script.
 OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "pretrained", "section")
-# Settings of --set that hold for the later stages, too, beside those of the network: the others have their own there.
+# Settings of --set that also apply to later stages, besides those of the network; the stages define the others.
 SHARED = ("patch_size", "min_size", "spacing", "batch_size", "clip_source", "augment", "num_workers", "synthetic_share")
 SHARED += ("tensorboard", "mlflow", "amp", "slices_per_plane")
 OWN += ("resume", "bundle_root", "synthetic_share")
@@ -50,16 +50,16 @@ OWN += ("resume", "bundle_root", "synthetic_share")
 
 @dataclass(frozen=True)
 class Fold:
-    """One training, and the cases that its weights score.
+    """One training, and the cases that are scored with its weights.
 
     Args:
         name: "0", "1" and so on, or "all" for a training on all cases that scores none.
         folder: holds datalist.json, log.txt, training/, evaluation/ (and evaluation_NAME/), and fold.json when trained.
-        sections: of the datalist: ``training``, ``validation`` and ``testing``.
-        stages: words of the commands that train, by the name of their folder; each goes on from the weights before.
-        scoring: words of the command that scores.
-        score_name: of the way of scoring; "" for the usual one.
-        weights: that score; those of the training by default.
+        sections: ``training``, ``validation`` and ``testing`` of the datalist.
+        stages: training commands by the name of their folder; each starts from the weights of the stage before.
+        scoring: the command that scores.
+        score_name: name of the scoring; "" for the default.
+        checkpoint: weights to score with; those of the training by default.
     """
 
     name: str
@@ -88,19 +88,19 @@ class Fold:
         return self.trained and (not self.sections["testing"] or self.metrics.is_file())
 
     def execute(self, watch: Callable[[], None]) -> None:
-        """Train and score, as far as that is not done; ``watch`` is called about once a second.
+        """Train and score, skipping finished steps; ``watch`` is called about once a second.
 
         Raises:
-            RunFailed: if a command ends badly, or another process is at this fold.
+            RunFailed: if a command fails, or another process holds this fold.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         log, datalist = self.folder / "log.txt", self.folder / "datalist.json"
         common = ["--bundle_root", BUNDLE, "--dataset_dir", "/", "--datalist", datalist]
-        with hold(self.folder) as lock:  # the child holds it, too: it may outlive this process
+        with hold(self.folder) as lock:  # the child inherits it, since it may outlive this process
             write_json(datalist, self.sections)
             if not self.trained:
                 before: Path | None = None
-                for name, stage in self.stages.items():  # one that is complete trains nothing
+                for name, stage in self.stages.items():  # a finished stage trains nothing
                     words = [*stage, *common, "--output_dir", self.folder / name]
                     run_or_fail([*words, "--pretrained", before] if before else words, log, watch, [lock])
                     before = _weights(self.folder / name)
@@ -118,7 +118,7 @@ def _weights(folder: Path) -> Path:
 
 
 def cross_validate(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Train and score what is not finished, and write the table after each fold; returns which failed, and why."""
+    """Train and score unfinished folds, and update the table after each; return the failed ones with their reasons."""
     folds = plan(args)
     chosen = [fold for fold in folds if not args.only or fold.name in {"all", *map(str, args.only)}]
     table_folder, epochs, failures = args.output / args.name, args.epochs, {}
@@ -136,7 +136,7 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
 
             try:
                 fold.execute(watch)
-            except (RunFailed, BratsClipError) as reason:  # one bad fold must not cost the others
+            except (RunFailed, BratsClipError) as reason:  # a failed fold must not stop the others
                 failures[f"fold {fold.name}"] = str(reason).split("\n")[0]
             progress.update(bar, description="folds", completed=number + 1)
             write_table(read_scores(folds), folds, run, table_folder)
@@ -146,7 +146,7 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
 
 
 def read_scores(folds: Sequence[Fold]) -> pd.DataFrame:
-    """The rows of metrics.csv of all folds that are scored, with the fold's name in ``fold``."""
+    """Return the rows of metrics.csv of all scored folds, with the fold's name in ``fold``."""
     tables = [
         pd.read_csv(fold.metrics, dtype={"case": str}).assign(fold=fold.name)
         for fold in folds
@@ -156,7 +156,7 @@ def read_scores(folds: Sequence[Fold]) -> pd.DataFrame:
 
 
 def assign_folds(cases: Sequence[str], folds: int, seed: int) -> dict[str, int]:
-    """The fold of each case: all of a patient in one, as equal in size as patients allow, the same in any order.
+    """Return the fold of each case: one fold per patient, balanced, and independent of the order of cases.
 
     Raises:
         InputError: if there are fewer patients than folds.
@@ -170,10 +170,10 @@ def assign_folds(cases: Sequence[str], folds: int, seed: int) -> dict[str, int]:
 
 
 def plan(args: argparse.Namespace) -> list[Fold]:
-    """All folds; everything is checked before any of them starts. Paths and epochs are filled in in ``args``.
+    """Return all folds; everything is checked before any fold starts. Fills in paths and epochs of ``args``.
 
     Raises:
-        InputError: for cases and settings of no use, and for an output folder that holds something else.
+        InputError: if cases or settings are invalid, or the output folder holds something else.
     """
     for name in ("output", "pretrained", "checkpoint"):
         if getattr(args, name) is not None:
@@ -199,7 +199,7 @@ def plan(args: argparse.Namespace) -> list[Fold]:
     if phantoms:
         options["synthetic_share"] = args.phantom_share
     if not validation:
-        # Validated once, after the last epoch, whose averaged weights are taken: nothing is chosen by it.
+        # Validation runs once, after the last epoch, whose averaged weights are used; it selects nothing.
         options["val_interval"] = args.epochs
     options = {name: value for name, value in (options | overrides).items() if value is not None}
     stages = {"training": _training(configs, options)}
@@ -230,10 +230,10 @@ def _training(configs: Sequence[Path], options: Mapping[str, object]) -> list[ob
 
 
 def _later_stages(pairs: Sequence[str]) -> dict[str, int]:
-    """Epochs by the name of a config, from ``NAME=EPOCHS``.
+    """Return the epochs by the name of a config, from ``NAME=EPOCHS``.
 
     Raises:
-        InputError: for anything else, or a name that is no config of the bundle.
+        InputError: if the text is malformed, or the name is not a config of the bundle.
     """
     stages = {}
     for pair in pairs:
@@ -245,10 +245,10 @@ def _later_stages(pairs: Sequence[str]) -> dict[str, int]:
 
 
 def _find(folders: Sequence[Path], others: Collection[str] = ()) -> dict[str, dict]:
-    """The labelled cases of several folders by name, in the order of their names; none of them one of ``others``.
+    """Return the labelled cases of several folders by name, sorted; none of them may be in ``others``.
 
     Raises:
-        CaseError: if two folders have a case of one name.
+        CaseError: if two folders have a case of the same name.
     """
     found: dict[str, dict] = {}
     for folder in folders:
@@ -274,7 +274,7 @@ def _settings(
     configs: Sequence[Path],
     overrides: Mapping[str, str],
 ) -> dict:
-    """All that the weights depend on, without nesting, as JSON keeps it."""
+    """Return all settings that the weights depend on, flattened, in JSON types."""
     if args.score_only:
         return {"cases": sorted(cases), "checkpoint": sha256_of(args.checkpoint)}
     content = {"cases": sorted(cases), "phantoms": [case["case"] for case in phantoms]}
@@ -290,7 +290,7 @@ def _settings(
 
 
 def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str, int]) -> None:
-    """Record the folds; or make sure that those which are there are these."""
+    """Record folds and settings, or check that the recorded settings are the same."""
     path = args.output / "folds.json"
     if path.is_file():
         if other := differing(read_json(path)["settings"], settings):
@@ -302,7 +302,7 @@ def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str
 
 
 def _check_scoring(args: argparse.Namespace, scoring: Mapping[str, str]) -> None:
-    """Record how the cases are scored; or make sure that what is there was scored so."""
+    """Record the settings of the scoring, or check that the recorded ones are the same."""
     if Path(args.name).name != args.name:
         raise InputError("--name", repr(args.name), "a name without folders")
     path = args.output / args.name / "scoring.json"
@@ -312,16 +312,16 @@ def _check_scoring(args: argparse.Namespace, scoring: Mapping[str, str]) -> None
     write_json(path, content)
 
 
-ET_ML = 1.0  # below that, a Dice says more about noise than about the network
-SCORES = (("dice", 3), ("hd95", 1), ("lesionwise_dice", 3))  # with their digits
+ET_ML = 1.0  # the Dice of smaller volumes is dominated by noise
+SCORES = (("dice", 3), ("hd95", 1), ("lesionwise_dice", 3))  # with their decimals
 
 
 def headline(scores: pd.DataFrame) -> dict[str, float | int | None]:
-    """The figures of the model card.
+    """Return the scores of the model card.
 
     ``dice_R`` are means over all cases by the BraTS rule for empty regions; ``dice_ET_1ml`` is over the
-    ``cases_ET_1ml`` with more than 1 ml of ET, and ``dice_mean_1ml`` the mean of WT, TC and that. ``false_ET_ml`` is
-    the sum over the ``cases_without_ET``.
+    ``cases_ET_1ml`` with more than 1 ml of ET, and ``dice_mean_1ml`` is its mean with the Dice of WT and TC.
+    ``false_ET_ml`` is the sum of predicted ET over the ``cases_without_ET``.
     """
     some = scores[scores["volume_ml_ET_truth"] > ET_ML]
     none = scores[scores["volume_ml_ET_truth"] == 0]
@@ -333,9 +333,9 @@ def headline(scores: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, output: Path) -> list[str]:
-    """Write metrics.csv, summary.json and table.md; returns what the figures come to, in sentences.
+    """Write metrics.csv, summary.json and table.md; return a summary in sentences.
 
-    Nothing is written while no fold is scored.
+    Nothing is written until a fold is scored.
     """
     waiting = [fold.name for fold in folds if not fold.finished]
     if scores.empty:
@@ -358,13 +358,13 @@ def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, outpu
 
 
 def in_short(figures: Mapping) -> list[str]:
-    """What the figures come to, in sentences."""
+    """Summarise the scores in sentences."""
     dice = ", ".join(f"{r} {figures[f'dice_{r}']:.3f}" for r in (*REGIONS, "mean"))
     lesions = ", ".join(f"{r} {figures[f'lesionwise_dice_{r}']:.3f}" for r in REGIONS)
     return [
         f"Dice over {figures['cases']} cases: {dice}.",
         f"ET over the {figures['cases_ET_1ml']} cases with more than {ET_ML:g} ml: {figures['dice_ET_1ml']:.3f}; "
-        f"mean with it {figures['dice_mean_1ml']:.3f}.",
+        f"mean of WT, TC and this ET {figures['dice_mean_1ml']:.3f}.",
         f"Lesion-wise Dice: {lesions}.",
-        f"False ET in {figures['cases_without_ET']} cases without any: {figures['false_ET_ml']:.2f} ml in all.",
+        f"False ET in {figures['cases_without_ET']} cases without any: {figures['false_ET_ml']:.2f} ml in total.",
     ]

@@ -1,4 +1,4 @@
-"""Predicted quality against true quality, each case by coefficients that never saw it; and what looking there gains."""
+"""Compare predicted with true quality, with held-out coefficients, and measure the gain of following suggestions."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .shared import chosen_cases, measure_cases, sequences_of
 NAME = "fit_quality"
 GROUPS = tuple(f"fold{number}" for number in range(4))
 CLICKS = 3
-CORRECTED = 0.3  # of an archive
-SMALLEST_MM3 = 8.0  # of an error that counts
+CORRECTED = 0.3  # share of an archive that is corrected
+SMALLEST_MM3 = 8.0  # smallest error that counts
 KINDS = {True: "scans", False: "phantoms"}
 
 
 def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Answer all cases, fit, and write the coefficients and what they are worth; returns which cases failed."""
+    """Segment all cases, fit, and write the coefficients and their evaluation; return the failed cases with reasons."""
     cases, failures, records, least = _cases(args), {}, [], []
 
     def collect(segmenter: Segmenter, case: dict) -> list[dict]:
@@ -58,7 +58,7 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
     write_metrics_csv(rows, args.output / f"{NAME}.csv")
     measured = {name: summarise([row for row in rows if row["kind"] == name]) for name in KINDS.values()}
     measured = {name: found for name, found in measured.items() if found}
-    # This file is shipped: folders of one machine do not belong in it.
+    # This file is shipped: absolute paths of this machine do not belong in it.
     said = " ".join(Path(word).name if Path(word).is_absolute() else word for word in command.split(" "))
     about = {"made_by": said, "date": time.strftime("%Y-%m-%d"), "license": "Apache-2.0, as the bundle"}
     about["fitted_on"] = "; ".join(
@@ -87,7 +87,7 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
 
 
 def _cases(args: argparse.Namespace) -> list[dict]:
-    """Scans and phantoms, each with its group; scans of a cross-validation with the weights of their fold."""
+    """Return scans and phantoms, each with its group; scans of a cross-validation with the weights of their fold."""
     found, last = [], str(args.checkpoint or bundle_root() / "models" / "model.pt")
     if args.cross_validation is not None:
         of = argparse.Namespace(cross_validation=args.cross_validation, cases=None, datalist=None)
@@ -101,7 +101,7 @@ def _cases(args: argparse.Namespace) -> list[dict]:
 
 
 def compare(record: Record, model: QualityModel) -> dict:
-    """A row: expected and true figures of an answer, and whether the places it names are wrong."""
+    """Return a row: expected and true quality of an answer, and whether its suggested places contain errors."""
     found = predict(record, model)
     row = {"case": record.case, "kind": KINDS[record.real], "way": record.way, "group": record.group}
     for i, (name, estimate) in enumerate(found.regions.items()):
@@ -119,9 +119,9 @@ def compare(record: Record, model: QualityModel) -> dict:
 
 
 def overlaps(record: Record, place: dict) -> tuple[bool, float]:
-    """Whether a true error of the place's region lies at its middle half, and the share of wrong voxels there.
+    """Return whether an error of the place's region lies in its inner half, and the share of wrong voxels there.
 
-    An error is a connected piece of at least ``SMALLEST_MM3``; the middle half is the ball of half the place's radius.
+    An error is a connected component of at least ``SMALLEST_MM3``; the inner half is the ball of half the radius.
     """
     mm = record.geometry.native_affine @ [*place["voxel"], 1.0]
     centre = np.linalg.solve(record.geometry.affine, mm)[:3] - record.corner
@@ -138,7 +138,7 @@ def overlaps(record: Record, place: dict) -> tuple[bool, float]:
 
 
 def summarise(rows: Sequence[dict]) -> dict:
-    """What the rows of scans, or of phantoms, come to."""
+    """Summarise the rows of scans, or of phantoms."""
     if not rows:
         return {}
     table = pd.DataFrame(rows)
@@ -153,7 +153,7 @@ def summarise(rows: Sequence[dict]) -> dict:
         found |= {f"ml_inside_{name}": round(float(table[f"ml_inside_{name}"].mean()), 2)}
         found |= {f"ml_mae_{name}": round(float(error.mean()), 2)}
         found |= {key: round(float(table[key].mean()), 4) for key in (f"ece_{name}", f"ece_doubt_{name}")}
-    each = table[table["way"] == table["way"].iloc[0]]  # an answer per case
+    each = table[table["way"] == table["way"].iloc[0]]  # one answer per case
     found["queue_gain"] = gain_of_order(each["expected_mean"], each["dice_mean"])
     looked = table[table["places"] > 0]
     found |= {"without_place": int((table["places"] == 0).sum())}
@@ -164,9 +164,9 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 
 def gain_of_order(expected: pd.Series, dice: pd.Series) -> float | None:
-    """Gain in mean Dice when the ``CORRECTED`` share expected to be worst is corrected, over that of random order.
+    """Return the Dice gain of correcting the ``CORRECTED`` share expected to be worst, relative to a random share.
 
-    A corrected case has a Dice of 1, so that random order gains its share of all that is missing.
+    A corrected case has a Dice of 1, so that a random share of cases gains that share of the missing Dice.
     """
     first = expected.argsort(kind="stable").iloc[: max(1, round(CORRECTED * len(expected)))]
     missing = 1 - dice
@@ -174,10 +174,10 @@ def gain_of_order(expected: pd.Series, dice: pd.Series) -> float | None:
 
 
 def gain_of_looking(segmenter: Segmenter, case: dict, model: QualityModel, seed: int) -> list[dict]:
-    """Dice after ``CLICKS`` clicks of a robot that sees all errors, and of one that sees only the places named.
+    """Return Dice after ``CLICKS`` clicks of a robot that sees all errors, and of one that sees only suggested places.
 
-    Both hit as roughly as a person does. The second one looks at one place after the other, sees the errors within
-    its radius only, and clicks into the worst of them; where it sees none, it makes no click and goes on.
+    Both click as imprecisely as a person does. The second robot looks at one place after the other and clicks the worst
+    error within its radius; if there is none, it makes no click there.
     """
     truth = read_truth(case, seed)
     segmenter._quality, own = model, segmenter._quality
@@ -204,7 +204,7 @@ def _mean(label: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _within(answer, truth: np.ndarray, places: Sequence[dict]) -> np.ndarray:
-    """The truth as far as a person sees it who looks at ``places`` only; elsewhere the answer."""
+    """Return the truth inside ``places``, and the answer elsewhere."""
     seen = answer.label.copy()
     for place in places:
         grid = np.ogrid[tuple(slice(0, n) for n in truth.shape)]
@@ -215,14 +215,14 @@ def _within(answer, truth: np.ndarray, places: Sequence[dict]) -> np.ndarray:
 
 
 def table_of(measured: dict) -> list[str]:
-    """The figures as Markdown, a column for scans and one for phantoms."""
+    """Return the results as a Markdown table, with a column for scans and one for phantoms."""
     names = list(dict.fromkeys(name for found in measured.values() for name in found))
     rows = [[name.replace("_", " "), *(found.get(name) for found in measured.values())] for name in names]
     return markdown_table(["figure", *measured], rows)
 
 
 def table_of_clicks(rows: Sequence[dict]) -> list[str]:
-    """What three clicks gain, in sentences."""
+    """Return the gain of ``CLICKS`` clicks, in sentences."""
     lines = []
     for name in KINDS.values():
         if table := [row for row in rows if row["kind"] == name]:
@@ -231,12 +231,12 @@ def table_of_clicks(rows: Sequence[dict]) -> list[str]:
             share, made = looks / knows if knows else float("nan"), frame["looks_clicks"].mean()
             lines.append(
                 f"{name}, {len(frame)} cases: {CLICKS} clicks of a robot that knows the truth gain {figure(knows)} of "
-                f"mean Dice; {CLICKS} places looked at, {figure(looks)} ({share:.0%}), with {made:.1f} clicks."
+                f"mean Dice; of one that sees {CLICKS} places, {figure(looks)} ({share:.0%}), with {made:.1f} clicks."
             )
     return [*lines, ""] if lines else []
 
 
 def coefficients(model: QualityModel) -> list[str]:
-    """The coefficients of the expected Dice as Markdown."""
+    """Return the coefficients of the expected Dice as a Markdown table."""
     rows = [[r, *(f"{c:+.2f}" for c in row)] for r, row in zip(REGIONS, model.dice, strict=True)]
     return markdown_table(["region", "intercept", *FEATURES], rows)

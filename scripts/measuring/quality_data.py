@@ -1,4 +1,4 @@
-"""What predicted quality is fitted on: answers with their truth, case by case, kept on disk."""
+"""Data to fit the quality prediction on: answers with their ground truth, case by case, cached on disk."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from brats_clip.transforms import clean_label
 from .shared import sequences_of
 
 WAYS = ("without", "with")  # a report
-SAMPLES = 2000  # voxels per case and way that the probabilities are fitted on
+SAMPLES = 2000  # voxels per answer and region to fit the probabilities on
 
 
 @dataclass
 class Record:
-    """One answer and its truth.
+    """One answer and its ground truth.
 
     Attributes:
-        case, way: which answer.
-        group: of cases that are held out together: a fold, or a share of the phantoms.
-        real: a scan, not a phantom.
-        logits: ``(3, D, H, W)``, float16, of the box that ``find_box`` finds.
-        label, truth: of the answer and in truth, there, ``(D, H, W)``.
-        brain: every second voxel of the working grid, bool.
-        inside: number of voxels of the brain, in all.
-        outside: true voxels per region outside the box, ``(3,)``.
-        corner: of the box.
-        geometry, known: as ``quality.assess`` takes them.
-        dice, volume_ml: of the answer and of the truth, ``(3,)``.
-        rows, targets, weights: sampled voxels: features ``(3, N, 3)``, truth ``(3, N)``, voxels each stands for.
+        case, way: name of the case, and with or without a report.
+        group: cases of one group are held out together: a fold, or a share of the phantoms.
+        real: True for a scan, False for a phantom.
+        logits: ``(3, D, H, W)``, float16, in the box that ``find_box`` returns.
+        label, truth: predicted and true label map in that box, ``(D, H, W)``.
+        brain: brain mask at every second voxel of the working grid, bool.
+        inside: total number of voxels of the brain.
+        outside: number of true voxels per region outside the box, ``(3,)``.
+        corner: first voxel of the box.
+        geometry, known: inputs of ``quality.assess``.
+        dice, volume_ml: Dice of the answer and true volume per region, ``(3,)``.
+        rows, targets, weights: sampled voxels: features ``(3, N, 3)``, truth and voxels represented ``(3, N)``.
     """
 
     case: str
@@ -73,13 +73,13 @@ _ARRAYS += ("rows", "targets", "weights")
 
 
 def read_records(segmenter: Segmenter, case: dict, folder: Path, seed: int, ways: Sequence[str] = WAYS) -> list[Record]:
-    """The answers to a case with and without a report; from ``folder`` if they are there already.
+    """Return the answers for a case with and without a report, from ``folder`` if they are cached.
 
     Args:
-        segmenter: with the weights that may answer this case.
+        segmenter: segmenter with weights that did not see the case.
         case: as from ``chosen_cases``, with its ``group`` and whether it is ``real``.
-        folder: of what is kept.
-        seed: of reports that are written, and of the voxels that are drawn.
+        folder: cache folder.
+        seed: seed of written reports and of sampled voxels.
     """
     weights = sha256_of(segmenter.checkpoint)[:12]
     files = {way: folder / f"{weights}_{case['case']}_{way}.npz" for way in ways}
@@ -96,7 +96,7 @@ def read_records(segmenter: Segmenter, case: dict, folder: Path, seed: int, ways
 
 def _content(segmenter: Segmenter, key: str, answer, label: np.ndarray, name: str, seed: int) -> dict:
     encoded = segmenter._cache.get(key)
-    decoded = next(reversed(encoded.decoded.values()))  # what was used last
+    decoded = next(reversed(encoded.decoded.values()))  # the last one used
     brain, native = encoded.facts.brain, encoded.native
     logits, grid = decoded.logits[0].float(), Grid(brain.shape, encoded.working_affine)
     truth = place(torch.from_numpy(label)[None], find_placement(native, grid), grid.shape)
@@ -134,7 +134,7 @@ def _number(value: float | None) -> float:
 
 
 def _sample(logits: torch.Tensor, truth: torch.Tensor, brain: torch.Tensor, seed: int) -> tuple[np.ndarray, ...]:
-    """Voxels of the brain, as many of the doubtful ones as of all others; each with how many it stands for."""
+    """Sample voxels of the brain, half of them doubtful, each with the number of voxels that it represents."""
     nested, near, far = voxel_features(logits)
     random, found = np.random.default_rng(seed), []
     inside = brain.numpy()
@@ -147,7 +147,7 @@ def _sample(logits: torch.Tensor, truth: torch.Tensor, brain: torch.Tensor, seed
             rows.append(chosen)
             counts.append(np.full(len(chosen), len(places) / max(len(chosen), 1)))
         at = np.concatenate(rows)
-        at = np.concatenate([at, np.zeros((SAMPLES - len(at), 3), int)])  # none: they stand for no voxel
+        at = np.concatenate([at, np.zeros((SAMPLES - len(at), 3), int)])  # padding with weight 0
         count = np.concatenate([*counts, np.zeros(SAMPLES)])[:SAMPLES]
         fine, coarse = tuple(at.T), tuple((at // 2).T)
         features = [nested[region][fine], near[region][coarse], far[region][coarse]]
@@ -167,6 +167,6 @@ def _read(path: Path, case: dict, way: str) -> Record:
 
 
 def with_groups(cases: Sequence[dict], groups: Sequence[str], real: bool) -> list[dict]:
-    """Cases with a group each, to be held out in turn; all of a patient in one."""
+    """Assign a group to each case, to be held out in turn; all cases of a patient share one."""
     patients = {name: number for number, name in enumerate(sorted({patient_of(case["case"]) for case in cases}))}
     return [{**case, "real": real, "group": groups[patients[patient_of(case["case"])] % len(groups)]} for case in cases]

@@ -1,4 +1,4 @@
-"""Fit the coefficients of predicted quality, and predict each case by those that never saw it."""
+"""Fit the coefficients of the quality prediction, and predict each case with held-out coefficients."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from brats_clip.quality.voxels import coarse_of, region_probabilities
 
 from .quality_data import Record
 
-SHARE = 0.8  # of truths that lie in the intervals
-RIDGE = 1.0  # how strongly coefficients are drawn to those of no fit, after scaling; in cases
-REAL_WEIGHT = 3.0  # a scan counts as so many phantoms
+SHARE = 0.8  # of true values that should lie in the intervals
+RIDGE = 1.0  # penalty for the distance from the unfitted coefficients, after scaling; in cases
+REAL_WEIGHT = 3.0  # weight of a scan relative to a phantom
 
 
 def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
-    """Coefficients from all ``records``; see ``QualityModel``."""
+    """Fit the coefficients to all ``records``; see ``QualityModel``."""
     voxels = [_fit_voxels(records, region) for region in range(len(REGIONS))]
     model = QualityModel(voxels=voxels, share=SHARE, least_ml=least_ml)
     features, volumes = zip(*(_features(record, model) for record in records), strict=True)
     features, volumes = np.stack(features), np.stack(volumes)
     dice, truth = (np.stack([getattr(r, name) for r in records]) for name in ("dice", "volume_ml"))
-    answers = Counter((record.case, record.real) for record in records)  # two of a case are no two cases
+    answers = Counter((record.case, record.real) for record in records)  # answers for one case share its weight
     weights = np.array([_weight(record) / answers[record.case, record.real] for record in records])
     start = model.dice
     rows = [_logistic(features[:, i], dice[:, i], weights, start[i]) for i in range(len(REGIONS))]
     expected, groups = np.zeros_like(dice), np.array([record.group for record in records])
-    for group in set(groups):  # residuals of a fit to the same answers would be too small
+    for group in set(groups):  # held out, since residuals on fitted answers would be too small
         mine, rest = groups == group, groups != group
         rest = rest if rest.any() else mine
         for i in range(len(REGIONS)):
@@ -56,7 +56,7 @@ def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
 
 
 def held_out(records: Sequence[Record], least_ml: Sequence[float]) -> list[tuple[Record, QualityModel]]:
-    """Each record with the coefficients that were fitted without its group."""
+    """Return each record with the coefficients that were fitted without its group."""
     found = []
     for group in dict.fromkeys(record.group for record in records):
         others = [record for record in records if record.group != group]
@@ -66,7 +66,7 @@ def held_out(records: Sequence[Record], least_ml: Sequence[float]) -> list[tuple
 
 
 def predict(record: Record, model: QualityModel) -> Assessment:
-    """What ``Segmenter`` would say of this answer."""
+    """Return the assessment that ``Segmenter`` would give for this answer."""
     logits, corner = torch.from_numpy(record.logits).float(), record.corner
     whole = torch.full((3, *(2 * n for n in record.brain.shape)), -10.0)
     whole[(slice(None), *(slice(c, c + n) for c, n in zip(corner, logits.shape[1:], strict=True)))] = logits
@@ -74,7 +74,7 @@ def predict(record: Record, model: QualityModel) -> Assessment:
 
 
 def calibration_error(record: Record, model: QualityModel) -> dict[str, float]:
-    """Expected calibration error of the voxels of the brain, per region, and of those in doubt (1 % to 99 %)."""
+    """Return the expected calibration error per region, of brain voxels and of those in doubt (1 % to 99 %)."""
     probabilities = region_probabilities(torch.from_numpy(record.logits).float(), model.voxels)
     truth = label_to_regions(torch.from_numpy(record.truth)[None])
     low, high = record.corner // 2, (record.corner + record.truth.shape) // 2
@@ -82,7 +82,7 @@ def calibration_error(record: Record, model: QualityModel) -> dict[str, float]:
     for axis in range(3):
         brain = brain.repeat_interleave(2, dim=axis)
     p, t = probabilities[:, brain], truth[:, brain]
-    rest = max(0, record.inside - p.shape[1])  # outside the box, where the answer is sure
+    rest = max(0, record.inside - p.shape[1])  # outside the box, where the probability is taken as 0
     missed = torch.zeros(3, rest)
     for region, count in enumerate(record.outside):
         missed[region, : int(count)] = 1
@@ -110,7 +110,7 @@ def _features(record: Record, model: QualityModel) -> tuple[np.ndarray, np.ndarr
 
 
 def _fit_voxels(records: Sequence[Record], region: int) -> list[float]:
-    """A logistic model; every case counts alike, however large its tumour."""
+    """Fit a logistic model; the weight of a case does not depend on the size of its tumour."""
     x = np.concatenate([record.rows[region] for record in records])
     y = np.concatenate([record.targets[region] for record in records])
     w = np.concatenate([_weight(record) * _shares(record.weights[region]) for record in records])
@@ -127,10 +127,10 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequence[float]) -> list[float]:
-    """Intercept and coefficients of a logistic model of shares in [0, 1], drawn towards those of no fit, ``start``."""
+    """Fit intercept and coefficients of a logistic model of shares in [0, 1], regularised towards ``start``."""
     x, start = x.astype(np.float64), np.asarray(start, np.float64)
     mean, scale = np.average(x, axis=0, weights=weights), x.std(axis=0)
-    varies = scale > 1e-6  # what never varies says nothing
+    varies = scale > 1e-6  # constant features carry no information
     scale = np.where(varies, scale, 1.0)
     scaled, prior = np.where(varies, (x - mean) / scale, 0.0), start[1:] * scale
 
@@ -140,7 +140,7 @@ def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequ
         slope = weights * (expit(z) - share)
         return value, np.concatenate([[slope.sum()], scaled.T @ slope + RIDGE * (c[1:] - prior)])
 
-    # Where all shares are 1, the intercept has no best value.
+    # If all shares are 1, the best intercept is infinite.
     bounds = [(-8.0, 8.0), *[(None, None)] * len(prior)]
     found = minimize(loss, [0.0, *prior], jac=True, method="L-BFGS-B", bounds=bounds).x
     coefficients = found[1:] / scale
@@ -149,6 +149,6 @@ def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequ
 
 def _quantile(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values)
-    share = SHARE * (1 + 1 / len(values))  # as conformal prediction has it: few answers hold no extreme ones
+    share = SHARE * (1 + 1 / len(values))  # as in conformal prediction: few answers contain no extreme ones
     place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), share)
     return float(values[order][min(place, len(values) - 1)])

@@ -1,4 +1,4 @@
-"""Cases segmented with each kind of report, and what each kind does over all of them."""
+"""Segment cases with each kind of report, and summarise the effect of each kind."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ TITLES = {
     "scale_up": "size too large",
     "scale_down": "size too small",
 }
-# "ET_present" is the ET of the cases that have any: a mean with the others, which score 1 or 0, mixes two questions.
+# "ET_present" is ET over the cases that have any: a mean with the others, which score 1 or 0, mixes two questions.
 MEASURES = ("WT", "TC", "ET", "mean", "ET_present")
 KINDS = (NONE, TRUE, *(kind for kind in PERTURBATIONS if kind != NONE))
 
 
 def has_report(case: dict) -> bool:
-    """Whether a case has a report of its own, which is not opened."""
+    """Return whether a case has its own report, without opening it."""
     return bool(case.get("report") or case.get("report_path"))
 
 
 def measure_reports(args: argparse.Namespace, console: Console, command: str) -> dict[str, str]:
-    """Measure case after case, and write what came out; returns which cases failed, and why."""
+    """Measure case after case, and write the results; return the failed cases with their reasons."""
     found = chosen_cases(args)
     if args.written_reports:
         found = [{key: value for key, value in case.items() if key not in ("report", "report_path")} for case in found]
@@ -57,13 +57,13 @@ def measure_reports(args: argparse.Namespace, console: Console, command: str) ->
         raise InputError("cases", "none with a report", "some for --own_reports")
     cases, reports, failures = found[: args.limit], {}, {}
     with make_progress(console) as progress:
-        # Of cases beyond the limit only what costs nothing: they are other patients, too.
+        # Cases beyond the limit only serve as other patients, and only with their own reports, which cost nothing.
         wanted = cases + [case for case in found[len(cases) :] if has_report(case)]
         for number, case in enumerate(progress.track(wanted, description="reports")):
             try:
                 reports[case["case"]] = report_of(case, args.seed)
             except InputError as error:
-                if number < len(cases):  # the others only lend their reports
+                if number < len(cases):  # the others only provide their reports
                     failures[case["case"]] = str(error)
 
     def measure(segmenter: Segmenter, case: dict) -> list[dict]:
@@ -102,10 +102,10 @@ def measure_reports(args: argparse.Namespace, console: Console, command: str) ->
 
 
 def texts_of(case: dict, report: str, others: Sequence[str], kinds: Sequence[str], seed: int) -> dict[str, str]:
-    """The text of each kind of report for a case; ``others`` are reports of other patients.
+    """Return the text of each kind of report for a case; ``others`` are reports of other patients.
 
     Raises:
-        InputError: if another patient's report is wanted and there is none.
+        InputError: if another patient's report is requested and there is none.
     """
     texts = {NONE: "", TRUE: report}
     for kind in kinds:
@@ -115,12 +115,12 @@ def texts_of(case: dict, report: str, others: Sequence[str], kinds: Sequence[str
 
 
 def summarise(rows: Sequence[dict]) -> list[dict]:
-    """A row per kind of report, over the cases whose text it changes.
+    """Return a row per kind of report, over the cases whose text it changes.
 
-    ``dice_R`` and ``dice_R_sd`` for R of ``MEASURES``; ``difference_R`` to no report on the same case, with
-    ``_sd`` and the 95 % bootstrap interval ``_low`` to ``_high``; ``false_ET_ml_sum`` and ``_mean`` over the
-    ``cases_without_ET``; the mean ``consistency``, how often that of the true report is higher (``told_apart``, over
-    ``pairs``) and the ``auc``, and the shares that were ``used`` and ``warned`` of.
+    The columns are ``dice_R`` and ``dice_R_sd`` for R in ``MEASURES``; ``difference_R`` from no report on the same
+    case, with ``_sd`` and the 95 % bootstrap interval ``_low`` to ``_high``; ``false_ET_ml_sum`` and ``_mean`` over the
+    ``cases_without_ET``; the mean ``consistency``, the share of ``pairs`` in which the true report scores higher
+    (``told_apart``), and the ``auc``; the shares of reports that were ``used``, and of cases that were ``warned`` of.
     """
     table = pd.DataFrame(rows)
     by_kind = {kind: table[table["kind"] == kind].set_index("case") for kind in KINDS}
@@ -144,7 +144,7 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
 
 
 def _told_apart(true: pd.DataFrame, used: pd.DataFrame, kind: str) -> dict:
-    """What consistency scores and warnings say of a kind, in itself and beside the true report."""
+    """Summarise consistency scores and warnings of a kind, alone and compared with the true report."""
     if kind == NONE:
         return {}
     scores = used["consistency"].astype(float).dropna()
@@ -167,12 +167,12 @@ def _facts(rows: Sequence[dict], summary: Sequence[dict], without_et: int) -> di
         "cases": f"{len(cases)}, {without_et} of them without ET",
         "reports": f"{len(cases) - written} of the cases' own, {written} written from the label (a case without one)",
         "sequences left away": ", ".join(missing) or "none",
-        "cases that a kind leaves as they are, left out of its row": ", ".join(unchanged) or "none",
+        "cases whose report a kind does not change, left out of its row": ", ".join(unchanged) or "none",
     }
 
 
 def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path) -> None:
-    """Dice with its spread, the difference to no report with its interval, and every case's consistency score."""
+    """Plot Dice with its spread, the difference from no report with its interval, and each case's consistency score."""
     picture = new_figure(13, 1.5 + 0.5 * len(summary))
     panels = picture.subplots(1, 3, sharey=True, width_ratios=(1, 1, 0.7))
     regions = MEASURES[:4]
@@ -186,13 +186,13 @@ def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path) -> None:
                 )
             if line[f"difference_{region}"] is not None:
                 middle, low = line[f"difference_{region}"], line[f"difference_{region}_low"]
-                # Arithmetic can put the mean of equal values a hair outside of their interval.
+                # Rounding can put the mean of equal values slightly outside their interval.
                 ends = (0, 0) if low is None else (middle - low, line[f"difference_{region}_high"] - middle)
                 panels[1].errorbar(middle, at, xerr=[[max(0, ends[0])], [max(0, ends[1])]], **style)
     for y, line in enumerate(summary):
         used = [r for r in rows if r["kind"] == line["kind"] and (r["changed"] or line["kind"] == TRUE)]
         scores = [r["consistency"] for r in used if r["consistency"] is not None]
-        # The same height for a case in each row would hide equal scores behind each other.
+        # Points are spread vertically, so that equal scores do not hide each other.
         heights = [y + 0.5 * ((i * 0.618) % 1 - 0.5) for i in range(len(scores))]
         panels[2].scatter(scores, heights, s=16, color=COLOURS["WT"], alpha=0.5, lw=0, zorder=3)
         if scores:
@@ -217,7 +217,7 @@ def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path) -> None:
 
 
 def in_short(summary: Sequence[dict], rows: Sequence[dict]) -> list[str]:
-    """What the figures come to, in sentences."""
+    """Summarise the results in sentences."""
     lines = {line["kind"]: line for line in summary}
     sentences = []
     if TRUE in lines:
@@ -252,5 +252,5 @@ def in_short(summary: Sequence[dict], rows: Sequence[dict]) -> list[str]:
 
 
 def title(kind: str) -> str:
-    """What people call a kind of report."""
+    """Return the display name of a kind of report."""
     return TITLES.get(kind, kind.replace("_", " "))

@@ -1,4 +1,4 @@
-"""Labelled cases, each segmented by weights that may have been trained on others only."""
+"""Shared parts of the measurements: select and measure labelled cases, and write result pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .command import make_progress, read_json
 
 
 def chosen_cases(args: Namespace) -> list[dict]:
-    """The cases that the options of ``add_case_options`` name; with their ``checkpoint`` if they are cross-validated.
+    """Return the cases that ``add_case_options`` selects, with their ``checkpoint`` if they are cross-validated.
 
     Raises:
         InputError: as ``labelled_cases`` does; if no fold of a cross-validation is trained, or it is not the only
@@ -52,14 +52,14 @@ def measure_cases(
     failures: dict[str, str],
     **options,
 ) -> tuple[list[dict], dict]:
-    """Measure case after case, and write NAME.csv as far as it has come.
+    """Measure case after case, and update NAME.csv after each.
 
     Args:
         args: options of ``add_case_options``.
-        make: a ``Segmenter`` from ``checkpoint``, ``device`` and ``options``.
+        make: creates a ``Segmenter`` from ``checkpoint``, ``device`` and ``options``.
         cases: as from ``chosen_cases``.
         measure: takes a segmenter and a case; returns the rows of the case.
-        failures: receives which cases failed, and why.
+        failures: receives the failed cases with their reasons.
 
     Returns:
         All rows, and facts about the run.
@@ -87,7 +87,7 @@ def measure_cases(
 
 
 def sequences_of(case: dict, without: Sequence[str] = ()) -> dict:
-    """The files of a case by sequence, but for those ``without``."""
+    """Return the files of a case by sequence, except those in ``without``."""
     return {sequence: case[sequence] for sequence in SEQUENCES if sequence not in without}
 
 
@@ -112,19 +112,19 @@ def spread(name: str, values: Iterable[float | None], interval: bool = False) ->
 
 
 def cell(line: Mapping, name: str, sign: str = "", digits: int = 3) -> str:
-    """Mean ± standard deviation of ``spread``, and [its interval] where it has one."""
+    """Format mean ± standard deviation of ``spread``, with its [interval] if there is one."""
     text = figure(line[name], line.get(f"{name}_sd"), sign, digits)
     low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
     return text if low is None else f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def render(template: str, **context: object) -> str:
-    """The Markdown of ``pages/TEMPLATE.md.j2``, which knows ``cell``, ``figure`` and the measures of Dice, too."""
+    """Render ``pages/TEMPLATE.md.j2`` to Markdown; it can also use ``cell``, ``figure`` and the Dice measures."""
     shared = {"measures": list(MEASURES), "dice_heads": [f"Dice {m}" for m in MEASURES], "cell": cell, "figure": figure}
     return _TEMPLATES.get_template(f"{template}.md.j2").render(shared | context)
 
 
 def write_page(path: Path, template: str, **context: object) -> None:
-    """Write what ``render`` gives, whole or not at all; ``name`` of the context is the file's, without its ending."""
+    """Write the rendered page atomically; ``name`` of the context is the file name without extension."""
     with atomic_write(path) as draft:
         draft.write_text(render(template, name=path.stem, **context), encoding="utf-8")

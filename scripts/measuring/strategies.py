@@ -1,7 +1,7 @@
-"""Orders to label cases in, which the simulation of active learning compares; what beats random belongs into the app.
+"""Strategies to choose cases for labelling, compared by the simulation; one that beats random belongs in the app.
 
-Each takes what a network shows of the cases to choose from, by name, the descriptors of the labelled ones, a random
-generator and how many are wanted, and returns names, the most wanted first.
+Each takes the predictions for the cases to choose from, by name, the descriptors of the labelled cases, a random
+generator and the number of cases to choose. It returns names, best first.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 
 from brats_clip import Segmenter
 
-HALF_ML = 5.0  # of a region: this much of it counts half
+HALF_ML = 5.0  # a region of this volume gets a weight of one half
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a network shows of a case.
+    """What a network predicts for a case.
 
     Attributes:
         gain: 1 minus the mean of the expected Dice; 0 where the segmenter predicts none.
-        volumes_ml: of each region as predicted.
-        descriptor: of the case in CLIP space, of unit norm; empty without the bridge to CLIP.
+        volumes_ml: predicted volume of each region.
+        descriptor: unit vector of the case in CLIP space; empty for a network without the bridge to CLIP.
     """
 
     gain: float
@@ -37,7 +37,7 @@ Pool = Mapping[str, Shown]
 
 
 def look(segmenter: Segmenter, files: Mapping, report: str | None) -> Shown:
-    """Segment a case and keep what the orders need of it."""
+    """Segment a case, and return what the strategies need."""
     with _slice_tokens(segmenter) as tokens:
         key = segmenter.set_case(**files)
     answer = segmenter.segment(report=report, case=key)
@@ -49,26 +49,26 @@ def look(segmenter: Segmenter, files: Mapping, report: str | None) -> Shown:
 
 
 def random(pool: Pool, labelled: Sequence, rng: np.random.Generator, count: int) -> list[str]:
-    """Every case is as likely as any other."""
+    """Choose at random, each case with the same probability."""
     return _shuffled(pool, rng)[:count]
 
 
 def expected_gain(pool: Pool, labelled: Sequence, rng: np.random.Generator, count: int) -> list[str]:
-    """Where a correction is expected to gain most Dice: the app's order."""
+    """Choose the cases where a correction is expected to gain most Dice, as the app does."""
     return sorted(_shuffled(pool, rng), key=lambda name: -pool[name].gain)[:count]
 
 
 def foreground_aware_random(pool: Pool, labelled: Sequence, rng: np.random.Generator, count: int) -> list[str]:
-    """At random, with the weight of what there is to label (nnActive, 2025): ml / (ml + 5), mean over the regions."""
+    """Choose at random, weighted by predicted volume (nnActive, 2025): ml / (ml + 5), mean over the regions."""
     names = _shuffled(pool, rng)
     shares = [[ml / (ml + HALF_ML) for ml in pool[name].volumes_ml.values()] for name in names]
     weights = np.maximum(np.mean(shares, axis=1), 1e-9) if names else np.zeros(0)
-    # The keys of Efraimidis and Spirakis (2006): the largest log(u) / w come in the order of a weighted draw.
+    # Efraimidis and Spirakis (2006): sorting by log(u) / w, largest first, is a weighted draw without replacement.
     return [names[i] for i in np.argsort(-np.log1p(-rng.random(len(names))) / weights, kind="stable")[:count]]
 
 
 def gain_and_diversity(pool: Pool, labelled: Sequence, rng: np.random.Generator, count: int) -> list[str]:
-    """Expected gain times the distance (1 - cosine) in CLIP space to the nearest case that is labelled or chosen."""
+    """Rank by expected gain times the distance (1 - cosine) in CLIP space to the nearest labelled or chosen case."""
     names, known = _shuffled(pool, rng), [np.asarray(d) for d in labelled if len(d)]
     chosen: list[str] = []
     for _ in range(min(count, len(names))):
@@ -90,14 +90,14 @@ def _distance(descriptor: Sequence[float], known: Sequence[np.ndarray]) -> float
 
 
 def _shuffled(names: Pool, rng: np.random.Generator) -> list[str]:
-    """In an order that depends on the generator alone."""
+    """Return the names in an order that depends only on the generator."""
     ordered = sorted(names)
     return [ordered[i] for i in rng.permutation(len(ordered))]
 
 
 @contextmanager
 def _slice_tokens(segmenter: Segmenter) -> Iterator[list[torch.Tensor]]:
-    """What the network's slice encoder gives while a case is encoded: the segmenter has no use for it afterwards."""
+    """Collect the output of the slice encoder while a case is encoded, since the segmenter does not keep it."""
     tokens: list[torch.Tensor] = []
     encoder = segmenter._network.slice_encoder
     hook = encoder and encoder.register_forward_hook(lambda module, inputs, output: tokens.append(output[0].detach()))

@@ -1,4 +1,4 @@
-"""Run the bundle's commands as a person would, on a network and on patients so small that a run takes seconds."""
+"""Run the bundle's commands as a user would, with a network and cases so small that a run takes seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY_TRAINING = {
 
 
 def flags(**options) -> list[str]:
-    """Turn options into arguments of a command."""
+    """Turn options into command-line arguments."""
     return [part for name, value in options.items() for part in (f"--{name}", str(value).replace(" ", ""))]
 
 
@@ -52,7 +52,7 @@ def tiny() -> dict:
 
 @pytest.fixture(scope="session")
 def tiny_training() -> dict:
-    """Overrides of train.json for a training of seconds."""
+    """Overrides of train.json for a training run of a few seconds."""
     return {**TINY_NETWORK, **TINY_GRID, **TINY_TRAINING}
 
 
@@ -72,7 +72,7 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope="session")
 def network_of() -> Callable[..., torch.nn.Module]:
-    """Build the network of a config, with overrides; what starts at zero gets random values, as training would."""
+    """Build the network of a config with overrides; parameters initialised to zero get random values, as if trained."""
 
     def build(config: str = "inference", awake: bool = True, **overrides) -> torch.nn.Module:
         parser = ConfigParser()
@@ -92,7 +92,7 @@ def network_of() -> Callable[..., torch.nn.Module]:
 
 @pytest.fixture(scope="session")
 def tiny_weights(network_of, tmp_path_factory) -> Path:
-    """A file of weights for the tiny network."""
+    """A weights file for the tiny network."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(network_of(**TINY_NETWORK).state_dict(), path)
     return path

@@ -1,4 +1,4 @@
-"""Each switch of the ablation files adds the part it names, and nothing else."""
+"""Each switch of the ablation files controls exactly the part that it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brats_clip.engines import FusionLoss
 from brats_clip.reports import FEATURES, FINDING_SLOTS
 from brats_clip.semantics import load_clip
 
-# Which parameters belong to a part.
+# Substrings of the names of the parameters that belong to each part.
 PARTS = {
     "pixel_fusion": ("pixel_fusion.",),
     "attention": (".attention.", ".gate.from_", ".gate.weight."),
@@ -26,7 +26,7 @@ PARTS = {
 
 
 def belongs(name: str, switch: str) -> bool:
-    # Report guidance has attention and a gate of its own.
+    # Report guidance has its own attention and gate.
     owner = "guidance" if "guidance." in name else None
     if owner is None and name.startswith("bridge."):
         owner = "bridge"
@@ -73,7 +73,7 @@ def train_step(network, batch) -> None:
 
 
 @pytest.mark.parametrize("switch", PARTS)
-def test_a_part_that_is_off_takes_its_parameters_along(build, switch):
+def test_switching_a_part_off_removes_exactly_its_parameters(build, switch):
     whole = {name for name, _ in build().named_parameters() if not name.startswith("slice_encoder.")}
     rest = {name for name, _ in build(f"no_{switch}").named_parameters() if not name.startswith("slice_encoder.")}
     part = {name for name in whole if belongs(name, switch)}
@@ -86,12 +86,12 @@ def test_gradients_reach_every_parameter_of_a_part(build, batch, switch):
     train_step(network, batch)
     part = {name: p for name, p in network.named_parameters() if belongs(name, switch)}
     still = [name for name, p in part.items() if p.grad is None or not p.grad.any()]
-    # A softmax does not see what shifts all its scores alike.
+    # Softmax is invariant to a constant that is added to all of its scores.
     assert [name for name in still if not name.endswith(("key.bias", "relevance.bias"))] == []
 
 
 @pytest.mark.parametrize("switch", PARTS)
-def test_the_output_depends_on_the_part(build, batch, switch):
+def test_output_depends_on_each_part(build, batch, switch):
     network = build().train()
     before = network(**batch[0])
     with torch.no_grad():
@@ -103,34 +103,34 @@ def test_the_output_depends_on_the_part(build, batch, switch):
         assert len(before.deep) == 2 and not torch.equal(before.deep[0], after.deep[0])
         assert torch.equal(before.logits, after.logits)
     else:
-        # What nobody clicked on must not depend on how clicks are read.
+        # The logits before clicks must not depend on the click parameters.
         assert torch.equal(before.logits, after.logits) == (switch == "clicks")
         assert not torch.allclose(before.refined, after.refined, atol=1e-3)
 
 
 @pytest.mark.parametrize("ablation", [*(f"no_{switch}" for switch in PARTS), "plain_unet"])
-def test_an_ablated_network_trains_with_every_parameter_it_has(build, batch, ablation):
+def test_ablated_network_trains_all_of_its_parameters(build, batch, ablation):
     network = build(ablation)
     train_step(network, batch)
     assert [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
     assert network.eval()(batch[0]["image"], report_tokens=batch[0]["report_tokens"]).shape == (1, 3, 32, 32, 32)
 
 
-def test_without_guidance_a_report_changes_nothing(build, batch):
+def test_report_has_no_effect_without_guidance(build, batch):
     network = build("no_guidance").eval()
     image, report = batch[0]["image"], batch[0]["report_tokens"]
     assert torch.equal(network(image, report_tokens=report), network(image))
     assert not torch.equal(build().eval()(image, report_tokens=report), build().eval()(image))
 
 
-def test_without_the_bridge_slices_change_nothing(build, batch):
+def test_slices_have_no_effect_without_the_bridge(build, batch):
     network = build("no_bridge").eval()
     assert network.slice_encoder is None
     inputs = {name: value for name, value in batch[0].items() if name.startswith("slice")}
     assert torch.equal(network(batch[0]["image"], **inputs), network(batch[0]["image"]))
 
 
-def test_a_new_network_does_not_listen_yet(build, batch):
+def test_report_has_no_effect_on_an_untrained_network(build, batch):
     network = build(awake=False).eval()
     image, report = batch[0]["image"], batch[0]["report_tokens"]
     assert torch.equal(network(image, report_tokens=report), network(image))

@@ -1,4 +1,4 @@
-"""Bad input ends in one line that names the file, what was found and what was expected, and leaves nothing behind."""
+"""Bad input ends a command with one line that names the file, what was found and what was expected, and no output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def case(tiny_data_set, tmp_path):
-    """A copy of a case, to be spoilt."""
+    """A copy of a case for the tests to corrupt."""
     name = tiny_data_set.cases[0]
     return shutil.copytree(tiny_data_set.folder / name, tmp_path / "data" / name)
 
@@ -103,41 +103,41 @@ def empty_report(case):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_spoilt_case(case, infer, tmp_path, spoil, mentioned):
+def test_corrupt_case_is_refused(case, infer, tmp_path, spoil, mentioned):
     spoil(case)
     check(infer(), tmp_path, *mentioned)
 
 
-def test_a_shifted_grid_where_nothing_may_be_prepared(case, infer, tmp_path):
+def test_shifted_grid_is_refused_without_preprocessing(case, infer, tmp_path):
     shift_grid(case)
     check(infer(preprocess="never"), tmp_path, "_t2.nii.gz", "grid")
 
 
-def test_an_empty_folder(infer, tmp_path):
+def test_empty_folder_is_refused(infer, tmp_path):
     (tmp_path / "data").mkdir()
     check(infer(), tmp_path, str(tmp_path / "data"))
 
 
-def test_weights_of_another_architecture(case, infer, network_of, tmp_path):
+def test_weights_of_another_architecture_are_refused(case, infer, network_of, tmp_path):
     torch.save(network_of(**{"network_def#widths": [8, 8, 8, 8]}).state_dict(), tmp_path / "other.pt")
     check(infer(checkpoint=tmp_path / "other.pt"), tmp_path, "other.pt", "tensors")
 
 
-def test_no_weights(case, infer, tmp_path):
+def test_missing_weights_are_refused(case, infer, tmp_path):
     check(infer(checkpoint=tmp_path / "none.pt"), tmp_path, "none.pt", "no file")
 
 
-def test_no_folder_of_models(case, infer, configs, tmp_path):
+def test_missing_models_folder_is_refused(case, infer, configs, tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "models")
     copy = shutil.copytree(configs.parent, tmp_path / "bundle", ignore=ignored)
     check(infer(bundle_root=copy, config_file=copy / "configs" / "inference.json"), tmp_path, "models")
 
 
-def test_a_misspelt_option(case, infer, tmp_path):
+def test_misspelt_option_is_refused(case, infer, tmp_path):
     check(infer(reprot="hello"), tmp_path, "--reprot", "--report", "inference.json")
 
 
-def test_unknown_label_values_in_training(case, command, tiny_training, tmp_path, tiny_data_set):
+def test_unknown_label_values_end_training(case, command, tiny_training, tmp_path, tiny_data_set):
     rewrite(case, "seg", lambda array, affine: (np.where(array > 0, 9, array), affine))
     for name in tiny_data_set.cases[1:]:
         shutil.copytree(tiny_data_set.folder / name, tmp_path / "data" / name)

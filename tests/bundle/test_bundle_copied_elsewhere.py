@@ -1,4 +1,4 @@
-"""The bundle's folder is complete: copied to another place it still works."""
+"""The bundle folder is self-contained: a copy in another place works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_copy_infers_without_the_repository(command, configs, tiny, tiny_weights, tiny_data_set, tmp_path, inside):
+def test_copied_bundle_runs_on_its_own(command, configs, tiny, tiny_weights, tiny_data_set, tmp_path, inside):
     copy = shutil.copytree(
         configs.parent, tmp_path / "elsewhere" / "brats", ignore=shutil.ignore_patterns("__pycache__")
     )

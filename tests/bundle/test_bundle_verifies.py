@@ -1,4 +1,4 @@
-"""What MONAI's own tools say of the bundle, from the repository's root and from inside the bundle."""
+"""MONAI's own tools accept the bundle, from the repository's root and from inside the bundle."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
 @pytest.fixture(params=["repository", "bundle"])
 def configs_from(request, monkeypatch, configs) -> str:
-    """The path of the configs as typed from either folder."""
+    """The path of the configs, relative to the repository's root or to the bundle."""
     inside = request.param == "bundle"
     monkeypatch.chdir(configs.parent if inside else configs.parents[1])
     return "configs" if inside else "bundle/configs"
 
 
 @pytest.mark.skipif("META_SCHEMA" not in os.environ, reason="META_SCHEMA names no copy of MONAI's metadata schema")
-def test_the_metadata_follows_the_schema(configs_from):
+def test_metadata_follows_the_schema(configs_from):
     schema = Path(os.environ["META_SCHEMA"])
     metadata = json.loads(Path(configs_from, "metadata.json").read_text())
     assert metadata["schema"].endswith(schema.name)
     verify_metadata(meta_file=f"{configs_from}/metadata.json", filepath=schema)
 
 
-def test_the_metadata_has_what_monai_and_its_zoo_ask_for(configs):
+def test_metadata_has_the_fields_required_by_monai_and_its_zoo(configs):
     metadata = json.loads((configs / "metadata.json").read_text())
     texts = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description")
     assert all(isinstance(metadata[key], str) and metadata[key] for key in (*texts, "authors", "copyright"))
@@ -43,7 +43,7 @@ def test_the_metadata_has_what_monai_and_its_zoo_ask_for(configs):
 
 @pytest.mark.parametrize("config", ["inference", "train"])
 @pytest.mark.parametrize("n", [1, 2])
-def test_the_network_takes_and_gives_what_the_metadata_says(configs_from, config, n):
+def test_network_input_and_output_match_the_metadata(configs_from, config, n):
     verify_net_in_out(
         "network_def",
         meta_file=f"{configs_from}/metadata.json",
@@ -63,7 +63,7 @@ def test_the_network_takes_and_gives_what_the_metadata_says(configs_from, config
         (["inference"], "inference"),
     ],
 )
-def test_the_workflows_have_the_properties_that_monai_asks_for(
+def test_workflows_have_the_properties_required_by_monai(
     configs_from, files, kind, tiny, tiny_weights, tiny_data_set, tmp_path
 ):
     options = {"dataset_dir": str(tiny_data_set.folder), "output_dir": str(tmp_path / "out"), **tiny}

@@ -25,7 +25,7 @@ WORKFLOWS = {
     "train_clicks on several GPUs": ["train", "multi_gpu_train", "train_clicks"],
     "multi_gpu_evaluate": ["train", "evaluate", "multi_gpu_evaluate"],
 }
-# What MONAI or a person asks for by name.
+# Keys that MONAI or a user refers to by name.
 ENTRIES = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "pretraining"}
 PROPERTIES = {p["id"].split("#")[0] for p in {**TrainProperties, **InferProperties}.values()}
 
@@ -37,7 +37,7 @@ def merged(configs, name: str) -> ConfigParser:
 
 
 def references(value) -> set[str]:
-    """Top-level keys that a part of a config refers to."""
+    """Return the top-level keys that a part of a config refers to."""
     if isinstance(value, dict):
         return set().union(*map(references, value.values()))
     if isinstance(value, list):
@@ -47,21 +47,21 @@ def references(value) -> set[str]:
     return set()
 
 
-def test_an_evaluation_never_writes_beside_the_data(configs, tiny_data_set):
+def test_evaluation_refuses_an_output_folder_inside_the_data_set(configs, tiny_data_set):
     parser = merged(configs, "evaluate")
     parser["datalist"], parser["dataset_dir"] = str(tiny_data_set.datalist), str(tiny_data_set.folder)
     parser["output_dir"] = str(tiny_data_set.folder)
-    with pytest.raises(RuntimeError) as raised:  # MONAI's wrapping of ours
+    with pytest.raises(RuntimeError) as raised:  # MONAI wraps the package's error
         parser.get_parsed_content("validate#dataset#data")
     assert "outside the data set" in plain_message(raised.value)
 
 
-def test_an_evaluation_prepares_raw_exams_as_inference_does(configs):
+def test_evaluation_preprocesses_raw_exams_like_inference(configs):
     assert merged(configs, "evaluate").get_parsed_content("prepare_case#0").preprocess == "auto"
 
 
 def without(value, name: str):
-    """A transform's arguments as they would be for a case without ``name``."""
+    """Return an argument of a transform without the key ``name``."""
     if isinstance(value, list) and name in value:
         rest = [item for item in value if item != name]
         return rest[0] if len(rest) == 1 else rest
@@ -92,7 +92,7 @@ def test_every_reference_has_a_target(configs, name):
         ("pretrain_clip", "pretraining"),
     ],
 )
-def test_a_workflow_answers_to_run_and_to_its_own_name(configs, name, entry):
+def test_workflow_has_run_and_an_alias_of_its_own_name(configs, name, entry):
     content = merged(configs, name).get()
     assert content["run"] and content[entry] == "$@run"
 
@@ -113,7 +113,7 @@ def test_keys_shared_by_training_and_inference_are_equal(configs):
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
 
 
-def test_training_and_inference_prepare_a_case_alike(configs):
+def test_training_and_inference_use_the_same_preprocessing(configs):
     both = merged(configs, "train").get()["prepare_case"]
     train = [t for t in both if t.get("keys") != "label"]  # inference has no label to prepare
     inference = merged(configs, "inference").get()["preprocessing"]["transforms"]
@@ -125,7 +125,7 @@ def test_training_and_inference_prepare_a_case_alike(configs):
 
 
 @pytest.mark.parametrize("base", ["train", "multi_gpu_train"])
-def test_only_clicks_are_trained_also_where_the_network_is_wrapped(configs, tiny_network, base):
+def test_train_clicks_freezes_all_but_the_click_parameters(configs, tiny_network, base):
     class Wrapped(torch.nn.Module):  # stands in for DistributedDataParallel, which needs a process group
         def __init__(self, module: torch.nn.Module) -> None:
             super().__init__()
@@ -135,7 +135,7 @@ def test_only_clicks_are_trained_also_where_the_network_is_wrapped(configs, tiny
     parser = ConfigParser()
     parser.read_config([str(configs / f"{name}.json") for name in dict.fromkeys(["train", base, "train_clicks"])])
     steps = parser.get("run")
-    # Before anything that needs the network: DistributedDataParallel looks once at what is trained.
+    # Before any step that needs the network: DistributedDataParallel reads requires_grad once, when it wraps.
     assert not references(steps[: steps.index("@freeze")]) & {"network", "train", "ema", "checkpoints"}
     wrapped = {"_target_": Wrapped, "module": "$@network_def.to(@device)"}
     parser.update(
@@ -149,12 +149,12 @@ def test_only_clicks_are_trained_also_where_the_network_is_wrapped(configs, tiny
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "inference", "pretrain_clip"])
-def test_every_switch_is_read_however_it_is_written(configs, name):
+def test_every_switch_accepts_booleans_and_words(configs, name):
     content = merged(configs, name).get()
     switches = {key for key, value in content.items() if isinstance(value, bool)} | ({"amp"} & set(content))
     assert switches == set(content["switches"]) - {"_target_"}
     rest = {key: value for key, value in content.items() if key not in ("switches", "_meta_")}
-    assert references(rest) & switches <= {"allow_missing_sequences"}  # which who takes it reads by themselves
+    assert references(rest) & switches <= {"allow_missing_sequences"}  # parsed by its consumers
     for written, read in (("true", True), ("True", True), (True, True), ("false", False), (False, False)):
         parser = merged(configs, name)
         parser.update(dict.fromkeys(switches, written))
@@ -166,7 +166,7 @@ def test_every_switch_is_read_however_it_is_written(configs, name):
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_a_part_of_the_network_is_switched_by_words_too(network_of, tiny_network, switch):
+def test_network_switches_accept_words(network_of, tiny_network, switch):
     def parts(value) -> set[str]:
         return set(network_of(**tiny_network, **{f"network_def#{switch}": value}).state_dict())
 
@@ -177,11 +177,11 @@ def test_a_part_of_the_network_is_switched_by_words_too(network_of, tiny_network
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_an_ablation_is_one_switch(configs, switch):
+def test_each_ablation_file_sets_one_switch(configs, switch):
     assert json.loads((configs / "ablations" / f"no_{switch}.json").read_text()) == {f"network_def#{switch}": False}
 
 
-def test_every_ablation_file_turns_off_switches_that_are_there(configs):
+def test_ablation_files_turn_off_existing_switches(configs):
     train = merged(configs, "train").get()
     files = sorted((configs / "ablations").glob("*.json"))
     assert {f.stem for f in files} == {f"no_{switch}" for switch in SWITCHES} | {"plain_unet"}
@@ -193,12 +193,12 @@ def test_every_ablation_file_turns_off_switches_that_are_there(configs):
             assert switch in inspect.signature(ReportGuidedUNet).parameters
 
 
-def test_the_plain_unet_has_no_part_left(configs):
+def test_plain_unet_turns_off_every_switch(configs):
     off = json.loads((configs / "ablations" / "plain_unet.json").read_text())
     assert set(off) == {f"network_def#{switch}" for switch in SWITCHES}
 
 
-def test_the_metadata_speaks_of_the_installed_versions(configs):
+def test_metadata_versions_match_requirements(configs):
     metadata = json.loads((configs / "metadata.json").read_text())
     pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (configs.parents[1] / "requirements.txt").read_text(), re.MULTILINE))
     assert metadata["monai_version"] == pins["monai"]

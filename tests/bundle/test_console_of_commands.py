@@ -1,4 +1,4 @@
-"""What a person reads while a command runs."""
+"""Console output of a running command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_inference_writes_one_format_no_noise_and_no_bar_into_a_file(
+def test_redirected_inference_log_has_one_format_and_no_progress_bar(
     command, tiny, tiny_weights, tiny_data_set, tmp_path
 ):
     name = tiny_data_set.cases[0]

@@ -1,4 +1,4 @@
-"""The command brats-clip, and what pip installs."""
+"""The command brats-clip, and the package that pip installs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 @pytest.fixture(scope="module")
 def wheel() -> dict:
-    """What setup.py hands to setuptools."""
+    """The arguments that setup.py passes to setuptools."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(setuptools, "setup", lambda **arguments: arguments_of.update(arguments))
@@ -36,7 +36,7 @@ def wheel() -> dict:
     return arguments_of
 
 
-def test_the_ranges_admit_what_is_pinned_and_every_dependency_is_pinned():
+def test_every_dependency_is_pinned_within_its_version_range():
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
@@ -46,11 +46,11 @@ def test_the_ranges_admit_what_is_pinned_and_every_dependency_is_pinned():
     assert [str(one) for one in wanted if not one.specifier.contains(pins[canonicalize_name(one.name)])] == []
 
 
-def test_the_version_is_that_of_the_package():
+def test_project_version_equals_the_package_version():
     assert PROJECT["version"] == brats_clip.__version__
 
 
-def test_configs_weights_app_and_scripts_travel_in_the_wheel(wheel):
+def test_wheel_contains_configs_weights_app_and_scripts(wheel):
     files = {path for pattern in wheel["package_data"]["brats_clip_files"] for path in ROOT.glob(pattern)}
     names = {path.relative_to(ROOT).as_posix() for path in files}
     assert {"bundle/configs/train.json", "bundle/models/model.pt", "bundle/docs/README.md"} <= names
@@ -66,7 +66,7 @@ def test_configs_weights_app_and_scripts_travel_in_the_wheel(wheel):
             assert ".".join(part.parent.parts) in wheel["packages"] if path.suffix == ".py" else part in own, part
 
 
-def test_the_bundle_is_found_beside_the_package_where_pip_installed_it(monkeypatch, tmp_path):
+def test_bundle_root_is_found_in_an_installed_package(monkeypatch, tmp_path):
     assert brats_clip.bundle_root() == BUNDLE
     monkeypatch.setattr(brats_clip, "__file__", str(tmp_path / "brats_clip" / "__init__.py"))
     assert brats_clip.bundle_root() == tmp_path / "brats_clip_files" / "bundle"
@@ -81,7 +81,7 @@ def test_the_bundle_is_found_beside_the_package_where_pip_installed_it(monkeypat
         ("evaluate --with ablations/no_bridge.json", "evaluating", ["train", "ablations/no_bridge", "evaluate"]),
     ],
 )
-def test_a_workflow_is_run_with_the_configs_of_the_bundle(words, workflow, files):
+def test_workflow_commands_use_the_configs_of_the_bundle(words, workflow, files):
     command = command_of(words.split())
     assert command[1:5] == ["-m", "monai.bundle", "run", workflow]
     assert command[5:9] == [
@@ -94,7 +94,7 @@ def test_a_workflow_is_run_with_the_configs_of_the_bundle(words, workflow, files
     assert command[9:] == [word for word in words.split()[1:] if word != "--with" and ".json" not in word]
 
 
-def test_the_other_commands_are_those_of_the_scripts():
+def test_other_commands_run_the_scripts():
     assert command_of(["phantoms", "--output", "x", "-h"]) == [
         sys.executable,
         str(ROOT / "scripts" / "make_phantoms.py"),
@@ -102,7 +102,7 @@ def test_the_other_commands_are_those_of_the_scripts():
     ]
 
 
-def test_the_command_explains_itself_and_refuses_what_it_does_not_know(capsys):
+def test_unknown_command_is_refused_and_help_is_printed(capsys):
     with pytest.raises(SystemExit) as ended:
         command_of(["segmnt"])
     assert ended.value.code == 2 and "segmnt" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_the_command_explains_itself_and_refuses_what_it_does_not_know(capsys):
 
 
 @pytest.mark.slow
-def test_the_command_works_from_a_bundle_that_is_not_installed(tmp_path):
+def test_command_works_from_a_bundle_that_is_not_installed(tmp_path):
     environment = {"PYTHONPATH": str(BUNDLE), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "brats_clip.cli", "segment", "--dataset_dir", str(tmp_path), "--output_dir", "out"]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

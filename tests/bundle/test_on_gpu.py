@@ -31,7 +31,7 @@ def network() -> ReportGuidedUNet:
     return ReportGuidedUNet(widths=(8, 8, 16, 16), semantic_dim=16, region_embeddings=torch.randn(3, 16))
 
 
-def test_gpu_gives_the_cpu_s_answer():
+def test_gpu_and_cpu_outputs_agree():
     net = network().eval()
     with torch.no_grad():
         image, extra = inputs("cpu")
@@ -41,7 +41,7 @@ def test_gpu_gives_the_cpu_s_answer():
     assert torch.allclose(found, expected, atol=1e-2)
 
 
-def test_training_step_under_amp_moves_every_weight():
+def test_training_under_amp_gives_every_parameter_a_finite_gradient():
     net = network().cuda().train()
     optimizer, scaler = torch.optim.AdamW(net.parameters(), 1e-3), torch.amp.GradScaler("cuda")
     image, extra = inputs("cuda")

@@ -1,4 +1,4 @@
-"""The ONNX file gives the answer of the Python network, for the image size that it was made for."""
+"""The ONNX model gives the output of the Python network for the image size that it was exported for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 pytestmark = pytest.mark.slow
 
 
-def test_onnx_gives_the_same_answer(command, network_of, tiny_network, tiny_weights, tmp_path):
+def test_onnx_output_equals_the_python_output(command, network_of, tiny_network, tiny_weights, tmp_path):
     shape = (1, 4, 48, 32, 48)
     result = command(
         "onnx_export",

@@ -40,7 +40,7 @@ def error_of(result) -> str:
     return error
 
 
-def test_clicks_and_a_missing_sequence(case, infer, tmp_path):
+def test_inference_with_clicks_and_a_missing_sequence(case, infer, tmp_path):
     (case / f"{case.name}_t1.nii.gz").unlink()
     world = (nib.load(case / f"{case.name}_t1ce.nii.gz").affine @ [20, 30, 24, 1])[:3].tolist()
     clicks = {"NCR": [world], "background": []}
@@ -64,13 +64,13 @@ def test_clicks_and_a_missing_sequence(case, infer, tmp_path):
     ],
     ids=["outside", "kind", "malformed", "space", "switch"],
 )
-def test_prompts_that_cannot_be_followed_end_in_one_line(case, infer, tmp_path, options, mentioned):
+def test_invalid_prompts_give_one_error_line(case, infer, tmp_path, options, mentioned):
     error = error_of(infer(**options))
     assert all(text in error for text in mentioned), error
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
-def test_an_incomplete_case_is_refused_with_the_way_out(case, infer):
+def test_incomplete_case_error_names_the_option_that_allows_it(case, infer):
     (case / f"{case.name}_flair.nii.gz").unlink()
     error = error_of(infer())
     assert "_flair.nii.gz" in error and "--allow_missing_sequences true" in error

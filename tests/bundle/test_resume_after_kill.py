@@ -1,4 +1,4 @@
-"""A training that was killed goes on as if nothing had happened."""
+"""A killed training run resumes to the same results as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-# Ends the process as a power cut would, in the middle of the second epoch of three iterations each.
+# Kills the process without cleanup in the middle of the second epoch; an epoch has three iterations.
 KILLER = """
 import os, signal
 from ignite.engine import Events
@@ -45,14 +45,14 @@ def train(command, tiny_data_set, tiny_training, tmp_path):
             datalist=tiny_data_set.datalist,
             output_dir=tmp_path / name,
             cache_dir=tmp_path / "cache",
-            # A worker has random numbers of its own, which must come out the same, too.
+            # A worker process has its own random state, which must be reproduced, too.
             **{**tiny_training, "epochs": 3, "num_workers": 1, **options},
         )
 
     return run
 
 
-def test_a_killed_training_ends_with_the_curves_of_an_unbroken_one(train, tmp_path):
+def test_killed_training_resumes_to_the_same_curves_and_weights(train, tmp_path):
     unbroken = train("unbroken")
     assert unbroken.returncode == 0, unbroken.stderr
     killed = train("killed", str(tmp_path / "kill.json"))

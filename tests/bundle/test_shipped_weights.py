@@ -1,4 +1,4 @@
-"""What the weights in bundle/models do: on a phantom they have not seen, with words, and on real cases."""
+"""The weights in bundle/models: results on an unseen phantom, with prompts, and on real cases."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from brats_clip.semantics import encode_report
 
 MODELS = Path(__file__).resolve().parents[2] / "bundle" / "models"
 UNSEEN = (20261122, 6)
-# Weights that saw no patient, so that real cases test something; the default was trained on those at hand.
+# Trained on phantoms only, so that real cases are unseen; the default weights were trained on the available ones.
 PHANTOMS_ONLY = MODELS / "model_phantoms.pt"
-# Mean Dice of those weights over four cases of BraTS 2021 (ET over the three that have any), less a margin for
-# the arithmetic of another machine.
+# Mean Dice of those weights over four cases of BraTS 2021 (ET over the three that have any), minus a margin for
+# numerical differences between machines.
 KNOWN_CASES = {"BraTS2021_00006", "BraTS2021_01477", "BraTS2021_01478", "BraTS2021_01481"}
 EXPECTED = {"WT": 0.87, "TC": 0.74, "ET": 0.70}
 GAINED_BY_FIVE_CLICKS = 0.08
@@ -52,7 +52,7 @@ def network(parser, request):
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory) -> dict:
-    """A full-size phantom of a seed that no training used, as files."""
+    """A full-size phantom, written to files, of a seed that was not used in training."""
     folder = tmp_path_factory.mktemp("patient")
     phantom = draw_phantom(UNSEEN)
     write_phantom(phantom, folder, "PHANTOM_new")
@@ -73,22 +73,22 @@ def decode(parser, network, features, report: str) -> torch.Tensor:
         return network.decode(features, tokens[None] if len(tokens) else None).logits
 
 
-def test_weights_fit_in_git():
+def test_weight_files_are_below_25_mb():
     assert all(path.stat().st_size < 25e6 for path in MODELS.rglob("*") if path.is_file())
 
 
-def test_whole_tumour_of_an_unseen_phantom_is_found(parser, network, features, patient):
+def test_whole_tumour_volume_of_an_unseen_phantom_is_plausible(parser, network, features, patient):
     found = int((decode(parser, network, features, "")[0, 0] > 0).sum())
     true = int((patient["truth"] > 0).sum())
     assert 0.6 < found / true < 1.6
 
 
-def test_a_report_changes_the_answer(parser, network, features, patient):
+def test_report_changes_the_logits(parser, network, features, patient):
     silent, told = (decode(parser, network, features, report) for report in ("", patient["report"]))
     assert (silent - told).abs().max() > 0.05
 
 
-def test_the_last_sentence_of_400_words_has_an_effect(parser, network, features, patient):
+def test_last_sentence_of_a_long_report_has_an_effect(parser, network, features, patient):
     sentences = split_sentences(patient["report"])
     long = " ".join((sentences * 20)[: 400 // max(1, len(patient["report"].split()) // len(sentences))])
     assert len(long.split()) > 300
@@ -97,7 +97,7 @@ def test_the_last_sentence_of_400_words_has_an_effect(parser, network, features,
     assert not torch.equal(first, second)
 
 
-def test_windows_agree_with_the_whole_brain(parser, network, patient):
+def test_sliding_windows_agree_with_the_whole_brain(parser, network, patient):
     image = parser.get_parsed_content("preprocessing")({**patient, "report": ""})["image"].as_tensor()[None].float()
     with torch.no_grad():
         whole = BrainInferer()(image, network)[0, 0] > 0
@@ -112,7 +112,7 @@ def segmenter() -> Segmenter:
 
 
 def dice(answer: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over WT, TC and ET."""
+    """Return the mean Dice over WT, TC and ET."""
     return case_metrics(answer, truth, (1, 1, 1))["dice_mean"]
 
 
@@ -127,7 +127,7 @@ class TestPrompts:
         path = patient["t1"].replace("_t1.nii.gz", "_seg.nii.gz")
         return np.asarray(nib.load(path).dataobj).astype(np.uint8)
 
-    def test_wrong_reports_do_no_harm(self, segmenter, sequences, truth, patient):
+    def test_wrong_reports_do_not_reduce_dice(self, segmenter, sequences, truth, patient):
         segmenter.set_case(**sequences)
         alone = dice(segmenter.segment().label, truth)
         told = segmenter.segment(patient["report"])
@@ -135,14 +135,14 @@ class TestPrompts:
         for wrong in (flip_side(patient["report"]), swap_region(patient["report"])):
             assert dice(segmenter.segment(wrong).label, truth) > alone - 0.02
 
-    def test_a_report_of_the_other_side_is_noticed_said_and_not_used(self, segmenter, sequences, patient):
+    def test_report_of_the_wrong_side_gives_a_warning_and_is_not_used(self, segmenter, sequences, patient):
         segmenter.set_case(**sequences)
         true, flipped = segmenter.segment(patient["report"]), segmenter.segment(flip_side(patient["report"]))
         assert true.consistency.score > flipped.consistency.score + 0.2
         assert not flipped.report_used and any("side" in w or "tumour is on" in w for w in flipped.consistency.warnings)
         assert np.array_equal(flipped.label, segmenter.segment().label)
 
-    def test_clicks_correct_and_are_obeyed(self, segmenter, sequences, truth):
+    def test_clicks_improve_dice_and_are_obeyed(self, segmenter, sequences, truth):
         segmenter.set_case(**sequences)
         robot, clicks, made = RobotAnnotator(seed=3), {}, []
         answer = before = segmenter.segment().label
@@ -154,7 +154,7 @@ class TestPrompts:
             assert all(kind_of_label(answer[c.voxel]) == c.kind for c in made)
         assert dice(answer, truth) > dice(before, truth)
 
-    def test_without_t1ce_or_with_flair_alone_the_whole_tumour_is_found(self, segmenter, sequences, truth):
+    def test_whole_tumour_is_found_without_t1ce_and_with_flair_alone(self, segmenter, sequences, truth):
         for given in ({s: v for s, v in sequences.items() if s != "t1ce"}, {"flair": sequences["flair"]}):
             segmenter.set_case(**given)
             answer = segmenter.segment()
@@ -165,7 +165,7 @@ class TestPrompts:
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR names no folder of real cases")
 class TestRealCases:
-    def test_inference_leaves_a_mask_on_each_case_s_grid(self, command, tmp_path):
+    def test_inference_writes_a_mask_on_the_grid_of_each_case(self, command, tmp_path):
         result = command(
             "run",
             "inferring",
@@ -182,7 +182,7 @@ class TestRealCases:
             assert set(np.unique(mask.dataobj)) <= {0, 1, 2, 4}
             assert json.loads((tmp_path / case / f"{case}.json").read_text())["volumes_ml"]["WT"] > 0
 
-    def test_evaluation_of_phantom_only_weights_reaches_what_they_reached(self, command, tmp_path):
+    def test_phantom_only_weights_reach_the_recorded_dice(self, command, tmp_path):
         folder = Path(os.environ["BRATS_DIR"])
         cases = [path.name for path in sorted(folder.iterdir()) if path.name in KNOWN_CASES]
         if len(cases) < len(KNOWN_CASES):
@@ -209,7 +209,7 @@ class TestRealCases:
             assert mean >= EXPECTED[region], f"{region}: {mean:.3f}"
         assert (tmp_path / "out" / "report.html").stat().st_size > 100_000
 
-    def test_five_clicks_gain_what_the_model_card_says(self):
+    def test_five_clicks_gain_the_dice_stated_in_the_model_card(self):
         segmenter = Segmenter(checkpoint=PHANTOMS_ONLY, device="cpu")
         folder = Path(os.environ["BRATS_DIR"])
         gains = []

@@ -1,4 +1,4 @@
-"""The exported file needs nothing but torch, and answers as the Python network does."""
+"""The exported file needs only torch and gives the output of the Python network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ assert not {"monai", "open_clip", "brats_clip", "ignite"} & set(sys.modules), "m
 
 @pytest.fixture(scope="module", params=["repository", "bundle"])
 def exported(request, command, configs, tiny_network, tiny_weights, tmp_path_factory):
-    """The file that ``ckpt_export`` makes, from either folder."""
+    """The file that ``ckpt_export`` writes when it is run from either folder."""
     path = tmp_path_factory.mktemp("export") / "model.ts"
     inside = request.param == "bundle"
     folder = "configs" if inside else "bundle/configs"
@@ -50,7 +50,7 @@ def exported(request, command, configs, tiny_network, tiny_weights, tmp_path_fac
     return path
 
 
-def test_torch_alone_gives_the_same_answer(exported, network_of, tiny_network, tiny_weights, tmp_path):
+def test_export_needs_only_torch_and_gives_equal_output(exported, network_of, tiny_network, tiny_weights, tmp_path):
     network = network_of(**tiny_network, awake=False).eval()
     network.load_state_dict(torch.load(tiny_weights))
     draw = torch.Generator().manual_seed(5)
@@ -69,7 +69,7 @@ def test_torch_alone_gives_the_same_answer(exported, network_of, tiny_network, t
     assert not torch.allclose(answers["alone"], answers["report"], atol=1e-2)
 
 
-def test_the_file_carries_config_and_metadata(exported):
+def test_exported_file_contains_config_and_metadata(exported):
     extra = {"inference.json": "", "metadata.json": ""}
     torch.jit.load(exported, _extra_files=extra)
     assert b"ReportGuidedUNet" in extra["inference.json"] and b"whole tumour" in extra["metadata.json"]

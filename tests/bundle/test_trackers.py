@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow, behind their switches."""
+"""Experiment tracking with TensorBoard and MLflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_both_trackers_record_a_training(command, tiny_data_set, tiny_training, tmp_path):
+def test_tensorboard_and_mlflow_record_a_training_run(command, tiny_data_set, tiny_training, tmp_path):
     result = command(
         "run",
         "training",
@@ -27,7 +27,7 @@ def test_both_trackers_record_a_training(command, tiny_data_set, tiny_training, 
     assert {"train_loss", "val_mean_dice"} <= names
 
 
-def test_a_switch_that_is_neither_true_nor_false_is_refused(command, tiny_data_set, tiny_training, tmp_path):
+def test_switch_that_is_neither_true_nor_false_is_refused(command, tiny_data_set, tiny_training, tmp_path):
     result = command(
         "run",
         "training",

@@ -1,4 +1,4 @@
-"""Two processes under torchrun (gloo, CPU) train and evaluate as one does."""
+"""Training and evaluation in two processes under torchrun (gloo, CPU)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def options(tiny_data_set):
     return {"bundle_root": "bundle", "dataset_dir": tiny_data_set.folder, "datalist": tiny_data_set.datalist}
 
 
-def test_evaluation_gives_the_figures_of_one_process(command, options, tiny, tiny_weights, tmp_path):
+def test_evaluation_gives_the_same_metrics_as_one_process(command, options, tiny, tiny_weights, tmp_path):
     names = ["train", "evaluate"]
     options |= {**tiny, "checkpoint": tiny_weights, "progress_bar": False, "num_workers": 0, "val_workers": 0}
     one = command("run", "evaluating", config_file=files(*names), output_dir=tmp_path / "one", **options)
@@ -45,7 +45,7 @@ def test_evaluation_gives_the_figures_of_one_process(command, options, tiny, tin
     assert (tmp_path / "two" / "report.html").stat().st_size > 10_000
 
 
-def test_training_leaves_weights_that_one_process_can_use(
+def test_trained_weights_load_and_resume_in_one_process(
     command, options, tiny_network, tiny_training, network_of, tmp_path
 ):
     options |= {**tiny_training, "epochs": 2, "val_interval": 1, "output_dir": tmp_path / "run"}

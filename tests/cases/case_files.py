@@ -1,4 +1,4 @@
-"""Write small synthetic cases the way public data sets lay them out."""
+"""Write small synthetic cases in the layouts of public data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 SHAPE = (24, 28, 20)
-# Two of the axes flipped, anisotropic and off the origin, so that a lost affine shows.
+# Two of the axes flipped, anisotropic and off the origin, so that a lost affine is detected.
 AFFINE = np.array([[-1.0, 0, 0, 11], [0, -1.0, 0, 30], [0, 0, 1.5, -7], [0, 0, 0, 1]])
 ENDINGS = {
     "2021": {"t1": "_t1", "t1ce": "_t1ce", "t2": "_t2", "flair": "_flair", "label": "_seg", "report": "_report"},
@@ -19,7 +19,7 @@ LEVELS = {"t1": 100, "t1ce": 200, "t2": 300, "flair": 400}
 
 
 def make_image(level: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """A noisy block of mean ``level`` on a zero background."""
+    """Return a noisy block of mean ``level`` on a zero background."""
     image = np.zeros(shape, np.int16)
     noise = np.random.default_rng(level).integers(-20, 20, [size - 8 for size in shape])
     image[(slice(4, -4),) * len(shape)] = level + noise
@@ -27,7 +27,7 @@ def make_image(level: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 
 def make_label(et: int = 4, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Nested blocks: oedema 2 around core 1 around ``et``."""
+    """Return nested blocks: oedema (2) around core (1) around enhancing tumour (``et``)."""
     label = np.zeros(shape, np.uint8)
     label[6:16, 6:16, 6:16] = 2
     label[8:14, 8:14, 8:14] = 1
@@ -49,7 +49,7 @@ def write_case(
     label: bool | np.ndarray = True,
     report: str | None = None,
 ) -> dict:
-    """Write ``root/case/case_t1.nii.gz`` and so on; returns the case dict."""
+    """Write ``root/case/case_t1.nii.gz`` and so on; return the case dict."""
     endings, folder = ENDINGS[naming], root / case
     paths = {s: write_nifti(folder / f"{case}{endings[s]}{extension}", make_image(LEVELS[s])) for s in LEVELS}
     if label is not False:
@@ -62,7 +62,7 @@ def write_case(
 
 
 def write_msd_case(root: Path, case: str = "BRATS_001", labelled: bool = True) -> dict:
-    """Write a 4D image in the MSD's channel order FLAIR, T1, T1ce, T2, and its label; returns the case dict."""
+    """Write a 4D image in the MSD's channel order FLAIR, T1, T1ce, T2, and its label; return the case dict."""
     order = ("flair", "t1", "t1ce", "t2")
     image = np.stack([make_image(LEVELS[sequence]) for sequence in order], axis=-1)
     path = write_nifti(root / ("imagesTr" if labelled else "imagesTs") / f"{case}.nii.gz", image)
@@ -73,7 +73,7 @@ def write_msd_case(root: Path, case: str = "BRATS_001", labelled: bool = True) -
 
 
 def write_t1s(folder: Path, t1: str, t1ce: str) -> None:
-    """Write a T1, and the same with vessels that enhance, under names that need not say which is which."""
+    """Write a T1 image and a copy with enhancing vessels, under the given file names."""
     random = np.random.default_rng(0)
     tissue = gaussian_filter(random.normal(size=(60, 60, 60)), 2)
     inside = np.linalg.norm(np.indices(tissue.shape) - 29.5, axis=0) < 27

@@ -1,4 +1,4 @@
-"""A background that is not 0 becomes 0, one brain mask for all sequences; a clean case is not touched."""
+"""A non-zero background is set to 0 with one brain mask for all sequences; a clean case is not changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MINIMUM = -300.0
 
 
 def clean(sequence: str, mean: float = 400.0) -> np.ndarray:
-    """Smooth tissue of values about ``mean`` with a darker rim, 0 outside the brain."""
+    """Return smooth tissue with values around ``mean`` and a darker rim, 0 outside the brain."""
     random = np.random.default_rng(len(sequence) * 7 + ord(sequence[-1]))
     tissue = mean + 60 * ndimage.gaussian_filter(random.normal(size=SHAPE), 3) / 0.02
     rim = BRAIN & ~ndimage.binary_erosion(BRAIN, iterations=2)
@@ -29,7 +29,7 @@ def clean(sequence: str, mean: float = 400.0) -> np.ndarray:
 
 
 def ringing(array: np.ndarray) -> np.ndarray:
-    """Moved by part of a voxel and back with cubic splines."""
+    """Shift by a fraction of a voxel and back with cubic splines, which causes ringing."""
     there = ndimage.shift(array, (0.4, -0.3, 0.45), order=3)
     return ndimage.shift(there, (-0.4, 0.3, -0.45), order=3).astype(np.float32)
 
@@ -59,7 +59,7 @@ def overlap(mask: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("spoilt", [SEQUENCES, ("flair",), ("t1", "t2")], ids=", ".join)
-def test_what_is_outside_becomes_0_and_what_is_inside_stays(kind, spoilt):
+def test_background_is_set_to_0_and_brain_values_are_kept(kind, spoilt):
     arrays = {s: SPOILT[kind](clean(s)) if s in spoilt else clean(s) for s in SEQUENCES}
     given = volumes(arrays)
     cleared, notes = clear_background(given)
@@ -75,12 +75,20 @@ def test_what_is_outside_becomes_0_and_what_is_inside_stays(kind, spoilt):
         assert len(shift) == 1, "inside, all values move by one constant or none"
 
 
-def test_one_sequence_alone_is_cleared():
+def test_the_dark_edge_of_the_brain_stays_where_it_exceeds_the_noise():
+    fluid = BRAIN & ~ndimage.binary_erosion(BRAIN)
+    fluid[:, :, np.arange(SHAPE[2]) % 6 > 0] = False  # 2 % of the brain
+    arrays = {s: faint(np.where(fluid, 8.0, clean(s))) for s in SEQUENCES}
+    cleared, _ = clear_background(volumes(arrays))
+    assert all(overlap(volume.array != 0) > 0.9999 for volume in cleared.values())
+
+
+def test_background_of_a_single_sequence_is_cleared():
     cleared, notes = clear_background(volumes({"flair": ringing(clean("flair"))}))
     assert overlap(cleared["flair"].array != 0) > 0.97 and len(notes) == 1
 
 
-def test_negative_voxels_inside_stay_and_are_no_background():
+def test_negative_voxels_inside_the_brain_are_not_background():
     given = volumes({s: np.where(BRAIN, clean(s) - 450, 0) for s in SEQUENCES})
     cleared, notes = clear_background(given)
     assert not notes and all(cleared[s] is given[s] for s in SEQUENCES)
@@ -90,14 +98,14 @@ def test_negative_voxels_inside_stay_and_are_no_background():
     assert (np.stack([v.array for v in cleared.values()])[:, BRAIN] < 0).mean() > 0.4
 
 
-def test_a_crop_inside_the_brain_has_no_background():
+def test_crop_inside_the_brain_has_no_background():
     middle = tuple(slice(n // 2 - 8, n // 2 + 8) for n in SHAPE)
     given = volumes({s: clean(s)[middle] for s in SEQUENCES})
     cleared, notes = clear_background(given)
     assert not notes and all(cleared[s] is given[s] for s in SEQUENCES)
 
 
-def test_a_hole_in_the_brain_and_a_speck_beside_it_follow_the_mask():
+def test_brain_mask_fills_holes_and_drops_specks():
     arrays = {s: ringing(clean(s)) for s in SEQUENCES}
     for array in arrays.values():
         array[26:30, 28:32, 24:28] = 1e-3  # a cyst without signal
@@ -109,7 +117,7 @@ def test_a_hole_in_the_brain_and_a_speck_beside_it_follow_the_mask():
 
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
-def test_real_cases_are_not_touched():
+def test_clean_real_cases_are_not_changed():
     for case in find_cases(os.environ["BRATS_DIR"])[:4]:
         content = read_case(case, preprocess="auto")
         assert not content.notes and content.preparation is None
@@ -118,7 +126,7 @@ def test_real_cases_are_not_touched():
 
 
 def other_backgrounds(array: np.ndarray) -> dict[str, np.ndarray]:
-    """The same brain with backgrounds that are not 0, and with negative voxels in it."""
+    """Return the same brain with non-zero backgrounds, and with negative voxels inside."""
     brain, noise = array != 0, np.random.default_rng(3).uniform(0, 1e-3 * array.max(), array.shape)
     return {
         "the minimum": np.where(brain, array, -2 * array.max()),
@@ -131,8 +139,8 @@ def other_backgrounds(array: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
-def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
-    """Mean Dice within a point; ringing is compared with the same interpolation inside the exact brain."""
+def test_real_cases_with_other_backgrounds_reach_the_dice_of_clean_ones(capsys):
+    """Dice differs by at most 0.01; ringing is compared with the same interpolation inside the exact brain."""
     segmenter, lines = Segmenter(device="cpu"), []
     for case in [c for c in find_cases(os.environ["BRATS_DIR"]) if "01477" not in c["case"]]:  # it has no ET
         images = {s: read_volume(case[s]) for s in SEQUENCES}
@@ -159,5 +167,4 @@ def test_real_cases_with_such_backgrounds_are_answered_as_clean_ones(capsys):
         for name, kind, found, wanted in lines:
             print(f"\n{name[-5:]}, {kind}: {found.round(3)}, clean {wanted.round(3)}", end="")
     differences = np.array([np.abs(found - wanted) for *_, found, wanted in lines])
-    # Where all four have faint noise, the brain's darkest edge goes with it: 1.5 points of an ET of 2 ml.
-    assert differences.mean(axis=1).max() <= 0.01 and differences.max() <= 0.02
+    assert differences.max() <= 0.01

@@ -1,4 +1,4 @@
-"""Checks: every kind of bad file is told in one message that names the file."""
+"""Case checks: every kind of bad file gives one message that names the file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def replace(case: dict, key: str, array: np.ndarray, affine: np.ndarray = AFFINE
     return case
 
 
-def test_sound_case_is_described(tmp_path):
+def test_valid_case_is_described(tmp_path):
     result = check_case(write_case(tmp_path, report="A lesion."))
     assert result.ok and not result.notes
     assert result.label_convention == BRATS_2018
@@ -45,12 +45,12 @@ def test_sound_case_is_described(tmp_path):
     assert result.volumes == {"WT": 1.5, "TC": 0.324, "ET": 0.012}  # ml: 1000, 216 and 8 voxels of 1.5 mm3
 
 
-def test_case_without_label_and_report_is_sound(tmp_path):
+def test_case_without_label_and_report_is_valid(tmp_path):
     result = check_case(write_case(tmp_path, label=False))
     assert result.ok and result.volumes is None and result.label_convention == "" and not result.has_report
 
 
-def test_missing_sequence(tmp_path):
+def test_missing_sequence_is_a_case_error(tmp_path):
     case = write_case(tmp_path)
     del case["t1ce"]
     problem = only_problem(case)
@@ -58,21 +58,21 @@ def test_missing_sequence(tmp_path):
     assert (problem.where, problem.found) == ("case BraTS2021_00000", "no t1ce")
 
 
-def test_missing_file(tmp_path):
+def test_missing_file_is_named(tmp_path):
     case = write_case(tmp_path)
     Path(case["t2"]).unlink()
     problem = only_problem(case)
     assert (problem.where, problem.found) == (case["t2"], "no file")
 
 
-def test_one_file_given_for_two_sequences(tmp_path):
+def test_one_file_for_two_sequences_is_refused(tmp_path):
     case = write_case(tmp_path)
     problem = only_problem(case | {"t1ce": case["t1"]})
     assert problem.found == "one file for t1 and t1ce"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
-def test_truncated_gzip(tmp_path, share):
+def test_truncated_gzip_file_is_refused(tmp_path, share):
     case = write_case(tmp_path)
     path = Path(case["t2"])
     content = path.read_bytes()
@@ -81,7 +81,7 @@ def test_truncated_gzip(tmp_path, share):
     assert problem.where == case["t2"] and "truncated" in problem.found
 
 
-def test_gzip_with_a_flipped_bit(tmp_path):
+def test_gzip_file_with_a_flipped_bit_is_refused(tmp_path):
     case = write_case(tmp_path)
     path = Path(case["t2"])
     content = bytearray(path.read_bytes())
@@ -91,7 +91,7 @@ def test_gzip_with_a_flipped_bit(tmp_path):
 
 
 @pytest.mark.parametrize("size", [100, 340, 2000])
-def test_truncated_unpacked_file(tmp_path, size):
+def test_truncated_uncompressed_file_is_refused(tmp_path, size):
     case = write_case(tmp_path, extension=".nii")
     path = Path(case["flair"])
     path.write_bytes(path.read_bytes()[:size])
@@ -101,26 +101,26 @@ def test_truncated_unpacked_file(tmp_path, size):
 @pytest.mark.parametrize(
     ("content", "found"), [(b"", "an empty file"), (b"version https://git-lfs" * 30, "a file without a NIfTI header")]
 )
-def test_file_that_is_no_nifti(tmp_path, content, found):
+def test_file_that_is_not_nifti_is_refused(tmp_path, content, found):
     case = write_case(tmp_path)
     Path(case["t1"]).write_bytes(content)
     assert only_problem(case).found == found
 
 
-def test_unpacked_file_named_gz_is_read(tmp_path):
+def test_uncompressed_file_named_gz_is_read(tmp_path):
     case, unpacked = write_case(tmp_path), write_case(tmp_path / "other", extension=".nii")
     Path(case["t1"]).write_bytes(Path(unpacked["t1"]).read_bytes())
     assert check_case(case).ok
 
 
 @pytest.mark.parametrize("shape", [(24, 28), (24, 28, 1)])
-def test_2d_image(tmp_path, shape):
+def test_2d_image_is_refused(tmp_path, shape):
     image = np.random.default_rng(0).integers(0, 99, shape).astype(np.int16)
     problem = only_problem(replace(write_case(tmp_path), "t1", image))
     assert problem.expected == "a 3D image"
 
 
-def test_4d_image_without_a_channel_explains_the_notation(tmp_path):
+def test_4d_image_without_a_channel_error_explains_the_notation(tmp_path):
     problem = only_problem(replace(write_case(tmp_path), "t1", make_image(100, (*SHAPE, 12))))
     assert "path#0" in problem.expected
 
@@ -129,25 +129,25 @@ def test_trailing_axis_of_length_one_is_accepted(tmp_path):
     assert check_case(replace(write_case(tmp_path), "t1", make_image(100)[..., None])).ok
 
 
-def test_other_shape(tmp_path):
+def test_sequence_of_another_shape_is_refused(tmp_path):
     problem = only_problem(replace(write_case(tmp_path), "t2", make_image(300, (24, 28, 22))))
     assert problem.found == "a grid of 24 x 28 x 22 voxels"
     assert problem.expected == "24 x 28 x 20, that of BraTS2021_00000_t1ce.nii.gz"
 
 
-def test_shifted_grid_gives_the_distance(tmp_path):
+def test_shifted_grid_error_states_the_distance(tmp_path):
     affine = AFFINE.copy()
     affine[0, 3] += 0.5
     problem = only_problem(replace(write_case(tmp_path), "t2", make_image(300), affine))
     assert "0.5 mm away" in problem.found
 
 
-def test_rounding_of_the_affine_is_accepted(tmp_path):
+def test_rounding_error_of_the_affine_is_accepted(tmp_path):
     assert check_case(replace(write_case(tmp_path), "t2", make_image(300), AFFINE + 1e-4 * np.eye(4)[[0, 1, 2, 2]])).ok
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_value_that_is_not_finite(tmp_path, value):
+def test_non_finite_voxels_are_counted(tmp_path, value):
     image = make_image(400).astype(np.float32)
     image[3, 3, 3] = value
     problem = only_problem(replace(write_case(tmp_path), "flair", image))
@@ -155,7 +155,7 @@ def test_value_that_is_not_finite(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", [0, 7])
-def test_constant_image(tmp_path, value):
+def test_constant_image_is_refused(tmp_path, value):
     problem = only_problem(replace(write_case(tmp_path), "t1ce", np.full(SHAPE, value, np.int16)))
     assert problem.found == f"the value {value} in every voxel"
 
@@ -169,7 +169,7 @@ def test_every_problem_is_listed(tmp_path):
     assert kinds == [CaseError, CaseError, LabelError, ReportError]
 
 
-def test_problems_hold_no_images(tmp_path):
+def test_problems_keep_no_traceback_or_cause(tmp_path):
     case = write_case(tmp_path)
     Path(case["t2"]).write_bytes(Path(case["t2"]).read_bytes()[:500])
     problem = only_problem(case)
@@ -177,13 +177,13 @@ def test_problems_hold_no_images(tmp_path):
 
 
 @pytest.mark.parametrize("values", [5, 9])
-def test_unknown_label_value(tmp_path, values):
+def test_unknown_label_value_is_a_label_error(tmp_path, values):
     problem = only_problem(replace(write_case(tmp_path), "label", make_label(et=values)))
     assert isinstance(problem, LabelError)
     assert problem.where.endswith("BraTS2021_00000_seg.nii.gz") and str(values) in problem.found
 
 
-def test_label_with_fractions_or_below_zero(tmp_path):
+def test_fractional_negative_or_nan_label_is_a_label_error(tmp_path):
     for value in (0.5, -1, np.nan):
         label = make_label().astype(np.float32)
         label[0, 0, 0] = value
@@ -204,7 +204,7 @@ def test_label_values_rounded_by_a_scale_factor_are_accepted(tmp_path):
     assert np.array_equal(content.label, make_label()) and not check_case(case).problems
 
 
-def test_label_on_another_grid(tmp_path):
+def test_label_on_another_grid_is_a_label_error(tmp_path):
     problem = only_problem(replace(write_case(tmp_path), "label", make_label(shape=(24, 28, 22))))
     assert isinstance(problem, LabelError) and "24 x 28 x 22" in problem.found
 
@@ -221,7 +221,7 @@ def test_empty_label_is_noted(tmp_path):
     assert result.ok and result.notes == ["the label holds no tumour"]
 
 
-def test_convention_follows_names_where_values_are_silent(tmp_path):
+def test_convention_follows_file_names_if_values_are_ambiguous(tmp_path):
     no_et = make_label(et=1)
     assert check_case(write_case(tmp_path, label=no_et)).label_convention == BRATS_2018
     assert check_case(write_case(tmp_path, "BraTS-GLI-1-0", "2023", label=no_et)).label_convention == BRATS_2023
@@ -244,7 +244,7 @@ def test_value_3_under_brats_2021_names_is_noted_unless_the_convention_is_given(
 
 
 @pytest.mark.parametrize("with_et", [True, False])
-def test_resection_cavity_of_brats_2024_does_not_pass_for_enhancing_tumour(tmp_path, with_et):
+def test_brats_2024_resection_cavity_is_not_read_as_enhancing_tumour(tmp_path, with_et):
     label = make_label(et=3 if with_et else 1)
     label[0:3, 0:3, 0:3] = 4
     case = write_case(tmp_path, "BraTS-GLI-02405-100", "2023", label=label)
@@ -256,7 +256,7 @@ def test_resection_cavity_of_brats_2024_does_not_pass_for_enhancing_tumour(tmp_p
     assert problem.found == "the label value 4"
 
 
-def test_pediatric_labels_are_known_by_the_task_in_the_name(tmp_path):
+def test_pediatric_labels_are_detected_from_the_case_name(tmp_path):
     label = make_label(et=3)
     label[0:3, 0:3, 0:3] = 4
     case = write_case(tmp_path, "BraTS-PED-00012-000", "2023", label=label)
@@ -267,13 +267,13 @@ def test_pediatric_labels_are_known_by_the_task_in_the_name(tmp_path):
     assert np.array_equal(read_case(meningioma).label, make_label())
 
 
-def test_values_against_the_convention_given(tmp_path):
+def test_values_that_contradict_the_given_convention_are_refused(tmp_path):
     case = write_case(tmp_path, label=make_label(et=3))
     assert isinstance(only_problem(case | {"label_convention": BRATS_2018}), LabelError)
     assert "one of" in only_problem(case | {"label_convention": "mine"}).expected
 
 
-def test_channel_that_the_4d_file_does_not_have(tmp_path):
+def test_missing_channel_of_a_4d_file_is_refused(tmp_path):
     case = write_msd_case(tmp_path)
     case["t2"] = case["t2"].replace("#3", "#4")
     assert only_problem(case).expected == "a 4D image with a channel 4"
@@ -283,7 +283,7 @@ def test_channel_that_the_4d_file_does_not_have(tmp_path):
     ("content", "found"),
     [(b"", "an empty file"), (b" \n", "an empty file"), (b"\x00\x01lesion", "binary data"), (b"\xff\xfel", "the byte")],
 )
-def test_report_that_is_empty_or_binary(tmp_path, content, found):
+def test_empty_or_binary_report_is_a_report_error(tmp_path, content, found):
     case = write_case(tmp_path, report="A lesion.")
     Path(case["report_path"]).write_bytes(content)
     problem = only_problem(case)
@@ -291,12 +291,12 @@ def test_report_that_is_empty_or_binary(tmp_path, content, found):
     assert problem.where == case["report_path"] and found in problem.found
 
 
-def test_missing_report_file(tmp_path):
+def test_missing_report_file_is_a_report_error(tmp_path):
     problem = only_problem(write_case(tmp_path) | {"report_path": str(tmp_path / "none.txt")})
     assert isinstance(problem, ReportError) and problem.found == "no file"
 
 
-def test_many_cases_keep_their_order(tmp_path):
+def test_check_cases_keeps_the_order(tmp_path):
     cases = [write_case(tmp_path, f"BraTS2021_0000{i}") for i in range(5)]
     Path(cases[3]["t1"]).unlink()
     results = check_cases(cases, workers=3)
@@ -306,7 +306,7 @@ def test_many_cases_keep_their_order(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR is not set: no real cases")
-def test_real_cases_are_sound():
+def test_real_cases_are_valid():
     results = check_cases(find_cases(os.environ["BRATS_DIR"]))
     assert results and all(result.ok for result in results)
     for result in results:

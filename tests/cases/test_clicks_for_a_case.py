@@ -1,4 +1,4 @@
-"""Clicks given with the command belong to one case."""
+"""Clicks given on the command line apply to a single case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cases.case_files import write_case
 CLICKS = {"ET": [[10, 11, 12]]}
 
 
-def test_clicks_are_put_into_the_only_case(tmp_path):
+def test_clicks_are_added_to_the_only_case(tmp_path):
     write_case(tmp_path, report="A lesion.")
     (found,) = find_cases(tmp_path)
     assert load_cases(tmp_path, clicks=CLICKS) == [{**found, "clicks": CLICKS}]
@@ -20,14 +20,14 @@ def test_clicks_are_put_into_the_only_case(tmp_path):
     ]
 
 
-def test_clicks_in_their_order_are_put_into_the_only_case(tmp_path):
+def test_ordered_clicks_are_added_to_the_only_case(tmp_path):
     write_case(tmp_path)
     pairs = [["ET", [10, 11, 12]], ["background", [10, 11, 12]]]
     assert load_cases(tmp_path, clicks=pairs)[0]["clicks"] == pairs
 
 
 @pytest.mark.parametrize("clicks", [None, {}, []])
-def test_without_clicks_a_case_is_as_it_was_found(tmp_path, clicks):
+def test_case_is_unchanged_without_clicks(tmp_path, clicks):
     write_case(tmp_path)
     assert load_cases(tmp_path, clicks=clicks, report="  ") == find_cases(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The datalist: written relative, read absolute, with errors that say what is wrong."""
+"""The datalist: paths are written relative and read absolute; errors name the problem."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_time_points_of_a_patient_stay_together(tmp_path):
     assert len(places) == 40 and all(len(place) == 1 for place in places.values())
 
 
-def test_msd_channels_survive(tmp_path):
+def test_msd_channels_round_trip(tmp_path):
     write_msd_case(tmp_path)
     datalist = make_datalist(find_cases(tmp_path), tmp_path)
     assert datalist["training"][0]["t1ce"] == "imagesTr/BRATS_001.nii.gz#2"
@@ -90,14 +90,14 @@ def test_msd_channels_survive(tmp_path):
     assert case["t1ce"] == str(tmp_path / "imagesTr" / "BRATS_001.nii.gz#2")
 
 
-def test_report_text_is_left_as_it_is(dataset, datalist):
+def test_report_text_is_not_changed(dataset, datalist):
     content = json.loads(datalist.read_text())
     content["training"][0]["report"] = "A lesion in the left frontal lobe."
     datalist.write_text(json.dumps(content))
     assert load_datalist(datalist, dataset, "training")[0]["report"] == "A lesion in the left frontal lobe."
 
 
-def test_the_path_of_a_report_in_a_datalist_of_an_earlier_version_is_understood(dataset, datalist):
+def test_report_path_in_a_datalist_of_an_earlier_version_is_read(dataset, datalist):
     expected = load_datalist(datalist, dataset, "training")[0]
     content = json.loads(datalist.read_text())
     content["training"][0]["report"] = content["training"][0].pop("report_path")
@@ -105,7 +105,7 @@ def test_the_path_of_a_report_in_a_datalist_of_an_earlier_version_is_understood(
     assert load_datalist(datalist, dataset, "training")[0] == expected
 
 
-def test_failed_writing_keeps_the_old_list(datalist, monkeypatch):
+def test_failed_write_keeps_the_old_datalist(datalist, monkeypatch):
     before = datalist.read_text()
 
     def full_disk(*args, **kwargs):
@@ -118,24 +118,24 @@ def test_failed_writing_keeps_the_old_list(datalist, monkeypatch):
     assert list(datalist.parent.iterdir()) == [datalist]
 
 
-def test_missing_list(dataset, tmp_path):
+def test_missing_datalist_is_an_error(dataset, tmp_path):
     with pytest.raises(InputError, match="no file"):
         load_datalist(tmp_path / "none.json", dataset, "training")
 
 
 @pytest.mark.parametrize(("text", "found"), [('{"training": [}', "line 1, column 15"), ("[1]", "a JSON list")])
-def test_file_that_is_no_datalist(dataset, datalist, text, found):
+def test_file_that_is_not_a_datalist_is_an_error(dataset, datalist, text, found):
     datalist.write_text(text)
     with pytest.raises(InputError, match=found):
         load_datalist(datalist, dataset, "training")
 
 
-def test_unknown_section_names_those_there_are(dataset, datalist):
+def test_unknown_section_error_lists_the_sections(dataset, datalist):
     with pytest.raises(InputError, match=r"no section 'test'.*testing \(1\)"):
         load_datalist(datalist, dataset, "test")
 
 
-def test_empty_section(dataset, datalist):
+def test_empty_section_is_an_error(dataset, datalist):
     write_datalist(make_datalist(find_cases(dataset), dataset, (1, 0, 0)), datalist)
     with pytest.raises(InputError, match="no case in 'testing'"):
         load_datalist(datalist, dataset, "testing")
@@ -149,18 +149,18 @@ def test_missing_files_are_counted(dataset, datalist):
         load_datalist(datalist, dataset, "training")
 
 
-def test_wrong_dataset_dir(tmp_path, datalist):
+def test_missing_dataset_dir_is_an_error(tmp_path, datalist):
     with pytest.raises(InputError, match="no such folder"):
         load_datalist(datalist, tmp_path / "nowhere", "training")
 
 
-def test_case_without_named_sequences(dataset, datalist):
+def test_case_without_named_sequences_is_an_error(dataset, datalist):
     datalist.write_text(json.dumps({"training": [{"image": ["a", "b"], "label": "c"}]}))
     with pytest.raises(CaseError, match="case with image, label without t1, t1ce, t2, flair"):
         load_datalist(datalist, dataset, "training")
 
 
-def test_load_cases_gives_every_case(dataset):
+def test_load_cases_returns_every_case(dataset):
     assert load_cases(dataset) == find_cases(dataset)
 
 
@@ -173,7 +173,7 @@ def test_load_cases_names_all_incomplete_cases(dataset):
     assert "case BraTS2021_00003 without t1" in problems["BraTS2021_00003"]
 
 
-def test_load_cases_passes_over_predictions(dataset):
+def test_load_cases_ignores_predictions(dataset):
     (dataset / "eval").mkdir()
     (dataset / "eval" / "BraTS2021_00001_seg.nii.gz").write_bytes(b"")
     assert len(load_cases(dataset)) == 5

@@ -1,4 +1,4 @@
-"""Discovery: what makes a case, in which naming, and what is said about the rest."""
+"""Case discovery: which files form a case, the naming schemes, and reports on files that are left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cases.case_files import make_label, write_case, write_msd_case, write
         ("BraTS-GLI-00005-100", "2023", ".nii.gz", "ASNR/Training"),
     ],
 )
-def test_finds_every_naming(tmp_path, case, naming, extension, folder):
+def test_every_naming_scheme_is_found(tmp_path, case, naming, extension, folder):
     written = write_case(tmp_path / folder, case, naming, extension, report="A lesion.")
     assert find_cases(tmp_path) == [written]
 
@@ -40,7 +40,7 @@ def test_finds_msd_cases_as_channels_of_their_4d_file(tmp_path):
     assert problems(tmp_path) == []
 
 
-def test_root_may_be_one_case_folder(tmp_path):
+def test_root_may_be_a_single_case_folder(tmp_path):
     written = write_case(tmp_path)
     assert find_cases(tmp_path / written["case"]) == [written]
 
@@ -58,13 +58,13 @@ def test_textbrats_report_is_found(tmp_path):
     assert find_cases(tmp_path)[0]["report_path"] == str(report)
 
 
-def test_cases_come_sorted_by_id(tmp_path):
+def test_cases_are_sorted_by_id(tmp_path):
     for folder, case in (("a", "BraTS2021_00002"), ("b", "BraTS2021_00000"), ("c", "BraTS2021_00001")):
         write_case(tmp_path / folder, case)
     assert [case["case"][-1] for case in find_cases(tmp_path)] == ["0", "1", "2"]
 
 
-def test_hidden_files_are_no_cases(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     write_case(tmp_path)
     (tmp_path / "BraTS2021_00000" / "._BraTS2021_00000_t1.nii.gz").write_bytes(b"x")
     (tmp_path / "__MACOSX").mkdir()
@@ -73,7 +73,7 @@ def test_hidden_files_are_no_cases(tmp_path):
     assert problems(tmp_path) == []
 
 
-def test_link_to_a_folder_is_followed_and_a_loop_ends(tmp_path):
+def test_symlinked_folders_are_followed_without_looping(tmp_path):
     write_case(tmp_path / "elsewhere")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
@@ -101,7 +101,7 @@ def test_two_files_of_one_kind_are_reported(tmp_path):
     assert "both BraTS2021_00002_flair.nii and BraTS2021_00002_flair.nii.gz" in problem.found
 
 
-def test_label_without_images_is_reported_but_is_no_case(tmp_path):
+def test_label_without_images_is_left_out(tmp_path):
     write_case(tmp_path)
     write_nifti(tmp_path / "predictions" / "BraTS2021_00000_seg.nii.gz", make_label())
     found = survey(tmp_path)
@@ -109,13 +109,13 @@ def test_label_without_images_is_reported_but_is_no_case(tmp_path):
     assert [left_out.has_images for left_out in found.left_out] == [False]
 
 
-def test_only_incomplete_cases_is_an_error(tmp_path):
+def test_folder_with_only_incomplete_cases_is_an_error(tmp_path):
     Path(write_case(tmp_path)["t2"]).unlink()
     with pytest.raises(InputError, match="case BraTS2021_00000 without t2"):
         find_cases(tmp_path)
 
 
-def test_empty_folder_says_what_was_looked_for(tmp_path):
+def test_empty_folder_error_lists_the_expected_names(tmp_path):
     with pytest.raises(InputError) as caught:
         find_cases(tmp_path)
     for expected in (str(tmp_path), "CASE_t1ce.nii.gz", "CASE-t1c.nii.gz", "imagesTr/BRATS_001.nii.gz"):
@@ -123,13 +123,13 @@ def test_empty_folder_says_what_was_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "found"), [("nowhere", "no such folder"), ("file.txt", "a file")])
-def test_root_that_is_no_folder_is_an_error(tmp_path, name, found):
+def test_root_that_is_not_a_folder_is_an_error(tmp_path, name, found):
     (tmp_path / "file.txt").touch()
     with pytest.raises(InputError, match=found):
         find_cases(tmp_path / name)
 
 
-def test_duplicate_id_names_both_folders(tmp_path):
+def test_duplicate_id_error_names_both_folders(tmp_path):
     write_case(tmp_path / "a")
     write_case(tmp_path / "b")
     with pytest.raises(CaseError) as caught:
@@ -148,16 +148,16 @@ def test_duplicate_id_names_both_folders(tmp_path):
         ("BRATS_001", "BRATS_001"),
     ],
 )
-def test_patient_of_a_case(case, patient):
+def test_patient_is_derived_from_the_case_id(case, patient):
     assert patient_of(case) == patient
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "_t1.nii.gz", "CASE_t1.nii.bak", "CASE_t1.txt", "CASE_report.nii.gz"])
-def test_other_files_are_not_taken_for_a_case(name):
+def test_parse_name_ignores_other_files(name):
     assert parse_name(name) is None
 
 
-def test_channel_notation_is_told_from_a_hash_in_a_path():
+def test_channel_suffix_is_distinguished_from_a_hash_in_a_path():
     assert split_channel("a#1/BRATS_001.nii.gz#3") == ("a#1/BRATS_001.nii.gz", 3)
     assert split_channel("a#1/x_t1.nii.gz") == ("a#1/x_t1.nii.gz", None)
 
@@ -178,7 +178,7 @@ def touch(folder: Path, *names: str) -> None:
     ],
     ids=lambda names: names[0],
 )
-def test_free_names_make_a_case_named_by_its_folder(tmp_path, names):
+def test_free_file_names_form_a_case_named_after_the_folder(tmp_path, names):
     touch(tmp_path / "exam", *names, "report.txt", "notes.pdf")
     (case,) = find_cases(tmp_path)
     assert case["case"] == "exam"
@@ -186,14 +186,14 @@ def test_free_names_make_a_case_named_by_its_folder(tmp_path, names):
     assert Path(case["report_path"]).name == "report.txt"
 
 
-def test_free_names_without_one_sequence_are_left_out_with_what_is_there(tmp_path):
+def test_incomplete_case_with_free_names_is_left_out_as_partial(tmp_path):
     touch(tmp_path / "exam", "T1.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")
     found = survey(tmp_path)
     assert not found.cases and "without t1ce" in str(found.left_out[0].error)
     assert set(found.left_out[0].partial) == {"case", "t1", "t2", "flair"}
 
 
-def test_two_free_names_for_one_sequence_are_told(tmp_path):
+def test_two_free_names_for_one_sequence_are_an_error(tmp_path):
     touch(tmp_path / "exam", "T1.nii.gz", "T1 again.nii.gz", "T1_post.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")
     with pytest.raises(InputError, match="both fit t1"):
         find_cases(tmp_path)
@@ -202,7 +202,7 @@ def test_two_free_names_for_one_sequence_are_told(tmp_path):
 @pytest.mark.parametrize(
     "names", [("T1_post.nii.gz", "T1_gd.nii.gz"), ("T1_a.nii.gz", "T1_b.nii.gz")], ids=lambda n: n[0]
 )
-def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_said(tmp_path, names):
+def test_ambiguous_t1_and_t1ce_are_resolved_by_enhancement_and_noted(tmp_path, names):
     touch(tmp_path / "exam", "T2.nii.gz", "FLAIR.nii.gz")
     for t1, t1ce in (names, names[::-1]):
         write_t1s(tmp_path / "exam", t1, t1ce)
@@ -215,7 +215,7 @@ def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_sai
         find_cases(tmp_path)
 
 
-def test_ucsf_pdgm_has_bias_corrected_images_and_other_masks_beside_those_meant(tmp_path):
+def test_ucsf_pdgm_bias_corrected_images_and_other_masks_are_ignored(tmp_path):
     case = "UCSF-PDGM-0004"
     ends = ("T1", "T1c", "T2", "FLAIR", "T1_bias", "T1c_bias", "T2_bias", "FLAIR_bias", "SWI", "DWI", "ADC", "ASL")
     masks = ("tumor_segmentation", "brain_segmentation", "brain_parenchyma_segmentation")
@@ -232,7 +232,7 @@ def test_ucsf_pdgm_has_bias_corrected_images_and_other_masks_beside_those_meant(
 
 
 @pytest.mark.parametrize("key", ["channel_names", "modality"])
-def test_nnunet_raw_data_says_in_its_json_what_a_channel_is(tmp_path, key):
+def test_nnunet_channels_are_read_from_dataset_json(tmp_path, key):
     root = tmp_path / "Dataset042_BraTS"
     touch(root / "imagesTr", *(f"case_{i}_000{c}.nii.gz" for i in (1, 2) for c in range(4)))
     touch(root / "labelsTr", "case_1.nii.gz")

@@ -1,4 +1,4 @@
-"""A case with one to three sequences: refused, unless somebody said that it is meant."""
+"""A case with one to three sequences is refused unless missing sequences are allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_partial(root: Path, *given: str, name: str = "BraTS2021_00000", **opti
     return case
 
 
-def test_an_incomplete_case_is_refused_with_the_way_out(tmp_path):
+def test_incomplete_case_error_names_the_option_that_allows_it(tmp_path):
     write_partial(tmp_path, "t1", "t1ce", "flair")
     with pytest.raises(CaseError, match=r"case BraTS2021_00000 without t2.*--allow_missing_sequences true"):
         load_cases(tmp_path)
@@ -34,7 +34,7 @@ def test_several_incomplete_cases_are_refused_together(tmp_path):
         load_cases(tmp_path)
 
 
-def test_incomplete_cases_of_a_batch_are_named_when_they_are_loaded(tmp_path):
+def test_incomplete_cases_of_a_batch_raise_when_loaded(tmp_path):
     write_partial(tmp_path, "flair", name="BraTS2021_00001")
     whole = write_case(tmp_path, "BraTS2021_00003")
     twice = write_case(tmp_path, "BraTS2021_00004")
@@ -49,20 +49,20 @@ def test_incomplete_cases_of_a_batch_are_named_when_they_are_loaded(tmp_path):
 
 @pytest.mark.parametrize("allowed", [True, "true", "True"])
 @pytest.mark.parametrize("given", [("flair",), ("t1", "t2"), ("t1", "t1ce", "t2")])
-def test_where_it_is_allowed_the_case_has_what_is_there(tmp_path, allowed, given):
+def test_allowed_incomplete_case_has_only_its_sequences(tmp_path, allowed, given):
     written = write_partial(tmp_path, *given, report="A lesion.")
     (case,) = load_cases(tmp_path, allow_missing_sequences=allowed)
     assert case == written and not set(case) & (set(SEQUENCES) - set(given))
 
 
 @pytest.mark.parametrize("allowed", [False, "false"])
-def test_where_it_is_not_allowed_it_is_refused(tmp_path, allowed):
+def test_incomplete_case_is_refused_if_not_allowed(tmp_path, allowed):
     write_partial(tmp_path, "flair")
     with pytest.raises(CaseError, match="without t1, t1ce, t2"):
         load_cases(tmp_path, allow_missing_sequences=allowed)
 
 
-def test_complete_and_incomplete_cases_come_in_the_order_of_their_names(tmp_path):
+def test_complete_and_incomplete_cases_are_sorted_by_name(tmp_path):
     for i, given in enumerate((SEQUENCES, ("flair",), SEQUENCES, ("t1ce", "t2"))):
         write_partial(tmp_path, *given, name=f"BraTS2021_0000{i}")
     cases = load_cases(tmp_path, allow_missing_sequences=True)
@@ -70,21 +70,21 @@ def test_complete_and_incomplete_cases_come_in_the_order_of_their_names(tmp_path
     assert [sum(s in case for s in SEQUENCES) for case in cases] == [4, 1, 4, 2]
 
 
-def test_what_is_wrong_in_another_way_stays_an_error(tmp_path):
+def test_duplicate_sequence_files_stay_an_error(tmp_path):
     case = write_case(tmp_path)
     Path(case["t2"]).with_suffix("").write_bytes(Path(case["t1"]).read_bytes())  # .nii beside .nii.gz
     with pytest.raises(CaseError, match="both"):
         load_cases(tmp_path, allow_missing_sequences=True)
 
 
-def test_a_label_alone_is_no_case(tmp_path):
+def test_label_without_images_is_an_error(tmp_path):
     write_partial(tmp_path)
     with pytest.raises(InputError, match="without images"):
         load_cases(tmp_path, allow_missing_sequences=True)
 
 
 @pytest.mark.parametrize("garbage", ["yes", "", "1", 1, None])
-def test_a_switch_that_is_none_is_named(tmp_path, garbage):
+def test_invalid_switch_value_is_an_error(tmp_path, garbage):
     write_case(tmp_path)
     with pytest.raises(InputError, match=r"--allow_missing_sequences: found .*expected True or False"):
         load_cases(tmp_path, allow_missing_sequences=garbage)
@@ -92,7 +92,7 @@ def test_a_switch_that_is_none_is_named(tmp_path, garbage):
         LoadCased(allow_missing_sequences=garbage)
 
 
-def test_a_missing_sequence_is_zero_and_named(tmp_path):
+def test_missing_sequence_is_filled_with_zeros_and_listed(tmp_path):
     case = write_partial(tmp_path, "t1ce", "flair")
     data = LoadCased(allow_missing_sequences="true")(case)
     assert data["sequences_missing"] == "t1, t2" and data["image"].shape == (4, *SHAPE)
@@ -101,12 +101,12 @@ def test_a_missing_sequence_is_zero_and_named(tmp_path):
     np.testing.assert_array_equal(data["image"][3].numpy(), nib.load(case["flair"]).get_fdata())
 
 
-def test_a_complete_case_misses_nothing(tmp_path):
+def test_complete_case_lists_no_missing_sequences(tmp_path):
     assert LoadCased()(write_case(tmp_path))["sequences_missing"] == ""
 
 
 @pytest.mark.parametrize(("given", "first"), [(("t2", "flair"), "t2"), (("t1", "t1ce"), "t1ce"), (("flair",), "flair")])
-def test_the_geometry_is_the_t1ce_s_or_the_first_sequence_s(tmp_path, given, first):
+def test_geometry_is_that_of_t1ce_or_the_first_sequence(tmp_path, given, first):
     case = write_partial(tmp_path, *given)
     image = LoadCased(allow_missing_sequences=True)(case)["image"]
     assert image.meta["filename_or_obj"] == case[first]
@@ -114,7 +114,7 @@ def test_the_geometry_is_the_t1ce_s_or_the_first_sequence_s(tmp_path, given, fir
     assert tuple(image.meta["spatial_shape"]) == SHAPE
 
 
-def test_unless_it_is_allowed_loading_refuses_too(tmp_path):
+def test_load_cased_refuses_missing_sequences_by_default(tmp_path):
     case = write_partial(tmp_path, "t1ce", "flair")
     with pytest.raises(CaseError, match="no t1, t2"):
         LoadCased()(case)
@@ -122,19 +122,19 @@ def test_unless_it_is_allowed_loading_refuses_too(tmp_path):
         LoadCased(allow_missing_sequences=True)({"case": "empty"})
 
 
-def test_what_is_there_is_still_checked(tmp_path):
+def test_remaining_sequences_are_still_checked(tmp_path):
     case = write_partial(tmp_path, "t2", "flair")
     write_nifti(Path(case["flair"]), make_image(400, (24, 28, 22)))
     with pytest.raises(CaseError, match=r"_flair\.nii\.gz: found a grid"):
         LoadCased(allow_missing_sequences=True)(case)
 
 
-def test_checking_a_data_set_still_asks_for_all_four(tmp_path):
+def test_check_case_requires_all_four_sequences(tmp_path):
     case = write_partial(tmp_path, "t1ce", "flair")
     assert any("no t1, t2" in str(problem) for problem in check_case(case).problems)
 
 
-def test_volumes_stand_in_for_files(tmp_path):
+def test_volumes_in_memory_replace_files(tmp_path):
     case = write_case(tmp_path)
     volumes = {s: read_volume(case[s]) for s in ("t1", "t1ce")}
     read = LoadCased()({**case, **volumes})

@@ -1,4 +1,4 @@
-"""Raw images come to one grid without what is around the brain, and labels get back to every native series."""
+"""Raw images are registered to one grid and brain-extracted; labels are mapped back to every native series."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def exam() -> dict[str, Volume]:
 
 @pytest.fixture(scope="module")
 def case(exam, tmp_path_factory) -> dict[str, str]:
-    """The exam in files, with a brain mask on T1 and a label on FLAIR: everything that FLAIR shows."""
+    """The exam as files, with a brain mask on T1 and a label that fills the whole FLAIR volume."""
     folder = tmp_path_factory.mktemp("exam")
     brain = brain_of("t1", exam["t1"].grid).astype(np.uint8)
     label = np.full(exam["flair"].array.shape, 2, np.uint8)
@@ -45,7 +45,7 @@ def prepared(content) -> tuple[dict[str, Volume], Preparation]:
     return content.volumes, content.preparation
 
 
-def test_every_sequence_is_registered_to_within_a_millimetre_or_two(prepared):
+def test_registration_error_is_below_2_mm(prepared):
     surface = np.argwhere(BRAIN & ~ndimage.binary_erosion(BRAIN))
     points = np.c_[surface, np.ones(len(surface))] @ AFFINE.T
     for sequence, motion in prepared[1].motions.items():
@@ -53,7 +53,7 @@ def test_every_sequence_is_registered_to_within_a_millimetre_or_two(prepared):
         assert np.median(errors) < 1.0 and errors.max() < 2.0, (sequence, errors.max())
 
 
-def test_all_are_on_one_grid_of_1_mm_with_0_outside_the_brain(prepared):
+def test_prepared_volumes_share_a_1_mm_grid_with_0_outside_the_brain(prepared):
     volumes, preparation = prepared
     assert preparation.reference == "t1ce" and np.allclose(preparation.working.spacing, 1)
     truth = resample(BRAIN.astype(np.float32), GRID, preparation.working) > 0.5
@@ -65,7 +65,7 @@ def test_all_are_on_one_grid_of_1_mm_with_0_outside_the_brain(prepared):
     assert sum("registered to t1" in note for note in preparation.notes) == 3
 
 
-def test_labels_go_to_every_native_series_and_back(prepared, exam):
+def test_labels_are_mapped_to_every_native_series_and_back(prepared, exam):
     _, preparation = prepared
     label = np.zeros(preparation.working.shape, np.uint8)
     x, y, z = (n // 2 for n in label.shape)
@@ -81,13 +81,13 @@ def test_labels_go_to_every_native_series_and_back(prepared, exam):
         assert 2 * ((back > 0) & (label > 0)).sum() / ((back > 0).sum() + (label > 0).sum()) > 0.85
 
 
-def test_stripped_images_on_one_grid_stay_the_objects_they_are():
+def test_stripped_images_on_one_grid_are_returned_unchanged():
     given = {s: Volume(head(s, stripped=True), AFFINE, s) for s in SEQUENCES}
     volumes, preparation = prepare(given, "auto")
     assert preparation is None and all(volumes[s] is given[s] for s in SEQUENCES)
 
 
-def test_turned_axes_are_turned_back_without_interpolation():
+def test_permuted_axes_are_reordered_without_interpolation():
     given = {s: Volume(head(s, stripped=True), AFFINE, s) for s in SEQUENCES}
     turn = ornt_transform(io_orientation(AFFINE), axcodes2ornt("SAR"))
     array = apply_orientation(given["t2"].array, turn)
@@ -100,14 +100,14 @@ def test_turned_axes_are_turned_back_without_interpolation():
     assert np.array_equal(preparation.to_native(label, "t2"), apply_orientation(label, turn))
 
 
-def test_never_leaves_raw_images_as_they_are(exam):
+def test_preprocess_never_returns_raw_images_unchanged(exam):
     volumes, preparation = prepare(exam, "never")
     assert preparation is None and all(volumes[s] is exam[s] for s in SEQUENCES)
     with pytest.raises(InputError, match="auto, always, never"):
         prepare(exam, "sometimes")
 
 
-def test_a_series_that_shows_another_part_of_the_body_is_refused(exam):
+def test_series_that_does_not_cover_the_brain_is_refused(exam):
     brain = exam["t1"]._replace(array=(exam["t1"].array > 0).astype(np.float32))
     far = exam["t2"].affine.copy()
     far[2, 3] += 400
@@ -116,7 +116,7 @@ def test_a_series_that_shows_another_part_of_the_body_is_refused(exam):
         prepare({"t1": exam["t1"], "t2": leg}, "auto", brain)
 
 
-def test_a_series_that_matches_nothing_is_refused(exam):
+def test_series_that_cannot_be_registered_is_refused(exam):
     noise = np.random.default_rng(1).uniform(1, 9, exam["t2"].array.shape).astype(np.float32)
     given = {"t1": exam["t1"], "t2": exam["t2"]._replace(array=noise, path="noise.nii.gz")}
     brain = exam["t1"]._replace(array=brain_of("t1", exam["t1"].grid).astype(np.float32))
@@ -124,7 +124,7 @@ def test_a_series_that_matches_nothing_is_refused(exam):
         prepare(given, "auto", brain)
 
 
-def test_what_is_done_is_told_while_it_is_done_and_the_world_may_be_chosen(exam):
+def test_prepare_reports_its_steps_and_accepts_a_reference(exam):
     steps = []
     brain = exam["t1"]._replace(array=brain_of("t1", exam["t1"].grid).astype(np.float32))
     given = {s: exam[s] for s in ("t1", "t2")}
@@ -133,7 +133,7 @@ def test_what_is_done_is_told_while_it_is_done_and_the_world_may_be_chosen(exam)
     assert preparation.reference == "t2" and np.array_equal(preparation.motions["t2"], np.eye(4))
 
 
-def test_a_brain_mask_must_not_be_empty_and_lie_on_a_sequence(exam):
+def test_empty_or_misplaced_brain_mask_is_refused(exam):
     empty = exam["t1"]._replace(array=np.zeros_like(exam["t1"].array), path="mask.nii.gz")
     with pytest.raises(CaseError, match=r"mask\.nii\.gz: found an empty brain mask"):
         prepare(exam, "auto", empty)
@@ -141,7 +141,7 @@ def test_a_brain_mask_must_not_be_empty_and_lie_on_a_sequence(exam):
         prepare(exam, "auto", Volume(np.ones((5, 5, 5), np.float32), np.eye(4), "mask.nii.gz"))
 
 
-def test_a_label_drawn_on_one_series_comes_to_the_working_grid(content, case):
+def test_label_of_one_series_is_resampled_to_the_working_grid(content, case):
     assert content.label.shape == content.preparation.working.shape and (content.label == 2).mean() > 0.8
     with pytest.raises(CaseError, match="grid"):
         read_case(case)
@@ -153,7 +153,7 @@ RAW = Path(os.environ.get("BRATS_DIR", "/nowhere")).parent / "raw" / "TCGA-FG-66
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.skipif(not RAW.is_dir(), reason="BRATS_DIR is not set, or no raw exam beside it")
-def test_a_real_exam_is_prepared_like_another_tool_would():
+def test_brain_mask_of_a_real_exam_agrees_with_hd_bet():
     names = {"t1": "t1", "t1ce": "t1c", "t2": "t2", "flair": "fla"}
     content = read_case({s: str(RAW / f"{name}.nii.gz") for s, name in names.items()}, preprocess="auto")
     mask = np.any([volume.array != 0 for volume in content.volumes.values()], axis=0).astype(np.uint8)
@@ -164,7 +164,7 @@ def test_a_real_exam_is_prepared_like_another_tool_would():
     assert not any("doubtful" in note for note in content.notes)
 
 
-def test_free_names_of_an_exam_are_a_case(tmp_path):
+def test_exam_with_free_file_names_is_found_as_a_case(tmp_path):
     for name in ("T1", "T1_post", "T2", "FLAIR"):
         write_image(tmp_path / "exam" / f"{name}.nii.gz", np.ones((2, 2, 2), np.uint8), np.eye(4))
     (case,) = find_cases(tmp_path)

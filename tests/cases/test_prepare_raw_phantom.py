@@ -1,4 +1,4 @@
-"""Raw phantoms, with skull and every series moved, are registered, stripped and segmented as their truth says.
+"""Raw phantoms with skull and moved series are registered, brain-extracted and segmented in agreement with their truth.
 
 ``RAW_PHANTOMS=20 pytest -s tests/cases/test_prepare_raw_phantom.py`` prints the figures of 20 phantoms.
 """
@@ -31,7 +31,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def tumour(segmenter: Segmenter, volumes: dict[str, Volume], truth: np.ndarray, grid: Grid) -> float:
-    """Dice of the whole tumour; ``truth`` ``(X, Y, Z)`` lies on ``grid``, in the world of the reference."""
+    """Return the Dice of the whole tumour; ``truth`` ``(X, Y, Z)`` is on ``grid``, in the reference's world space."""
     segmenter.set_case(**volumes)
     answer = segmenter.segment()
     found = resample((answer.label > 0).astype(np.float32), Grid(answer.label.shape, answer.affine), grid) > 0.5
@@ -72,7 +72,7 @@ def test_raw_phantoms_are_registered_stripped_and_segmented(segmenter, capsys):
     assert found["median mm"].max() <= 1.0 and found["worst mm"].max() <= 2.0
     assert found["brain"].min() >= 0.96
     assert found["WT stripped"].mean() >= 0.7
-    if COUNT >= 10:  # of two, one may differ more
+    if COUNT >= 10:  # the mean of a few phantoms varies too much
         assert np.mean(found["WT stripped"] - found["WT raw"]) <= 0.03
     assert np.max(found["WT stripped"] - found["WT raw"]) <= 0.1
     assert found["doubtful"].sum() <= COUNT // 20

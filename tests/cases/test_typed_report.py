@@ -1,4 +1,4 @@
-"""A report given with the command, in place of the one beside the images."""
+"""A report given on the command line replaces the one beside the images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from brats_clip.transforms import LoadCased
 from tests.cases.case_files import write_case
 
 
-def test_typed_text_wins_over_the_report_beside_the_images(tmp_path):
+def test_report_text_overrides_the_report_beside_the_images(tmp_path):
     write_case(tmp_path, report="A lesion.")
     (case,) = load_cases(tmp_path, report="No lesion.")
     loaded = LoadCased()(case)
     assert loaded["report"] == "No lesion." and loaded["report_path"] == ""
 
 
-def test_a_path_is_read_and_remembered(tmp_path):
+def test_report_path_is_read_and_recorded(tmp_path):
     write_case(tmp_path / "cases")
     path = tmp_path / "mine.txt"
     path.write_text("A lesion on the left.")
@@ -25,7 +25,7 @@ def test_a_path_is_read_and_remembered(tmp_path):
     assert loaded["report"] == "A lesion on the left." and loaded["report_path"] == str(path)
 
 
-def test_a_path_given_as_text_is_refused_with_the_option_for_a_path(tmp_path):
+def test_path_given_as_report_text_is_refused_naming_report_path(tmp_path):
     write_case(tmp_path)
     with pytest.raises(ReportError, match="report_path"):
         load_cases(tmp_path, report=str(tmp_path / "mine.txt"))

@@ -1,4 +1,4 @@
-"""Clicks as a person gives them, checked and turned into voxels."""
+"""Clicks as given by a user are validated and converted to voxels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brats_clip.errors import InputError
 from brats_clip.labels import REGIONS, regions_to_label
 
 SHAPE = (20, 30, 10)
-# Turned, mirrored and anisotropic: world and voxel have nothing in common.
+# Permuted, mirrored and anisotropic, so that world and voxel coordinates differ in every axis.
 AFFINE = np.array([[0.0, 0, 2.5, -40], [-1.0, 0, 0, 90], [0, 0.5, 0, 7], [0, 0, 0, 1]])
 
 
@@ -20,19 +20,19 @@ def to_world(voxel) -> list[float]:
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 4])
-def test_the_kind_of_a_label_says_exactly_that_label(value):
+def test_kind_of_a_label_maps_back_to_that_label(value):
     said = torch.tensor(KINDS[kind_of_label(value)])
     assert (said != 0).all()
     assert int(regions_to_label((said > 0).float()[:, None, None, None])) == value
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_a_region_puts_the_voxel_into_it_and_those_around_and_leaves_the_rest_open(region):
+def test_region_click_includes_enclosing_regions_and_leaves_inner_ones_open(region):
     depth = list(REGIONS).index(region)
     assert list(KINDS[region]) == [1] * (depth + 1) + [0] * (2 - depth)
 
 
-def test_targets_are_a_row_per_kind_in_order():
+def test_targets_have_one_row_per_kind_in_order():
     targets = click_targets(["ED", "ET", "WT", "ED"])
     assert targets.tolist() == [list(KINDS[kind]) for kind in ("ED", "ET", "WT", "ED")]
     assert targets.dtype == torch.float32 and click_targets([]).shape == (0, 3)
@@ -43,13 +43,13 @@ def test_targets_of_an_unknown_kind_are_refused():
         click_targets(["oedema"])
 
 
-def test_voxels_come_in_the_order_given_with_their_kinds():
+def test_place_clicks_keeps_the_given_order():
     kinds, voxels = place_clicks({"ET": [(1, 2, 3), [4, 5, 6]], "background": [(19, 29, 9)]}, SHAPE, AFFINE)
     assert kinds == ["ET", "ET", "background"]
     assert voxels.tolist() == [[1, 2, 3], [4, 5, 6], [19, 29, 9]] and voxels.dtype.kind == "i"
 
 
-def test_pairs_keep_the_order_in_which_kinds_take_turns():
+def test_pairs_keep_the_order_of_alternating_kinds():
     pairs = [("ET", (1, 2, 3)), ["background", [1, 2, 3]], ("ET", np.array([4, 5, 6])), ("background", [0, 0, 0])]
     kinds, voxels = place_clicks(pairs, SHAPE, AFFINE)
     assert kinds == ["ET", "background", "ET", "background"]
@@ -73,17 +73,17 @@ def test_pairs_keep_the_order_in_which_kinds_take_turns():
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_pairs_that_cannot_be_obeyed_are_named(pairs, what):
+def test_invalid_pairs_are_refused(pairs, what):
     with pytest.raises(InputError, match=what):
         place_clicks(pairs, SHAPE, AFFINE)
 
 
-def test_positions_between_voxels_go_to_the_nearest():
+def test_positions_are_rounded_to_the_nearest_voxel():
     _, voxels = place_clicks({"WT": [(1.4, 2.6, -0.4), (19.4, 29.4, 9.4)]}, SHAPE, AFFINE)
     assert voxels.tolist() == [[1, 3, 0], [19, 29, 9]]
 
 
-def test_world_positions_are_the_voxels_they_lie_in():
+def test_world_positions_are_converted_to_voxels():
     clicks = {"NCR": [(3, 20, 8), (0, 0, 0)], "TC": [(19, 29, 9)]}
     world = {kind: [to_world(voxel) for voxel in voxels] for kind, voxels in clicks.items()}
     for kind in ("voxel", "world"):
@@ -92,12 +92,12 @@ def test_world_positions_are_the_voxels_they_lie_in():
 
 
 @pytest.mark.parametrize("clicks", [None, {}, [], (), {"ET": []}, {"ET": [], "ED": np.zeros((0, 3))}])
-def test_no_clicks_are_no_voxels(clicks):
+def test_empty_clicks_give_no_voxels(clicks):
     kinds, voxels = place_clicks(clicks, SHAPE, AFFINE)
     assert kinds == [] and voxels.shape == (0, 3)
 
 
-def test_arrays_and_tensors_are_positions_too():
+def test_arrays_tensors_and_tuples_are_accepted():
     points = [[1, 2, 3], [4, 5, 6]]
     for given in (np.array(points), torch.tensor(points), tuple(map(tuple, points))):
         assert place_clicks({"ET": given}, SHAPE, AFFINE)[1].tolist() == points
@@ -106,7 +106,7 @@ def test_arrays_and_tensors_are_positions_too():
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("beyond", ["before", "behind"])
 @pytest.mark.parametrize("space", ["voxel", "world"])
-def test_a_position_outside_is_named(axis, beyond, space):
+def test_position_outside_the_volume_is_refused(axis, beyond, space):
     voxel = [5.0, 5.0, 5.0]
     voxel[axis] = -0.6 if beyond == "before" else SHAPE[axis] - 0.4
     position = voxel if space == "voxel" else to_world(voxel)
@@ -117,12 +117,12 @@ def test_a_position_outside_is_named(axis, beyond, space):
 
 
 @pytest.mark.parametrize("kind", ["et", "oedema", "", 4, None])
-def test_an_unknown_kind_is_named_with_those_there_are(kind):
+def test_unknown_kind_error_lists_the_kinds(kind):
     with pytest.raises(InputError, match="one of WT, TC, ET, NCR, ED, background"):
         place_clicks({kind: [[1, 1, 1]]}, SHAPE, AFFINE)
 
 
-def test_an_unknown_space_is_named():
+def test_unknown_space_is_refused():
     with pytest.raises(InputError, match="space: found 'mm'; expected 'voxel' or 'world'"):
         place_clicks({"ET": [[1, 1, 1]]}, SHAPE, AFFINE, space="mm")
 
@@ -146,7 +146,7 @@ def test_an_unknown_space_is_named():
     ],
     ids=str,
 )
-def test_positions_that_are_none_are_refused(positions):
+def test_malformed_positions_are_refused(positions):
     with pytest.raises(InputError, match="three finite numbers") as error:
         place_clicks({"ET": positions}, SHAPE, AFFINE)
     assert len(str(error.value)) < 300
@@ -158,7 +158,7 @@ def test_clicks_that_are_neither_a_mapping_nor_pairs_are_refused(clicks):
         place_clicks(clicks, SHAPE, AFFINE)
 
 
-def test_a_thousand_clicks_are_taken_and_one_more_is_not():
+def test_at_most_1000_clicks_are_accepted():
     some = [[1, 1, 1]] * 600
     kinds, voxels = place_clicks({"ET": some, "ED": some[:400]}, SHAPE, AFFINE)
     assert len(kinds) == len(voxels) == 1000

@@ -1,4 +1,4 @@
-"""A robot that clicks like a person: into a bad error, near its middle, with the right word for it."""
+"""The simulated annotator clicks near the centre of a large error and names the true label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clicks(answer, truth, times: int = 200, **options) -> list:
 
 @pytest.mark.parametrize("right", [0, 1, 2, 4])
 @pytest.mark.parametrize("wrong", [0, 1, 2, 4])
-def test_it_says_what_the_voxel_should_have_been(right, wrong):
+def test_click_names_the_true_label_of_its_voxel(right, wrong):
     truth = np.full((12, 12, 12), 1 if wrong == 1 else 0, np.uint8)
     answer = truth.copy()
     truth[3:9, 3:9, 3:9], answer[3:9, 3:9, 3:9] = right, wrong
@@ -41,7 +41,7 @@ def test_it_says_what_the_voxel_should_have_been(right, wrong):
         assert all(type(v) is int for v in click.voxel)
 
 
-def test_a_click_never_misses_its_error_however_much_the_hand_trembles():
+def test_click_stays_inside_its_error_for_any_jitter():
     truth = truth_with()
     for click in clicks(np.zeros_like(truth), truth, jitter=20.0):
         assert truth[click.voxel] > 0
@@ -56,13 +56,13 @@ def test_most_clicks_go_to_the_worst_error_and_some_to_the_second():
 
 
 @pytest.mark.parametrize(("second", "box"), [(0.0, LARGE), (1.0, SECOND)])
-def test_the_shares_can_be_made_certain(second, box):
+def test_second_of_0_or_1_always_selects_the_same_error(second, box):
     truth = truth_with()
     assert all(inside(c.voxel, box) for c in clicks(np.zeros_like(truth), truth, 50, second=second))
 
 
-def test_the_worst_error_is_the_one_that_costs_its_region_most_dice():
-    """A sliver of oedema, a large one, beside a missed half of a small enhancing tumour."""
+def test_worst_error_is_the_one_that_costs_its_region_most_dice():
+    """A large missed slab of oedema competes with the missed half of a small enhancing tumour."""
     truth = np.zeros((32, 32, 32), np.uint8)
     truth[2:30, 2:30, 2:20] = 2
     truth[10:14, 10:14, 10:14] = 4
@@ -73,7 +73,7 @@ def test_the_worst_error_is_the_one_that_costs_its_region_most_dice():
     assert {c.kind for c in clicks(answer, truth, second=1.0)} == {"ED"}
 
 
-def test_an_error_in_several_regions_is_one_error():
+def test_error_in_several_regions_is_one_error():
     """Missed ET is missing from all three regions; the second error lies elsewhere, or there is none."""
     truth = np.zeros((32, 32, 32), np.uint8)
     truth[LARGE] = 4
@@ -81,7 +81,7 @@ def test_an_error_in_several_regions_is_one_error():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_confirming_click_lies_on_any_label_and_tells_the_truth(seed):
+def test_confirming_click_samples_any_label_and_names_it(seed):
     truth = truth_with()
     robot = RobotAnnotator(seed=seed)
     found = [robot.confirm(truth) for _ in range(60)]
@@ -89,7 +89,7 @@ def test_a_confirming_click_lies_on_any_label_and_tells_the_truth(seed):
     assert {click.kind for click in found} == {"background", "ED", "ET"}
 
 
-def test_clicks_land_near_the_middle_but_seldom_on_it():
+def test_clicks_scatter_around_the_centre_of_the_error():
     truth = truth_with()
     found = np.array([c.voxel for c in clicks(np.zeros_like(truth), truth, second=0.0, jitter=2.0)])
     offsets = found - 8.5
@@ -99,12 +99,12 @@ def test_clicks_land_near_the_middle_but_seldom_on_it():
     assert (steady - 8.5).std() < offsets.std()
 
 
-def test_nothing_wrong_is_no_click():
+def test_answer_without_errors_gives_no_click():
     truth = truth_with()
     assert RobotAnnotator().click(truth.copy(), truth) is None
 
 
-def test_errors_too_small_to_see_are_overlooked():
+def test_errors_below_the_smallest_size_are_ignored():
     truth = truth_with()
     answer = truth.copy()
     answer[20, 4, 4:8] = 2
@@ -112,7 +112,7 @@ def test_errors_too_small_to_see_are_overlooked():
     assert RobotAnnotator(smallest=4).click(answer, truth).kind == "background"
 
 
-def test_a_second_error_too_small_to_see_is_never_taken():
+def test_second_error_below_the_smallest_size_is_ignored():
     truth = truth_with()
     answer = truth.copy()
     answer[LARGE] = 0
@@ -120,14 +120,14 @@ def test_a_second_error_too_small_to_see_is_never_taken():
     assert all(inside(c.voxel, LARGE) for c in clicks(answer, truth, 30, second=1.0, smallest=5))
 
 
-def test_equal_seeds_click_alike_and_others_do_not():
+def test_clicks_are_reproducible_by_seed():
     truth = truth_with()
     empty = np.zeros_like(truth)
     assert clicks(empty, truth, 20, seed=3) == clicks(empty, truth, 20, seed=3)
     assert clicks(empty, truth, 20, seed=3) != clicks(empty, truth, 20, seed=4)
 
 
-def test_maps_stay_as_they_were():
+def test_click_does_not_modify_its_inputs():
     truth = truth_with()
     answer, before = np.zeros_like(truth), truth.copy()
     RobotAnnotator().click(answer, truth)

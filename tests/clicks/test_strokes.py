@@ -1,4 +1,4 @@
-"""Strokes: which voxels a polyline covers, which of them the network gets, and what they say."""
+"""Strokes: rasterisation of polylines, conversion to clicks, and application to the label map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brats_clip.phantoms import draw_phantom
 @pytest.mark.parametrize(
     "corners", [[[3, 4, 5]], [[0, 0, 0], [30, 7, 0]], [[0, 0, 0], [9, 9, 0], [9, 0, 3], [9, 0, 3]]]
 )
-def test_a_polyline_covers_every_voxel_from_corner_to_corner_without_a_gap(corners):
+def test_rasterise_covers_a_polyline_without_gaps(corners):
     voxels = rasterise(corners)
     steps = np.abs(np.diff(voxels, axis=0))
     assert voxels[0].tolist() == corners[0] and voxels[-1].tolist() == corners[-1]
@@ -25,7 +25,7 @@ def test_a_polyline_covers_every_voxel_from_corner_to_corner_without_a_gap(corne
     assert all(corner in voxels.tolist() for corner in corners)
 
 
-def test_the_clicks_of_a_stroke_leave_no_gap_and_a_long_one_gets_no_more_than_most():
+def test_stroke_clicks_leave_no_gap_and_are_limited_in_number():
     voxels = rasterise([[0, 0, 0], [40, 0, 0], [40, 30, 0]])
     clicks = stroke_clicks(voxels, (1, 1, 1))
     assert clicks[0].tolist() == [0, 0, 0] and clicks[-1].tolist() == [40, 30, 0]
@@ -36,7 +36,7 @@ def test_the_clicks_of_a_stroke_leave_no_gap_and_a_long_one_gets_no_more_than_mo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_voxel_of_a_stroke_becomes_what_its_kind_says_and_no_other(kind):
+def test_obey_stroke_changes_only_the_voxels_of_the_stroke(kind):
     label = np.array([0, 1, 2, 4, 0, 4], np.uint8).reshape(6, 1, 1)
     expected = {
         "WT": [2, 1, 2, 4],
@@ -51,7 +51,7 @@ def test_each_voxel_of_a_stroke_becomes_what_its_kind_says_and_no_other(kind):
 
 
 @pytest.mark.parametrize("names", [["ET"], ["TC"], ["WT"], ["ET", "WT"], ["WT", "TC", "ET"], []])
-def test_kept_regions_stay_as_they_were_and_the_others_give_way(names):
+def test_keep_regions_restores_the_named_regions(names):
     rng = np.random.default_rng(0)
     label, before = (rng.choice([0, 1, 2, 4], (12, 12, 12)).astype(np.uint8) for _ in range(2))
     found = keep_regions(label, before, names)
@@ -60,13 +60,13 @@ def test_kept_regions_stay_as_they_were_and_the_others_give_way(names):
         np.testing.assert_array_equal(np.isin(found, masks[name]), np.isin(before, masks[name]))
     if not names:
         np.testing.assert_array_equal(found, label)
-    if names == ["ET"]:  # what nesting does not touch is as the new answer has it
+    if names == ["ET"]:  # voxels that nesting does not affect keep the new label
         outside = before != 4
         np.testing.assert_array_equal((found > 0)[outside], (label > 0)[outside])
         np.testing.assert_array_equal(np.isin(found, (1, 4))[outside], np.isin(label, (1, 4))[outside])
 
 
-def test_a_robot_draws_along_the_error_and_nowhere_else():
+def test_robot_stroke_stays_inside_the_error():
     truth = np.zeros((40, 40, 12), np.uint8)
     truth[5:35, 18:23, 6] = 4
     robot = RobotAnnotator(seed=1)
@@ -78,7 +78,7 @@ def test_a_robot_draws_along_the_error_and_nowhere_else():
 
 @pytest.mark.slow
 def test_five_strokes_beat_five_clicks():
-    """Mean Dice of three phantoms after five corrections by a robot that knows the truth."""
+    """Compare the mean Dice of three phantoms after five corrections by the simulated annotator."""
     segmenter, dice = Segmenter(device="cpu"), {"clicks": [], "strokes": []}
     for seed in (11, 12, 13):
         patient = draw_phantom((seed, 0))

@@ -1,4 +1,4 @@
-"""One pass or many windows: the same answer, and each window knows where it is."""
+"""Inference in one pass or in windows gives the same output, and each window gets its own extent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = torch.tensor([-1.0, 1.0]).expand(1, 3, 2)
 
 
 class Pointwise(nn.Module):
-    """Each voxel's answer depends on that voxel and on the report; counts its calls."""
+    """Each output voxel depends on that input voxel and on the report; calls are recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Pointwise(nn.Module):
 
 
 class Positions(nn.Module):
-    """Answers with the coordinates of each voxel that its extent claims."""
+    """Return the coordinates of each voxel according to the extent."""
 
     def forward(self, image: Tensor, extent: Tensor | None = None, **tokens) -> Tensor:
         extent = (WHOLE if extent is None else extent).expand(image.shape[0], 3, 2)
@@ -53,7 +53,7 @@ def image() -> Tensor:
 
 
 @torch.no_grad()
-def test_the_whole_brain_is_one_call(image):
+def test_whole_brain_is_processed_in_one_call(image):
     network = Pointwise().eval()
     out = BrainInferer(cpu_bf16=False)(MetaTensor(image), network)
     assert [shape for shape, _ in network.calls] == [(1, 4, 32, 48, 16)]
@@ -62,7 +62,7 @@ def test_the_whole_brain_is_one_call(image):
 
 @torch.no_grad()
 @pytest.mark.parametrize("window", [(16, 16, 16), (32, 32, 16), (16, 48, 16)])
-def test_windows_give_what_the_whole_does(image, window):
+def test_windows_give_the_same_output_as_the_whole_brain(image, window):
     network = Pointwise().eval()
     out = BrainInferer(window, cpu_bf16=False)(image, network)
     assert out.shape == (1, 3, 32, 48, 16) and torch.allclose(out, network.layer(image), atol=1e-5)
@@ -71,21 +71,21 @@ def test_windows_give_what_the_whole_does(image, window):
 
 @torch.no_grad()
 @pytest.mark.parametrize("window", [(16, 16, 16), (32, 32, 16), (64, 32, 128), (96, 96, 96)])
-def test_every_window_is_told_where_it_lies(image, window):
-    """Also where a window is larger than the brain."""
+def test_every_window_gets_its_own_extent(image, window):
+    """This includes windows that are larger than the brain."""
     out = BrainInferer(window, overlap=0.5, cpu_bf16=False)(image, Positions().eval())
     assert torch.allclose(out, Positions()(image), atol=1e-4)
 
 
 @torch.no_grad()
-def test_an_extent_given_for_the_whole_is_not_given_to_a_window(image):
+def test_extent_of_the_whole_volume_is_not_passed_to_windows(image):
     out = BrainInferer((16, 16, 16), cpu_bf16=False)(image, Positions().eval(), extent=WHOLE)
     assert torch.allclose(out, Positions()(image), atol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("window", [None, (16, 16, 16)])
-def test_each_case_of_a_batch_keeps_its_own_report(image, window):
+def test_each_case_of_a_batch_uses_its_own_report(image, window):
     batch, tokens = torch.cat([image, -image]), torch.stack([torch.ones(2, 5), 3 * torch.ones(2, 5)])
     network = Pointwise().eval()
     out = BrainInferer(window, cpu_bf16=False)(batch, network, report_tokens=MetaTensor(tokens))
@@ -94,7 +94,7 @@ def test_each_case_of_a_batch_keeps_its_own_report(image, window):
 
 
 @torch.no_grad()
-def test_slices_are_taken_once_from_the_whole_volume(image):
+def test_slices_are_encoded_once_from_the_whole_volume(image):
     seen = []
 
     class Encoder(nn.Module):
@@ -119,7 +119,7 @@ def test_slices_are_taken_once_from_the_whole_volume(image):
 
 
 @pytest.mark.parametrize("window", [None, (16, 16, 16)])
-def test_training_gets_all_that_the_network_returns(image, window):
+def test_training_returns_the_full_network_output(image, window):
     class Network(nn.Module):
         def forward(self, image, **tokens):
             return image, "more"
@@ -129,14 +129,14 @@ def test_training_gets_all_that_the_network_returns(image, window):
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_bf16_is_used_where_asked_for(image, bf16):
+def test_cpu_bf16_option_controls_autocast(image, bf16):
     network = Pointwise().eval()
     BrainInferer(cpu_bf16=bf16)(image, network)
     assert network.autocast is bf16 and not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("capable", [True, False])
-def test_left_alone_bf16_follows_the_machine(monkeypatch, capable):
+def test_bf16_default_depends_on_cpu_support(monkeypatch, capable):
     monkeypatch.setattr("brats_clip.engines.brain_inferer.cpu_has_bf16", lambda: capable)
     assert BrainInferer().cpu_bf16 is capable
 
@@ -155,7 +155,7 @@ def tiny(semantic_attention: bool) -> ReportGuidedUNet:
 
 
 @torch.no_grad()
-def test_attention_comes_as_three_more_channels_between_0_and_1(image):
+def test_attention_is_appended_as_three_channels_between_0_and_1(image):
     network, report = tiny(True), torch.randn(1, 2, 8)
     both = BrainInferer(attention=True, cpu_bf16=False)(image, network, report_tokens=report, extent=WHOLE)
     assert both.shape == (1, 6, 32, 48, 16)
@@ -166,17 +166,17 @@ def test_attention_comes_as_three_more_channels_between_0_and_1(image):
 
 
 @torch.no_grad()
-def test_a_network_without_attention_gives_logits_alone(image):
+def test_network_without_attention_returns_only_logits(image):
     assert BrainInferer(attention=True, cpu_bf16=False)(image, tiny(False)).shape == (1, 3, 32, 48, 16)
 
 
-def test_attention_with_windows_is_refused_at_once():
+def test_attention_with_windows_is_refused():
     with pytest.raises(InputError, match="attention"):
         BrainInferer((16, 16, 16), attention=True)
 
 
 @torch.no_grad()
-def test_averaging_over_the_mirror_image_is_the_mean_of_both_answers(image):
+def test_tta_averages_the_logits_of_image_and_mirror_image(image):
     network = tiny(True)
     averaged = BrainInferer(tta=True, cpu_bf16=False)(image, network, extent=WHOLE)
     both = (network(image) + network(image.flip(2)).flip(2)) / 2
@@ -185,6 +185,6 @@ def test_averaging_over_the_mirror_image_is_the_mean_of_both_answers(image):
     assert torch.allclose(mirrored.flip(2), averaged, atol=1e-5)
 
 
-def test_averaging_with_windows_is_refused_at_once():
+def test_tta_with_windows_is_refused():
     with pytest.raises(InputError, match="tta"):
         BrainInferer((16, 16, 16), tta=True)

@@ -1,4 +1,4 @@
-"""The cache's key for a case changes with what the case is made of, and with nothing else."""
+"""The cache key of a case depends on its entries and files, and on nothing else."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def case(tmp_path) -> dict:
     }
 
 
-def test_an_unchanged_case_keeps_its_key_whatever_its_order(case):
+def test_key_does_not_depend_on_the_order_of_entries(case):
     assert hash_case(case) == hash_case(dict(reversed(case.items())))
 
 
 @pytest.mark.parametrize("name", ["report.txt", "seg.nii.gz", "t1.nii.gz", "all.nii.gz"])
 @pytest.mark.parametrize("how", ["longer", "of equal length"])
-def test_an_edited_file_changes_it(case, tmp_path, name, how):
+def test_edited_file_changes_the_key(case, tmp_path, name, how):
     before = hash_case(case)
     path = tmp_path / name
     if how == "longer":
@@ -42,19 +42,19 @@ def test_an_edited_file_changes_it(case, tmp_path, name, how):
     assert hash_case(case) != before
 
 
-def test_other_entries_change_it(case):
+def test_changed_entries_change_the_key(case):
     keys = {hash_case(case), hash_case({**case, "case": "p2"}), hash_case({**case, "fold": 2})}
     keys |= {hash_case({k: v for k, v in case.items() if k != "report_path"}), hash_case({**case, "report_path": ""})}
     assert len(keys) == 5
 
 
 @pytest.mark.parametrize("text", [TEXT, TEXT.replace(" ", ""), "No tumour.\nNone at all.", "", "nul\0byte"])
-def test_a_report_given_as_text_counts_as_it_is(case, text):
+def test_report_text_is_part_of_the_key(case, text):
     key = hash_case({**case, "report": text})
     assert key == hash_case({**case, "report": text}) != hash_case({**case, "report": text + "!"})
 
 
-def test_a_folder_that_happens_to_be_named_like_an_entry_does_not_count(case, tmp_path, monkeypatch):
+def test_folder_named_like_an_entry_does_not_change_the_key(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = hash_case({**case, "report": ""})
     (tmp_path / "p1").mkdir()  # the case id; and "" is the working folder itself
@@ -62,7 +62,7 @@ def test_a_folder_that_happens_to_be_named_like_an_entry_does_not_count(case, tm
     assert hash_case({**case, "report": ""}) == before
 
 
-def test_a_number_sign_in_a_folder_is_part_of_its_name(tmp_path):
+def test_hash_sign_in_a_folder_name_is_not_a_channel(tmp_path):
     folder = tmp_path / "brats #2"
     folder.mkdir()
     (folder / "t1.nii.gz").write_text("a")

@@ -59,7 +59,7 @@ def test_writes_the_label_map_on_the_grid_of_the_input(tmp_path, item):
     assert written.header["cal_max"] == 0
 
 
-def test_the_json_says_what_was_found_and_from_what(tmp_path, item):
+def test_json_records_volumes_inputs_weights_and_device(tmp_path, item):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")
     writer = CaseWriter(tmp_path / "out", weights=weights, clip_fingerprint="feed")
@@ -74,7 +74,7 @@ def test_the_json_says_what_was_found_and_from_what(tmp_path, item):
     assert str(tmp_path) not in json.dumps(facts)
 
 
-def test_a_case_without_report_says_so(tmp_path, item):
+def test_json_records_that_no_report_was_given(tmp_path, item):
     CaseWriter(tmp_path).write({**item, "report": ""})
     report = json.loads((tmp_path / "p1" / "p1.json").read_text())["report"]
     assert report == {"given": False, "source": None, "used": False}
@@ -104,12 +104,12 @@ def test_reads_the_grid_from_a_channel_of_a_4d_file(tmp_path, item):
     assert nib.load(tmp_path / "p1" / "p1_seg.nii.gz").shape == SHAPE
 
 
-def test_without_a_file_the_prediction_knows_its_grid(tmp_path, item):
+def test_grid_is_taken_from_the_prediction_without_input_files(tmp_path, item):
     CaseWriter(tmp_path).write({k: v for k, v in item.items() if k not in ("t1", "t1ce", "t2", "flair")})
     assert np.allclose(nib.load(tmp_path / "p1" / "p1_seg.nii.gz").affine, OBLIQUE, atol=1e-5)
 
 
-def test_a_prediction_that_is_not_on_the_grid_of_the_input_is_an_error(tmp_path, item):
+def test_prediction_on_another_grid_is_an_error(tmp_path, item):
     moved = item["pred"].clone()
     moved.affine[2, 3] += 5
     small = MetaTensor(item["pred"].as_tensor()[:, 1:], affine=item["pred"].affine)
@@ -122,7 +122,7 @@ def test_a_prediction_that_is_not_on_the_grid_of_the_input_is_an_error(tmp_path,
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failure_leaves_nothing_half_written(tmp_path, item, monkeypatch, existing):
+def test_failed_write_leaves_no_partial_output(tmp_path, item, monkeypatch, existing):
     folder = tmp_path / "out" / "p1"
     if existing:
         CaseWriter(tmp_path / "out").write(item)
@@ -138,7 +138,7 @@ def test_a_failure_leaves_nothing_half_written(tmp_path, item, monkeypatch, exis
     assert ({p.name: p.read_bytes() for p in folder.iterdir()} if folder.exists() else None) == before
 
 
-def test_rejects_settings_before_any_work(tmp_path):
+def test_invalid_settings_are_refused_on_construction(tmp_path):
     with pytest.raises(InputError, match="labels"):
         CaseWriter(tmp_path, labels="masks")
     with pytest.raises(InputError, match="convention"):
@@ -147,7 +147,7 @@ def test_rejects_settings_before_any_work(tmp_path):
         CaseWriter(tmp_path, weights=tmp_path / "none.pt")
 
 
-def test_attached_to_an_evaluator_it_writes_every_case_and_logs_a_line(tmp_path, item, caplog):
+def test_attached_writer_writes_every_case_and_logs_a_line(tmp_path, item, caplog):
     data = [{"case": f"p{i}", "image": torch.zeros(4, 2, 2, 2), "t1ce": item["t1ce"], "report": ""} for i in (1, 2, 3)]
     evaluator = SupervisedEvaluator(
         torch.device("cpu"),
@@ -165,7 +165,7 @@ def test_attached_to_an_evaluator_it_writes_every_case_and_logs_a_line(tmp_path,
     assert facts["device"] == "cpu" and facts["seconds"] >= 0
 
 
-def test_a_report_that_was_not_listened_to_says_why(tmp_path, item):
+def test_json_states_why_a_report_was_not_used(tmp_path, item):
     check = FindingCheck("side", "left", "right (98%)", 0.02, "The report says left; the tumour is on the right.")
     folder = CaseWriter(tmp_path).write({**item, "report": "On the left.", "consistency": Consistency(0.1, (check,))})
     report = json.loads((folder / f"{folder.name}.json").read_text())["report"]
@@ -174,7 +174,7 @@ def test_a_report_that_was_not_listened_to_says_why(tmp_path, item):
 
 
 @pytest.mark.parametrize(("agreement", "used"), [(0.02, "not used"), (0.2, "used, but")])
-def test_a_report_that_disagrees_is_one_warning_without_its_words(tmp_path, item, caplog, agreement, used):
+def test_contradicting_report_logs_one_warning_without_its_text(tmp_path, item, caplog, agreement, used):
     finding = "side" if used == "not used" else "enhancement"
     check = FindingCheck(finding, "left", "right (98%)", agreement, "The report says left; the tumour is on the right.")
     item |= {"report": "Words of a person.", "consistency": Consistency(0.1, (check,))}
@@ -184,19 +184,19 @@ def test_a_report_that_disagrees_is_one_warning_without_its_words(tmp_path, item
     assert check.warning in warning.getMessage() and "Words" not in caplog.text
 
 
-def test_a_report_that_agrees_and_no_report_are_no_warning(tmp_path, item, caplog):
+def test_consistent_or_missing_report_logs_no_warning(tmp_path, item, caplog):
     CaseWriter(tmp_path).write({**item, "consistency": Consistency(0.9, (FindingCheck("side", "left", "left", 1.0),))})
     CaseWriter(tmp_path).write({**item, "report": "", "consistency": None})
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_a_typed_report_has_typed_as_its_source(tmp_path, item):
+def test_report_given_as_text_has_typed_as_its_source(tmp_path, item):
     CaseWriter(tmp_path).write({**item, "report_path": ""})
     report = json.loads((tmp_path / "p1" / "p1.json").read_text())["report"]
     assert report == {"given": True, "source": "typed", "used": True}
 
 
-def test_the_json_says_which_clicks_were_used(tmp_path, item):
+def test_json_records_the_clicks(tmp_path, item):
     clicks = [{"kind": "ET", "position": [120, 80.5, 60], "space": "world"}]
     CaseWriter(tmp_path).write({**item, "clicks_given": json.dumps(clicks)})
     assert json.loads((tmp_path / "p1" / "p1.json").read_text())["clicks"] == clicks

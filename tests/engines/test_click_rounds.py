@@ -1,4 +1,4 @@
-"""A simulated person while the network trains: where it is wrong, in the right words, round after round."""
+"""Clicks simulated during training: placed on errors, with the true label, over several rounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORE, TUMOUR = (slice(12, 20),) * 3, (slice(6, 26),) * 3
 
 
 def truth_of(batch: int = 1) -> torch.Tensor:
-    """Regions of oedema around NCR around ET, in blocks of four."""
+    """Return the regions of nested blocks: oedema around NCR around ET."""
     truth = torch.zeros(batch, 3, *SIZE)
     truth[(slice(None), 0, *TUMOUR)] = 1
     truth[(slice(None), 1, *CORE)] = 1
@@ -34,7 +34,7 @@ def decoded_as(regions: torch.Tensor) -> Decoded:
 
 
 class Obedient:
-    """In place of the network: remembers what it was asked, and corrects the clicked voxels' blocks."""
+    """Stand-in for the network: record the calls, and correct a block around each clicked voxel."""
 
     def __init__(self) -> None:
         self.asked: list[tuple] = []
@@ -63,19 +63,19 @@ def kind_of(target: torch.Tensor) -> str:
     return next(kind for kind, said in KINDS.items() if list(said) == target.int().tolist())
 
 
-def test_from_one_to_so_many_clicks_are_made_each_about_as_often():
+def test_number_of_clicks_is_uniform_from_1_to_rounds():
     annotate, truth = ClickRounds(3), truth_of()
     counts = Counter(annotate(Obedient(), decoded_as(1 - truth), truth)[0].shape[1] for _ in range(90))
     assert set(counts) == {1, 2, 3} and min(counts.values()) > 15
 
 
-def test_shapes_are_those_that_refine_takes():
+def test_clicks_and_targets_have_the_shapes_of_refine():
     clicks, targets, _ = run(rounds=4, batch=2)
     assert clicks.shape == targets.shape == (2, clicks.shape[1], 3)
     assert clicks.dtype == targets.dtype == torch.float32
 
 
-def test_every_click_says_the_truth_of_its_voxel():
+def test_every_click_states_the_true_label_of_its_voxel():
     for seed in range(12):
         clicks, targets, _ = run(seed=seed, batch=2)
         truth = truth_of(2)
@@ -85,13 +85,13 @@ def test_every_click_says_the_truth_of_its_voxel():
                 assert (said == regions)[said != 0].all() and said.any()
 
 
-def test_the_first_click_is_on_a_voxel_that_is_wrong():
+def test_first_click_is_on_a_wrong_voxel():
     for seed in range(12):
         clicks, _, _ = run(seed=seed)
         assert truth_of()[(0, 0, *clicks[0, 0].long().tolist())] == 1
 
 
-def test_each_round_builds_on_the_ones_before_and_clicks_what_is_still_wrong():
+def test_each_round_clicks_an_error_left_by_the_previous_rounds():
     answer = torch.zeros(1, 3, *SIZE)
     clicks, targets, network = next(r for r in (run(4, answer, seed) for seed in range(20)) if r[0].shape[1] == 4)
     assert [asked[0].shape[1] for asked in network.asked] == [1, 2, 3]
@@ -102,14 +102,14 @@ def test_each_round_builds_on_the_ones_before_and_clicks_what_is_still_wrong():
         assert not torch.equal(after[at], truth_of()[at] > 0)
 
 
-def test_refining_between_the_rounds_needs_no_gradient():
+def test_refinement_between_rounds_runs_without_gradients():
     with torch.enable_grad():
         *_, network = next(r for r in (run(seed=seed) for seed in range(20)) if r[0].shape[1] > 1)
         assert torch.is_grad_enabled()
     assert not network.gradients
 
 
-def test_where_nothing_is_wrong_a_click_confirms():
+def test_clicks_confirm_a_correct_answer():
     kinds = Counter()
     for seed in range(20):
         clicks, targets, _ = run(answer=truth_of(), seed=seed)
@@ -121,14 +121,14 @@ def test_where_nothing_is_wrong_a_click_confirms():
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0.0, {"NCR", "ED", "ET"}), (1.0, {"TC", "WT", "ET"})])
-def test_some_clicks_name_a_region_instead_of_a_label(share, seen):
+def test_region_share_controls_clicks_on_regions(share, seen):
     kinds = set()
     for seed in range(25):
         kinds |= {kind_of(said) for said in run(seed=seed, region_share=share)[1][0]}
     assert kinds - {"background"} == seen
 
 
-def test_equal_seeds_click_alike_and_can_be_set_again():
+def test_clicks_are_reproducible_and_can_be_reseeded():
     def several(annotate: ClickRounds) -> list[list]:
         truth = truth_of()
         return [annotate(Obedient(), decoded_as(1 - truth), truth)[0].tolist() for _ in range(5)]
@@ -141,7 +141,7 @@ def test_equal_seeds_click_alike_and_can_be_set_again():
     assert several(annotate) == first
 
 
-def test_an_epoch_s_seed_seeds_the_clicks():
+def test_epoch_seed_seeds_the_clicks():
     annotate, truth = ClickRounds(4), truth_of()
 
     def epochs(seed: int, rank: int = 0) -> list:
@@ -160,7 +160,7 @@ def test_an_epoch_s_seed_seeds_the_clicks():
 
 
 @pytest.mark.parametrize("rounds", [0, -1])
-def test_no_round_at_all_is_an_error(rounds):
+def test_fewer_than_one_round_is_an_error(rounds):
     with pytest.raises(InputError, match="rounds"):
         ClickRounds(rounds)
 
@@ -178,7 +178,7 @@ def network() -> ReportGuidedUNet:
     )
 
 
-def test_a_training_step_learns_from_clicks(network):
+def test_training_step_gives_gradients_to_the_click_parameters(network):
     image = torch.randn(2, 4, *SIZE)
     inferer = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)
     outputs = inferer(image, network.train(), truth=MetaTensor(truth_of(2)))
@@ -188,8 +188,8 @@ def test_a_training_step_learns_from_clicks(network):
     assert network.clicks.change.weight.grad.any()
 
 
-def test_clicks_train_alike_under_distributed_data_parallel(network, tmp_path):
-    """The robot clicks outside of the wrapper's forward, whose hooks have to see these gradients, too."""
+def test_click_gradients_are_equal_under_distributed_data_parallel(network, tmp_path):
+    """Clicks are simulated outside the wrapper's forward; its hooks must still see these gradients."""
     image, gradients = torch.randn(1, 4, *SIZE), []
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
@@ -204,7 +204,7 @@ def test_clicks_train_alike_under_distributed_data_parallel(network, tmp_path):
     assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
 
 
-def test_without_truth_or_in_evaluation_nobody_clicks(network):
+def test_no_clicks_are_made_without_truth_or_in_evaluation(network):
     image = torch.randn(1, 4, *SIZE)
     inferer = BrainInferer(annotator=ClickRounds(2), cpu_bf16=False)
     outputs = inferer(image, network.train())
@@ -214,8 +214,8 @@ def test_without_truth_or_in_evaluation_nobody_clicks(network):
         assert torch.equal(inferer(image, network, truth=truth_of()), network(image))
 
 
-def test_a_network_without_clicks_trains_beside_an_annotator():
-    """As the ablation no_clicks does: train.json makes the annotator for every network."""
+def test_network_without_clicks_trains_with_an_annotator():
+    """This is the case in the ablation no_clicks: train.json creates the annotator for every network."""
     torch.manual_seed(0)
     network = ReportGuidedUNet(
         widths=(4, 8, 8, 8), semantic_dim=8, bottleneck_blocks=1, head_width=8,

@@ -1,4 +1,4 @@
-"""Clicks through the inferer: the whole brain, windows, and with attention maps."""
+"""Clicks in the inferer: on the whole brain, in windows, and with attention maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brats_clip.engines import BrainInferer
 from tests.networks.conftest import awake
 
 SIZE = (96, 48, 48)
-# Where windows of 64 along x, by half of their side, meet: within both, within the first, in the corner of the last.
+# With windows of 64 voxels along x and overlap 0.5: in both windows, in the first only, in a corner of the last.
 VOXELS = [(40, 20, 22), (5, 30, 8), (95, 47, 47)]
 
 
@@ -38,7 +38,7 @@ def near(voxel: tuple, radius: float) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_the_whole_brain_is_refined_as_the_network_does(network, image):
+def test_whole_brain_inference_equals_network_refine(network, image):
     found = run(network, image, (VOXELS[0], "ET"))
     decoded = network.decode(network.encode(image))
     where, said = torch.tensor([[VOXELS[0]]]).float(), click_targets(["ET"])[None]
@@ -47,9 +47,7 @@ def test_the_whole_brain_is_refined_as_the_network_does(network, image):
 
 @pytest.mark.parametrize("voxel", VOXELS, ids=str)
 @pytest.mark.parametrize("kind", ["ET", "background"])
-def test_in_windows_a_click_is_obeyed_where_it_was_made_and_does_about_what_it_does_to_the_whole(
-    network, image, voxel, kind
-):
+def test_click_in_windows_is_obeyed_and_acts_as_in_the_whole_brain(network, image, voxel, kind):
     windows = {"window": (64, 48, 48), "overlap": 0.5}
     plain, clicked = run(network, image, **windows), run(network, image, (voxel, kind), **windows)
     whole_plain, whole_clicked = run(network, image), run(network, image, (voxel, kind))
@@ -58,18 +56,18 @@ def test_in_windows_a_click_is_obeyed_where_it_was_made_and_does_about_what_it_d
     around = near(voxel, 12)
     a, b = change[0, :, around], whole_change[0, :, around]
     assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] > 0.9
-    # The other end of the brain, which a click counted from the wrong corner would move.
+    # A click in wrong window coordinates would change the other end of the brain.
     far = ~near(voxel, 42)
     assert torch.allclose(clicked[0, :, far], plain[0, :, far], atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"window": (64, 48, 48)}, {"attention": True}])
-def test_lists_of_no_clicks_change_nothing(network, image, options):
+def test_empty_click_lists_have_no_effect(network, image, options):
     with torch.no_grad():
         assert torch.equal(run(network, image, **options), BrainInferer(cpu_bf16=False, **options)(image, network))
 
 
-def test_attention_maps_come_with_refined_logits(network, image):
+def test_attention_maps_are_returned_with_refined_logits(network, image):
     both = run(network, MetaTensor(image), (VOXELS[0], "ET"), attention=True)
     assert both.shape == (1, 6, *SIZE)
     assert torch.equal(both[:, :3].as_tensor(), run(network, image, (VOXELS[0], "ET")))
@@ -77,7 +75,7 @@ def test_attention_maps_come_with_refined_logits(network, image):
 
 
 @pytest.mark.parametrize("options", [{}, {"window": (64, 48, 48)}])
-def test_each_case_of_a_batch_keeps_its_own_clicks(network, image, options):
+def test_each_case_of_a_batch_uses_its_own_clicks(network, image, options):
     batch = torch.cat([image, image.flip(2)])
     where = torch.tensor([[VOXELS[0]], [VOXELS[1]]]).float()
     said = torch.stack([click_targets(["ET"]), click_targets(["background"])])
@@ -85,6 +83,6 @@ def test_each_case_of_a_batch_keeps_its_own_clicks(network, image, options):
         both = BrainInferer(cpu_bf16=False, **options)(batch, network, clicks=where, click_targets=said)
     for n, kind in enumerate(("ET", "background")):
         alone = run(network, batch[n : n + 1], (VOXELS[n], kind), **options)
-        # Clicks of a batch are refined in one box; near the limit of its reach a click feels where that ends.
+        # Clicks of a batch are refined in one box; near the limit of its reach, a click's effect depends on that box.
         assert torch.allclose(both[n : n + 1], alone, atol=0.2)
         assert ((both[n : n + 1] - alone).abs() > 0.01).float().mean() < 0.02

@@ -28,14 +28,14 @@ def test_several_crops_of_a_case_and_single_cases_become_one_batch():
     assert batch["case"] == ["a", "a", "b"] and batch["report_mask"].shape == (3, 2)
 
 
-def test_the_items_of_the_data_set_are_left_as_they_are():
+def test_collate_does_not_modify_its_items():
     short = case("a", 1)
     collate_cases([[short], [case("b", 4)]])
     assert len(short["report_mask"]) == 1
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_case_from_the_cache_and_one_made_anew_fit_in_one_batch(order):
+def test_cached_and_new_cases_collate_into_one_batch(order):
     cached = {k: MetaTensor(v) if isinstance(v, torch.Tensor) else v for k, v in case("a", 2).items()}
     fresh = case("b", 2) | {"image": MetaTensor(torch.zeros(4, 2, 2, 2))}
     batch = collate_cases([[cached, fresh][i] for i in order])

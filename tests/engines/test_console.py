@@ -1,4 +1,4 @@
-"""What a command writes: bars and log lines apart, no line twice, none that says nothing."""
+"""Console logging: redundant and misleading records are dropped; the logging of other programs is unchanged."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def record(name: str, level: int, message: str) -> logging.LogRecord:
     return logging.LogRecord(name, level, __file__, 1, message, (), None)
 
 
-def test_a_fresh_start_is_not_called_resuming():
+def test_resuming_message_of_a_fresh_start_is_dropped():
     start = "Engine run resuming from iteration {}, epoch {} until 5 epochs"
     assert not is_wanted(record(ENGINE, logging.INFO, start.format(0, 0)))
     assert is_wanted(record(ENGINE, logging.INFO, start.format(12, 3)))
     assert is_wanted(record(ENGINE, logging.INFO, "Epoch[1] Metrics -- val_mean_dice: 0.7"))
 
 
-def test_an_error_that_ends_the_command_in_one_line_is_not_logged_before():
+def test_record_of_an_error_reported_in_one_line_is_dropped():
     lines = []
     for error in (CaseError("p1", "no file", "one"), KeyError("t2")):
         try:
@@ -36,7 +36,7 @@ def test_an_error_that_ends_the_command_in_one_line_is_not_logged_before():
     assert is_wanted(record("some.handler", logging.ERROR, "a failure that goes on"))
 
 
-def test_a_program_keeps_its_logging():
+def test_tidy_console_leaves_other_programs_unchanged():
     root = logging.getLogger()
     before = list(root.handlers), [list(handler.filters) for handler in root.handlers]
     tidy_console()

@@ -79,7 +79,7 @@ def test_writes_table_summary_pictures_and_page(tmp_path):
     assert page.count("data:image/webp") == 3 and "One lesion." in page
 
 
-def test_a_second_run_starts_afresh(tmp_path):
+def test_second_run_replaces_the_first(tmp_path):
     writer = EvaluationWriter(tmp_path, overlays=False)
     evaluate(writer, cases(3))
     evaluate(writer, [{**case, "shift": 0} for case in cases(2)])
@@ -87,12 +87,12 @@ def test_a_second_run_starts_afresh(tmp_path):
     assert not (tmp_path / "overlays").exists()
 
 
-def test_a_repeated_case_counts_once(tmp_path):
+def test_repeated_case_is_counted_once(tmp_path):
     evaluate(EvaluationWriter(tmp_path, overlays=False), [*cases(2), cases(2)[0]])
     assert json.loads((tmp_path / "summary.json").read_text())["metrics"]["dice_WT"]["n"] == 2
 
 
-def test_attention_is_drawn_where_there_is_some(tmp_path):
+def test_attention_maps_are_drawn_if_present(tmp_path):
     def attentive(data):
         return {**shifted(data), "attention": torch.rand(2, 20, 22, 12)}
 
@@ -104,7 +104,7 @@ def test_attention_is_drawn_where_there_is_some(tmp_path):
     assert sizes[1] > sizes[0]
 
 
-def test_a_prediction_on_another_grid_is_an_error_not_a_score(tmp_path):
+def test_prediction_on_another_grid_is_an_error(tmp_path):
     def moved(data):
         other = AFFINE.clone()
         other[0, 3] = 3.0
@@ -128,18 +128,18 @@ def test_regions_in_place_of_labels_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["", "../up", "a/b"])
-def test_an_id_that_would_leave_the_folder_is_an_error(tmp_path, case):
+def test_case_id_that_leaves_the_output_folder_is_an_error(tmp_path, case):
     with pytest.raises(InputError, match="id"):
         evaluate(EvaluationWriter(tmp_path), [{**cases(1)[0], "case": case}])
 
 
-def test_a_case_without_label_is_named(tmp_path):
+def test_case_without_label_is_an_error(tmp_path):
     data = cases(1)[0]
     with pytest.raises(InputError, match=r"case-0.*'truth'"):
         evaluate(EvaluationWriter(tmp_path, label_key="truth"), [data])
 
 
-def test_no_case_at_all_is_an_error(tmp_path):
+def test_evaluation_without_cases_is_an_error(tmp_path):
     def step(engine, batch):
         engine.state.batch = []
         return []
@@ -151,13 +151,13 @@ def test_no_case_at_all_is_an_error(tmp_path):
 
 
 def _process(local_rank: int, folder: str) -> None:
-    # Three cases over two processes: the sampler repeats one to even them out.
+    # Three cases over two processes: the sampler repeats one, so that both get the same number.
     number = 3
     mine = [cases(number)[i % number] for i in range(idist.get_rank(), number + 1, 2)]
     evaluate(EvaluationWriter(folder), mine, batch_size=1)
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path):
+def test_two_processes_give_the_same_results_as_one(tmp_path):
     evaluate(EvaluationWriter(tmp_path / "one"), cases(3))
     with idist.Parallel(backend="gloo", nproc_per_node=2, start_method="fork") as parallel:
         parallel.run(_process, str(tmp_path / "two"))
@@ -167,7 +167,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path):
     assert pages[0].count("data:image/webp") == pages[1].count("data:image/webp") == 3
 
 
-def test_expected_dice_stands_beside_what_was_reached(tmp_path):
+def test_expected_dice_is_reported_beside_the_measured_dice(tmp_path):
     place = {"region": "ET", "kind": "false piece", "voxel": [1, 2, 3], "text": "left insular, slice 4: about 2 ml"}
     estimate = RegionEstimate(0.55, 0.31, 0.79, 3.1, 2.0, 4.5, -0.4)
 

@@ -1,4 +1,4 @@
-"""The loss over all that the network returns."""
+"""The loss over all outputs of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brats_clip.engines import FusionLoss
 
 @dataclass
 class Outputs:
-    """What the network returns in training mode."""
+    """Outputs of the network in training mode."""
 
     logits: Tensor
     attention: Tensor
@@ -30,7 +30,7 @@ class Outputs:
 
 @pytest.fixture
 def target() -> Tensor:
-    """Regions in blocks of 4 voxels, so that coarser outputs can be right, too."""
+    """Regions in blocks of 4 voxels, so that coarser outputs can match exactly."""
     blocks = torch.rand(2, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0)) > 0.5
     return F.interpolate(blocks.float(), scale_factor=4)
 
@@ -43,20 +43,20 @@ def nothing(size: int = 4) -> Tensor:
     return torch.zeros(2, 0, size, size, size)
 
 
-def test_a_perfect_answer_costs_nothing(target):
+def test_loss_of_perfect_outputs_is_zero(target):
     perfect = Outputs(right(target), right(target, 4), [right(target, 4), right(target, 2)])
     assert float(FusionLoss()(perfect, target)) == pytest.approx(0, abs=1e-4)
     wrong = Outputs(-perfect.logits, -perfect.attention, [-d for d in perfect.deep])
     assert float(FusionLoss()(wrong, target)) > 10
 
 
-def test_logits_alone_cost_what_the_full_output_without_extras_does(target):
+def test_loss_of_logits_equals_that_of_outputs_without_extras(target):
     logits = torch.randn(2, 3, 8, 8, 8)
     loss = FusionLoss()
     assert torch.equal(loss(logits, target), loss(Outputs(logits, nothing()), target))
 
 
-def test_each_part_counts_with_its_weight(target):
+def test_each_output_is_weighted(target):
     logits, attention = torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 4, 4, 4)
     deep = [torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 2, 2, 2)]
     loss = FusionLoss(deep_weight=0.4, attention_weight=0.7)
@@ -75,7 +75,7 @@ def test_every_output_gets_a_gradient(target):
         assert leaf.grad is not None and leaf.grad.abs().sum() > 0, name
 
 
-def test_a_coarse_output_is_asked_for_the_share_of_its_voxels():
+def test_target_of_a_coarse_output_is_the_average_of_its_voxels():
     target = torch.zeros(1, 3, 4, 4, 4)
     target[..., 0] = 1  # half of each coarse voxel in the first column
     asked = torch.zeros(1, 3, 2, 2, 2)
@@ -85,7 +85,7 @@ def test_a_coarse_output_is_asked_for_the_share_of_its_voxels():
     assert torch.allclose(loss(logits, target), loss(logits, asked))
 
 
-def test_crops_without_a_region_cost_a_finite_amount(target):
+def test_loss_of_an_empty_region_is_finite(target):
     logits = torch.randn(2, 3, 8, 8, 8, requires_grad=True)
     loss = FusionLoss()(logits, torch.zeros_like(target))
     loss.backward()
@@ -94,14 +94,14 @@ def test_crops_without_a_region_cost_a_finite_amount(target):
     assert float(FusionLoss()(empty, torch.zeros_like(target))) == pytest.approx(0, abs=1e-3)
 
 
-def test_half_precision_logits_and_metatensors_are_welcome(target):
+def test_half_precision_logits_and_metatensors_are_accepted(target):
     logits = torch.randn(2, 3, 8, 8, 8).bfloat16()
     loss = FusionLoss()(logits, MetaTensor(target))
     assert type(loss) is Tensor and loss.dtype == torch.float32
     assert torch.equal(loss, FusionLoss()(logits.float(), target))
 
 
-def test_logits_after_clicks_count_with_their_weight_where_there_were_any(target):
+def test_refined_logits_are_weighted_only_if_there_were_clicks(target):
     logits, refined = torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 8, 8, 8)
     alone, after = (float(FusionLoss()(part, target)) for part in (logits, refined))
     loss = FusionLoss(click_weight=0.4)
@@ -109,7 +109,7 @@ def test_logits_after_clicks_count_with_their_weight_where_there_were_any(target
     assert float(loss(Outputs(logits, nothing()), target)) == pytest.approx(alone)
 
 
-def test_logits_after_clicks_get_a_gradient_of_their_own(target):
+def test_refined_logits_get_their_own_gradient(target):
     logits, refined = (torch.randn(2, 3, 8, 8, 8, requires_grad=True) for _ in range(2))
     FusionLoss()(Outputs(logits, nothing(), refined=refined), target).backward()
     assert logits.grad.any() and refined.grad.any()

@@ -36,20 +36,20 @@ def start(path, target, **settings) -> None:
     engine.run([0])
 
 
-def test_weights_are_in_place_when_the_engine_starts(path):
+def test_weights_are_loaded_when_the_engine_starts(path):
     target = network(seed=1)
     start(path, target)
     for name, value in network().state_dict().items():
         assert torch.equal(target.state_dict()[name], value), name
 
 
-def test_a_wrapped_network_gets_them_too(path):
+def test_weights_load_into_a_wrapped_network(path):
     wrapped = nn.DataParallel(network(seed=1))
     start(path, wrapped)
     assert torch.equal(wrapped.module.head.logits.weight, network().head.logits.weight)
 
 
-def test_missing_weights_are_named(tmp_path):
+def test_missing_weights_error_names_the_path(tmp_path):
     for where in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(WeightsError, match="no file") as error:
             start(where, network())
@@ -57,14 +57,14 @@ def test_missing_weights_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 5000, -10])
-def test_a_truncated_file_is_named(path, size):
+def test_truncated_file_is_an_error(path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(WeightsError, match=r"model\.pt") as error:
         load_weights(path)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_holds_no_weights_is_named(path):
+def test_file_without_weights_is_an_error(path):
     for content in ([1, 2], torch.zeros(3)):
         torch.save(content, path)
         with pytest.raises(WeightsError, match=f"a {type(content).__name__}"):
@@ -74,7 +74,7 @@ def test_a_file_that_holds_no_weights_is_named(path):
         load_weights(path)
 
 
-def test_a_file_that_would_run_code_is_not_loaded(path, tmp_path):
+def test_file_that_would_run_code_is_refused(path, tmp_path):
     class Trap:
         def __reduce__(self):
             return (tmp_path / "trapped").touch, ()
@@ -86,7 +86,7 @@ def test_a_file_that_would_run_code_is_not_loaded(path, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["narrower", "other network", "checkpoint"])
-def test_weights_of_another_network_are_an_error_that_names_the_file(path, content):
+def test_weights_of_another_network_are_refused(path, content):
     state = {
         "narrower": network(width=4).state_dict(),
         "other network": nn.Conv3d(4, 3, 1).state_dict(),
@@ -102,7 +102,7 @@ def test_weights_of_another_network_are_an_error_that_names_the_file(path, conte
 
 
 @pytest.mark.parametrize(("epoch", "loaded"), [(0, True), (1, False)])
-def test_pretrained_weights_are_for_a_fresh_training(path, epoch, loaded):
+def test_only_fresh_skips_loading_in_a_resumed_training(path, epoch, loaded):
     target, engine = network(seed=1), Engine(lambda engine, batch: None)
     engine.state.epoch = epoch
     LoadWeights(str(path), target, only_fresh=True)(engine)

@@ -1,4 +1,4 @@
-"""A misspelt option is an error, whatever way it came; what MONAI and the configs know passes."""
+"""A misspelt option is an error wherever it is given; options known to MONAI or the configs are accepted."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def check(*words: str) -> None:
         (["--logging_flie", "x.conf"], "--logging_flie", "--logging_file"),
     ],
 )
-def test_the_nearest_name_is_offered(words, option, nearest):
+def test_error_suggests_the_nearest_option(words, option, nearest):
     with pytest.raises(InputError) as error:
         check("run", "inferring", *INFERENCE, *words)
     assert error.value.where == option and error.value.expected.startswith(f"{nearest}, or another name")
     assert error.value.expected.endswith("inference.json")
 
 
-def test_without_a_near_name_the_files_are_named():
+def test_error_names_the_config_files_without_a_near_option():
     with pytest.raises(InputError, match=r"--zzz: .*; expected a name at the top of train\.json or evaluate\.json\."):
         check("run", "evaluating", *EVALUATION, "--zzz", "1")
 
 
-def test_an_option_of_another_config_is_no_option_of_this_one():
+def test_option_of_another_config_is_refused():
     check("run", "evaluating", *EVALUATION, "--use_reports", "False")
     with pytest.raises(InputError, match="--use_reports"):
         check("run", "training", "--config_file", str(CONFIGS / "train.json"), "--use_reports", "False")
@@ -64,12 +64,12 @@ def test_an_option_of_another_config_is_no_option_of_this_one():
     ],
     ids=["of the config", "merged and nested", "of MONAI", "of the run", "of the tracking"],
 )
-def test_what_is_known_passes(words):
+def test_known_options_are_accepted(words):
     check("run", *INFERENCE, *words)
     check("run_workflow", *INFERENCE, *words)
 
 
-def test_the_keys_of_an_args_file_count(tmp_path):
+def test_keys_of_an_args_file_are_checked(tmp_path):
     file = tmp_path / "args.json"
     file.write_text(json.dumps({"config_file": INFERENCE[1], "run_id": "inferring", "report": "hello"}))
     check("run", "--args_file", str(file), "--labels", "regions")
@@ -78,7 +78,7 @@ def test_the_keys_of_an_args_file_count(tmp_path):
         check("run", "inferring", "--args_file", str(file))
 
 
-def test_only_the_command_is_checked(monkeypatch):
+def test_only_bundle_runs_are_checked(monkeypatch):
     wrong = ["run", "inferring", *INFERENCE, "--reprot", "hello"]
     check_options(["my_program.py", *wrong])
     check_options([PROGRAM, "ckpt_export", *INFERENCE, "--filepath", "model.ts"])
@@ -91,7 +91,7 @@ def test_only_the_command_is_checked(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "inference", "pretrain_clip"])
-def test_every_workflow_checks_its_options_before_anything_else(name):
+def test_every_workflow_checks_its_options_first(name):
     run = json.loads((CONFIGS / f"{name}.json").read_text())["run"]
     assert [step.get("_target_") for step in run[:2]] == [
         "brats_clip.engines.one_line_errors",

@@ -1,4 +1,4 @@
-"""A person who gave a wrong input reads one line about it, not a traceback."""
+"""Wrong input is reported to the user in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OURS = CaseError("p1_t2.nii.gz", "no file", "a NIfTI image")
 
 
 def caught(cause: BaseException | None, context: BaseException | None = None) -> RuntimeError:
-    """An error as it is caught after it was raised from ``cause`` or while handling ``context``."""
+    """Return the error that is caught after raising it from ``cause`` or while handling ``context``."""
     try:
         try:
             if context is not None:
@@ -32,11 +32,11 @@ def caught(cause: BaseException | None, context: BaseException | None = None) ->
         return error
 
 
-def test_an_error_of_ours_speaks_for_itself():
+def test_plain_message_of_a_package_error_is_its_text():
     assert plain_message(OURS) == "p1_t2.nii.gz: found no file; expected a NIfTI image."
 
 
-def test_it_is_found_below_errors_that_wrap_it():
+def test_package_error_is_found_in_the_exception_chain():
     outer = RuntimeError("outer")
     outer.__cause__ = RuntimeError("inner")
     outer.__cause__.__context__ = OURS
@@ -44,16 +44,16 @@ def test_it_is_found_below_errors_that_wrap_it():
     assert plain_message(caught(OURS)) == str(OURS)
 
 
-def test_an_unrelated_error_is_none_of_ours():
+def test_unrelated_error_has_no_plain_message():
     loop = RuntimeError("one")
     loop.__cause__ = ValueError("two")
-    loop.__cause__.__context__ = loop  # a chain that never ends
+    loop.__cause__.__context__ = loop  # a cyclic chain
     for error in (KeyError("t2"), loop, RuntimeError("CaseError: found no file; expected more")):
         assert plain_message(error) is None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_it_is_found_wherever_a_data_loader_raised_it(tmp_path, workers):
+def test_package_error_raised_in_a_data_loader_is_found(tmp_path, workers):
     case = {"case": "p1", **{s: str(tmp_path / f"p1_{s}.nii.gz") for s in ("t1", "t1ce", "t2", "flair")}}
     loader = DataLoader(Dataset([case], Compose([LoadCased()])), num_workers=workers)
     with pytest.raises(Exception) as error:  # which one depends on torch and MONAI
@@ -80,7 +80,7 @@ except CaseError as error:
 
 
 @pytest.mark.slow
-def test_a_command_ends_with_one_line_and_status_1(tmp_path):
+def test_command_ends_with_one_line_and_status_1(tmp_path):
     result = run(FAIL, tmp_path)
     assert result.returncode == 1
     assert result.stderr == "Error: p1_t2.nii.gz: found no file; expected a NIfTI image.\n"
@@ -88,7 +88,7 @@ def test_a_command_ends_with_one_line_and_status_1(tmp_path):
 
 @pytest.fixture
 def plainly(monkeypatch):
-    """Speak plainly for the length of a test."""
+    """Install ``one_line_errors`` for the duration of a test."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     factory = logging.getLogRecordFactory()
     one_line_errors()
@@ -96,14 +96,14 @@ def plainly(monkeypatch):
     logging.setLogRecordFactory(factory)
 
 
-def test_another_error_keeps_its_traceback(plainly, capsys):
+def test_other_errors_keep_their_traceback(plainly, capsys):
     sys.excepthook(KeyError, KeyError("t2"), None)
     assert "KeyError: 't2'" in capsys.readouterr().err
     sys.excepthook(InputError, InputError("a", "b", "c"), None)
     assert capsys.readouterr().err == "Error: a: found b; expected c.\n"
 
 
-def test_logs_on_the_way_hold_the_same_line_and_other_logs_stay(plainly, caplog):
+def test_log_records_of_package_errors_are_one_line_and_others_unchanged(plainly, caplog):
     logger = logging.getLogger("some.engine")
     try:
         raise caught(OURS)
@@ -141,7 +141,7 @@ SupervisedEvaluator("cpu", loader, torch.nn.Identity(), val_handlers=[StatsHandl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_engine_that_logs_its_errors_shows_no_traceback_either(tmp_path, workers):
+def test_engine_that_logs_its_errors_shows_no_traceback(tmp_path, workers):
     (tmp_path / "command.py").write_text(ENGINE)
     result = run("", tmp_path, "command.py", str(workers))
     assert result.returncode == 1
@@ -151,7 +151,7 @@ def test_an_engine_that_logs_its_errors_shows_no_traceback_either(tmp_path, work
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["train", "evaluate", "inference"])
-def test_a_bundle_command_without_data_ends_with_one_line(tmp_path, config):
+def test_bundle_command_without_data_ends_with_one_line(tmp_path, config):
     files = ["train", "evaluate"] if config == "evaluate" else [config]
     result = run(
         "",

@@ -1,4 +1,4 @@
-"""A training that was cut off and goes on ends where the unbroken one does, to the last bit."""
+"""An interrupted and resumed training run gives bit-identical results to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def names(folder) -> list[str]:
     return sorted(p.name for p in (folder / "checkpoints").iterdir())
 
 
-# Cut off within an epoch, and at the end of one before it is saved.
+# Interrupted within an epoch, and at the end of an epoch before its checkpoint is saved.
 @pytest.mark.parametrize(("interrupt_at", "workers"), [(STEPS + 1, 0), (3 * STEPS, 0), (STEPS + 1, 2)])
-def test_a_resumed_training_equals_an_unbroken_one(tmp_path, interrupt_at, workers):
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path, interrupt_at, workers):
     whole = begin(tmp_path / "whole", workers=workers).run()
     begin(tmp_path / "broken", workers=workers).run(interrupt_at)
     torch.manual_seed(7)
@@ -44,7 +44,7 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path, interrupt_at, worke
     assert states[0] == states[1]
 
 
-def test_the_seed_decides_and_epochs_differ(tmp_path):
+def test_training_is_reproducible_by_seed(tmp_path):
     runs = [begin(tmp_path / str(i), epochs=2, seed=seed).run() for i, seed in enumerate((1, 1, 2))]
     assert_same(runs[0].weights(), runs[1].weights())
     assert not torch.equal(runs[0].network.first.weight, runs[2].network.first.weight)
@@ -60,14 +60,14 @@ def test_curves_hold_every_epoch_once(tmp_path):
     assert read_curves(tmp_path / "nothing.csv") is None
 
 
-def test_only_the_last_checkpoints_stay_after_a_restart_too(tmp_path):
+def test_only_the_last_checkpoints_are_kept_after_resuming(tmp_path):
     begin(tmp_path).run(2 * STEPS + 1)
     assert names(tmp_path) == ["checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt"]
     build(tmp_path).run()
     assert names(tmp_path) == ["checkpoint_epoch=3.pt", "checkpoint_epoch=4.pt", "model.pt"]
 
 
-def test_a_torn_file_is_no_checkpoint(tmp_path):
+def test_partial_files_are_not_checkpoints(tmp_path):
     begin(tmp_path, epochs=2).run()
     folder = tmp_path / "checkpoints"
     for name in ("tmp8x1k2j", "checkpoint_epoch=9.pt.part", "checkpoint_epoch=copy.pt"):
@@ -78,7 +78,7 @@ def test_a_torn_file_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 5000, -10])
-def test_a_last_checkpoint_that_a_full_disk_tore_is_named(tmp_path, size):
+def test_truncated_last_checkpoint_is_an_error(tmp_path, size):
     begin(tmp_path, epochs=1).run()
     path = tmp_path / "checkpoints" / "checkpoint_epoch=1.pt"
     path.write_bytes(path.read_bytes()[:size])
@@ -92,12 +92,12 @@ def test_checkpoints_are_ordered_by_number(tmp_path):
     assert EpochCheckpoint(str(tmp_path), {}).latest().name == "checkpoint_epoch=10.pt"
 
 
-def test_without_a_checkpoint_training_begins(tmp_path):
+def test_resume_without_a_checkpoint_starts_from_scratch(tmp_path):
     training = begin(tmp_path, epochs=1)
     assert training.checkpoints.latest() is None and not training.checkpoints.resume(training.trainer)
 
 
-def test_a_longer_training_goes_on_with_the_rates_it_would_have_had(tmp_path):
+def test_extended_training_continues_the_learning_rate_schedule(tmp_path):
     begin(tmp_path / "raised", epochs=2).run()
     raised = build(tmp_path / "raised", epochs=5).run()
     begin(tmp_path / "whole", epochs=5).run()
@@ -107,7 +107,7 @@ def test_a_longer_training_goes_on_with_the_rates_it_would_have_had(tmp_path):
 
 
 @pytest.mark.parametrize("epochs", [2, 1])
-def test_a_complete_training_is_left_as_it_is(tmp_path, caplog, epochs):
+def test_finished_training_is_not_changed(tmp_path, caplog, epochs):
     before = begin(tmp_path, epochs=2).run().weights()
     files = {name: (tmp_path / "checkpoints" / name).stat().st_mtime_ns for name in names(tmp_path)}
     curves = (tmp_path / "curves.csv").read_text()
@@ -119,12 +119,12 @@ def test_a_complete_training_is_left_as_it_is(tmp_path, caplog, epochs):
     assert "trained" in caplog.text
 
 
-def test_pretrained_weights_reach_the_average_and_only_a_fresh_training(tmp_path):
+def test_pretrained_weights_initialise_network_and_average_once(tmp_path):
     start = build(tmp_path / "other").network.state_dict()
     torch.save(start, tmp_path / "pretrained.pt")
 
     def weights_at_the_start_of(training: Training, epoch: int) -> list:
-        """Of the network and of its average."""
+        """Return the weights of the network and of its moving average."""
         seen = []
 
         def look(engine):
@@ -144,8 +144,8 @@ def test_pretrained_weights_reach_the_average_and_only_a_fresh_training(tmp_path
         assert torch.equal(weight, unbroken) and not torch.equal(weight, start["first.weight"])
 
 
-def test_the_network_in_training_sees_dropout_and_random_transforms(tmp_path):
-    """What makes the tests above mean something."""
+def test_training_data_is_randomised(tmp_path):
+    """Without randomness, the tests above would prove nothing."""
     training = begin(tmp_path)
     data = training.trainer.data_loader.dataset
     assert not torch.equal(data[0]["image"], data[0]["image"])

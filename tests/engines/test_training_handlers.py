@@ -1,4 +1,4 @@
-"""Best model, early stop, curves, gradient limit and seeds, each on its own."""
+"""Training handlers in isolation: best model, early stopping, gradient clipping, logits and seeds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluator(scores: list[float]) -> Engine:
 
 
 def train_with(stop: EarlyStop, scores: list[float], epochs: int, done: int = 0) -> int:
-    """Train up to ``epochs``, one validation each; returns the epoch reached."""
+    """Train up to ``epochs`` with one validation each; return the epoch reached."""
     trainer, judge = Engine(lambda engine, batch: None), evaluator(scores)
     stop.attach(judge)
     stop.set_trainer(trainer)
@@ -37,7 +37,7 @@ def train_with(stop: EarlyStop, scores: list[float], epochs: int, done: int = 0)
     return trainer.state.epoch + done
 
 
-def test_the_best_validation_is_kept_not_the_last(tmp_path):
+def test_best_model_keeps_the_best_validation(tmp_path):
     model = nn.Linear(1, 1)
     keep = BestModel(str(tmp_path / "new" / "folder"), model, "dice")
     for value, score in enumerate([0.3, 0.8, float("nan"), 0.5, 0.8]):
@@ -50,7 +50,7 @@ def test_the_best_validation_is_kept_not_the_last(tmp_path):
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["model.pt"]
 
 
-def test_a_restart_does_not_replace_a_better_model(tmp_path):
+def test_best_model_is_not_replaced_by_a_worse_one_after_a_restart(tmp_path):
     model = nn.Linear(1, 1)
     first = BestModel(str(tmp_path), model, "dice")
     judge = evaluator([0.8])
@@ -66,16 +66,16 @@ def test_a_restart_does_not_replace_a_better_model(tmp_path):
     assert (tmp_path / "model.pt").read_bytes() == before
 
 
-def test_stops_after_so_many_validations_without_a_better_one():
+def test_early_stop_ends_training_after_patience_validations():
     assert train_with(EarlyStop(2, "dice"), [0.1, 0.5, 0.4, 0.3, 0.9], epochs=5) == 4
     assert train_with(EarlyStop(2, "dice"), [0.1, 0.5, 0.4, 0.6, 0.7], epochs=5) == 5
 
 
 @pytest.mark.parametrize("restore_first", [True, False])
-def test_a_restart_goes_on_counting(restore_first):
+def test_early_stop_keeps_counting_after_a_restart(restore_first):
     first = EarlyStop(3, "dice")
     assert first.state_dict() == {}
-    assert train_with(first, [0.5, 0.4, 0.3], epochs=3) == 3  # two in vain
+    assert train_with(first, [0.5, 0.4, 0.3], epochs=3) == 3  # two without improvement
     second = EarlyStop(3, "dice")
     if not restore_first:
         second.set_trainer(Engine(lambda engine, batch: None))
@@ -83,7 +83,7 @@ def test_a_restart_goes_on_counting(restore_first):
     assert train_with(second, [0.45, 0.9], epochs=2, done=3) == 4
 
 
-def test_gradients_are_limited_before_the_step():
+def test_gradient_norm_is_clipped_before_the_step():
     network = nn.Linear(4, 1)
     engine = Engine(lambda engine, batch: engine.fire_event(IterationEvents.BACKWARD_COMPLETED))
     engine.register_events(*IterationEvents)
@@ -99,7 +99,7 @@ def test_gradients_are_limited_before_the_step():
     assert norm_after(0.5) == pytest.approx(1.0)
 
 
-def test_scaled_gradients_are_unscaled_first():
+def test_scaled_gradients_are_unscaled_before_clipping():
     class Scaler:
         def unscale_(self, optimizer):
             optimizer.param_groups[0]["params"][0].grad /= 1024
@@ -113,7 +113,7 @@ def test_scaled_gradients_are_unscaled_first():
     assert torch.allclose(network.weight.grad, torch.ones(1, 4))
 
 
-def test_metrics_get_logits_whatever_the_loss_got():
+def test_take_logits_passes_detached_logits_to_the_metrics():
     engine = Engine(lambda engine, batch: None)
     logits = torch.rand(1, 3, 2, 2, 2, requires_grad=True)
     for prediction in (logits, type("Decoded", (), {"logits": logits})):
@@ -122,7 +122,7 @@ def test_metrics_get_logits_whatever_the_loss_got():
         assert torch.equal(engine.state.output["pred"], logits) and not engine.state.output["pred"].requires_grad
 
 
-def test_a_region_is_read_out_by_name():
+def test_region_output_selects_the_channel_of_a_region():
     item = {"pred": torch.arange(3).reshape(3, 1, 1, 1), "label": torch.arange(3).reshape(3, 1, 1, 1) + 10}
     for index, region in enumerate(("WT", "TC", "ET")):
         (pred,), (label,) = region_output(region)([item])
@@ -130,7 +130,7 @@ def test_a_region_is_read_out_by_name():
 
 
 def draws(seed: int, epoch: int, rank: int = 0) -> tuple:
-    """What each source of randomness gives in an epoch."""
+    """Return one draw from each source of randomness in an epoch."""
     noise = RandGaussianNoised("image", prob=1.0)
     data = Dataset([{"image": torch.zeros(1, 2, 2, 2)}], noise)
     engine = Engine(lambda engine, batch: None)
@@ -139,7 +139,7 @@ def draws(seed: int, epoch: int, rank: int = 0) -> tuple:
     return random.random(), np.random.rand(), float(torch.rand(())), float(data[0]["image"].sum())
 
 
-def test_every_source_of_randomness_depends_on_seed_epoch_and_rank_alone():
+def test_random_sources_depend_only_on_seed_epoch_and_rank():
     assert draws(3, 5) == draws(3, 5)
     for other in (draws(3, 6), draws(4, 5), draws(3, 5, rank=1)):
         assert all(a != b for a, b in zip(draws(3, 5), other, strict=True))

@@ -1,4 +1,4 @@
-"""A training in miniature: the handlers of ``configs/train.json`` around a network of a few hundred weights."""
+"""A miniature training run: the handlers of ``configs/train.json`` with a network of fewer than 100 weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEPS = CASES // BATCH  # per epoch
 
 
 class Clip:
-    """Encodes a sentence as its length."""
+    """Encode a sentence as its length."""
 
     embed_dim = 1
 
@@ -80,7 +80,7 @@ class Training:
     stop_early: EarlyStop
 
     def run(self, interrupt_at: int | None = None) -> Training:
-        """Resume what is there and train; or be cut off when iteration ``interrupt_at`` is done."""
+        """Resume from the last checkpoint, if any, and train; stop after iteration ``interrupt_at``, if given."""
         if interrupt_at is not None:
 
             def cut(engine):
@@ -100,7 +100,7 @@ class Training:
 
 
 def build(folder: Path, epochs: int = 4, workers: int = 0, patience: int = 99, pretrained=None, seed: int = 0):
-    """Build a training the way a new process would: other initial weights each time unless they are restored."""
+    """Build a training run as a new process would, with new initial weights unless they are restored."""
     network = Network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=epochs, power=0.9)

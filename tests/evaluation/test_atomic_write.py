@@ -5,7 +5,7 @@ import pytest
 from brats_clip.evaluation import atomic_write, write_metrics_csv
 
 
-def test_the_file_appears_whole(tmp_path):
+def test_file_appears_only_when_complete(tmp_path):
     path = tmp_path / "new" / "file.nii.gz"
     with atomic_write(path) as temporary:
         assert temporary.parent == path.parent and temporary.name.endswith("file.nii.gz")
@@ -15,7 +15,7 @@ def test_the_file_appears_whole(tmp_path):
     assert path.read_text() == "all"
 
 
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
+def test_failed_write_keeps_the_previous_file(tmp_path):
     path = tmp_path / "file.txt"
     for before in (None, "old"):
         if before is not None:
@@ -26,7 +26,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
         assert [p.read_text() for p in tmp_path.iterdir()] == ([] if before is None else ["old"])
 
 
-def test_a_table_that_cannot_be_written_leaves_no_file(tmp_path):
+def test_failed_csv_write_leaves_no_file(tmp_path):
     class Unprintable:
         def __str__(self):
             raise RuntimeError

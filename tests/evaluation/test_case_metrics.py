@@ -26,7 +26,7 @@ def label_map() -> np.ndarray:
     return label
 
 
-def test_shifted_cube_has_the_dice_and_sensitivity_counted_by_hand():
+def test_dice_and_sensitivity_of_a_shifted_cube():
     truth, prediction = np.zeros((2, 10, 10, 10), bool)
     truth[2:6, 2:6, 2:6] = True
     prediction[3:7, 2:6, 2:8] = True  # 4 x 4 x 6 voxels, 3 x 4 x 4 of them true
@@ -45,13 +45,13 @@ def test_hd95_takes_the_worse_direction():
     truth, prediction = np.zeros((2, 30, 4, 4), bool)
     truth[2:4] = True
     prediction[2:4] = True
-    prediction[24:26] = True  # far from the truth; seen from the truth all is well
+    prediction[24:26] = True  # far from the truth; distances from the truth to the prediction stay 0
     assert hd95(prediction, truth, (1, 1, 1)) == pytest.approx(22)
     assert hd95(truth, prediction, (1, 1, 1)) == pytest.approx(22)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_blobs_agree_with_monai(seed):
+def test_metrics_of_random_blobs_agree_with_monai(seed):
     prediction, truth = blobs(seed), blobs(seed + 100)
     row = case_metrics(prediction * np.uint8(4), truth * np.uint8(4), SPACING)
     pair = [torch.from_numpy(m)[None, None].float() for m in (prediction, truth)]
@@ -61,7 +61,7 @@ def test_random_blobs_agree_with_monai(seed):
     assert row["sensitivity_ET"] == pytest.approx((prediction & truth).sum() / truth.sum())
 
 
-def test_perfect_prediction_is_perfect_in_every_column():
+def test_perfect_prediction_has_the_best_value_in_every_column():
     row = case_metrics(label_map(), label_map(), SPACING)
     for region in ("WT", "TC", "ET"):
         assert row[f"dice_{region}"] == row[f"sensitivity_{region}"] == row[f"lesionwise_dice_{region}"] == 1
@@ -73,7 +73,7 @@ def test_perfect_prediction_is_perfect_in_every_column():
 
 def test_regions_are_whole_tumour_core_and_enhancing():
     truth = label_map()
-    prediction = np.where(truth == 4, 1, truth)  # the enhancing part taken for necrosis
+    prediction = np.where(truth == 4, 1, truth)  # the enhancing part labelled as necrosis
     row = case_metrics(prediction, truth, SPACING)
     assert row["dice_WT"] == row["dice_TC"] == 1
     assert row["dice_ET"] == 0
@@ -95,7 +95,7 @@ def test_empty_regions_follow_the_brats_rule(prediction, truth, expected):
     assert figures == pytest.approx(expected)
 
 
-def test_two_empty_maps_score_as_agreement():
+def test_two_empty_maps_have_dice_1():
     empty = np.zeros((8, 8, 8), np.uint8)
     row = case_metrics(empty, empty, SPACING)
     assert row["dice_mean"] == 1 and row["hd95_mean"] == 0 and row["volume_ml_WT"] == 0
@@ -110,14 +110,14 @@ def test_volumes_are_in_ml():
     assert region_volumes_ml(label_map(), SPACING)["TC"] == pytest.approx(6**3 * 3 / 1000)
 
 
-def test_position_in_the_volume_does_not_matter():
+def test_metrics_do_not_depend_on_the_position_in_the_volume():
     truth, prediction = np.zeros((2, 30, 30, 30), np.uint8)
     truth[:20, :20, :20], prediction[:20, :20, 1:21] = label_map(), label_map()
     moved = [np.roll(m, (9, 5, 7), (0, 1, 2)) for m in (prediction, truth)]
     assert case_metrics(*moved, SPACING) == pytest.approx(case_metrics(prediction, truth, SPACING))
 
 
-def test_rejects_maps_that_cannot_be_compared():
+def test_incomparable_maps_are_refused():
     with pytest.raises(LabelError, match="shape"):
         case_metrics(np.zeros((4, 4, 4)), np.zeros((4, 4, 5)), SPACING)
     with pytest.raises(LabelError, match=r"prediction.*3"):

@@ -13,7 +13,7 @@ VOID = {"meta", "img", "br", "link"}
 
 
 class Page(HTMLParser):
-    """Collects tags, text and whether they are balanced."""
+    """Collect tags and text, and check that the tags are balanced."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -77,7 +77,7 @@ def overlays(tmp_path):
     return {row["case"]: folder / f"{row['case'][:3]}.png" for row in rows()}
 
 
-def test_loads_nothing_from_outside(write, overlays):
+def test_page_loads_no_external_resources(write, overlays):
     text, page = write(overlays=overlays)
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "xlink:href", "data", "action"):
@@ -99,14 +99,14 @@ def test_text_from_files_is_escaped(write):
     assert "no <ET> & more" in page.words
 
 
-def test_header_says_what_ran_and_that_it_is_for_research(write):
+def test_header_states_command_weights_and_research_use(write):
     _, page = write()
     assert "Research use only." in page.words
     assert "evaluate it" in page.words and "abc123" in page.words
     assert "4 cases" in page.words
 
 
-def test_pictures_come_worst_first_and_as_many_as_asked_for(write, overlays):
+def test_pictures_are_sorted_worst_first_and_limited(write, overlays):
     _, page = write(overlays=overlays)
     sections = [a["id"] for a in page.all("section")]
     assert sections[:2] == ["case-bad", "case-middling"]
@@ -116,7 +116,7 @@ def test_pictures_come_worst_first_and_as_many_as_asked_for(write, overlays):
     assert "3 cases without a picture" in page.words
 
 
-def test_links_and_dots_lead_to_a_case(write):
+def test_links_and_chart_dots_lead_to_case_sections(write):
     text, page = write()
     targets = {a["id"] for a in page.all("section")}
     links = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#case-")]
@@ -127,23 +127,23 @@ def test_links_and_dots_lead_to_a_case(write):
     assert "no &lt;ET&gt; &amp; more: WT 1.000" in dots
 
 
-def test_missing_pictures_and_reports_are_said_so(write, tmp_path):
+def test_missing_pictures_are_skipped_and_missing_reports_stated(write, tmp_path):
     _, page = write(overlays={"good": tmp_path / "not there.png"}, reports={"good": "One lesion."})
     assert page.all("img") == []
     assert "One lesion." in page.words
     assert page.words.count("No report was given.") == 3
 
 
-def test_cases_with_and_without_et_have_their_own_lines(write):
+def test_cases_with_and_without_et_have_separate_rows(write):
     _, page = write()
     assert "cases with ET" in page.words and "cases without ET" in page.words
     assert "cases without WT" not in page.words
 
 
-def test_training_curves_are_drawn_when_given(write):
+def test_training_curves_are_drawn_if_given(write):
     assert "Training curves" not in write()[0]
     curves = {"epoch": [1, 2, 3], "train loss": [0.9, 0.5, 0.4], "dice_WT": [None, 0.5, float("nan")]}
-    curves["learning_rate"] = [1e-3, 1e-4, 1e-5]  # would lie flat on the axis of Dice
+    curves["learning_rate"] = [1e-3, 1e-4, 1e-5]  # too small to be visible on the axis of Dice
     text, page = write(curves=curves)
     lines = re.findall(r'<g id="curve"><path d="([^"]*)"', re.sub(r">\s+<", "><", text))
     assert len(lines) == 2
@@ -152,7 +152,7 @@ def test_training_curves_are_drawn_when_given(write):
     assert "learning_rate" not in page.words
 
 
-def test_charts_follow_the_colours_of_the_page(write):
+def test_charts_use_the_colour_variables_of_the_page(write):
     text, _ = write(curves={"epoch": [1, 2], "train loss": [0.9, 0.5], "dice_WT": [0.4, 0.5]})
     charts = re.findall(r"<svg .*?</svg>", text, re.S)
     assert len(charts) == 4
@@ -161,12 +161,12 @@ def test_charts_follow_the_colours_of_the_page(write):
         assert "var(--rule)" in chart and "var(--soft)" in chart
 
 
-def test_one_case_makes_a_page(write):
+def test_page_is_written_for_a_single_case(write):
     _, page = write(cases=rows()[:1])
     assert "1 case," in page.words
 
 
-def test_a_page_that_fails_leaves_no_file(tmp_path):
+def test_failed_page_leaves_no_file(tmp_path):
     cases = rows()
     broken = [{k: v for k, v in cases[0].items() if k != "volume_ml_ET"}]
     with pytest.raises(KeyError):

@@ -18,7 +18,7 @@ def volume(*corners: tuple[int, int, int], shape=(60, 30, 30), block=CUBE) -> np
 
 
 def by_the_book(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """The rules of BraTS 2023 followed step by step with scipy, one lesion at a time, on a 1 mm grid."""
+    """Compute lesion-wise Dice by the BraTS 2023 rules with scipy, one lesion at a time, on a 1 mm grid."""
     neighbours, all_touch = ndimage.generate_binary_structure(3, 2), np.ones((3, 3, 3))
     components, number = ndimage.label(prediction, all_touch)
     reach, lesions = ndimage.label(ndimage.binary_dilation(truth, neighbours, iterations=3), all_touch)
@@ -35,27 +35,27 @@ def by_the_book(prediction: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(scores)) if scores else 1.0
 
 
-def test_a_missed_lesion_counts_as_much_as_a_found_one():
+def test_missed_lesion_scores_zero():
     truth = volume((2, 2, 2), (30, 10, 10))
     scores = lesionwise(volume((2, 2, 2)), truth, UNIT)
     assert scores.dice == pytest.approx(0.5)
     assert (scores.truth, scores.missed, scores.false) == (2, 1, 0)
 
 
-def test_an_invented_lesion_counts_as_zero():
+def test_false_positive_lesion_scores_zero():
     scores = lesionwise(volume((2, 2, 2), (30, 10, 10), (50, 20, 20)), volume((2, 2, 2)), UNIT)
     assert scores.dice == pytest.approx(1 / 3)
     assert (scores.truth, scores.missed, scores.false) == (1, 0, 2)
 
 
-def test_crumbs_near_a_lesion_belong_to_it():
+def test_components_near_a_lesion_belong_to_it():
     near = volume((2, 2, 2), (12, 2, 2))  # a gap of 5 mm: the dilations by 3 mm touch
     assert lesionwise(near, near, UNIT).truth == 1
     far = volume((2, 2, 2), (14, 2, 2))  # a gap of 7 mm
     assert lesionwise(far, far, UNIT).truth == 2
 
 
-def test_small_true_lesions_are_left_out():
+def test_small_true_lesions_are_ignored():
     small = volume((40, 20, 20), block=np.ones((5, 5, 2), bool))  # 50 mm3
     truth = volume((2, 2, 2)) | small
     assert lesionwise(volume((2, 2, 2)), truth, UNIT).dice == 1
@@ -64,14 +64,14 @@ def test_small_true_lesions_are_left_out():
     assert lesionwise(volume((2, 2, 2)), truth, UNIT, small_lesion_mm3=49).dice == pytest.approx(0.5)
 
 
-def test_a_small_lesion_is_measured_in_mm3_not_voxels():
+def test_small_lesion_threshold_is_in_mm3_not_voxels():
     truth = volume((2, 2, 2))
     assert lesionwise(truth, truth, (0.5, 0.5, 0.5)).truth == 0
     assert lesionwise(truth, truth, UNIT).truth == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_agrees_with_the_rules_followed_step_by_step(seed):
+def test_lesionwise_dice_agrees_with_a_reference_implementation(seed):
     rng = np.random.default_rng(seed)
     masks = []
     for quantile in (0.93, 0.95):
@@ -81,14 +81,14 @@ def test_agrees_with_the_rules_followed_step_by_step(seed):
     assert lesionwise(*masks, UNIT).dice == pytest.approx(by_the_book(*masks))
 
 
-def test_empty_masks():
+def test_lesionwise_dice_of_empty_masks():
     nothing, lesion = volume(), volume((2, 2, 2))
     assert lesionwise(nothing, nothing, UNIT).dice == 1
     assert lesionwise(lesion, nothing, UNIT).dice == 0
     assert lesionwise(nothing, lesion, UNIT).dice == 0
 
 
-def test_dilation_equals_that_of_brats_at_1_mm_and_keeps_to_mm_elsewhere():
+def test_dilation_equals_brats_at_1_mm_and_is_in_mm_on_other_grids():
     mask = volume((10, 10, 10), (30, 12, 14))
     expected = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 2), iterations=3)
     assert np.array_equal(dilate_mm(mask, UNIT), expected)

@@ -24,7 +24,7 @@ def tumour(x: slice, shape=SHAPE) -> np.ndarray:
 
 
 def drawn(path, colour: str) -> np.ndarray:
-    """Pixels (row, column) near ``colour``."""
+    """Return the pixels (row, column) near ``colour``."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
@@ -40,7 +40,7 @@ def columns_with_outlines(path, columns: int, colour: str = REGION_COLOURS["WT"]
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAR"])
-def test_right_is_on_the_left_whatever_the_orientation_of_the_file(tmp_path, orientation):
+def test_patient_right_is_drawn_on_the_left_for_every_orientation(tmp_path, orientation):
     image, label = head(), tumour(slice(40, 50))  # high x in RAS: the patient's right
     to = nib.orientations.axcodes2ornt(orientation)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), to)
@@ -57,7 +57,7 @@ def test_right_is_on_the_left_whatever_the_orientation_of_the_file(tmp_path, ori
     assert (axial[:, 1] < width * 0.75).all()  # in its left half
 
 
-def test_truth_and_prediction_stand_side_by_side(tmp_path):
+def test_truth_and_prediction_are_drawn_side_by_side(tmp_path):
     path = tmp_path / "case.png"
     images = {"FLAIR": head(), "T1ce": head()}
     nothing = np.zeros(SHAPE, np.uint8)
@@ -69,7 +69,7 @@ def test_truth_and_prediction_stand_side_by_side(tmp_path):
     assert columns_with_outlines(path, 4) == [1, 3]
 
 
-def test_shows_the_slices_with_most_tumour(tmp_path):
+def test_slices_with_most_tumour_are_shown(tmp_path):
     path = tmp_path / "case.png"
     label = np.zeros(SHAPE, np.uint8)
     label[30, 30, 20:40] = 2
@@ -89,22 +89,22 @@ def test_each_attention_map_adds_a_column(tmp_path):
 
 
 @pytest.mark.parametrize("empty_image", [False, True])
-def test_a_case_without_tumour_is_drawn(tmp_path, empty_image):
+def test_case_without_tumour_is_drawn(tmp_path, empty_image):
     image = np.zeros(SHAPE, np.float32) if empty_image else head()
     draw_overlay(tmp_path / "case.png", {"T1ce": image}, np.zeros(SHAPE, np.uint8), np.eye(4), title="case")
     assert (tmp_path / "case.png").stat().st_size > 1000
 
 
-def test_other_shapes_are_an_error_and_leave_no_file(tmp_path):
+def test_mismatched_shapes_are_an_error_and_leave_no_file(tmp_path):
     with pytest.raises(InputError, match="case-7"):
         draw_overlay(tmp_path / "c.png", {"T1ce": head()}, np.zeros((3, 3, 3), np.uint8), np.eye(4), title="case-7")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_side_of_a_slice_counts_from_the_middle_of_the_brain_not_from_the_file_s_origin():
+def test_side_of_a_slice_is_relative_to_the_centre_of_the_brain():
     volumes = {"flair": np.ones((40, 40, 40)), "prediction": np.zeros((40, 40, 40), np.uint8)}
     volumes["prediction"][30:34, 18:22, 18:22] = 2
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
-    affine[:3, 3] = -500  # every voxel lies on the world's left
+    affine[:3, 3] = -500  # every voxel has x < 0, the patient's left
     captions = [s.caption for s in _choose_slices(volumes, ["flair"], affine)]
     assert next(c for c in captions if c.startswith("sagittal")).split()[1] == "R"

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_shrunken_and_shifted_label_scores_and_draws_as_one_would_expect(tmp_path: Path):
+def test_eroded_and_shifted_label_has_plausible_scores_and_picture(tmp_path: Path):
     case = LoadCased(allow_missing_label=False)(load_cases(os.environ["BRATS_DIR"])[0])
     label, affine = case["label"][0].numpy(), case["label"].affine.numpy()
     inside = binary_erosion(label > 0, iterations=2)

@@ -10,7 +10,7 @@ from brats_clip.errors import WeightsError
 from brats_clip.evaluation import collect_run_info
 
 
-def test_names_weights_by_file_and_hash(tmp_path):
+def test_run_info_names_weights_by_file_and_hash(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"weights")
     info = collect_run_info(command="run it", weights=tmp_path / "model.pt", fold=1)
     assert info["weights"] == "model.pt"
@@ -24,7 +24,7 @@ def test_missing_weights_are_an_error(tmp_path):
         collect_run_info(weights=tmp_path / "model.pt")
 
 
-def test_words_become_the_line_that_a_shell_splits_into_them_again():
+def test_command_words_are_quoted_for_the_shell():
     words = ["python", "-m", "x", "--files", "['a.json','b.json']", "--report", 'says "left"', "--price", "it's $5"]
     line = collect_run_info(command=words)["command"]
     assert shlex.split(line) == words

@@ -1,4 +1,4 @@
-"""A bundle with a network so small that a case takes a fraction of a second, and cases made by hand."""
+"""A bundle with a network so small that a case takes a fraction of a second, and synthetic cases."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from brats_clip.cases import SEQUENCES, Volume
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 NAME = "BraTS2021_00000"
 ALIGNED_SHAPE, TILTED_SHAPE = (44, 52, 40), (48, 34, 40)
-# As BraTS has it, with voxels of 4 mm: x and y run to the left and to the back, and the origin is far off.
+# BraTS orientation with voxels of 4 mm: x runs to the left, y to the back; voxel 0 is far from the world origin.
 ALIGNED = np.array([[-4.0, 0, 0, 90], [0, -4.0, 0, 107], [0, 0, 4.0, -61], [0, 0, 0, 1]])
 CENTRE_MM = ALIGNED[:3, :3] @ ((np.array(ALIGNED_SHAPE) - 1) / 2) + ALIGNED[:3, 3]
 
 
 def tilted() -> np.ndarray:
-    """Slices of 5 mm across a head that was turned by 15 degrees; axes run to the front, up and to the left."""
+    """Return the affine of 5 mm slices of a head turned by 15 degrees; axes run to the front, up and to the left."""
     turn = np.radians(15)
     axes = np.array([[0, 0, -1.0], [1, 0, 0], [0, 1, 0]]) @ np.diag([4.0, 5.0, 3.7])
     rotate = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
@@ -37,7 +37,7 @@ GRIDS = {"aligned": (ALIGNED, ALIGNED_SHAPE), "tilted": (tilted(), TILTED_SHAPE)
 
 
 def draw(grid: str = "aligned", seed: int = 0) -> dict[str, np.ndarray]:
-    """Four sequences of a head in the world, sampled on a grid: an ellipsoid of noise with a lesion in it."""
+    """Return the four sequences of a head, sampled on a grid: an ellipsoid of noise with a lesion in it."""
     affine, shape = GRIDS[grid]
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     mm = voxels @ affine[:3, :3].T + affine[:3, 3] - CENTRE_MM
@@ -55,12 +55,12 @@ def draw(grid: str = "aligned", seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def arrays(grid: str = "aligned", seed: int = 0) -> dict[str, tuple]:
-    """The same with their affine, as ``set_case`` takes them."""
+    """Return the sequences of ``draw`` with their affine, as ``set_case`` accepts them."""
     return {sequence: (image, GRIDS[grid][0]) for sequence, image in draw(grid, seed).items()}
 
 
 def write(folder: Path, grid: str = "aligned", seed: int = 0, only: tuple = SEQUENCES, name: str = NAME) -> dict:
-    """Write the sequences as BraTS names them; returns their paths by sequence."""
+    """Write the sequences under BraTS names; return their paths by sequence."""
     (folder / name).mkdir(parents=True)
     paths = {s: str(folder / name / f"{name}_{s}.nii.gz") for s in only}
     for sequence, image in draw(grid, seed).items():
@@ -86,7 +86,7 @@ def bundle(tmp_path_factory) -> Path:
 
 @torch.no_grad()
 def _weights(root: Path) -> dict:
-    """Weights that see what is bright as tumour, and listen to reports and clicks in some arbitrary way."""
+    """Return weights that segment bright voxels as tumour and respond to reports and clicks arbitrarily."""
     parser = ConfigParser()
     parser.read_config(root / "configs" / "inference.json")
     parser["bundle_root"] = str(root)
@@ -106,10 +106,10 @@ def _weights(root: Path) -> dict:
     network.findings.gate[-1].bias.mul_(0.05)
     head.detail.linear.weight.zero_()
     head.logits.weight.copy_(torch.eye(24)[..., None, None, None])
-    for corner in range(8):  # of the voxels of 2 mm; WT where T2 and FLAIR are bright, TC and ET where T1ce rises
+    for corner in range(8):  # of a 2 x 2 x 2 block; WT where T2 and FLAIR are bright, TC and ET where T1ce - T1 is
         head.detail.linear.weight[corner, [2 * 8 + corner, 3 * 8 + corner]] = 1.0
         head.detail.linear.weight[[8 + corner, 16 + corner], 4 * 8 + corner] = 1.0
-    # Where the borders lie: so that as much of the brain is tumour as in truth.
+    # Set the biases so that each region covers about its true share of the brain.
     preprocess, logits = parser.get_parsed_content("preprocessing"), []
     for seed in range(2):
         volumes = {s: Volume(image, ALIGNED, s) for s, image in draw(seed=seed).items()}
@@ -123,5 +123,5 @@ def _weights(root: Path) -> dict:
 
 @pytest.fixture(scope="session")
 def segmenter(bundle) -> Segmenter:
-    """One for all tests that do not count what it keeps."""
+    """Shared by all tests that do not inspect its cache."""
     return Segmenter(bundle, device="cpu")

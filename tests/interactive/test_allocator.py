@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: the second of two equal allocations finds its pages in place."""
+"""Freed memory stays with the process, so that repeating an allocation causes no page faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="concerns glibc")
-def test_pages_are_fetched_once():
+def test_keep_freed_memory_avoids_page_faults():
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "bundle")}
     faults = {}
     for how in ("kept", "returned"):

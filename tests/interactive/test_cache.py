@@ -1,4 +1,4 @@
-"""Encoded cases within a budget: the one used longest ago goes first."""
+"""Encoded cases are kept within a memory budget; the least recently used is evicted first."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def kept(cache: CaseCache, keys: str) -> str:
 
 
 def given(nbytes: int = 10) -> KnownCase:
-    """A case whose image was given in memory, or (without bytes) as a file."""
+    """Return a case whose image was given in memory, or as a file if ``nbytes`` is 0."""
     source = Volume(np.zeros(nbytes, np.uint8), np.eye(4), "t1") if nbytes else "/data/t1.nii.gz"
     return KnownCase("p1", {"t1": source}, {"t1": ("t1",)} if nbytes else {"t1": ("/data/t1.nii.gz",)})
 
 
 def in_memory(cache: CaseCache, keys: str) -> str:
-    """The keys whose sources are still there, oldest use first; asking does not count as use."""
+    """Return those of ``keys`` whose sources are still kept; asking does not count as use."""
     return "".join(key for key in keys if cache._known[key].sources is not None)
 
 
-def test_images_in_memory_count_and_the_oldest_go_first():
+def test_images_in_memory_are_counted_and_evicted_oldest_first():
     cache = CaseCache(25)
     for key in "abc":
         cache.remember(key, given())
@@ -50,7 +50,7 @@ def test_images_in_memory_count_and_the_oldest_go_first():
     assert in_memory(cache, "abcd") == "bd"
 
 
-def test_encodings_go_before_images_in_memory():
+def test_encodings_are_evicted_before_images_in_memory():
     cache = filled(40, "a", "b")
     for key in "ab":
         cache.remember(key, given())
@@ -60,7 +60,7 @@ def test_encodings_go_before_images_in_memory():
 
 
 @pytest.mark.parametrize("budget", [0, 15])
-def test_images_of_the_case_used_last_stay_and_files_cost_nothing(budget):
+def test_images_of_the_last_case_are_kept_and_files_are_not_counted(budget):
     cache = CaseCache(budget)
     cache.remember("a", given(0))
     cache.remember("b", given(20))
@@ -69,7 +69,7 @@ def test_images_of_the_case_used_last_stay_and_files_cost_nothing(budget):
     assert in_memory(cache, "abc") == "ac" and cache.nbytes == 0
 
 
-def test_images_that_had_to_go_are_an_error_and_a_dropped_case_is_unknown():
+def test_evicted_images_are_an_error_and_a_dropped_case_is_unknown():
     cache = CaseCache(0)
     cache.remember("a", given())
     assert cache.known("a").unchanged_sources()["t1"].path == "t1"
@@ -80,7 +80,7 @@ def test_images_that_had_to_go_are_an_error_and_a_dropped_case_is_unknown():
     assert cache.known("a") is None and cache.known("x") is None
 
 
-def test_what_fits_stays_and_is_the_same_object():
+def test_cached_case_is_returned_as_the_same_object():
     cache, one = CaseCache(20), case()
     cache.put("a", one)
     cache.put("b", case())
@@ -88,7 +88,7 @@ def test_what_fits_stays_and_is_the_same_object():
     assert cache.get("c") is None
 
 
-def test_the_one_used_longest_ago_goes_first():
+def test_least_recently_used_case_is_evicted_first():
     assert kept(filled(20, "a", "b", "c"), "abc") == "bc"
     cache = filled(20, "a", "b")
     cache.get("a")
@@ -96,18 +96,18 @@ def test_the_one_used_longest_ago_goes_first():
     assert kept(cache, "abc") == "ac"
 
 
-def test_several_go_for_a_large_one():
+def test_large_case_evicts_several():
     cache = filled(40, "a", "b", "c", "d")
     cache.put("e", case(25))
     assert kept(cache, "abcde") == "de" and cache.nbytes <= 40
 
 
 @pytest.mark.parametrize("budget", [0, 5])
-def test_the_last_one_stays_however_large(budget):
+def test_last_case_is_kept_however_large(budget):
     assert kept(filled(budget, "a", "b"), "ab") == "b"
 
 
-def test_a_case_that_grew_makes_room_when_trimmed():
+def test_trim_evicts_after_a_case_has_grown():
     cache, growing = filled(30, "a", "b"), case()
     cache.put("c", growing)
     growing.nbytes = 20
@@ -115,7 +115,7 @@ def test_a_case_that_grew_makes_room_when_trimmed():
     assert kept(cache, "abc") == "bc" and cache.nbytes == 30
 
 
-def test_a_dropped_case_is_gone_and_dropping_nothing_is_no_error():
+def test_drop_removes_a_case_and_ignores_unknown_keys():
     cache = filled(30, "a", "b")
     cache.drop("a")
     cache.drop("x")
@@ -123,12 +123,12 @@ def test_a_dropped_case_is_gone_and_dropping_nothing_is_no_error():
 
 
 @pytest.mark.parametrize("budget", [-1, "2GB", None, float("nan"), True])
-def test_a_budget_that_is_no_number_of_bytes_is_an_error(budget):
+def test_invalid_budget_is_an_error(budget):
     with pytest.raises(InputError, match=f"cache_bytes: found {budget!r}; expected a number of bytes"):
         CaseCache(budget)
 
 
-def test_many_threads_leave_no_more_than_the_budget():
+def test_budget_holds_with_concurrent_threads():
     cache, errors = CaseCache(35), []
 
     def work(name: str) -> None:

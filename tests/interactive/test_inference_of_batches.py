@@ -1,4 +1,4 @@
-"""inference.json over several cases, raw ones, and in folders that must not be written to."""
+"""inference.json on batches: failed cases, output folders that are refused, and preprocessing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def done(out) -> list[str]:
     return sorted(path.parent.name for path in out.rglob("*.json"))
 
 
-def test_one_bad_case_does_not_end_a_batch_and_a_second_run_does_what_is_missing(infer, tmp_path):
+def test_bad_case_does_not_end_a_batch_and_skip_done_completes_it(infer, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     write(data, name=NAME)
     bad = write(data, name=OTHER)
@@ -66,7 +66,7 @@ def test_one_bad_case_does_not_end_a_batch_and_a_second_run_does_what_is_missing
     infer(data, out, skip_done="true")  # nothing is left to do
 
 
-def test_a_label_that_inference_does_not_need_does_not_stop_it(infer, tmp_path):
+def test_invalid_label_does_not_stop_inference(infer, tmp_path):
     paths = write(tmp_path / "data")
     label = np.full(GRIDS["aligned"][1], 9, np.uint8)
     nib.save(nib.Nifti1Image(label, GRIDS["aligned"][0]), paths["t1"].replace("_t1.", "_seg."))
@@ -75,17 +75,17 @@ def test_a_label_that_inference_does_not_need_does_not_stop_it(infer, tmp_path):
 
 
 @pytest.mark.parametrize("where", [".", NAME, "results/of/today"])
-def test_results_never_lie_among_the_data(infer, tmp_path, where):
+def test_output_folder_inside_the_data_set_is_refused(infer, tmp_path, where):
     paths = write(tmp_path / "data")
     truth = paths["t1"].replace("_t1.", "_seg.")
     nib.save(nib.Nifti1Image(np.ones(GRIDS["aligned"][1], np.uint8), GRIDS["aligned"][0]), truth)
-    with pytest.raises(RuntimeError) as raised:  # MONAI's wrapping of ours
+    with pytest.raises(RuntimeError) as raised:  # MONAI wraps the package's error
         infer(tmp_path / "data", tmp_path / "data" / where)
     assert "outside" in plain_message(raised.value)
     assert (read_volume(truth).array == 1).all()
 
 
-def test_results_never_lie_beside_the_files_of_a_single_case(infer, tmp_path):
+def test_output_folder_around_a_single_case_is_refused(infer, tmp_path):
     write(tmp_path / "data")
     with pytest.raises(RuntimeError) as raised:
         infer(tmp_path / "data" / NAME, tmp_path / "data")
@@ -93,13 +93,13 @@ def test_results_never_lie_beside_the_files_of_a_single_case(infer, tmp_path):
     assert not list((tmp_path / "data").rglob("*.json"))
 
 
-def test_a_path_with_a_hash_sign(infer, tmp_path):
+def test_paths_may_contain_a_hash_sign(infer, tmp_path):
     write(tmp_path / "set #1")
     infer(tmp_path / "set #1", tmp_path / "out #1")
     assert done(tmp_path / "out #1") == [NAME] and not (tmp_path / "out ::1").exists()
 
 
-def test_what_was_done_to_the_images_is_in_the_facts_and_in_the_answer(infer, segmenter, tmp_path):
+def test_preprocessing_notes_are_in_the_json_and_in_the_answer(infer, segmenter, tmp_path):
     paths = write(tmp_path / "data")
     clean = arrays()
     image, affine = clean["flair"]
@@ -112,11 +112,11 @@ def test_what_was_done_to_the_images_is_in_the_facts_and_in_the_answer(infer, se
     assert list(answer.notes) == facts["notes"] and answer.preparation is None
     assert answer.on("t2")[0] is answer.label
     segmenter.set_case(**clean)
-    # Shifted by 1 inside, as the background was: to the network it is the same image.
+    # The brain was shifted by 1 together with the background: to the network it is the same image.
     assert (answer.label != segmenter.segment().label).mean() < 1e-4
 
 
-def test_a_sequence_in_another_orientation_is_turned_and_has_a_mask_of_its_own(infer, segmenter, tmp_path):
+def test_sequence_in_another_orientation_gets_its_own_native_mask(infer, segmenter, tmp_path):
     paths = write(tmp_path / "data")
     segmenter.set_case(**paths)
     expected = segmenter.segment().label
@@ -138,7 +138,7 @@ def test_a_sequence_in_another_orientation_is_turned_and_has_a_mask_of_its_own(i
         answer.on("swi")
 
 
-def test_images_without_a_positive_voxel_are_segmented_like_others(segmenter):
+def test_images_without_positive_voxels_are_segmented(segmenter):
     images = {s: (np.where(image > 0, image - 900, 0), GRIDS["aligned"][0]) for s, image in draw().items()}
     assert all(image.max() == 0 for image, _ in images.values())
     segmenter.set_case(**arrays())

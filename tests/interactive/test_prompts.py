@@ -1,4 +1,4 @@
-"""Clicks and reports at their limits: obeyed, or refused with a reason; nothing in between."""
+"""Clicks and reports at their limits are either obeyed or refused with a reason."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def grid(request, segmenter) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_click_is_obeyed_wherever_it_lies(segmenter, grid, kind):
-    """In the tumour, in healthy brain, and in each corner of the volume, far outside what the network sees."""
+def test_click_is_obeyed_at_any_position(segmenter, grid, kind):
+    """In the tumour, in healthy brain, and in each corner of the volume, far outside the network's input."""
     shape = GRIDS[grid][1]
     tumour = np.argwhere(segmenter.segment().label > 0)[::40]
     voxels = [*map(tuple, tumour), tuple(side // 2 for side in shape), tuple(side // 3 for side in shape)]
@@ -47,7 +47,7 @@ def test_many_clicks_of_all_kinds_are_all_obeyed(segmenter, grid):
         assert {int(label[tuple(voxel)]) for voxel in positions} <= LABELS[kind]
 
 
-def test_world_and_voxel_clicks_are_the_same(segmenter, grid):
+def test_world_and_voxel_clicks_give_the_same_label(segmenter, grid):
     affine, shape = GRIDS[grid]
     voxels = [[shape[0] // 2, shape[1] // 2, shape[2] // 2], [shape[0] // 3, shape[1] // 2, shape[2] // 2]]
     world = (np.c_[voxels, np.ones(2)] @ affine.T)[:, :3]
@@ -57,29 +57,29 @@ def test_world_and_voxel_clicks_are_the_same(segmenter, grid):
 
 
 @pytest.mark.parametrize(("first", "second"), [("ET", "background"), ("background", "ET"), ("ED", "NCR")])
-def test_where_clicks_disagree_the_later_one_counts(segmenter, grid, first, second):
+def test_later_of_contradicting_clicks_wins(segmenter, grid, first, second):
     voxel = [side // 2 for side in GRIDS[grid][1]]
     label = segmenter.segment(clicks={first: [voxel], second: [voxel]}).label
     assert int(label[tuple(voxel)]) in LABELS[second]
 
 
 @pytest.mark.parametrize("last", ["ET", "background"])
-def test_kinds_that_take_turns_are_obeyed_in_their_order(segmenter, grid, last):
+def test_alternating_kinds_are_obeyed_in_order(segmenter, grid, last):
     voxel = [side // 2 for side in GRIDS[grid][1]]
     first = {"ET": "background", "background": "ET"}[last]
     label = segmenter.segment(clicks=[(last, voxel), (first, voxel), (last, voxel)]).label
     assert int(label[tuple(voxel)]) in LABELS[last]
 
 
-def test_pairs_and_positions_by_kind_in_one_order_are_the_same(segmenter, grid):
+def test_pairs_and_positions_by_kind_give_the_same_label(segmenter, grid):
     voxel = [side // 2 for side in GRIDS[grid][1]]
     near = [voxel[0] - 3, *voxel[1:]]
     pairs = segmenter.segment(clicks=[("ET", voxel), ("background", near)])
     assert np.array_equal(pairs.label, segmenter.segment(clicks={"ET": [voxel], "background": [near]}).label)
 
 
-def test_a_clicked_piece_of_tumour_stays_however_small(segmenter):
-    """At 4 mm the smallest piece that is left is four voxels; what the network makes of a click may be fewer."""
+def test_clicked_piece_of_tumour_is_kept_however_small(segmenter):
+    """At 4 mm, pieces below four voxels are removed; the piece that results from a click may be smaller."""
     segmenter.set_case(**arrays())
     plain = segmenter.segment().label
     for voxel in ((22, 26, 8), (30, 20, 22)):
@@ -88,7 +88,7 @@ def test_a_clicked_piece_of_tumour_stays_however_small(segmenter):
         assert plain[voxel] == 0
 
 
-def test_a_thousand_clicks_are_obeyed(segmenter):
+def test_1000_clicks_are_obeyed_within_30_seconds(segmenter):
     segmenter.set_case(**arrays())
     random = np.random.default_rng(1)
     cells = random.permutation(np.prod(GRIDS["aligned"][1]))[:1000]
@@ -102,7 +102,7 @@ def test_a_thousand_clicks_are_obeyed(segmenter):
         assert {int(label[tuple(voxel)]) for voxel in voxels[i::6]} <= LABELS[kind]
 
 
-def test_a_report_of_ten_thousand_words_is_read_to_its_end(segmenter):
+def test_report_of_10000_words_is_read_to_its_end(segmenter):
     segmenter.set_case(**arrays())
     words = "The lesion in the right hemisphere enhances in a ring around necrosis with some oedema. " * 715
     assert len(words.split()) > 10_000
@@ -125,14 +125,14 @@ def test_a_report_of_ten_thousand_words_is_read_to_its_end(segmenter):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_clicks_that_cannot_be_obeyed_are_refused_and_named(segmenter, clicks, what):
+def test_invalid_clicks_are_refused_naming_the_case(segmenter, clicks, what):
     segmenter.set_case(**arrays(), case="p7")
     with pytest.raises(InputError, match=what) as error:
         segmenter.segment(clicks=clicks)
     assert "clicks of case p7" in str(error.value)
 
 
-def test_a_world_click_outside_and_an_unknown_space_are_refused(segmenter):
+def test_world_click_outside_and_an_unknown_space_are_refused(segmenter):
     segmenter.set_case(**arrays())
     with pytest.raises(InputError, match="outside"):
         segmenter.segment(clicks={"ET": [(500, 0, 0)]}, space="world")
@@ -140,7 +140,7 @@ def test_a_world_click_outside_and_an_unknown_space_are_refused(segmenter):
         segmenter.segment(clicks={"ET": [(1, 1, 1)]}, space="mm")
 
 
-def test_a_report_that_cannot_be_read_is_refused(segmenter, tmp_path):
+def test_unreadable_report_is_refused(segmenter, tmp_path):
     segmenter.set_case(**arrays())
     (tmp_path / "binary.txt").write_bytes(b"\x00\x01 report")
     paths = [{"report_path": path} for path in (tmp_path / "binary.txt", str(tmp_path / "none.txt"))]
@@ -149,20 +149,20 @@ def test_a_report_that_cannot_be_read_is_refused(segmenter, tmp_path):
             segmenter.segment(**report)
 
 
-def test_a_path_given_as_a_report_is_taken_as_text_with_a_hint(segmenter, tmp_path, caplog):
+def test_path_given_as_a_report_is_used_as_text_and_logs_a_hint(segmenter, tmp_path, caplog):
     segmenter.set_case(**arrays())
     segmenter.segment(str(tmp_path / "none.txt"))
     assert "report_path" in caplog.text and str(tmp_path) not in caplog.text
 
 
 @pytest.mark.parametrize("report", [5, ["A mass."], b"A mass."])
-def test_a_report_that_is_no_text_is_refused(segmenter, report):
+def test_report_that_is_not_text_is_refused(segmenter, report):
     segmenter.set_case(**arrays())
     with pytest.raises(InputError, match="report"):
         segmenter.segment(report)
 
 
-def test_nothing_can_be_asked_before_a_case_is_set(bundle):
+def test_segment_before_set_case_is_an_error(bundle):
     segmenter = Segmenter(bundle, device="cpu")
     with pytest.raises(InputError, match="set_case before segment"):
         segmenter.segment()
@@ -192,11 +192,11 @@ IMAGE = arrays()["t1"][0]
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_case_that_cannot_be_used_is_an_error_that_names_the_sequence(segmenter, case, what):
+def test_invalid_case_error_names_the_sequence(segmenter, case, what):
     kept = segmenter.set_case(**arrays(seed=3))
     with pytest.raises(CaseError, match=what):
         segmenter.set_case(**case, case="p9")
-    # The patient before is not taken for this one, and can still be asked for.
+    # The previous case is not used in its place, and is still available by its key.
     with pytest.raises(InputError, match="set_case before segment"):
         segmenter.segment()
     assert segmenter.segment(case=kept).label.any()
@@ -206,7 +206,7 @@ def test_a_case_that_cannot_be_used_is_an_error_that_names_the_sequence(segmente
     ("t2", "what"),
     [((IMAGE[..., :-1], ALIGNED), "t2.*grid of 44 x 52 x 39"), ((IMAGE, ALIGNED + np.eye(4)), "t2.*grid")],
 )
-def test_a_sequence_on_another_grid_is_refused_where_nothing_may_be_resampled(bundle, t2, what):
+def test_sequence_on_another_grid_is_refused_without_preprocessing(bundle, t2, what):
     with pytest.raises(CaseError, match=what):
         Segmenter(bundle, device="cpu", preprocess="never").set_case(**spoilt(t2=t2))
 

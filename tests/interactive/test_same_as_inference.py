@@ -1,4 +1,4 @@
-"""The answer of a ``Segmenter`` is that of ``inference.json``, which writes files."""
+"""A ``Segmenter`` gives the same results as ``inference.json``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def clicks_on(grid: str) -> dict:
 
 @pytest.fixture(scope="module")
 def infer(bundle):
-    """Run inference.json over a folder; returns the label map and what was written about it."""
+    """Run inference.json on a folder; return the label map and the content of its JSON file."""
     clip = load_clip(bundle / "models" / "clip")
 
     def run(folder, out, **options) -> tuple[nib.Nifti1Image, dict]:
@@ -52,7 +52,7 @@ def infer(bundle):
         ("tilted", RIGHT, True),
     ],
 )
-def test_the_same_label_map_on_the_same_grid(segmenter, infer, tmp_path, grid, report, clicked):
+def test_label_map_and_grid_are_the_same(segmenter, infer, tmp_path, grid, report, clicked):
     clicks = clicks_on(grid) if clicked else None
     paths = write(tmp_path / "data", grid, seed=1)
     written, facts = infer(tmp_path / "data", tmp_path / "out", report=report, clicks=clicks)
@@ -68,7 +68,7 @@ def test_the_same_label_map_on_the_same_grid(segmenter, infer, tmp_path, grid, r
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_the_same_with_clicks_whose_kinds_take_turns(segmenter, infer, tmp_path, grid):
+def test_label_map_is_the_same_with_alternating_clicks(segmenter, infer, tmp_path, grid):
     voxel = [side // 2 for side in GRIDS[grid][1]]
     clicks = [["ET", voxel], ["background", voxel], ["ET", voxel]]
     paths = write(tmp_path / "data", grid, seed=1)
@@ -80,7 +80,7 @@ def test_the_same_with_clicks_whose_kinds_take_turns(segmenter, infer, tmp_path,
 
 @pytest.mark.parametrize("only", [("flair",), ("t1", "t1ce", "flair")])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_the_same_with_sequences_missing(segmenter, infer, tmp_path, grid, only):
+def test_label_map_is_the_same_with_missing_sequences(segmenter, infer, tmp_path, grid, only):
     paths = write(tmp_path / "data", grid, seed=1, only=only)
     written, facts = infer(tmp_path / "data", tmp_path / "out", allow_missing_sequences="true")
     segmenter.set_case(**paths)
@@ -89,7 +89,7 @@ def test_the_same_with_sequences_missing(segmenter, infer, tmp_path, grid, only)
     assert tuple(facts["sequences_missing"]) == answer.sequences_missing == tuple(s for s in SEQUENCES if s not in only)
 
 
-def test_the_same_with_world_clicks(segmenter, infer, tmp_path):
+def test_label_map_is_the_same_with_world_clicks(segmenter, infer, tmp_path):
     paths = write(tmp_path / "data", "tilted", seed=1)
     affine = GRIDS["tilted"][0]
     world = {k: [(affine @ [*v, 1])[:3].tolist() for v in voxels] for k, voxels in clicks_on("tilted").items()}
@@ -100,7 +100,7 @@ def test_the_same_with_world_clicks(segmenter, infer, tmp_path):
 
 
 @pytest.mark.parametrize("report", ["", RIGHT])
-def test_averaging_over_the_mirror_image_is_the_same_in_both(bundle, segmenter, infer, tmp_path, report):
+def test_label_map_is_the_same_with_tta(bundle, segmenter, infer, tmp_path, report):
     clicks = clicks_on("aligned")
     paths = write(tmp_path / "data", "aligned", seed=1)
     written, _ = infer(tmp_path / "data", tmp_path / "out", report=report, clicks=clicks, tta=True)

@@ -1,4 +1,4 @@
-"""Set a case once, prompt it as often as you like: the same answers as inference.json, whatever came before."""
+"""A case is set once and prompted repeatedly; answers do not depend on earlier cases and prompts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def differ(a: Segmentation, b: Segmentation) -> bool:
     return not np.array_equal(a.label, b.label)
 
 
-def test_a_descriptor_is_the_mean_direction_of_the_slices():
+def test_descriptor_is_the_mean_direction_of_the_slices():
     tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     assert module.descriptor_of(tokens) == pytest.approx((0.5**0.5, 0.5**0.5))
     assert module.descriptor_of(None) == ()
@@ -48,7 +48,7 @@ def middle(grid: str) -> list[int]:
     return [side // 2 for side in GRIDS[grid][1]]
 
 
-def test_the_package_offers_it_by_name():
+def test_package_exports_segmenter():
     assert brats_clip.Segmenter is Segmenter
     with pytest.raises(AttributeError, match="Segmentor"):
         brats_clip.Segmentor  # noqa: B018
@@ -77,7 +77,7 @@ def files(tmp_path_factory) -> dict:
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_INPUT)
-def test_every_way_to_give_the_sequences_gives_the_same_answer(segmenter, files, kind):
+def test_every_input_type_gives_the_same_answer(segmenter, files, kind):
     segmenter.set_case(**files)
     expected = segmenter.segment(REPORT)
     images = draw()
@@ -86,7 +86,7 @@ def test_every_way_to_give_the_sequences_gives_the_same_answer(segmenter, files,
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_the_answer_lies_on_the_grid_of_the_case(segmenter, grid):
+def test_answer_is_on_the_grid_of_the_case(segmenter, grid):
     affine, shape = GRIDS[grid]
     segmenter.set_case(**arrays(grid), case="p1")
     answer = segmenter.segment(REPORT, {"ET": [middle(grid)]})
@@ -103,7 +103,7 @@ def test_the_answer_lies_on_the_grid_of_the_case(segmenter, grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_masks_are_nested_and_measured(segmenter, grid):
+def test_masks_are_nested_and_match_the_volumes(segmenter, grid):
     segmenter.set_case(**arrays(grid))
     answer = segmenter.segment()
     wt, tc, et = (answer.masks[region] for region in REGIONS)
@@ -117,20 +117,20 @@ def test_masks_are_nested_and_measured(segmenter, grid):
     np.testing.assert_allclose(answer.voxel_mm, np.linalg.norm(GRIDS[grid][0][:3, :3], axis=0))
 
 
-def test_probabilities_are_nested_and_say_what_the_label_does(segmenter):
+def test_probabilities_are_nested_and_agree_with_the_label(segmenter):
     segmenter.set_case(**arrays())
     answer = segmenter.segment()
     wt, tc, et = (answer.probabilities[region] for region in REGIONS)
     assert (tc <= wt).all() and (et <= tc).all()
     for region, mask in answer.masks.items():
         assert (answer.probabilities[region][mask] >= 0.5).all()
-    # Small pieces are in the probabilities alone.
+    # Small pieces are removed from the masks, but not from the probabilities.
     assert ((wt > 0.5) & ~answer.masks["WT"]).sum() < 0.1 * answer.masks["WT"].sum()
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
-def test_an_image_that_was_turned_gives_the_answer_turned(segmenter, axes, flips):
+def test_reoriented_image_gives_a_reoriented_answer(segmenter, axes, flips):
     orientation = np.array(list(zip(axes, flips, strict=True)))
     images = {s: nib.Nifti1Image(image, ALIGNED) for s, image in draw().items()}
     segmenter.set_case(**images)
@@ -142,7 +142,7 @@ def test_an_image_that_was_turned_gives_the_answer_turned(segmenter, axes, flips
     np.testing.assert_allclose(turned.affine, wanted.affine)
 
 
-def test_prompts_have_an_effect_and_are_not_remembered(segmenter):
+def test_prompts_have_an_effect_and_do_not_persist(segmenter):
     segmenter.set_case(**arrays())
     clicks = {"ET": [middle("aligned")]}
     plain, told, clicked = segmenter.segment(), segmenter.segment(REPORT), segmenter.segment(clicks=clicks)
@@ -153,20 +153,20 @@ def test_prompts_have_an_effect_and_are_not_remembered(segmenter):
 
 
 @pytest.mark.parametrize("nothing", [None, "", " \n"])
-def test_an_empty_report_is_none(segmenter, nothing):
+def test_empty_report_equals_no_report(segmenter, nothing):
     segmenter.set_case(**arrays())
     answer = segmenter.segment(nothing, {})
     assert same(answer, segmenter.segment()) and answer.consistency is None and not answer.report_used
 
 
-def test_a_report_from_a_file_is_its_text(segmenter, tmp_path):
+def test_report_path_equals_its_text(segmenter, tmp_path):
     (tmp_path / "report.txt").write_text(f"\ufeff{REPORT}\n")
     segmenter.set_case(**arrays())
     assert same(segmenter.segment(report_path=str(tmp_path / "report.txt")), segmenter.segment(REPORT))
     assert same(segmenter.segment(report_path=tmp_path / "report.txt"), segmenter.segment(REPORT))
 
 
-def test_a_report_is_compared_with_what_the_image_shows_without_prompts(segmenter):
+def test_report_is_compared_with_the_answer_without_prompts(segmenter):
     segmenter.set_case(**arrays(seed=1))  # a tumour on the right
     right = segmenter.segment("Mass in the right hemisphere.")
     left = segmenter.segment("Mass in the left hemisphere.", {"ET": [middle("aligned")]})
@@ -175,7 +175,7 @@ def test_a_report_is_compared_with_what_the_image_shows_without_prompts(segmente
     assert segmenter.segment("Mass in the left hemisphere.").consistency == left.consistency
 
 
-def test_a_report_that_puts_the_tumour_elsewhere_is_heard_only_if_asked_for(segmenter, bundle):
+def test_report_of_another_place_is_used_only_without_screening(segmenter, bundle):
     wrong = "Mass in the left hemisphere."
     segmenter.set_case(**arrays(seed=1))
     assert same(segmenter.segment(wrong), segmenter.segment())
@@ -185,7 +185,7 @@ def test_a_report_that_puts_the_tumour_elsewhere_is_heard_only_if_asked_for(segm
     assert heard.report_used and differ(heard, trusting.segment()) and heard.consistency.score < 0.1
 
 
-def test_only_what_is_new_takes_time(segmenter, tmp_path):
+def test_unchanged_steps_are_not_repeated(segmenter, tmp_path):
     paths = write(tmp_path, seed=4)
     segmenter.set_case(**paths)
     first = segmenter.segment().seconds
@@ -199,7 +199,7 @@ def test_only_what_is_new_takes_time(segmenter, tmp_path):
     assert segmenter.segment(REPORT).seconds["decode"] == 0
 
 
-def test_files_that_are_known_are_not_read_again_until_they_change(segmenter, tmp_path):
+def test_known_files_are_read_again_only_after_a_change(segmenter, tmp_path):
     paths = write(tmp_path, seed=5)
     key = segmenter.set_case(**paths)
     before = segmenter.segment()
@@ -214,30 +214,30 @@ def test_files_that_are_known_are_not_read_again_until_they_change(segmenter, tm
     assert same(segmenter.segment(), after)
 
 
-def test_other_sequences_of_the_same_case_are_another_case(segmenter, files):
+def test_other_sequences_of_the_same_files_are_another_case(segmenter, files):
     everything = segmenter.set_case(**files)
     less = segmenter.set_case(**{s: files[s] for s in ("t1ce", "flair")})
     swapped = segmenter.set_case(**{**files, "t1": files["t2"], "t2": files["t1"]})
     assert len({everything, less, swapped}) == 3
 
 
-def test_the_name_is_the_one_given_last(segmenter, files):
+def test_case_name_is_the_one_given_last(segmenter, files):
     segmenter.set_case(**files, case="first")
     assert segmenter.segment().case == "first"
     segmenter.set_case(**files, case="second")
     assert segmenter.segment().case == "second"
 
 
-def test_earlier_cases_can_be_asked_for_by_key(segmenter):
+def test_earlier_cases_are_available_by_key(segmenter):
     keys = [segmenter.set_case(**arrays(seed=seed)) for seed in range(3)]
     assert len(set(keys)) == 3
     last = segmenter.segment()
     assert same(segmenter.segment(case=keys[2]), last)
     assert differ(segmenter.segment(case=keys[0]), last)
-    assert same(segmenter.segment(), last)  # asking for one does not make it the current one
+    assert same(segmenter.segment(), last)  # segmenting an earlier case does not make it the current one
 
 
-def test_a_case_that_was_forgotten_is_unknown(segmenter):
+def test_forgotten_case_is_unknown(segmenter):
     key = segmenter.set_case(**arrays(seed=7))
     segmenter.forget(key)
     for ask in ({"case": key}, {}):
@@ -246,7 +246,7 @@ def test_a_case_that_was_forgotten_is_unknown(segmenter):
     segmenter.forget("nonsense")
 
 
-def test_what_does_not_fit_is_encoded_again_and_answers_the_same(bundle, tmp_path):
+def test_evicted_case_is_encoded_again_with_the_same_answer(bundle, tmp_path):
     roomy = Segmenter(bundle, device="cpu")
     paths = write(tmp_path, seed=1)
     first = roomy.set_case(**paths)
@@ -268,14 +268,14 @@ def test_what_does_not_fit_is_encoded_again_and_answers_the_same(bundle, tmp_pat
 
 
 def room_for(bundle, images: float, encodings: float) -> int:
-    """Bytes of the images and of the encodings of that many cases without a report."""
+    """Return the bytes that the images and the encodings of these numbers of cases take, without a report."""
     roomy = Segmenter(bundle, device="cpu")
     encoded = roomy._cache.get(roomy.set_case(**arrays()))
     roomy.segment()
     return int(images * sum(image.nbytes for image, _ in arrays().values()) + encodings * encoded.nbytes)
 
 
-def test_images_in_memory_that_do_not_fit_are_said_to_be_gone(bundle, tmp_path):
+def test_evicted_images_in_memory_are_an_error(bundle, tmp_path):
     budget = room_for(bundle, images=2, encodings=1.2)
     segmenter = Segmenter(bundle, device="cpu", cache_bytes=budget)
     file = segmenter.set_case(**write(tmp_path))
@@ -286,7 +286,7 @@ def test_images_in_memory_that_do_not_fit_are_said_to_be_gone(bundle, tmp_path):
         segmenter.segment(case=keys[0])
 
 
-def test_a_file_that_changed_is_never_taken_for_the_case_that_was_set(bundle, tmp_path):
+def test_changed_file_is_not_used_for_a_case_set_before(bundle, tmp_path):
     segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
     paths = write(tmp_path, seed=1)
     key = segmenter.set_case(**paths)
@@ -294,7 +294,7 @@ def test_a_file_that_changed_is_never_taken_for_the_case_that_was_set(bundle, tm
     nib.save(nib.Nifti1Image(draw(seed=2)["t2"], ALIGNED), paths["t2"])
     os.utime(paths["t2"], ns=(1, 1))
     assert same(segmenter.segment(case=key), before)  # still encoded
-    segmenter.set_case(**arrays(seed=3))  # which drives it out
+    segmenter.set_case(**arrays(seed=3))  # which evicts its encoding
     with pytest.raises(CaseError, match=r"t2\.nii\.gz: found a file that has changed; expected set_case again"):
         segmenter.segment(case=key)
     Path(paths["t2"]).unlink()
@@ -303,7 +303,7 @@ def test_a_file_that_changed_is_never_taken_for_the_case_that_was_set(bundle, tm
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_an_answer_keeps_neither_its_case_nor_the_segmenter(bundle, grid):
+def test_answer_holds_no_reference_to_case_or_segmenter(bundle, grid):
     segmenter = Segmenter(bundle, device="cpu")
     key = segmenter.set_case(**arrays(grid))
     answer, twin = segmenter.segment(REPORT), segmenter.segment(REPORT)
@@ -318,7 +318,7 @@ def test_an_answer_keeps_neither_its_case_nor_the_segmenter(bundle, grid):
     assert np.array_equal(answer.attention["WT"], expected[1])
 
 
-def test_an_answer_lets_go_of_what_was_computed():
+def test_answer_releases_its_functions_after_evaluation():
     def volumes() -> np.ndarray:
         return np.ones((3, 2, 2, 2), np.float32)
 
@@ -334,7 +334,7 @@ def test_an_answer_lets_go_of_what_was_computed():
     assert ref() is None and answer.probabilities["ET"].all()
 
 
-def test_one_sentence_of_ten_thousand_words_is_read_once(segmenter, monkeypatch):
+def test_sentence_of_10000_words_is_read_once(segmenter, monkeypatch):
     read = []
     real = answer_path.compare_with_image
     monkeypatch.setattr(answer_path, "compare_with_image", lambda *a: read.append(a[0]) or real(*a))
@@ -343,16 +343,16 @@ def test_one_sentence_of_ten_thousand_words_is_read_once(segmenter, monkeypatch)
     words = " ".join(words.split()[:10_000])
     started = time.process_time()
     first = segmenter.segment(words)
-    assert time.process_time() - started < 10  # 3 on one core, most of it CLIP's
+    assert time.process_time() - started < 10  # about 3 s on one core, most of it in CLIP
     clicked = segmenter.segment(words, {"ET": [middle("aligned")]})
     assert read == [words] and clicked.consistency == first.consistency and first.report_used
-    for other in ("A mass.", "A lesion."):  # as many as are kept
+    for other in ("A mass.", "A lesion."):  # as many as the cache keeps
         segmenter.segment(other)
     segmenter.segment(words)
     assert read == [words, "A mass.", "A lesion.", words]
 
 
-def test_an_older_answer_is_still_complete_when_its_case_is_gone(bundle):
+def test_answer_stays_complete_after_its_case_is_evicted(bundle):
     segmenter = Segmenter(bundle, device="cpu", cache_bytes=0)
     segmenter.set_case(**arrays(seed=1))
     old = segmenter.segment(REPORT, {"ET": [middle("aligned")]})
@@ -363,7 +363,7 @@ def test_an_older_answer_is_still_complete_when_its_case_is_gone(bundle):
         assert np.array_equal(old.attention[region], new.attention[region])
 
 
-def test_arrays_are_left_alone_and_may_be_used_for_something_else(bundle):
+def test_input_arrays_are_copied(bundle):
     given = arrays(seed=1)
     before = {s: image.copy() for s, (image, _) in given.items()}
     segmenter = Segmenter(bundle, device="cpu", cache_bytes=room_for(bundle, images=2, encodings=1.2))
@@ -372,14 +372,14 @@ def test_arrays_are_left_alone_and_may_be_used_for_something_else(bundle):
     assert all(np.array_equal(before[s], given[s][0]) for s in SEQUENCES)
     for image, _ in given.values():
         image[:] = image[::-1].copy()
-    segmenter.set_case(**arrays(seed=2))  # which drives the first one out of memory
+    segmenter.set_case(**arrays(seed=2))  # which evicts the encoding of the first case
     again = segmenter.segment(case=key)
     assert again.seconds["encode"] > 0 and same(again, expected)
 
 
 @pytest.mark.parametrize("given", [("flair",), ("t1",), ("t1", "t2", "flair"), ("t1ce", "flair")])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_some_sequences_are_enough_and_the_answer_says_so(segmenter, grid, given):
+def test_answer_lists_used_and_missing_sequences(segmenter, grid, given):
     case = {s: value for s, value in arrays(grid).items() if s in given}
     segmenter.set_case(**case)
     answer = segmenter.segment(REPORT)
@@ -392,14 +392,14 @@ def test_some_sequences_are_enough_and_the_answer_says_so(segmenter, grid, given
     assert not np.array_equal(answer.probabilities["WT"], whole.probabilities["WT"])
 
 
-def test_a_missing_sequence_is_no_black_image(segmenter):
-    """Which would be refused, as any image without contrast is."""
+def test_zero_image_for_a_missing_sequence_is_refused(segmenter):
+    """An all-zero image is refused, like any constant image."""
     case = arrays()
     with pytest.raises(CaseError, match="t2"):
         segmenter.set_case(**{**case, "t2": (np.zeros_like(case["t2"][0]), ALIGNED)})
 
 
-def test_where_it_cannot_start_it_says_why(bundle, tmp_path):
+def test_invalid_constructor_arguments_are_errors(bundle, tmp_path):
     with pytest.raises(InputError, match=r"no configs/inference\.json"):
         Segmenter(tmp_path)
     with pytest.raises(WeightsError, match=r"none\.pt: found no file"):
@@ -419,7 +419,7 @@ def test_where_it_cannot_start_it_says_why(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_freed_memory_is_kept_unless_it_is_not_wanted(bundle, monkeypatch, keep):
+def test_keep_memory_option_controls_the_allocator(bundle, monkeypatch, keep):
     called = []
     monkeypatch.setattr(module, "keep_freed_memory", lambda: called.append(True))
     Segmenter(bundle, device="cpu", keep_memory=keep)
@@ -437,7 +437,7 @@ def test_other_weights_give_other_answers(segmenter, bundle, tmp_path):
     assert other.checkpoint == str(tmp_path / "other.pt")
 
 
-def test_an_answer_prints_its_case_volumes_and_consistency():
+def test_answer_repr_states_case_volumes_and_consistency():
     check = FindingCheck("side", "left", "left", 0.9)
     label = np.zeros((10, 10, 10), np.uint8)
     label[:5, :5, :4] = 2
@@ -451,29 +451,29 @@ def test_an_answer_prints_its_case_volumes_and_consistency():
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_an_answer_says_how_good_it_probably_is_and_where_to_look(segmenter, grid):
+def test_answer_has_expected_dice_and_places_to_check(segmenter, grid):
     segmenter.set_case(**arrays(grid))
     answer = segmenter.segment()
     assert list(answer.expected_dice) == list(REGIONS) and all(0 <= d <= 1 for d in answer.expected_dice.values())
     assert json.loads(json.dumps(answer.quality.to_dict())) == answer.quality.to_dict()
-    assert answer.quality.fitted is False  # for these weights nothing was fitted
+    assert answer.quality.fitted is False  # no quality model was fitted for these weights
     assert answer.error_probability.shape == answer.label.shape
     assert 0 <= answer.error_probability.min() < 0.2 < answer.error_probability.max() <= 1
-    assert answer.look_here or answer.volumes_ml["TC"] < 1  # there may be nothing worth a look in so small a core
+    assert answer.look_here or answer.volumes_ml["TC"] < 1  # a core this small may have no place worth checking
     for place in answer.look_here:
         assert all(0 <= v < size for v, size in zip(place["voxel"], answer.label.shape, strict=True))
         assert np.allclose((answer.affine @ [*place["voxel"], 1])[:3], place["ras_mm"], atol=0.1)
         assert place["region"] in REGIONS and place["ml"] > 0 and f"slice {place['slices']['axial']}" in place["text"]
 
 
-def test_a_place_that_was_clicked_is_not_named_again(segmenter):
+def test_clicked_place_is_not_listed_again(segmenter):
     segmenter.set_case(**arrays())
     place = segmenter.segment().look_here[0]
     again = segmenter.segment(clicks=[(place["answered"], place["voxel"])]).look_here
     assert all(np.linalg.norm(np.subtract(other["ras_mm"], place["ras_mm"])) > 4 for other in again)
 
 
-def test_quality_is_predicted_when_it_is_asked_for_only(segmenter, monkeypatch):
+def test_quality_is_computed_lazily_and_once(segmenter, monkeypatch):
     asked = []
     monkeypatch.setattr("brats_clip.engines.answer_path.assess", lambda *given: asked.append(given) or "found")
     segmenter.set_case(**arrays())

@@ -1,4 +1,4 @@
-"""Whatever a sequence is given as: one volume, or an error that says what would have done."""
+"""Every supported input type becomes one volume; any other input is an error that names the supported types."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ARRAY = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
     ],
     ids=["nibabel", "nibabel 4D", "MetaTensor", "MetaTensor with channel", "array", "list", "lists", "tensors"],
 )
-def test_every_kind_becomes_the_same_volume(given):
+def test_every_input_type_becomes_the_same_volume(given):
     volume = as_source("t1", given)
     assert isinstance(volume, Volume) and volume.array.dtype == np.float32 and volume.affine.dtype == np.float64
     np.testing.assert_array_equal(volume.array, ARRAY)
@@ -41,8 +41,8 @@ def test_every_kind_becomes_the_same_volume(given):
     assert volume.path.startswith("t1")
 
 
-def test_volumes_in_memory_are_told_apart_whatever_they_are_called(tmp_path):
-    """Else a second patient would get the answer of the first."""
+def test_volumes_in_memory_have_distinct_identities(tmp_path):
+    """Otherwise, a second patient would get the answer of the first."""
     first, second = (as_source("t1", Volume(ARRAY + n, AFFINE, "t1")) for n in range(2))
     assert identity_of(first) != identity_of(second)
     nib.save(nib.Nifti1Image(ARRAY, AFFINE), tmp_path / "a.nii")
@@ -58,7 +58,7 @@ def test_scl_slope_of_an_image_is_applied(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["a.nii.gz", Path("a.nii.gz")])
-def test_a_path_stays_a_path(given):
+def test_path_stays_a_path(given):
     assert as_source("t1", given) == "a.nii.gz"
 
 
@@ -88,13 +88,13 @@ def test_a_path_stays_a_path(given):
     ],
     ids=lambda given: f"{type(given).__name__}",
 )
-def test_anything_else_is_an_error_that_says_what_would_have_done(given):
+def test_unsupported_input_is_an_error(given):
     with pytest.raises(CaseError) as error:
         as_source("flair", given)
     assert "flair" in str(error.value) and "found" in str(error.value) and len(str(error.value)) < 400
 
 
-def test_a_damaged_file_behind_an_image_is_named(tmp_path):
+def test_damaged_file_behind_a_lazy_image_is_an_error(tmp_path):
     path = tmp_path / "a.nii.gz"
     nib.save(nib.Nifti1Image(np.random.default_rng(0).random((20, 20, 20)), AFFINE), path)
     path.write_bytes(path.read_bytes()[:5000])
@@ -102,7 +102,7 @@ def test_a_damaged_file_behind_an_image_is_named(tmp_path):
         as_source("t2", nib.load(path))
 
 
-def test_a_file_is_the_same_until_it_is_written_again(tmp_path):
+def test_file_identity_changes_when_it_is_rewritten(tmp_path):
     path = tmp_path / "a.nii"
     path.write_bytes(b"one")
     first = identity_of(str(path))
@@ -115,5 +115,5 @@ def test_a_file_is_the_same_until_it_is_written_again(tmp_path):
     assert identity_of(str(path)) != first
 
 
-def test_arrays_are_never_taken_for_each_other():
+def test_every_array_has_its_own_identity():
     assert identity_of(as_source("t1", (ARRAY, AFFINE))) != identity_of(as_source("t1", (ARRAY, AFFINE)))

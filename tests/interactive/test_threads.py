@@ -1,4 +1,4 @@
-"""One ``Segmenter`` for several threads: each gets the answers of its own case."""
+"""One ``Segmenter`` is used by several threads; each gets the answers for its own case."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ask(segmenter: Segmenter, grid: str) -> list[np.ndarray]:
 
 
 def run_all(*works) -> list:
-    """Run functions at the same time; returns what they raised."""
+    """Run functions concurrently; return the exceptions that they raised."""
     start, raised = threading.Barrier(len(works)), []
 
     def guarded(work) -> None:
@@ -55,7 +55,7 @@ def cases(tmp_path_factory) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def expected(bundle, cases) -> list[list[np.ndarray]]:
-    """The answers of one thread after another, of a ``Segmenter`` of its own.
+    """The answers of a separate ``Segmenter``, case by case in a single thread.
 
     The last bits of a sentence's embedding depend on which sentences are encoded with it.
     """
@@ -68,7 +68,7 @@ def expected(bundle, cases) -> list[list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("cache_bytes", [2**30, 0], ids=["all stay", "only the last one stays"])
-def test_threads_with_cases_of_their_own_get_their_own_answers(bundle, cases, expected, cache_bytes):
+def test_threads_with_separate_cases_get_their_own_answers(bundle, cases, expected, cache_bytes):
     segmenter = Segmenter(bundle, device="cpu", cache_bytes=cache_bytes)
 
     def work(i: int):
@@ -83,7 +83,7 @@ def test_threads_with_cases_of_their_own_get_their_own_answers(bundle, cases, ex
     assert run_all(*map(work, range(4))) == []
 
 
-def test_threads_that_share_a_case_get_what_they_asked_for(bundle, cases, expected):
+def test_threads_that_share_a_case_get_the_answers_to_their_prompts(bundle, cases, expected):
     segmenter = Segmenter(bundle, device="cpu")
     key = segmenter.set_case(**cases[0])
 
@@ -98,7 +98,7 @@ def test_threads_that_share_a_case_get_what_they_asked_for(bundle, cases, expect
     assert run_all(*map(work, range(4))) == []
 
 
-def test_threads_that_set_the_same_files_at_once_agree(bundle, cases, expected):
+def test_threads_that_set_the_same_files_get_the_same_key(bundle, cases, expected):
     segmenter, keys = Segmenter(bundle, device="cpu"), []
 
     def run() -> None:
@@ -108,7 +108,7 @@ def test_threads_that_set_the_same_files_at_once_agree(bundle, cases, expected):
     assert run_all(run, run, run) == [] and len(set(keys)) == 1 and len(keys) == 3
 
 
-def test_the_current_case_is_the_thread_s_own(segmenter):
+def test_current_case_is_local_to_the_thread(segmenter):
     key = segmenter.set_case(**arrays(seed=1))
     found = {}
 

@@ -1,4 +1,4 @@
-"""One phantom laid out in the ways a studies folder may have."""
+"""Write phantoms and tiny cases in the layouts that a studies folder may have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FREE = {"t1": "T1_pre.nii.gz", "t1ce": "ax T1 post.nii.gz", "t2": "T2w.nii.gz", 
 
 
 def copy_cases(data_set, studies: Path) -> None:
-    """Copy the cases of the ``tiny_data_set`` fixture as they are."""
+    """Copy the cases of the ``tiny_data_set`` fixture unchanged."""
     for case in data_set.cases:
         shutil.copytree(data_set.folder / case, studies / case)
 

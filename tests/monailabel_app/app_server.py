@@ -1,4 +1,4 @@
-"""A server in a process of its own, started as a person starts it."""
+"""A MONAI Label server in its own process, started by the command that a user would type."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ START_S = 120
 
 
 class RunningServer:
-    """``with RunningServer(studies, folder) as server:``, then ``server.url``; its log is in ``server.log``.
+    """Context manager that runs a server; ``url`` is its address and ``log`` the path of its log.
 
     Args:
         studies: a folder, or the address of a DICOMweb server.
-        folder: for log, sessions and workspace.
-        conf: as ``--conf`` gives it.
-        environment: on top of this process's.
+        folder: working directory, with the log and the sessions.
+        conf: settings, passed as ``--conf NAME VALUE``.
+        environment: variables added to those of this process.
     """
 
     def __init__(self, studies: Path | str, folder: Path, conf: dict | None = None, environment: dict | None = None):
@@ -56,7 +56,7 @@ class RunningServer:
         return self
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         begun = time.monotonic()
         while time.monotonic() - begun < START_S:
             if self.process.poll() is not None:
@@ -69,22 +69,22 @@ class RunningServer:
         raise RuntimeError(f"the server did not start:\n{self.text()[-3000:]}")
 
     def text(self) -> str:
-        """Its log so far."""
+        """Return the log so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def children(self) -> list[psutil.Process]:
-        """What it started: trainings, workers, and what those started."""
+        """Return all descendant processes: trainings, workers and their children."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def kill(self) -> list[psutil.Process]:
-        """SIGKILL, to it alone, as the kernel does that is short of memory; returns what it had started."""
+        """Send SIGKILL to the server process only, as the out-of-memory killer does; return its descendants."""
         started = self.children()
         self.process.kill()
         self.process.wait(10)
         return started
 
     def stop(self) -> None:
-        """As Ctrl-C does, and SIGKILL for what is left."""
+        """Send SIGINT, as Ctrl-C does, and then SIGKILL to the rest of the process group."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:

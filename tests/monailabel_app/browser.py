@@ -1,4 +1,4 @@
-"""Debian's Chromium, without a window."""
+"""Headless Chromium for tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAGS = [
 
 @contextmanager
 def launched() -> Iterator[Any]:
-    """A browser; skips the test where there is none."""
+    """Yield a browser; skip the test if Chromium or Playwright is missing."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed; sudo apt install chromium")
     sync_api = pytest.importorskip("playwright.sync_api")

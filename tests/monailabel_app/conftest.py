@@ -1,4 +1,4 @@
-"""What tests of the app share."""
+"""Fixtures shared by the tests of the app."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brats_label.demo.orthanc import OrthancMissing, find_orthanc
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory) -> Path:
-    """Where pictures go that people should look at: ``ARTEFACTS``, or a temporary folder."""
+    """Return the folder for screenshots to inspect: ``ARTEFACTS``, or a temporary folder."""
     given = os.environ.get("ARTEFACTS")
     folder = Path(given) if given else tmp_path_factory.mktemp("artefacts")
     folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def artefacts(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def needs_orthanc() -> None:
-    """Skip where there is no Orthanc to start, and say what is missing."""
+    """Skip the test if Orthanc is not installed, with the reason."""
     try:
         find_orthanc()
     except OrthancMissing as missing:

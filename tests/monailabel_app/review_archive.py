@@ -1,4 +1,4 @@
-"""An archive without images for tests of the review queue: cases, labels of a few voxels, leases."""
+"""A datastore stub for tests of the review queue: cases, labels of a few voxels, leases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brats_label.studies import Case, ChosenImage
 
 
 class Archive:
-    """What the queue needs of a datastore; ``now`` is the clock of its leases."""
+    """The part of a datastore that the queue uses; ``now`` is the clock of its leases."""
 
     def __init__(self, folder: Path, cases: list[str] | None = None) -> None:
         self.folder, self.cases, self.now = folder, cases if cases is not None else [], 1_700_000_000.0
@@ -39,7 +39,7 @@ class Archive:
         return sorted(self.cases)
 
     def suggest(self, case_id: str, dice: float | None, value: int = 4, **more: Any) -> Revision:
-        """Pre-annotate a case with an expected Dice."""
+        """Save a pre-annotation with an expected Dice."""
         expected = {} if dice is None else {"expected_dice": dict.fromkeys(("WT", "TC", "ET"), dice)}
         record = {"who": "unknown", "model": "segmentation", "model_version": "1", **expected, **more}
         return self.labels.save(case_id, ball(value), ORIGINAL, record)
@@ -65,6 +65,6 @@ class Archive:
 
 
 def ball(value: int, radius: float = 3.0) -> nib.Nifti1Image:
-    """A label with a ball of one value."""
+    """Return a label with a ball of one value."""
     distance = np.linalg.norm(np.indices((12, 12, 12)).T - 5.5, axis=-1).T
     return nib.Nifti1Image(np.where(distance <= radius, value, 0).astype(np.uint8), np.eye(4))

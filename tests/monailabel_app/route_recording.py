@@ -1,8 +1,8 @@
-"""What clients get from every route: a list of requests, and what is kept of each answer.
+"""Send a fixed list of requests to every route, and extract the parts of each response that are compared.
 
-``test_app_route_recording.py`` compares it with ``route_recording.json``, which was made at commit 560bb96, when MONAI
-Label's own routes still answered a part of the requests; but for the log's page, which loads no scripts from elsewhere
-any more. ``RECORD_ROUTES=1`` has the test write that file anew.
+``test_app_route_recording.py`` compares them with ``route_recording.json``. That file was recorded at commit 560bb96,
+when MONAI Label's own routes still answered some of the requests. The exception is the log page, which no longer loads
+scripts from other sites. With ``RECORD_ROUTES=1`` the test records the file again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HEADERS = (
     *("www-authenticate", "access-control-allow-origin", "x-request-id", "x-volumes"),
 )
 OTHER, NO_SESSION = "PHANTOM_1", "0a1b2c3d-1111-2222-3333-444455556666"
-# What these hold depends on the weights, and on what the bundle reads in a report.
+# The content of these fields depends on the weights, and on how the bundle reads a report.
 OF_THE_NETWORK = ("label_names", "report", "look_here", "quality")
 VARIES = ("missing", "sequences", "strategy")
 FINAL, INFER, DEEP = f"label={CASE}&tag=final", "/infer/segmentation", "/infer/deepedit"
 
 
 class Call(NamedTuple):
-    """A request; ``files`` is made from the studies folder, ``omit`` names fields whose content depends on the time."""
+    """A request; ``files`` is made from the studies folder, ``omit`` names fields whose content varies between runs."""
 
     method: str
     path: str
@@ -97,7 +97,7 @@ GOOD: tuple[Call, ...] = (
     Call("POST", "/proxy/dicom/studies"),
     *(Call("GET", f"/proxy/dicom/{kind}/studies") for kind in ("qido", "wado", "stow")),
     *(Call(method, "/scoring/") for method in ("GET", "POST", "DELETE")),
-    # Each of the three cases is served once; by the seeds, "me" gets OTHER, whose lease is asked for below.
+    # Each of the three cases is handed out once. With these seeds "me" gets OTHER; its lease is requested below.
     Call("POST", "/activelearning/random", json={"seed": 0}, omit=VARIES),
     Call("POST", "/activelearning/expected_gain", json={"client_id": "me", "seed": 0}, omit=VARIES),
     Call("POST", "/activelearning/random", json=None, omit=VARIES),
@@ -196,12 +196,12 @@ GOOD: tuple[Call, ...] = (
 
 
 def shape(value: Any, omit: tuple[str, ...] = ()) -> Any:
-    """The structure of plain JSON: names of fields and types of values, which no wording and no figure changes."""
+    """Return the structure of JSON data: field names and value types, independent of wording and numbers."""
     if isinstance(value, dict):
         return {
             key: "..." if key in (*omit, *OF_THE_NETWORK) else shape(inner, omit)
             for key, inner in sorted(value.items())
-            if not (key == "seconds" and isinstance(inner, float))  # since a lease: whose it is, chance decides
+            if not (key == "seconds" and isinstance(inner, float))  # since a lease, which a random case has
         }
     if isinstance(value, list):
         kinds = {json.dumps(shape(inner, omit)): shape(inner, omit) for inner in value}
@@ -210,10 +210,10 @@ def shape(value: Any, omit: tuple[str, ...] = ()) -> Any:
 
 
 def described(api: dict) -> dict:
-    """Of an OpenAPI description: the methods and the parameters of each path."""
+    """Return the methods and the parameters of each path of an OpenAPI description."""
 
     def names(operation: dict) -> list[str]:
-        # MONAI Label shows its own token as a parameter, by mistake.
+        # MONAI Label lists its own token as a parameter by mistake.
         return sorted(p["name"] for p in operation.get("parameters", ()) if p["name"] != "token")
 
     return {
@@ -223,9 +223,9 @@ def described(api: dict) -> dict:
 
 
 def kept(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
-    """What is compared of an answer."""
+    """Return the parts of a response that are compared."""
     found = {name: response.headers[name] for name in HEADERS if name in response.headers}
-    for name in ("x-request-id", "x-volumes"):  # what they say is tested elsewhere
+    for name in ("x-request-id", "x-volumes"):  # other tests check their content
         found |= {name: "..."} if name in found else {}
     if "content-security-policy" in found:
         found["content-security-policy"] = re.sub(r"nonce-[\w-]+", "nonce-...", found["content-security-policy"])
@@ -233,7 +233,7 @@ def kept(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
         found["location"] = re.sub(r":\d+/", ":PORT/", found["location"])
     if "content-type" in found:
         kind = found["content-type"].partition("; boundary")[0]
-        # What kind an icon and weights are depends on the machine's table of endings.
+        # The media type of icons and weights depends on the machine's MIME table.
         found["content-type"] = "..." if kind.startswith(("image/", "application/vnd.")) else kind
     if "content-disposition" in found:
         found["content-disposition"] = re.sub(r"label-\w+", "label-...", found["content-disposition"])
@@ -246,7 +246,7 @@ def kept(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
 
 
 def replay(server: RunningServer) -> Iterator[tuple[str, dict]]:
-    """Send all requests in their order; what each was, and what is kept of its answer."""
+    """Send all requests in order; yield each request and the compared parts of its response."""
     studies, session = Path(server.studies), NO_SESSION
     for call in GOOD:
         data = None
@@ -269,13 +269,13 @@ def replay(server: RunningServer) -> Iterator[tuple[str, dict]]:
 
 
 def replay_bad(server: RunningServer) -> Iterator[tuple[str, dict]]:
-    """The same for the bad requests; these change nothing."""
+    """Do the same for the bad requests, which change no state."""
     for bad in BAD:
         yield f"bad: {bad.name}", kept(send(server, bad))
 
 
 def replay_without_token(server: RunningServer, routes: dict[str, dict]) -> Iterator[tuple[str, dict]]:
-    """Every route of the description, asked without a token on a server that wants one."""
+    """Request every route without a token from a server that requires one, including routes not described."""
     hidden = {"/ohif/": ("get",), "/proxy/dicom/studies": ("get", "post"), "/datastore/": ("put", "delete")}
     public = {"/auth/": ("get",), "/auth/token/valid": ("get",), "/": ("get",), "/openapi.json": ("get",)}
     routes = {path.replace("{session_id}", NO_SESSION): methods for path, methods in routes.items()}
@@ -287,7 +287,7 @@ def replay_without_token(server: RunningServer, routes: dict[str, dict]) -> Iter
 
 
 def record(data_set, folder: Path) -> Iterator[tuple[str, dict]]:
-    """All of it, on servers of its own. One of the three cases lacks its FLAIR, as the bad requests want it."""
+    """Record all responses on separate servers. One of the three cases has no FLAIR, as the bad requests expect."""
     studies = folder / "studies"
     copy_cases(data_set, studies)
     (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
@@ -302,7 +302,7 @@ def record(data_set, folder: Path) -> Iterator[tuple[str, dict]]:
 
 
 def numbered(answers: Iterator[tuple[str, dict]]) -> list[tuple[str, dict]]:
-    """The answers under names that occur once."""
+    """Return the responses under unique names."""
     seen: dict[str, int] = {}
     named = []
     for name, answer in answers:
@@ -312,6 +312,6 @@ def numbered(answers: Iterator[tuple[str, dict]]) -> list[tuple[str, dict]]:
 
 
 def packed(answers: dict[str, dict]) -> str:
-    """The recording as text, an answer per line."""
+    """Return the recording as JSON text, one response per line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(answer)}" for name, answer in answers.items())
     return f"{{\n{lines}\n}}\n"

@@ -1,4 +1,4 @@
-"""DICOM SEGs that lie on a server."""
+"""Retrieve the DICOM SEGs of a study from a DICOMweb server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from brats_label.dicom.client import Client, reaching
 
 
 def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
-    """All SEGs of a study, the newest last.
+    """Return all SEGs of a study, the newest last.
 
     Args:
         study: StudyInstanceUID.
-        series: only those that refer to this series; "" for all.
+        series: return only SEGs that refer to this SeriesInstanceUID; "" for all.
 
     Raises:
         Unreachable: if the server does not answer.

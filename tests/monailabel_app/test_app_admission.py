@@ -1,4 +1,4 @@
-"""So many compute, so many wait, and the next is refused."""
+"""Admission control: limits on running and waiting segmentations, and batches in the background."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def until(condition) -> None:
         time.sleep(0.005)
 
 
-def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_again():
+def test_admission_limits_running_jobs_and_refuses_beyond_the_queue():
     control, leave, lock = AdmissionControl(jobs=2, waiting=1), threading.Event(), threading.Lock()
     computing, most, through = 0, 0, 0
 
@@ -60,7 +60,7 @@ def test_no_more_compute_at_once_than_jobs_and_the_one_too_many_is_told_to_come_
     assert (most, through, control.busy) == (2, 3, False)
 
 
-def test_a_download_keeps_no_request_from_computing_and_counts_all_the_same():
+def test_admitted_request_without_slot_blocks_no_slot_but_counts_as_admitted():
     control = AdmissionControl(jobs=1, waiting=1)
     with control.admit():
         assert control.busy
@@ -70,7 +70,7 @@ def test_a_download_keeps_no_request_from_computing_and_counts_all_the_same():
 
 
 class SlowLibrary(CaseLibrary):
-    """Fetches one case until it is told that it has come."""
+    """Blocks the fetch of one case until ``come`` is set."""
 
     def __init__(self, *given) -> None:
         super().__init__(*given)
@@ -84,7 +84,7 @@ class SlowLibrary(CaseLibrary):
 
 
 @pytest.mark.slow
-def test_a_case_that_comes_slowly_keeps_no_other_from_being_segmented(tiny_data_set, tmp_path):
+def test_slow_fetch_of_one_case_does_not_block_another(tiny_data_set, tmp_path):
     studies = tmp_path / "studies"
     for case in ("PHANTOM_0", "PHANTOM_1"):
         shutil.copytree(tiny_data_set.folder / case, studies / case)
@@ -114,7 +114,7 @@ def test_a_job_that_fails_releases_its_slot():
         assert control.busy
 
 
-def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_reason_to_refuse():
+def test_background_batch_pauses_for_other_requests_and_is_not_counted():
     control, steps, stop = AdmissionControl(jobs=1, waiting=0), [], threading.Event()
 
     def batch() -> None:
@@ -128,13 +128,13 @@ def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_r
     thread.start()
     until(lambda: len(steps) > 3)
     assert not control.busy
-    with control.admit("a"), control.slot():  # there is one slot, and it is free
+    with control.admit("a"), control.slot():  # the batch does not occupy the only slot
         time.sleep(0.05)
         before = len(steps)
         time.sleep(0.3)
         assert len(steps) == before
     until(lambda: len(steps) > before + 3)
-    with control.admit("b"):  # who waits for this very case must not wait for ever
+    with control.admit("b"):  # a request for the case of the batch must not wait forever
         before = len(steps)
         until(lambda: len(steps) > before + 3)
     stop.set()
@@ -142,7 +142,7 @@ def test_what_is_in_the_background_stands_still_while_others_compute_and_is_no_r
     assert not control.busy
 
 
-def test_a_batch_pauses_between_two_layers_of_the_network_while_an_answer_is_computed(tmp_path):
+def test_batch_pauses_between_network_layers_during_another_request(tmp_path):
     layer, steps, stop = torch.nn.Identity(), [], threading.Event()
     models = ModelRegistry(tmp_path, ROOT / "bundle" / "models" / "model.pt")
     control = AdmissionControl(jobs=1, waiting=4)
@@ -158,7 +158,7 @@ def test_a_batch_pauses_between_two_layers_of_the_network_while_an_answer_is_com
     thread.start()
     until(lambda: len(steps) > 3)
     with control.admit("a"):
-        layer(torch.zeros(1))  # in the foreground nothing waits
+        layer(torch.zeros(1))  # a foreground computation never waits
         time.sleep(0.1)
         before = len(steps)
         time.sleep(0.3)

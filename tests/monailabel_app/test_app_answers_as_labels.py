@@ -1,4 +1,4 @@
-"""Answers that are stored as labels: one by one, as a person ticks the box, and all patients' in one go."""
+"""Segmentations saved as labels: one at a time by the submit option, and for all patients in a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = "Ring-enhancing glioma in the left frontal lobe."
 
 @pytest.fixture
 def server(tiny_data_set, tmp_path):
-    """Three cases, the last without its FLAIR."""
+    """Three cases, the last without FLAIR."""
     for case in tiny_data_set.cases:
         shutil.copytree(tiny_data_set.folder / case, tmp_path / "studies" / case)
     (tmp_path / "studies" / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
@@ -46,7 +46,7 @@ def labels(server) -> dict:
     return requests.get(f"{server.url}/info/", timeout=30).json()["datastore"]["label_tags"]
 
 
-def test_a_submitted_answer_is_a_label_and_an_original_leaves_the_patient_with_who_has_it(server):
+def test_submit_saves_a_final_label_and_an_original_label_keeps_the_lease(server):
     longest, _, mine = (next_sample(server, "me") for _ in range(3))
     told = infer(server, mine, save_label=True)
     assert (told["saved"]["version"], told["saved"]["tag"]) == (1, "original") and labels(server) == {"original": 1}
@@ -54,7 +54,7 @@ def test_a_submitted_answer_is_a_label_and_an_original_leaves_the_patient_with_w
     saved = requests.put(f"{server.url}/datastore/label?image={mine}&tag=original", files=label, timeout=30)
     assert saved.status_code == 200, saved.text
     assert saved.json()["version"] == 2 and saved.json()["notes"] == ["Read as values of BraTS 2018-2022 (ET=4)."]
-    # All are with me: I get back what I have had longest, and nobody else gets it.
+    # "me" holds all leases: "you" gets no case, and "me" gets the case with its oldest lease again.
     assert requests.post(f"{server.url}/activelearning/random", json={"client_id": "you"}, timeout=30).json() == {}
     assert next_sample(server, "me") == longest
 
@@ -65,7 +65,7 @@ def test_a_submitted_answer_is_a_label_and_an_original_leaves_the_patient_with_w
     assert ml == pytest.approx(told["volumes_ml"]["WT"], abs=0.01)
 
 
-def test_a_typed_report_that_ends_like_a_file_is_a_text(server):
+def test_typed_report_ending_in_a_file_name_is_read_as_text(server):
     secret = Path(server.studies) / "PHANTOM_1" / "secret.txt"
     secret.write_text(TEXT)
     plain = infer(server, "PHANTOM_0", report=TEXT)["report"]
@@ -86,7 +86,7 @@ def until(condition, seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
-def test_all_patients_are_segmented_in_one_go_beside_those_who_work(server):
+def test_batch_segments_all_patients_beside_interactive_requests(server):
     (Path(server.studies) / "PHANTOM_1" / "PHANTOM_1_t2.nii.gz").write_bytes(b"<html>")
     assert batch(server, "GET").status_code == 404 and batch(server, "DELETE").json() is None
     body = {"max_workers": 1, "multi_gpu": True, "device": "cuda", "gpus": "all", "label_tag": "original"}
@@ -97,7 +97,7 @@ def test_all_patients_are_segmented_in_one_go_beside_those_who_work(server):
     done = batch(server, "GET").json()
     assert (done["id"], done["status"], done["finished"], done["failed"]) == (task["id"], "DONE", 2, 1)
     assert [line.split(":")[0] for line in done["details"]] == list(CASES) and "version 1" in done["details"][0]
-    assert labels(server) == {"original": 2}  # nobody has annotated anything
+    assert labels(server) == {"original": 2}  # no label was annotated by a person
     assert requests.get(f"{server.url}/info/", timeout=30).json()["datastore"]["completed"] == 0
     history = requests.get(f"{server.url}/datastore/label/history?image=PHANTOM_0", timeout=30).json()
     assert history[0]["model"] == "segmentation" and history[0]["tag"] == "original"
@@ -113,7 +113,7 @@ def test_all_patients_are_segmented_in_one_go_beside_those_who_work(server):
     assert len(batch(server, "GET", "?all=true").json()) == 3
 
 
-def test_the_log_names_neither_files_that_are_sent_nor_what_is_known_of_patients(server):
+def test_log_contains_no_uploaded_file_names_or_patient_data(server):
     name = "DOE_JANE_t1.nii.gz"
     session = requests.put(f"{server.url}/session/", files={"files": (name, b"abc")}, timeout=30).json()
     requests.post(f"{server.url}/infer/segmentation", files={"file": (name, b"abc")}, timeout=30)

@@ -1,4 +1,4 @@
-"""One application answers all requests to MONAI Label's server, and its event loop stays free."""
+"""The app's own application answers all requests to MONAI Label's server, and never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRIEND = "https://viewer.example"
 
 
 def monai_label(app: SimpleNamespace) -> FastAPI:
-    """A server as MONAI Label's, whose lifespan starts the app, which takes the server over."""
+    """Return a server like MONAI Label's: its lifespan starts the app, which takes over the server."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI):
@@ -41,7 +41,7 @@ def fake(remote: bool = False, **attributes) -> SimpleNamespace:
     return SimpleNamespace(settings=Settings(remote=remote), info=lambda: {"name": "patient"}, **attributes)
 
 
-def test_the_event_loop_answers_another_request_meanwhile():
+def test_slow_request_does_not_block_another():
     begun, freed = threading.Event(), threading.Event()
 
     def slow() -> dict:
@@ -68,24 +68,24 @@ def routes() -> list:
     return [route for router in ROUTERS for route in router.routes]
 
 
-def test_no_route_computes_in_the_event_loop():
+def test_only_dicomweb_proxy_routes_run_in_the_event_loop():
     waiting = {route.path for route in routes() if inspect.iscoroutinefunction(route.endpoint)}
-    assert waiting == {"/proxy/dicom/{path:path}"}  # these two wait for another server alone
+    assert waiting == {"/proxy/dicom/{path:path}"}  # its two routes only wait for another server
 
 
-def test_each_address_has_one_route_and_what_has_no_place_here_is_gone():
+def test_each_path_has_one_route_and_unsupported_routes_are_absent():
     pairs = [(method, route.path) for route in routes() for method in route.methods]
     assert len(pairs) == len(set(pairs)) > 40
     assert not [path for _, path in pairs if "wsi" in path or path == "/reload"]
     assert {route.endpoint.__module__.rpartition(".")[0] for route in routes()} == {"brats_label.server"}
 
 
-def test_the_description_can_be_made_and_names_the_routes():
+def test_openapi_description_lists_the_routes():
     assert "/infer/{model}" in build_server(fake()).openapi()["paths"]
 
 
 @pytest.mark.parametrize("session", ["0", "..%2F..%2Fstudies", "0a1b2c3d-1111-2222-3333-444455556666x", "%00"])
-def test_what_is_no_session_id_reaches_no_session(session):
+def test_malformed_session_id_is_not_found_without_a_lookup(session):
     def get_session(session_id: str, update_ts: bool) -> None:
         raise AssertionError("was looked for")
 
@@ -119,7 +119,7 @@ def ask(method: str, headers: dict, remote: bool = False):
         {"Origin": FRIEND},
     ],
 )
-def test_programs_and_pages_of_this_machine_are_answered(friend, headers):
+def test_local_clients_and_allowed_origins_are_answered(friend, headers):
     assert ask("GET", headers).json() == {"name": "patient"}
 
 
@@ -137,7 +137,7 @@ def test_programs_and_pages_of_this_machine_are_answered(friend, headers):
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_pages_of_other_sites_are_not(friend, method, headers, status, says):
+def test_other_hosts_and_origins_are_refused(friend, method, headers, status, says):
     preflight = {"Access-Control-Request-Method": "GET"} if method == "OPTIONS" else {}
     response = ask(method, headers | preflight)
     assert response.status_code == status
@@ -146,7 +146,7 @@ def test_pages_of_other_sites_are_not(friend, method, headers, status, says):
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_browsers_show_answers_to_the_pages_that_were_named_and_no_others(friend, monkeypatch, remote):
+def test_cors_header_is_sent_to_configured_origins_only(friend, monkeypatch, remote):
     shown = ask("GET", {"Origin": FRIEND}, remote).headers
     assert shown["access-control-allow-origin"] == FRIEND
     local = {"Origin": "http://localhost:3000"}
@@ -158,9 +158,7 @@ def test_browsers_show_answers_to_the_pages_that_were_named_and_no_others(friend
 
 
 @pytest.mark.parametrize(("remote", "status"), [(False, 421), (True, 200)])
-def test_a_server_for_other_machines_has_any_name_and_shows_answers_to_the_pages_that_were_named(
-    friend, remote, status
-):
+def test_remote_server_accepts_any_host_and_configured_origins(friend, remote, status):
     response = ask("GET", {"Host": "server.example", "Origin": FRIEND}, remote)
     assert response.status_code == status
     assert response.headers.get("access-control-allow-origin") == (FRIEND if remote else None)

@@ -1,4 +1,4 @@
-"""MONAI Label's own switch for authentication, against a realm that serves what Keycloak's do."""
+"""MONAI Label's authentication setting, tested against a stub of a Keycloak realm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ USERS = {
 
 
 class Realm:
-    """A realm on a port of its own: its public key, where tokens are had, and tokens for a name and a password."""
+    """A stub realm on its own port: public key, token endpoint, and tokens for a user name and password."""
 
     def __init__(self) -> None:
         self.change_key()
@@ -73,7 +73,7 @@ class Realm:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.uri = f"http://127.0.0.1:{self.server.server_port}/realms/monailabel"
@@ -159,13 +159,13 @@ EVERYTHING = [
 
 
 @pytest.mark.parametrize(("method", "path"), EVERYTHING)
-def test_nothing_is_answered_without_a_token(ask, method, path):
+def test_request_without_a_token_is_refused(ask, method, path):
     response = ask(method, path)
     assert response.status_code == 401, response.text
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_a_user_sees_and_segments_but_does_not_save_train_or_switch_weights(ask, label):
+def test_user_role_may_view_and_segment_but_not_save_train_or_switch_weights(ask, label):
     assert ask("GET", "/info/", "ursula").json()["models"].keys() == {"segmentation", "deepedit"}
     answer = ask("POST", f"/infer/segmentation?image={CASE}&output=json", "ursula")
     assert answer.status_code == 200 and answer.json()["volumes_ml"]
@@ -183,7 +183,7 @@ def test_a_token_without_a_role_is_refused(ask):
     assert ask("GET", "/info/", "nobody").status_code == 403
 
 
-def test_an_annotator_saves_and_the_version_names_who_did_whatever_the_client_claims(ask, label):
+def test_annotator_role_may_save_and_the_author_is_taken_from_the_token(ask, label):
     with label.open("rb") as file:
         params = {"params": json.dumps({"client_id": "adam", "user": "adam"})}
         saved = ask("PUT", f"/datastore/label?image={CASE}", "anna", files={"label": file}, data=params)
@@ -197,7 +197,7 @@ def test_an_annotator_saves_and_the_version_names_who_did_whatever_the_client_cl
     assert ask("GET", f"/datastore/label/history?image={CASE}", "ursula").json()[-1]["who"] == "adam"
 
 
-def test_a_user_cannot_save_by_way_of_a_segmentation(ask):
+def test_user_role_cannot_save_through_inference_options(ask):
     before = ask("GET", f"/datastore/label/history?image={CASE}", "ursula").json()
     for key, value in (("submit", True), ("save_label", True)):
         data = {"params": json.dumps({key: value})}
@@ -206,7 +206,7 @@ def test_a_user_cannot_save_by_way_of_a_segmentation(ask):
     assert ask("GET", f"/datastore/label/history?image={CASE}", "ursula").json() == before
 
 
-def test_a_client_names_no_files_of_the_server_and_no_paths_as_sessions(ask, label):
+def test_client_cannot_name_server_files_or_paths_as_sessions(ask, label):
     inner = {"uploaded": str(label), "name": "x.nii.gz", "session_id": "../x", "user": "adam"}
     answer = ask("POST", f"/infer/segmentation?image={CASE}&output=json", "ursula", data={"params": json.dumps(inner)})
     assert answer.status_code == 200 and answer.json()["case"] == CASE
@@ -214,15 +214,15 @@ def test_a_client_names_no_files_of_the_server_and_no_paths_as_sessions(ask, lab
     assert answer.status_code == 404 and "session" in answer.json()["detail"]
 
 
-def test_an_admin_trains_and_puts_weights_to_use(ask):
+def test_admin_role_may_train_and_switch_weights(ask):
     assert ask("POST", "/model/versions/0/use", "adam").json()["number"] == 0
-    # One label makes no split: the request got past the door, and is refused for what is in it.
+    # The request is authorised; it is refused because one labelled patient cannot be split.
     trained = ask("POST", "/train/segmentation", "adam", json={"max_epochs": 1})
     assert trained.status_code == 422 and "two patients" in trained.json()["detail"]
     assert ask("DELETE", "/train/", "adam").status_code == 200
 
 
-def test_who_may_only_look_stores_nothing_on_the_dicom_server(needs_orthanc, realm, tiny_data_set, tmp_path):
+def test_user_role_cannot_store_on_the_dicom_server(needs_orthanc, realm, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / CASE, tmp_path / "dicom", "P")
     switch = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm.uri}
     conf = {"workspace": tmp_path / "workspace"}
@@ -271,7 +271,7 @@ def test_forged_and_expired_tokens_are_refused(ask, realm):
         assert ("expired" in response.json()["detail"]) == (name == "expired")
 
 
-def test_the_slicer_client_logs_in_and_a_wrong_password_is_told_apart(server, ask):
+def test_slicer_client_logs_in_and_a_wrong_password_is_refused(server, ask):
     client = MONAILabelClient(server.url)
     assert client.auth_enabled()
     client.update_auth(client.auth_token("anna", "anna's secret"))
@@ -280,12 +280,12 @@ def test_the_slicer_client_logs_in_and_a_wrong_password_is_told_apart(server, as
     assert wrong.status_code == 401 and "password" in wrong.json()["detail"]
 
 
-def test_names_and_tokens_stay_out_of_the_log(server, realm, ask):
+def test_log_contains_no_tokens_or_passwords(server, realm, ask):
     ask("GET", "/info/", "anna")
     assert "eyJ" not in server.text() and "secret" not in server.text()
 
 
-def test_a_realm_that_is_away_is_said_to_be(realm, tiny_data_set, tmp_path):
+def test_unreachable_realm_is_reported(realm, tiny_data_set, tmp_path):
     studies = tmp_path / "studies"
     shutil.copytree(tiny_data_set.folder / CASE, studies / CASE)
     switch = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": "http://127.0.0.1:9/realms/monailabel"}
@@ -295,7 +295,7 @@ def test_a_realm_that_is_away_is_said_to_be(realm, tiny_data_set, tmp_path):
         assert answer.status_code == 424 and "login server" in answer.json()["detail"]
 
 
-def test_a_realm_may_change_its_key(monkeypatch):
+def test_changed_realm_key_is_fetched_and_old_tokens_are_refused(monkeypatch):
     realm = Realm()
     monkeypatch.setattr(authentication.settings, "MONAI_LABEL_AUTH_REALM_URI", realm.uri)
     monkeypatch.setattr(authentication, "KEY_AGE_S", 0.0)

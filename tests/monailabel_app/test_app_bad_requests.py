@@ -1,4 +1,4 @@
-"""Every mistake that a client can make gets a 4xx with a sentence that helps, and the server goes on."""
+"""Every bad request gets a 4xx status with a helpful message, and the server keeps running."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASE = "PHANTOM_0"
 
 @pytest.fixture(scope="module")
 def server(tiny_data_set, tmp_path_factory):
-    """Three cases, one of them without its FLAIR; small limits."""
+    """Three cases, one of them without FLAIR; small limits."""
     studies = tmp_path_factory.mktemp("studies")
     copy_cases(tiny_data_set, studies)
     (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
@@ -40,7 +40,7 @@ def server(tiny_data_set, tmp_path_factory):
 
 
 class Bad(NamedTuple):
-    """A request, the status it must get, and words that the sentence must have."""
+    """A request, its expected status, and words that the message must contain."""
 
     name: str
     method: str
@@ -57,7 +57,7 @@ def file(name: str, content: bytes, field: str = "label") -> Callable[[Path], di
 
 
 def label(shape=(48, 60, 48), shift=0.0, values=(1,), dtype=np.uint8, name="label.nii.gz") -> Callable[[Path], dict]:
-    """A label on the grid of the phantoms, but for what is wrong with it."""
+    """Return a builder of a label on the grid of the phantoms, with the given faults."""
 
     def build(image: Path) -> dict:
         affine = nib.load(image).affine.copy()
@@ -75,7 +75,7 @@ def truncated(image: Path) -> dict:
 
 
 def archive(climbs: bool) -> bytes:
-    """A tar archive with a file outside of its folder, or a zip of 8 MiB."""
+    """Return a tar archive with a file outside of its folder, or a zip that unpacks to 8 MiB."""
     stream = io.BytesIO()
     if climbs:
         with tarfile.open(fileobj=stream, mode="w") as tar:
@@ -92,7 +92,7 @@ INFER, DEEP, SAVE = "/infer/segmentation", "/infer/deepedit", "/datastore/label"
 NEXT, BATCH = "/activelearning/random", "/batch/infer/segmentation"
 UNPACK = "/session/?uncompress=true"
 BAD: tuple[Bad, ...] = (
-    # what is asked for
+    # images, models and routes
     Bad("no image", "POST", INFER, 400, ("image",)),
     Bad("unknown image", "POST", f"{INFER}?image=PHANTOM_9", 404, ("PHANTOM_9", CASE)),
     Bad("unknown sequence", "POST", f"{INFER}?image={CASE}@t3", 404, ("t3",)),
@@ -163,7 +163,7 @@ BAD: tuple[Bad, ...] = (
     Bad("acceptance of a wrong version", "POST", f"/review/{CASE}/accept?version=x", 422, ("version",)),
     Bad("thumbnail of nothing", "GET", f"/review/{CASE}/thumbnail.png", 404, ("no label",)),
     Bad("lease of no case", "POST", "/review/PHANTOM_9/lease", 404, ("PHANTOM_9",)),
-    # many cases, and what is not done here
+    # batches, and unsupported scoring
     Bad("batch of an unknown model", "POST", "/batch/infer/liver", 404, ("liver", "segmentation"), body=b"{}"),
     Bad("batch of unknown images", "POST", f"{BATCH}?images=some", 404, ("unlabeled",), body=b"{}"),
     Bad("batch with one report", "POST", BATCH, 422, ("report", "many"), body=b'{"report": "glioma glioma"}'),
@@ -245,7 +245,7 @@ def send(server, bad: Bad) -> requests.Response:
         )
     params = bad.params if isinstance(bad.params, str) else json.dumps(bad.params or {})
     form = {"params": params} if bad.method in ("POST", "PUT") else None
-    # A prepared address, since requests tidies ".." away.
+    # Set the URL after preparing the request, since requests normalises "..".
     request = requests.Request(bad.method, server.url, data=form, files=bad.files(image) if bad.files else None)
     prepared = request.prepare()
     prepared.url = url
@@ -254,7 +254,7 @@ def send(server, bad: Bad) -> requests.Response:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_gets_its_status_and_its_sentence(server, bad):
+def test_bad_request_gets_the_expected_status_and_message(server, bad):
     response = send(server, bad)
     assert response.status_code == bad.status, response.text
     told = response.json()
@@ -263,7 +263,7 @@ def test_gets_its_status_and_its_sentence(server, bad):
     assert "/tmp" not in told["detail"] and "Traceback" not in told["detail"]
 
 
-def test_all_of_them_leave_the_server_as_it_was(server):
+def test_bad_requests_change_no_state(server):
     for bad in BAD:
         assert send(server, bad).status_code < 500, bad.name
     info = requests.get(f"{server.url}/info/", timeout=10).json()
@@ -272,13 +272,13 @@ def test_all_of_them_leave_the_server_as_it_was(server):
     assert answer.status_code == 200 and answer.json()["volumes_ml"]["WT"] > 0
     log = server.text()
     assert '"status": 5' not in log
-    assert "glioma glioma" not in log  # no report's text
+    assert "glioma glioma" not in log  # no report text is logged
 
 
 @pytest.mark.parametrize(
     ("headers", "status"), [({"Host": "rebind.evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)]
 )
-def test_a_page_of_another_site_gets_no_image(server, headers, status):
+def test_other_host_or_origin_gets_no_image(server, headers, status):
     url, query = f"{server.url}/datastore/image", {"image": CASE}
     response = requests.get(url, params=query, headers=headers, timeout=30)
     assert response.status_code == status and response.json()["request_id"] == response.headers["x-request-id"]
@@ -287,14 +287,14 @@ def test_a_page_of_another_site_gets_no_image(server, headers, status):
     assert own.status_code == 200 and "access-control-allow-origin" not in own.headers
 
 
-def test_what_cannot_be_written_down_is_not_noted(server):
+def test_note_with_invalid_unicode_is_refused(server):
     info = {"info": '{"note": "\\ud800"}'}
     response = requests.put(f"{server.url}/datastore/image/info?image={CASE}", data=info, timeout=30)
     assert response.status_code == 400 and "Unicode" in response.json()["detail"]
     assert requests.post(f"{server.url}{NEXT}", json={"client_id": "me"}, timeout=30).json()["id"]
 
 
-def test_an_image_is_checked_by_its_sum(server):
+def test_image_checksum_is_verified(server):
     image = (Path(server.studies) / CASE / f"{CASE}_t1ce.nii.gz").read_bytes()
     sums = {
         f"SHA256:{hashlib.sha256(image).hexdigest()}": 200,
@@ -310,18 +310,18 @@ def test_an_image_is_checked_by_its_sum(server):
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has nvidia-smi")
-def test_without_a_gpu_its_state_is_said_to_be_missing(server):
+def test_gpu_status_is_not_found_without_a_gpu(server):
     response = requests.get(f"{server.url}/logs/gpu", timeout=30)
     assert response.status_code == 404 and "GPU" in response.json()["detail"]
 
 
-def test_nothing_of_an_archive_lies_outside(server):
+def test_archive_with_path_traversal_writes_nothing(server):
     send(server, next(bad for bad in BAD if bad.name == "tar that climbs"))
     assert not Path("/tmp/brats_clip_climbed").exists()
     assert not list((server.folder / "sessions").glob("*"))
 
 
-def test_sessions_have_safe_names_an_end_and_a_limit(server):
+def test_sessions_have_safe_file_names_can_be_deleted_and_are_limited(server):
     url, names = f"{server.url}/session/", ("..", "a" * 300 + ".nii.gz", "../../x_t1.nii.gz")
     made = [requests.put(url, files={"files": (name, b"abc")}, timeout=30) for name in names]
     assert [response.status_code for response in made] == [200] * 3, made[0].text
@@ -345,7 +345,7 @@ def test_sessions_have_safe_names_an_end_and_a_limit(server):
     requests.delete(url + made["session_id"], timeout=30)
 
 
-def test_a_connection_that_breaks_off_is_no_fault(server):
+def test_aborted_upload_does_not_stop_the_server(server):
     with socket.create_connection(("127.0.0.1", server.port)) as broken:
         broken.sendall(
             b"PUT /datastore/label?image=PHANTOM_0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
@@ -353,7 +353,7 @@ def test_a_connection_that_breaks_off_is_no_fault(server):
     assert requests.get(f"{server.url}/info/", timeout=10).status_code == 200
 
 
-def test_an_unreachable_dicomweb_server_is_said_to_be(tmp_path):
+def test_unreachable_dicomweb_server_is_reported(tmp_path):
     conf = {"workspace": tmp_path / "workspace"}
     with RunningServer("http://127.0.0.1:9/dicom-web", tmp_path, conf) as server:
         info = requests.get(f"{server.url}/info/", timeout=60).json()

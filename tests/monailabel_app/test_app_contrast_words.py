@@ -1,4 +1,4 @@
-"""Which of two T1 has contrast agent, by what scanners and technicians write in ten languages."""
+"""Tell which of two T1 has contrast agent from what scanners and technicians write in ten languages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brats_label.studies.dicomweb.series_choice import choose
 
 BRAIN = SeriesHeader("1", slices=160, slice_mm=1.0, pixel_mm=(1.0, 1.0), image_type=("ORIGINAL", "PRIMARY", "M"))
 
-# The native one first. Written before the words that tell them apart.
+# The native series first. These pairs were written before the vocabulary that distinguishes them.
 PAIRS = [
     ("AX T1 BEFORE CONTRAST", "AX T1 AFTER CONTRAST"),
     ("T1 pre Gd", "T1 post Gd"),
@@ -76,7 +76,7 @@ def series(uid: str, description: str, **headers) -> SeriesHeader:
 
 @pytest.mark.parametrize(("native", "post"), PAIRS)
 @pytest.mark.parametrize("order", [1, -1])
-def test_descriptions_tell_the_native_t1_from_that_with_contrast_agent(native, post, order):
+def test_descriptions_distinguish_native_t1_from_t1ce(native, post, order):
     choice = choose([series("native", native), series("post", post)][::order])
     found = {sequence: image.image_id for sequence, image in choice.chosen.items()}
     assert found == {"t1": "native", "t1ce": "post"}, choice
@@ -84,7 +84,7 @@ def test_descriptions_tell_the_native_t1_from_that_with_contrast_agent(native, p
 
 
 @pytest.mark.parametrize(("native", "post"), [pair for pair in PAIRS if not pair[1].endswith("/")])
-def test_file_names_tell_the_native_t1_from_that_with_contrast_agent(native, post):
+def test_file_names_distinguish_native_t1_from_t1ce(native, post):
     files = [f"{text.replace('/', '_')}.nii.gz" for text in (native, post)]
     assert assign(files, {}) == {"t1": files[0], "t1ce": files[1]}
 
@@ -113,5 +113,5 @@ def test_file_names_tell_the_native_t1_from_that_with_contrast_agent(native, pos
         "T1 sagital",
     ],
 )
-def test_words_that_say_nothing_of_contrast_agent_or_both_leave_it_open(text):
+def test_missing_or_contradictory_contrast_words_are_undecided(text):
     assert contrast_of(text).answer == ""

@@ -1,4 +1,4 @@
-"""The datastore: a patient is one image, whichever sequence a client shows, and labels are safe in it."""
+"""The datastore: a patient is one image, whichever sequence a client shows, and no label is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHO = {"client_id": "user-xyz", "comment": "rim redrawn", "report": "a secret fi
 
 
 def resampled(path: Path) -> None:
-    """Store an image again with thick slices, in another orientation."""
+    """Overwrite an image with thick slices in another orientation."""
     image = nib.load(path)
     array = np.asarray(image.dataobj)[:, :, ::2]
     affine = image.affine @ np.diag([1, 1, 2, 1])
@@ -73,7 +73,7 @@ def truth(studies: Path, case: str = CASE) -> nib.Nifti1Image:
 
 
 def drawn_on(datastore, image_id: str, folder: Path, value: int = 2) -> Path:
-    """A box drawn on the image shown."""
+    """Write a label with a box on the grid of the image shown."""
     image = nib.load(datastore.get_image_uri(image_id))
     array = np.zeros(image.shape[:3], np.uint8)
     middle = [size // 2 for size in array.shape]
@@ -92,7 +92,7 @@ def centre_mm(image: nib.Nifti1Image) -> np.ndarray:
     return image.affine[:3, :3] @ where + image.affine[:3, 3]
 
 
-def test_it_is_a_datastore_that_lacks_nothing(datastore):
+def test_datastore_implements_the_interface_and_keeps_its_description(datastore):
     assert isinstance(datastore, Datastore) and not CaseDatastore.__abstractmethods__
     datastore.set_name("Ward 7")
     datastore.set_description("Follow-ups")
@@ -106,7 +106,7 @@ def test_a_patient_is_one_image(datastore):
     assert datastore.status()["total"] == 2 and datastore.status()["completed"] == 0
 
 
-def test_an_id_shows_a_sequence(datastore, studies):
+def test_image_id_selects_a_sequence(datastore, studies):
     for sequence in SEQUENCES:
         assert Path(datastore.get_image_uri(f"{CASE}@{sequence}")) == studies / CASE / f"{CASE}_{sequence}.nii.gz"
     assert datastore.get_image_uri(CASE) == datastore.get_image_uri(f"{CASE}@t1ce")
@@ -114,7 +114,7 @@ def test_an_id_shows_a_sequence(datastore, studies):
     assert datastore.get_image(CASE).read() == content
 
 
-def test_the_info_says_which_images_were_chosen_and_why(datastore):
+def test_image_info_lists_chosen_images_with_reasons(datastore):
     info = json.loads(json.dumps(datastore.get_image_info(f"{CASE}@flair")))
     assert (info["case"], info["image"], info["sequence"], info["reference"]) == (
         CASE,
@@ -127,10 +127,10 @@ def test_the_info_says_which_images_were_chosen_and_why(datastore):
     assert datastore.get_image_info(CASE)["name"].endswith(".nii.gz")
 
 
-def test_what_is_noted_about_a_case_outlives_a_restart(datastore):
+def test_image_info_updates_survive_a_restart(datastore):
     datastore.update_image_info(f"{CASE}@t2", {"strategy": {"random": {"ts": 5}}})
     datastore.update_image_info(CASE, {"dice": 0.5})
-    datastore.get_image_info(CASE)["strategy"]["random"]["ts"] = 6  # a copy
+    datastore.get_image_info(CASE)["strategy"]["random"]["ts"] = 6  # changes only a copy
     for store in (datastore, open_datastore(datastore.workspace.root)):
         info = store.get_image_info(CASE)
         assert info["strategy"] == {"random": {"ts": 5}} and info["dice"] == 0.5
@@ -151,10 +151,10 @@ def test_a_label_is_saved_and_found(datastore, studies):
     np.testing.assert_array_equal(voxels(path), np.asarray(truth(studies).dataobj))
     assert datastore.get_label(CASE, "final").read() == path.read_bytes()
     assert datastore.status()["completed"] == 1 and datastore.status()["label_tags"] == {"final": 1}
-    assert datastore.list_images() == [CASE, OTHER]  # the label is no image
+    assert datastore.list_images() == [CASE, OTHER]  # the label is not listed as an image
 
 
-def test_the_info_of_a_label_says_who_and_never_the_report(datastore, studies):
+def test_label_info_names_the_author_and_omits_the_report(datastore, studies):
     label = studies / CASE / f"{CASE}_seg.nii.gz"
     params = {"model": "segmentation", "params": {"model": {"version": "v7"}, "report": "a secret finding"}, **WHO}
     datastore.save_label(CASE, label, "final", params)
@@ -176,7 +176,7 @@ def test_the_info_of_a_label_says_who_and_never_the_report(datastore, studies):
     assert info["who"] == "dr-b" and info["version"] == 2 and "checked" not in info
 
 
-def test_a_label_drawn_on_another_grid_comes_to_the_cases_grid_and_back(datastore, studies, tmp_path):
+def test_label_drawn_on_another_grid_is_resampled_to_the_case_and_back(datastore, studies, tmp_path):
     drawn = drawn_on(datastore, f"{CASE}@flair", tmp_path)
     stored = datastore.store_label(f"{CASE}@flair", drawn, "final", WHO)
     label, image = nib.load(datastore.get_label_uri(CASE, "final")), nib.load(datastore.get_image_uri(CASE))
@@ -194,7 +194,7 @@ def test_a_label_drawn_on_another_grid_comes_to_the_cases_grid_and_back(datastor
     np.testing.assert_array_equal(voxels(datastore.get_label_uri(f"{CASE}@flair", "final")), voxels(later))
 
 
-def test_a_label_on_the_grid_of_another_sequence_is_refused_and_the_earlier_one_stays(datastore, studies, tmp_path):
+def test_label_on_the_wrong_grid_is_refused_and_the_earlier_one_stays(datastore, studies, tmp_path):
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
     before = Path(datastore.get_label_uri(CASE, "final")).read_bytes()
     page = tmp_path / "label.nii.gz"
@@ -206,7 +206,7 @@ def test_a_label_on_the_grid_of_another_sequence_is_refused_and_the_earlier_one_
     assert datastore.get_label_info(CASE, "final")["version"] == 1
 
 
-def test_a_label_that_vanishes_on_the_cases_grid_is_refused(datastore, tmp_path):
+def test_label_without_a_voxel_on_the_case_grid_is_refused(datastore, tmp_path):
     path = datastore.source.native_files(datastore.source.resolve(CASE)[0])["flair"]
     image = nib.load(path)
     fine = nib.Nifti1Image(
@@ -215,7 +215,7 @@ def test_a_label_that_vanishes_on_the_cases_grid_is_refused(datastore, tmp_path)
     nib.save(fine, path)
     datastore.refresh()
     refused = 0
-    for i, j in np.ndindex(3, 3):  # one of nine dots lies at the centre of a voxel of the reference, the others between
+    for i, j in np.ndindex(3, 3):  # one of nine dots is at a voxel centre of the reference, the others lie between
         array = np.zeros(fine.shape, np.uint8)
         array[60 + i, 60 + j, 10] = 1
         nib.save(nib.Nifti1Image(array, fine.affine), tmp_path / "dot.nii.gz")
@@ -249,7 +249,7 @@ def test_an_unknown_id_is_not_found(datastore, studies, image_id):
     assert sorted(studies.rglob("*.nii.gz")) == before
 
 
-def test_a_label_there_is_not_is_not_found_and_an_unknown_tag_refused(datastore, studies):
+def test_missing_label_is_not_found_and_unknown_tag_is_refused(datastore, studies):
     for call in (datastore.get_label_uri, datastore.get_label_info, datastore.remove_label):
         with pytest.raises(NotFound, match="no label"):
             call(CASE, "final")
@@ -259,7 +259,7 @@ def test_a_label_there_is_not_is_not_found_and_an_unknown_tag_refused(datastore,
         datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "../../x", WHO)
 
 
-def test_a_removed_label_leaves_its_versions(datastore, studies):
+def test_removing_a_label_keeps_its_versions(datastore, studies):
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
     datastore.remove_label(CASE, "final", user="admin")
     assert datastore.get_labeled_images() == []
@@ -267,13 +267,13 @@ def test_a_removed_label_leaves_its_versions(datastore, studies):
     assert first.path.exists() and removal.removed and removal.record["who"] == "admin"
 
 
-def test_images_are_not_removed_through_the_web(datastore, studies):
+def test_removing_an_image_is_refused(datastore, studies):
     with pytest.raises(Refused, match="studies folder"):
         datastore.remove_image(CASE)
     assert (studies / CASE / f"{CASE}_t1ce.nii.gz").exists()
 
 
-def test_what_comes_after_storing_hears_of_final_labels_alone(studies):
+def test_on_stored_is_called_for_final_labels_only(studies):
     heard = []
     datastore = open_datastore(studies, on_stored=lambda *given: heard.append(given))
     label = studies / CASE / f"{CASE}_seg.nii.gz"
@@ -285,7 +285,7 @@ def test_what_comes_after_storing_hears_of_final_labels_alone(studies):
 
 
 @pytest.mark.parametrize("error", [Refused("The server refused the series."), RuntimeError("boom")])
-def test_a_label_is_kept_when_what_comes_after_fails(studies, error):
+def test_label_is_kept_when_on_stored_fails(studies, error):
     def fail(case, label, version):
         raise error
 
@@ -295,14 +295,14 @@ def test_a_label_is_kept_when_what_comes_after_fails(studies, error):
     assert "The label is stored" in stored.notes[-1] and "boom" not in stored.notes[-1]
 
 
-def test_a_report_in_the_datalist_is_no_path_whatever_it_ends_in(datastore, studies):
+def test_datalist_report_ending_in_a_file_name_is_text(datastore, studies):
     (studies / CASE / f"{CASE}_report.txt").write_text("Mass on the left, see /etc/notes.txt")
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
     [entry] = datastore.datalist()
     assert entry["report"] == "Mass on the left, see /etc/notes.txt"
 
 
-def test_the_datalist_has_everything_on_one_grid(datastore, studies, tmp_path):
+def test_datalist_images_and_label_are_on_one_grid(datastore, studies, tmp_path):
     datastore.save_label(f"{CASE}@flair", drawn_on(datastore, f"{CASE}@flair", tmp_path), "final", WHO)
     datastore.save_label(OTHER, studies / OTHER / f"{OTHER}_seg.nii.gz", "original", WHO)
     [entry] = datastore.datalist()
@@ -312,7 +312,7 @@ def test_the_datalist_has_everything_on_one_grid(datastore, studies, tmp_path):
     assert shapes == {nib.load(studies / CASE / f"{CASE}_t1ce.nii.gz").shape}
     label = Path(entry["label"]).read_bytes()
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
-    assert Path(entry["label"]).read_bytes() == label  # who trains on it is not disturbed
+    assert Path(entry["label"]).read_bytes() == label  # a running training keeps its label
 
 
 def test_a_case_that_cannot_be_read_is_left_out_of_the_datalist(datastore, studies, caplog):
@@ -327,7 +327,7 @@ def test_a_case_that_cannot_be_read_is_left_out_of_the_datalist(datastore, studi
     assert told["case"] == OTHER and "expected" in told["reason"] and str(studies) not in told["reason"]
 
 
-def test_whose_the_labelled_cases_are_is_told_without_opening_a_file(datastore, studies, monkeypatch):
+def test_labelled_patients_are_listed_without_opening_files(datastore, studies, monkeypatch):
     datastore.save_label(CASE, studies / CASE / f"{CASE}_seg.nii.gz", "final", WHO)
     datastore.save_label(OTHER, studies / OTHER / f"{OTHER}_seg.nii.gz", "original", WHO)
     monkeypatch.setattr(datastore.source, "native_files", None)
@@ -335,7 +335,7 @@ def test_whose_the_labelled_cases_are_is_told_without_opening_a_file(datastore, 
     assert datastore.labelled_patients() == {CASE: datastore.source.resolve(CASE)[0].patient}
 
 
-def test_labels_brought_by_hand_count_once_they_were_checked(datastore, studies):
+def test_labels_copied_in_by_hand_are_used_after_validation(datastore, studies):
     final = studies / "labels" / "final"
     shutil.copy(studies / CASE / f"{CASE}_seg.nii.gz", final / f"{CASE}.nii.gz")
     (final / f"{OTHER}.nii.gz").write_text("<html></html>")
@@ -348,12 +348,12 @@ def test_labels_brought_by_hand_count_once_they_were_checked(datastore, studies)
     assert (final / f"{OTHER}.nii.gz").read_text() == "<html></html>"
 
 
-def test_labels_that_lie_there_at_the_start_are_taken(studies):
+def test_labels_present_at_start_are_imported(studies):
     final = studies / "labels" / "final"
     final.mkdir(parents=True)
     shutil.copy(studies / CASE / f"{CASE}_seg.nii.gz", final / f"{CASE}.nii.gz")
     datastore = open_datastore(studies)
-    datastore.refresh()  # waits for the thread that takes them
+    datastore.refresh()  # waits for the thread that imports them
     assert datastore.get_labeled_images() == [CASE] and len(datastore.labels.history(CASE)) == 1
 
 
@@ -375,7 +375,7 @@ def test_a_4d_file_becomes_a_case(datastore, studies, tmp_path, ending):
         datastore.add_image("NEW_1", str(upload), {})
 
 
-def test_a_file_that_makes_no_case_is_refused_and_leaves_nothing(datastore, studies, tmp_path):
+def test_invalid_image_upload_is_refused_and_leaves_no_files(datastore, studies, tmp_path):
     good = four_d(studies, tmp_path / "good.nii.gz")
     page, flat = tmp_path / "page.nii.gz", tmp_path / "flat.nii.gz"
     page.write_text("<html></html>")
@@ -396,13 +396,13 @@ def test_a_file_that_makes_no_case_is_refused_and_leaves_nothing(datastore, stud
     assert sorted(studies.rglob("*")) == before
 
 
-def test_a_server_of_studies_takes_no_files(datastore, studies, tmp_path):
+def test_dicomweb_datastore_refuses_image_uploads(datastore, studies, tmp_path):
     datastore._studies = None
     with pytest.raises(Refused, match="DICOMweb"):
         datastore.add_image("NEW", str(four_d(studies, tmp_path / "good.nii.gz")), {})
 
 
-def test_the_archive_is_a_data_set_again(datastore, studies, tmp_path):
+def test_dataset_archive_can_be_opened_as_a_datastore(datastore, studies, tmp_path):
     with pytest.raises(NotFound, match="No case has a final label"):
         datastore.get_dataset_archive(None)
     for case in (CASE, OTHER):
@@ -427,7 +427,7 @@ def test_json_lists_images_and_labels(datastore, studies):
     assert content["objects"][OTHER]["image"]["info"]["case"] == OTHER
 
 
-def test_two_annotators_at_once_lose_nothing(datastore, studies, tmp_path):
+def test_concurrent_annotators_lose_no_labels_or_notes(datastore, studies, tmp_path):
     errors, rounds = [], 6
 
     def annotate(who, image_id, value):
@@ -456,7 +456,7 @@ def test_two_annotators_at_once_lose_nothing(datastore, studies, tmp_path):
 
 
 def shifted_flair(studies: Path, mm: float = 3.0) -> None:
-    """Give the T2 for a FLAIR, with a header that puts it elsewhere along the first axis; its content stays."""
+    """Replace the FLAIR by the T2, with the origin shifted along the first axis and the same voxels."""
     path = studies / CASE / f"{CASE}_flair.nii.gz"
     image = nib.load(studies / CASE / f"{CASE}_t2.nii.gz")
     affine = image.affine.copy()
@@ -465,12 +465,12 @@ def shifted_flair(studies: Path, mm: float = 3.0) -> None:
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_another(studies, tmp_path, noted):
+def test_label_keeps_its_position_when_the_reference_changes(studies, tmp_path, noted):
     shifted_flair(studies, mm=8.0)
     datastore = open_datastore(studies)
     drawn = nib.load(drawn_on(datastore, CASE, tmp_path))
     datastore.save_label(CASE, tmp_path / "drawn_2.nii.gz", "final", WHO)
-    if not noted:  # as labels were stored once
+    if not noted:  # as earlier versions stored labels
         with open_store(Workspace(studies)).write() as connection:
             record = dict(connection.scalar(select(revisions.c.record)))
             del record["reference"]
@@ -481,7 +481,7 @@ def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_anoth
     np.testing.assert_allclose(on_t1ce.affine, drawn.affine, atol=1e-4)
     found = centre_mm(drawn) + np.array(
         [8, 0, 0]
-    )  # registration finds the content of the FLAIR, wherever its header puts it
+    )  # registration aligns the FLAIR by its content, whatever its header says
     for shown in (CASE, f"{CASE}@flair"):
         label, image = nib.load(again.get_label_uri(shown, "final")), nib.load(again.get_image_uri(shown))
         np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
@@ -491,14 +491,14 @@ def test_a_label_is_shown_where_it_was_drawn_when_the_reference_has_become_anoth
     label, image = nib.load(entry["label"]), nib.load(entry["flair"])
     np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
     np.testing.assert_allclose(centre_mm(label), found, atol=2.1)
-    # What is stored is what was drawn, and so it is shown once the reference is the old one.
+    # The stored label is the drawn one; it is returned unchanged once the reference is the old one again.
     back = open_datastore(studies)
     assert "resampled" not in back.get_label_info(CASE, "final")
     assert Path(back.get_label_uri(CASE, "final")) == studies / "labels" / "final" / f"{CASE}.nii.gz"
     assert back.datalist()[0]["label"].endswith("0001.nii.gz")
 
 
-def test_a_label_follows_when_the_missing_reference_comes_later(studies, tmp_path):
+def test_label_is_resampled_when_the_missing_reference_arrives_later(studies, tmp_path):
     t1ce = studies / CASE / f"{CASE}_t1ce.nii.gz"
     t1ce.rename(tmp_path / t1ce.name)
     datastore = open_datastore(studies)
@@ -512,11 +512,11 @@ def test_a_label_follows_when_the_missing_reference_comes_later(studies, tmp_pat
     np.testing.assert_allclose(centre_mm(label), centre_mm(nib.load(path)), atol=4.1)
 
 
-def test_a_label_that_lies_nowhere_in_its_case_is_left_out_and_listed_and_others_train(studies, tmp_path):
+def test_label_outside_its_case_is_left_out_of_training_and_reported(studies, tmp_path):
     datastore = open_datastore(studies)
     for case in (CASE, OTHER):
         datastore.save_label(case, studies / case / f"{case}_seg.nii.gz", "final", WHO)
-    for path in (studies / CASE).glob(f"{CASE}_*.nii.gz"):  # exported anew, elsewhere
+    for path in (studies / CASE).glob(f"{CASE}_*.nii.gz"):  # exported again at another position
         image = nib.load(path)
         affine = image.affine.copy()
         affine[:3, 3] += 1000
@@ -528,7 +528,7 @@ def test_a_label_that_lies_nowhere_in_its_case_is_left_out_and_listed_and_others
     assert datastore.get_label_uri(CASE, "final") == str(studies / "labels" / "final" / f"{CASE}.nii.gz")
 
 
-def test_files_that_make_no_case_are_in_the_status(studies):
+def test_status_lists_files_that_form_no_case(studies):
     (studies / "Other").mkdir()
     shutil.copy(studies / CASE / f"{CASE}_t1.nii.gz", studies / "Other" / "image.nii.gz")
     [problem] = open_datastore(studies).status()["problems"]

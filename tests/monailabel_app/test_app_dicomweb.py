@@ -1,4 +1,4 @@
-"""Cases from a real DICOMweb server: listed, fetched, converted, reported, segmented and stored back."""
+"""Cases from a real DICOMweb server: listing, fetching, conversion, reports, and storing of segmentations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studies(server, tiny_data_set, tmp_path_factory) -> list[WrittenStudy]:
-    """One study per phantom, each with other extras."""
+    """Upload one study per phantom, each with different extras."""
     folder = tmp_path_factory.mktemp("dicom")
     written = [
         write_study(tiny_data_set.folder / case, folder, case, extras)
@@ -82,7 +82,7 @@ def test_each_patient_is_one_case_with_its_four_series(source, studies):
         assert case.reference == "t1ce" and not case.missing
 
 
-def test_choice_is_in_the_info_without_the_patient(source, studies):
+def test_info_lists_the_chosen_series_without_patient_data(source, studies):
     info = case_of(source, studies[0]).info
     assert info["StudyInstanceUID"] == studies[0].study_uid and info["Modality"] == "MR"
     assert info["series"]["t1ce"]["SeriesInstanceUID"] == studies[0].series["t1ce"]
@@ -92,7 +92,7 @@ def test_choice_is_in_the_info_without_the_patient(source, studies):
     assert studies[0].patient_id not in str(info) and "Phantom^" not in str(info)
 
 
-def test_native_files_are_the_images_that_were_scanned(source, studies, tiny_data_set):
+def test_native_files_equal_the_original_images(source, studies, tiny_data_set):
     files = source.native_files(case_of(source, studies[0]))
     for sequence in SEQUENCES:
         image, expected = nib.load(files[sequence]), original(tiny_data_set, studies[0], sequence)
@@ -117,7 +117,7 @@ def test_only_chosen_series_are_fetched_and_only_once(server, studies, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in files.values()} == dates
 
 
-def test_images_settle_what_headers_do_not_say_and_the_answer_is_kept(server, source, studies, tiny_data_set, tmp_path):
+def test_series_with_vague_headers_are_identified_by_image_and_cached(server, source, studies, tiny_data_set, tmp_path):
     case = case_of(source, studies[2])
     assert set(case.images) >= {"t1", "t2", "flair"}
     assert all("image itself" in image.reason for image in case.images.values())
@@ -127,12 +127,12 @@ def test_images_settle_what_headers_do_not_say_and_the_answer_is_kept(server, so
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_any_chosen_series_opens_the_case(source, studies, sequence):
+def test_any_chosen_series_resolves_to_its_case(source, studies, sequence):
     case, shown = source.resolve(studies[0].series[sequence])
     assert (case.case_id, shown) == (studies[0].series["t1ce"], sequence)
 
 
-def test_left_out_series_says_why(source, studies):
+def test_left_out_series_is_not_found_with_the_reason(source, studies):
     with pytest.raises(NotFound, match=r"3-plane loc.*a localiser"):
         source.resolve(studies[0].series["localiser"])
 
@@ -165,14 +165,14 @@ def test_segmentation_is_stored_and_read_back_voxel_by_voxel(source, studies, ti
     assert set(names.values()) == set(np.unique(array)) - {0}
     assert find_segs(source.client, case.info["StudyInstanceUID"], studies[0].series["t1"]) == []
     source.refresh()
-    assert len(source.cases()) == len(studies)  # the stored SEG is no image
+    assert len(source.cases()) == len(studies)  # the stored SEG is not a case
 
 
-def test_new_study_is_found_on_asking_for_it_and_gone_ones_go(server, source, tiny_data_set, tmp_path):
+def test_new_study_is_found_on_request_and_deleted_study_disappears(server, source, tiny_data_set, tmp_path):
     source.cases()
     late = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path, "LATE", seed=9)
     server.upload(late.files())
-    source._studies.looked = float("-inf")  # as after some seconds
+    source._studies.looked = float("-inf")  # as if the listing had expired
     assert source.resolve(late.series["flair"])[1] == "flair"
     case = case_of(source, late)
     remove(server, late)
@@ -183,7 +183,7 @@ def test_new_study_is_found_on_asking_for_it_and_gone_ones_go(server, source, ti
 
 
 def remove(server: LocalOrthanc, study: WrittenStudy) -> None:
-    """By Orthanc's own interface, which DICOMweb has no word for."""
+    """Delete a study through Orthanc's REST API, since DICOMweb defines no deletion."""
     root = server.url.removesuffix("/dicom-web")
     for uid in requests.post(f"{root}/tools/lookup", data=study.study_uid, timeout=10).json():
         requests.delete(f"{root}/studies/{uid['ID']}", timeout=10)
@@ -201,7 +201,7 @@ def test_growing_series_is_fetched_again(server, tiny_data_set, tmp_path):
     remove(server, study)
 
 
-def test_series_with_a_gap_is_refused_and_the_other_cases_go_on(server, studies, tiny_data_set, tmp_path):
+def test_series_with_a_gap_is_refused_and_other_cases_still_work(server, studies, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "GAP", seed=11)
     hole = sorted((study.folder / "flair").glob("*.dcm"))[20]
     server.upload([path for path in study.files() if path != hole])
@@ -212,7 +212,7 @@ def test_series_with_a_gap_is_refused_and_the_other_cases_go_on(server, studies,
     remove(server, study)
 
 
-def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set, tmp_path):
+def test_study_without_the_configured_reference_uses_another(server, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "NOCE", seed=12)
     server.upload([path for path in study.files() if path.parent.name != "t1ce"])
     source = DicomWebSource(server.url, Settings(), tmp_path / "cache")
@@ -223,7 +223,7 @@ def test_study_without_the_wanted_reference_takes_another(server, tiny_data_set,
     remove(server, study)
 
 
-def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny_data_set, tmp_path):
+def test_unusable_study_is_reported_with_the_reason(server, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "KNEE", seed=13)
     for path in study.files():
         ds = dcmread(path)
@@ -244,9 +244,9 @@ def test_study_of_which_nothing_can_be_used_is_told_with_the_reason(server, tiny
     remove(server, study)
 
 
-def test_sequence_of_another_frame_of_reference_is_told_and_can_be_registered(server, tiny_data_set, tmp_path):
+def test_sequence_in_another_frame_of_reference_is_noted_and_can_be_registered(server, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "MOVED", seed=14)
-    for path in sorted((study.folder / "t1ce").glob("*.dcm")):  # as after the patient got up and lay down again
+    for path in sorted((study.folder / "t1ce").glob("*.dcm")):  # as if the patient had been repositioned
         ds = dcmread(path)
         ds.FrameOfReferenceUID = generate_uid(entropy_srcs=["after a break"])
         x, y, z = ds.ImagePositionPatient
@@ -265,11 +265,11 @@ def test_sequence_of_another_frame_of_reference_is_told_and_can_be_registered(se
     remove(server, study)
 
 
-def test_one_frame_of_reference_needs_no_word(source, studies):
+def test_one_frame_of_reference_gives_no_note(source, studies):
     assert "notes" not in case_of(source, studies[0]).info
 
 
-def test_threads_that_want_one_case_fetch_it_once(server, studies, tmp_path):
+def test_concurrent_threads_fetch_a_case_once(server, studies, tmp_path):
     source = DicomWebSource(server.url, Settings(), tmp_path)
     found, problems = [], []
 
@@ -287,7 +287,7 @@ def test_threads_that_want_one_case_fetch_it_once(server, studies, tmp_path):
     assert not problems and all(files == found[0] for files in found)
 
 
-def test_listing_is_served_at_once_and_refreshed_behind(server, studies, tmp_path):
+def test_expired_listing_is_served_at_once_and_refreshed_in_the_background(server, studies, tmp_path):
     source = DicomWebSource(server.url, Settings(), tmp_path, expiry_s=0.0)
     before = source.cases()
     looked = source._studies.looked
@@ -300,7 +300,7 @@ def test_listing_is_served_at_once_and_refreshed_behind(server, studies, tmp_pat
     assert source._studies.looked > looked
 
 
-def test_password_is_asked_for_and_used(tmp_path):
+def test_password_is_required_and_used(tmp_path):
     try:
         guarded = LocalOrthanc(tmp_path / "orthanc", users={"anna": "secret"})
         with guarded:
@@ -311,7 +311,7 @@ def test_password_is_asked_for_and_used(tmp_path):
         pytest.skip(str(missing))
 
 
-def test_known_cases_stay_when_the_server_goes(tiny_data_set, tmp_path):
+def test_known_cases_stay_available_when_the_server_is_down(tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "P")
     try:
         with LocalOrthanc(tmp_path / "orthanc") as server:
@@ -328,10 +328,10 @@ def test_known_cases_stay_when_the_server_goes(tiny_data_set, tmp_path):
         source.report(case_of(source, study))
 
 
-def test_local_server_answers_this_machine_alone(server):
+def test_local_orthanc_answers_only_this_machine(server):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing; tells the address that others would see
+            probe.connect(("192.0.2.1", 9))  # sends nothing; gives the address that other machines would see
         except OSError:
             pytest.skip("this machine has no other address than 127.0.0.1")
         own = probe.getsockname()[0]
@@ -345,19 +345,19 @@ def test_local_server_answers_this_machine_alone(server):
     assert answer.status_code in (401, 403)
 
 
-def test_wrong_path_is_told(server, tmp_path):
+def test_wrong_path_is_reported(server, tmp_path):
     with pytest.raises(Unreachable, match="404; check the path"):
         DicomWebSource(f"{server.url}-wrong", Settings(), tmp_path).cases()
 
 
-def test_nobody_there_is_told_at_once(tmp_path):
+def test_unreachable_server_is_reported_at_once(tmp_path):
     started = time.perf_counter()
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:\d+ cannot be reached; check that it runs"):
         DicomWebSource(f"http://user:secret@127.0.0.1:{free_port()}/dicom-web", Settings(), tmp_path).cases()
     assert time.perf_counter() - started < 5
 
 
-def test_server_that_never_answers_does_not_hang(tmp_path, monkeypatch):
+def test_silent_server_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (0.5, 0.5))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -369,7 +369,7 @@ def test_server_that_never_answers_does_not_hang(tmp_path, monkeypatch):
 
 @pytest.fixture
 def silent_url():
-    """Of a server that takes connections and says nothing."""
+    """Yield the URL of a server that accepts connections and never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
@@ -377,7 +377,7 @@ def silent_url():
 
 
 def seconds_until_told(ask, count: int) -> list[float]:
-    """How long each of so many threads waits until it hears that the server does not answer."""
+    """Return the time that each of ``count`` threads waits until ``Unreachable`` is raised."""
     seconds, begun = [], time.monotonic()
 
     def wait() -> None:
@@ -394,16 +394,16 @@ def seconds_until_told(ask, count: int) -> list[float]:
     return seconds
 
 
-def test_callers_do_not_wait_one_after_another_for_a_server_that_never_answers(tmp_path, silent_url, monkeypatch):
+def test_concurrent_callers_wait_for_one_timeout_of_a_silent_server(tmp_path, silent_url, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (1.5, 1.5))
     source = DicomWebSource(silent_url, Settings(), tmp_path)
     assert max(seconds_until_told(source.cases, 5)) < 3
-    assert max(seconds_until_told(source.cases, 2)) < 0.5  # soon after, it is known
+    assert max(seconds_until_told(source.cases, 2)) < 0.5  # the failure is remembered for a while
     monkeypatch.setattr("brats_label.dicom.client.REMEMBER_S", 0.0)
-    assert min(seconds_until_told(source.cases, 1)) > 1  # and later it is asked again
+    assert min(seconds_until_told(source.cases, 1)) > 1  # later the server is asked again
 
 
-def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url, monkeypatch):
+def test_callers_do_not_wait_long_for_a_stalled_listing(tmp_path, silent_url, monkeypatch):
     monkeypatch.setattr(client_module, "TIMEOUT_S", (6, 6))
     monkeypatch.setattr("brats_label.studies.dicomweb.study_list.INACTIVITY_S", 1.5)
     source = DicomWebSource(silent_url, Settings(), tmp_path)
@@ -411,13 +411,13 @@ def test_nobody_waits_long_for_a_listing_that_does_not_come(tmp_path, silent_url
 
 
 @pytest.mark.parametrize("url", ["", "ftp://host/x", "no address", "http://"])
-def test_address_that_is_none_is_refused(url, tmp_path):
+def test_invalid_address_is_refused(url, tmp_path):
     with pytest.raises(ClientError, match="expected an address"):
         DicomWebSource(url, Settings(), tmp_path)
 
 
-def test_page_that_is_no_dicomweb_is_told(server, tmp_path, monkeypatch):
-    """A proxy's login page: status 200 and HTML."""
+def test_html_response_is_reported_as_not_dicomweb(server, tmp_path, monkeypatch):
+    """The response is a proxy's login page: status 200 and HTML."""
     page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>"
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -435,7 +435,7 @@ def test_page_that_is_no_dicomweb_is_told(server, tmp_path, monkeypatch):
             source.cases()
 
 
-def test_stored_instances_are_the_files_that_were_written(server, source, studies):
+def test_fetched_series_has_the_uploaded_instances(server, source, studies):
     case = case_of(source, studies[0])
     fetched = {dcmread(path).SOPInstanceUID for path in source.dicom_folder(case).glob("*.dcm")}
     written = {dcmread(path).SOPInstanceUID for path in Path(studies[0].folder / "t1ce").glob("*.dcm")}

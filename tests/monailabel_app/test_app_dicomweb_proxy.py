@@ -1,4 +1,4 @@
-"""What a viewer searches for is found, whatever characters it holds; and it stays one search term."""
+"""Searches through the DICOMweb proxy: a value with any characters is found and stays one search term."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDS = ("A/B@C", "A/B@C D", "A/B@CxD", "x&00100020=y", "per%cent", "a#b", "a+b", 
 
 
 @pytest.mark.parametrize("value", [*IDS, "a;b=c&d", "\r\nX: y", "a\\b", "*b?"])
-def test_a_value_stays_one_term_and_comes_out_as_it_went_in(value):
+def test_special_characters_round_trip_as_one_search_term(value):
     sent = query([("00100020", value), ("limit", "5")])
     assert parse_qsl(sent) == [("00100020", value), ("limit", "5")]
     assert not set("#; +\r\n\\") & set(sent) and sent.count("&") == 1
@@ -30,12 +30,12 @@ def test_a_value_stays_one_term_and_comes_out_as_it_went_in(value):
     assert "%" not in wide and wide.count("&") == 1 and wide.count("=") == 2
 
 
-def test_a_wider_search_is_only_made_for_what_had_to_be_encoded_in_an_attribute():
+def test_loose_search_is_made_only_for_attribute_values_that_need_encoding():
     assert loose([("PatientID", "A/B@C"), ("includefield", "all"), ("fuzzymatching", "a b")]) is None
     assert loose([("PatientID", "A B")]) == "PatientID=A?B"
 
 
-def test_what_a_wider_search_found_is_sifted():
+def test_results_of_a_loose_search_are_filtered():
     found = [{"00100010": {"Value": [{"Alphabetic": name}]}} for name in ("De Boer^Jan", "DexBoer^Jan")] + [{}]
     assert strictly(found, [("PatientName", "*de boer*")]) == found[:1]
 
@@ -72,7 +72,7 @@ def client(orthanc, monkeypatch):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("patient_id", IDS)
-def test_a_patient_is_found_in_a_real_server_through_the_proxy(client, patient_id):
+def test_patient_id_is_found_through_the_proxy(client, patient_id):
     for path in ("qido/studies", "studies"):
         found = client.get(f"/proxy/dicom/{path}", params={"00100020": patient_id, "limit": 101})
         assert found.status_code == 200
@@ -81,13 +81,13 @@ def test_a_patient_is_found_in_a_real_server_through_the_proxy(client, patient_i
 
 
 @pytest.mark.e2e
-def test_nobody_is_found_by_half_an_id(client):
+def test_partial_patient_id_finds_nothing(client):
     for patient_id in ("A/B@C E", "A B@C", "x&00100020=", "nobody at all"):
         assert client.get("/proxy/dicom/qido/studies", params={"00100020": patient_id}).json() == []
 
 
 @pytest.mark.e2e
-def test_compressed_only_for_those_that_ask_for_it(client, orthanc):
+def test_response_is_compressed_only_if_requested(client, orthanc):
     plain = client.get("/proxy/dicom/qido/studies", headers={"accept-encoding": ""})
     assert "content-encoding" not in plain.headers and plain.json()
     del client.headers["accept-encoding"]
@@ -97,6 +97,6 @@ def test_compressed_only_for_those_that_ask_for_it(client, orthanc):
     assert client.get("/proxy/dicom/qido/studies", headers=asked).headers.get("content-encoding") == direct
 
 
-def test_patients_of_the_demo_have_ids_that_need_no_encoding(tmp_path):
+def test_demo_patient_ids_need_no_encoding(tmp_path):
     writer = phantom_study._Writer(tmp_path, "PHANTOM_0_00001", "0/240x240x155@1x1x1", "full")
     assert writer.patient_id == "PHANTOM_0_00001-0_240x240x155_1x1x1"

@@ -1,4 +1,4 @@
-"""The doctor says what is wrong in words, what to do, and with its exit code whether the server will work."""
+"""The doctor reports each problem with a remedy; its exit code says whether the server will work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def doctor():
 
 
 def run(doctor, capsys, *arguments: str) -> tuple[int, dict]:
-    """Exit code and findings by check."""
+    """Return the exit code, and the findings by check."""
     code = doctor([*map(str, arguments), "--json", "--port", str(free_port())])
     told = json.loads(capsys.readouterr().out)
     by_check: dict[str, list] = {}
@@ -38,7 +38,7 @@ def run(doctor, capsys, *arguments: str) -> tuple[int, dict]:
     return code, by_check
 
 
-def test_a_good_folder_gets_a_zero_and_its_oddities_are_named(doctor, capsys, tmp_path):
+def test_usable_folder_exits_with_zero_and_its_anomalies_are_listed(doctor, capsys, tmp_path):
     tiny_case(tmp_path / "A", "A")
     tiny_case(tmp_path / "B", "B", sequences=("t1", "t1ce", "t2"))
     tiny_image(tmp_path / "C" / "what_is_this.nii.gz")
@@ -56,7 +56,7 @@ def test_a_good_folder_gets_a_zero_and_its_oddities_are_named(doctor, capsys, tm
     assert not (tmp_path / ".brats_clip").exists()
 
 
-def test_what_it_prints_for_people_has_a_level_a_sentence_and_a_remedy(doctor, capsys, tmp_path):
+def test_text_output_has_level_message_and_remedy(doctor, capsys, tmp_path):
     assert doctor(["--studies", str(tmp_path / "nowhere"), "--port", str(free_port())]) == 1
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("PROBLEM") and "no such folder" in line)
@@ -65,13 +65,13 @@ def test_what_it_prints_for_people_has_a_level_a_sentence_and_a_remedy(doctor, c
 
 
 @pytest.mark.slow
-def test_it_runs_as_a_command_without_arguments():
+def test_doctor_runs_without_arguments():
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "weights:" in done.stdout and "Traceback" not in done.stderr
 
 
-def test_missing_damaged_and_unfitting_weights_are_problems(tmp_path):
+def test_missing_and_damaged_weights_are_problems(tmp_path):
     def of(checkpoint: Path):
         return next(served.weights(ROOT / "bundle", checkpoint, None))
 
@@ -82,12 +82,12 @@ def test_missing_damaged_and_unfitting_weights_are_problems(tmp_path):
     assert of(ROOT / "bundle" / "models" / "model.pt").level == OK
 
 
-def test_an_unknown_setting_is_named_with_the_nearest(doctor, capsys):
+def test_unknown_setting_is_a_problem_with_a_suggestion(doctor, capsys):
     code, found = run(doctor, capsys, "--conf", "divice", "cpu")
     assert code == 1 and "device" in found["settings"][0]["says"]
 
 
-def test_an_empty_folder_is_a_problem_that_says_what_cases_look_like(tmp_path):
+def test_empty_folder_is_a_problem_with_the_expected_file_names(tmp_path):
     (finding,), workspace = served.look(str(tmp_path), Settings())
     assert finding.level == PROBLEM and "no case" in finding.says and "_t1.nii.gz" in finding.remedy
     assert workspace is not None and not list(tmp_path.iterdir())
@@ -100,7 +100,7 @@ def test_an_unreachable_server_is_a_problem_without_a_traceback(tmp_path):
 
 
 def with_versions(monkeypatch, **changed: str | None) -> dict:
-    """What is found when packages have other versions; None for none."""
+    """Return the findings for other package versions; None means not installed."""
     true = importlib.metadata.version
 
     def version(name: str) -> str:
@@ -115,7 +115,7 @@ def with_versions(monkeypatch, **changed: str | None) -> dict:
     return {f.check: f for f in [*machine.packages(ROOT), *machine.torch_fits_torchvision()]}
 
 
-def test_versions_that_monai_label_cannot_live_with_are_problems(monkeypatch):
+def test_versions_incompatible_with_monai_label_are_problems(monkeypatch):
     found = with_versions(
         monkeypatch, pydicom="3.0.1", pynetdicom="3.0.4", dicomweb_client="0.60.1", numpy="2.3.0", highdicom=None
     )
@@ -124,13 +124,13 @@ def test_versions_that_monai_label_cannot_live_with_are_problems(monkeypatch):
     assert "<3" in found["pydicom"].says and "make venv" in found["pydicom"].remedy
 
 
-def test_other_versions_than_the_pinned_are_warnings_and_tools_for_tests_may_be_missing(monkeypatch):
+def test_unpinned_versions_and_missing_test_tools_are_warnings(monkeypatch):
     found = with_versions(monkeypatch, scipy="1.0.0", playwright=None)
     assert found["scipy"].level == WARNING and "1.0.0" in found["scipy"].says
     assert found["playwright"].level == WARNING
 
 
-def test_a_build_for_a_gpu_is_the_pinned_version_and_another_torch_does_not_fit_torchvision(monkeypatch):
+def test_gpu_build_counts_as_pinned_and_torch_must_match_torchvision(monkeypatch):
     pinned = next(pin.version for pin in machine.pins(ROOT) if pin.name == "torch")
     assert "torch" not in with_versions(monkeypatch, torch=f"{pinned}+cu128")
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def test_a_disk_without_room_for_an_upload_is_a_problem(tmp_path):
     assert [f.level for f in machine.room({"the cache": tmp_path / "not" / "yet"}, 2**70)] == [PROBLEM, PROBLEM]
 
 
-def test_a_check_that_fails_itself_is_a_problem_and_not_the_end():
+def test_failing_check_is_reported_as_a_problem():
     def fails():
         raise ModuleNotFoundError("No module named 'torch'")
 

@@ -1,4 +1,4 @@
-"""Every error becomes a status and a sentence; what is our fault becomes an id that is in the log."""
+"""Error handlers: a client error becomes a 4xx with a message, a server error a 500 with the id of its log entry."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def ask(error: Exception):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-def test_what_a_client_can_mend_is_a_4xx_with_the_sentence(error, status):
+def test_client_error_is_a_4xx_with_its_message(error, status):
     response = ask(error)
     assert response.status_code == response.json()["status"] == status
     said = getattr(error, "detail", None) or getattr(error, "sentence", None) or getattr(error, "msg", "") or str(error)
@@ -72,7 +72,7 @@ def test_what_a_client_can_mend_is_a_4xx_with_the_sentence(error, status):
     assert response.json()["request_id"] == response.headers["x-request-id"] != ""
 
 
-def test_busy_says_when_to_come_again():
+def test_busy_sets_retry_after():
     assert int(ask(Busy("a")).headers["retry-after"]) > 0
 
 
@@ -88,7 +88,7 @@ def test_busy_says_when_to_come_again():
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_is_our_fault_is_a_500_with_an_id_that_the_log_has_and_no_details(error, caplog):
+def test_server_error_is_a_500_with_the_logged_id_and_no_details(error, caplog):
     caplog.set_level(logging.ERROR, "brats_clip.server")
     response = ask(error)
     assert response.status_code == response.json()["status"] == 500
@@ -98,7 +98,7 @@ def test_what_is_our_fault_is_a_500_with_an_id_that_the_log_has_and_no_details(e
     assert number in records[0].getMessage() and records[0].exc_info
 
 
-def test_a_wrong_parameter_is_named_and_its_value_is_not_repeated():
+def test_invalid_parameter_is_named_without_its_value():
     api = FastAPI()
 
     @api.get("/train/{number}")
@@ -112,7 +112,7 @@ def test_a_wrong_parameter_is_named_and_its_value_is_not_repeated():
     assert "number" in response.json()["detail"] and "doe" not in response.text
 
 
-def test_an_address_that_is_none_and_a_method_that_is_none_are_named():
+def test_unknown_path_and_wrong_method_are_named():
     api = FastAPI()
     api.get("/here")(lambda: 1)
     add_error_handlers(api)

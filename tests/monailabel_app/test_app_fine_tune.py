@@ -1,4 +1,4 @@
-"""Training from the clients: what it asks for, what it tells, what it publishes, and that stop stops it."""
+"""Fine-tuning started by clients: requirements, options, progress, publishing, resuming and stopping."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from brats_label.training.task import FineTune
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
-# Two epochs of two cases learn from images as they are.
+# Without augmentation, since two epochs on two cases learn only from unchanged images.
 TINY = {"spacing": 4.0, "patch_size": 48, "max_epochs": 2, "min_gain": 0.0, "augment": False}
 
 
 class Labelled:
-    """The part of a datastore that training asks: which cases have labels, and which of them cannot be read."""
+    """The part of a datastore that training uses: labelled cases, and those that cannot be read."""
 
     def __init__(self, cases: list[dict], left_out: tuple[dict, ...] = ()) -> None:
         self.cases, self.left_out = cases, list(left_out)
@@ -72,7 +72,7 @@ def labelled(tiny_data_set) -> Labelled:
     return Labelled([entry(tiny_data_set.folder, case) for case in tiny_data_set.cases])
 
 
-# What it asks for.
+# Requirements and options.
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ class NothingIsRead(Labelled):
         raise AssertionError("it takes minutes to fetch and convert all cases")
 
 
-def test_what_can_be_said_without_reading_an_image_is_said_at_once(workspace, tmp_path):
+def test_check_reads_no_images_and_assigns_no_sides(workspace, tmp_path):
     task = fine_tune(workspace)
     with pytest.raises(Refused, match="there is one"):
         task.check({}, NothingIsRead([entry(tmp_path, "A")]))
     task.check({}, NothingIsRead([entry(tmp_path, case) for case in "AB"]))
-    assert task.split.sides() == {}  # a patient whose images cannot be read would hold its side for ever
+    assert task.split.sides() == {}  # a patient whose images cannot be read would keep a side forever
 
 
-def test_labelled_cases_that_cannot_be_read_are_told_with_their_reason(workspace, tmp_path):
+def test_unreadable_labelled_cases_are_reported_with_the_reason(workspace, tmp_path):
     left_out = {"case": "B", "reason": "found no image; expected a NIfTI file"}
     datastore = Labelled([entry(tmp_path, "A")], (left_out,))
     task = fine_tune(workspace)
@@ -118,7 +118,7 @@ def test_two_cases_of_one_patient_are_too_few(workspace, tmp_path):
         fine_tune(workspace).check({}, Labelled([entry(tmp_path, "A1", "A"), entry(tmp_path, "A2", "A")]))
 
 
-def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_path):
+def test_labels_on_one_side_only_are_refused_and_the_split_stays(workspace, tmp_path):
     split = PatientSplit(open_store(workspace), 1e-9, 0)
     sides = split.assign(["A", "B", "C"])
     left = [case for case, side in sides.items() if side == "training"]
@@ -127,7 +127,7 @@ def test_labels_of_one_side_only_are_refused_and_the_side_stays(workspace, tmp_p
     assert split.sides() == sides
 
 
-def test_all_cases_of_a_patient_are_on_its_side(workspace, tmp_path):
+def test_all_cases_of_a_patient_are_on_the_same_side(workspace, tmp_path):
     cases = [entry(tmp_path, f"{patient}{i}", patient) for patient in "ABCDE" for i in range(3)]
     sides = fine_tune(workspace, validation_share=0.5)._sides(cases, [])
     patients = {side: {case["patient"] for case in some} for side, some in sides.items()}
@@ -135,7 +135,7 @@ def test_all_cases_of_a_patient_are_on_its_side(workspace, tmp_path):
     assert sum(map(len, sides.values())) == 15
 
 
-def test_paths_hold_whatever_folder_the_training_runs_in(workspace, tmp_path, monkeypatch):
+def test_relative_case_paths_are_made_absolute(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     relative = [entry(Path(), case) for case in "AB"]
     relative[1]["report"] = "Mass in the left frontal lobe."
@@ -154,7 +154,7 @@ def test_paths_hold_whatever_folder_the_training_runs_in(workspace, tmp_path, mo
         ({"max_epochs": " ", "patch_size": None, "unknown": 5, "gpus": "all", "start_from": True}, {}),
     ],
 )
-def test_options_are_read_as_panels_send_them(given, found):
+def test_options_are_read_as_client_panels_send_them(given, found):
     assert TrainOptions().read(given).model_dump() == {**TrainOptions().model_dump(), **found}
 
 
@@ -171,7 +171,7 @@ def test_options_are_read_as_panels_send_them(given, found):
         ({"resume": "maybe"}, "true or false"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused_by_name(workspace, labelled, given, sentence):
+def test_invalid_options_are_refused_by_name(workspace, labelled, given, sentence):
     with pytest.raises(Refused, match=sentence):
         fine_tune(workspace).check(given, labelled)
 
@@ -181,7 +181,7 @@ def test_unknown_weights_to_start_from_are_refused(workspace, labelled):
         fine_tune(workspace).check({"start_from": "9.9"}, labelled)
 
 
-def test_the_panel_offers_the_weights_in_use_first_whichever_they_will_be(workspace):
+def test_config_offers_current_weights_first(workspace):
     task = fine_tune(workspace)
     assert task.info()["config"]["start_from"] == ["current", "0.2.0"]
     task.models.publish(WEIGHTS, {}, {})
@@ -192,10 +192,10 @@ def test_the_panel_offers_the_weights_in_use_first_whichever_they_will_be(worksp
     assert json.dumps(config)
 
 
-# What it takes along.
+# The snapshot, and whether a training resumes from it.
 
 
-def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_path):
+def test_snapshot_keeps_labels_from_the_start_of_the_training(workspace, tmp_path):
     images = tmp_path / "A"
     images.mkdir()
     case = entry(tmp_path, "A")
@@ -212,7 +212,7 @@ def test_labels_are_kept_as_they_were_when_the_training_began(workspace, tmp_pat
     assert not snapshot.resumable()
 
 
-def test_corrected_cases_weigh_more_and_phantoms_train_along(workspace, tiny_data_set):
+def test_corrected_cases_have_more_weight_and_phantoms_are_added(workspace, tiny_data_set):
     cases = [entry(tiny_data_set.folder, case) for case in tiny_data_set.cases[:2]]
     snapshot = Snapshot(workspace.training / "run")
     snapshot.begin({"training": [{**cases[0], "corrected": True}], "validation": cases[1:]}, TrainOptions(), {})
@@ -223,7 +223,7 @@ def test_corrected_cases_weigh_more_and_phantoms_train_along(workspace, tiny_dat
     assert [case["weight"] for case in read_cases(str(snapshot.folder), "validation")] == [1.0]
 
 
-def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
+def test_missing_label_starts_no_training(workspace, tmp_path):
     (tmp_path / "A").mkdir()
     Path(entry(tmp_path, "A")["report_path"]).write_text("Mass.")
     snapshot = Snapshot(workspace.training / "run")
@@ -234,7 +234,7 @@ def test_a_label_that_is_gone_begins_no_training(workspace, tmp_path):
 
 
 class Interrupted:
-    """A training of A and B, with C to validate, that was cut off after its third epoch."""
+    """A training on A and B, validated on C, that was interrupted after its third epoch."""
 
     def __init__(self, workspace: Workspace, folder: Path, **options) -> None:
         self.workspace, self.cases = workspace, {"training": [], "validation": []}
@@ -255,7 +255,7 @@ class Interrupted:
         Path(self.cases[side][-1]["report_path"]).write_text(f"Mass in {case}.")
 
     def start(self, **options) -> tuple[dict, bool, str]:
-        """What a process that trains begins with, and whether it goes on."""
+        """Begin as the training process does; return the snapshot, whether it is resumed, and the reason."""
         models = {"models": self.workspace.models, "checkpoint": WEIGHTS, "store": self.workspace.store}
         job = {**models, "options": TrainOptions(**options).model_dump(), "cases": self.cases}
         return FineTuning(job, self.workspace.training, ProgressFile(self.workspace.training, "one"))._begin()
@@ -294,7 +294,7 @@ def change(interrupted: Interrupted, tmp_path: Path, what: str) -> None:
         ("", {"resume": False}, "resume is off"),
     ],
 )
-def test_a_training_of_something_else_is_a_new_one_and_says_why(workspace, tmp_path, what, options, reason):
+def test_changed_inputs_start_a_new_training_with_the_reason(workspace, tmp_path, what, options, reason):
     interrupted = Interrupted(workspace, tmp_path)
     change(interrupted, tmp_path, what)
     content, resumed, beginning = interrupted.start(**options)
@@ -310,7 +310,7 @@ def test_a_training_of_something_else_is_a_new_one_and_says_why(workspace, tmp_p
 
 
 @pytest.mark.parametrize("options", [{}, {"threads": 2}, {"start_from": "0.2.0"}])
-def test_the_same_training_is_gone_on_with_and_says_so(workspace, tmp_path, options):
+def test_unchanged_training_is_resumed(workspace, tmp_path, options):
     interrupted = Interrupted(workspace, tmp_path)
     content, resumed, beginning = interrupted.start(**options)
     assert resumed and interrupted.snapshot.epoch() == 3
@@ -318,36 +318,36 @@ def test_the_same_training_is_gone_on_with_and_says_so(workspace, tmp_path, opti
     assert content["options"]["threads"] == options.get("threads", 1)
 
 
-def test_without_one_that_was_interrupted_a_training_is_new(workspace, tmp_path):
+def test_training_without_an_interrupted_one_is_new(workspace, tmp_path):
     interrupted = Interrupted(workspace, tmp_path)
     interrupted.snapshot.drop()
     assert interrupted.start()[1:] == (False, "A new training from 0.2.0.")
 
 
-# What it tells.
+# Progress.
 
 
-def test_before_any_training_there_is_nothing_to_tell(workspace):
+def test_progress_is_idle_before_any_training(workspace):
     assert progress(workspace)["status"] == "idle" and stats(workspace) == {}
     assert fine_tune(workspace).stats() == {}
 
 
-def test_a_running_training_is_told_from_one_whose_process_is_gone(workspace, labelled):
+def test_progress_distinguishes_a_running_training_from_a_dead_process(workspace, labelled):
     file = ProgressFile(workspace.training, "one")
     file.update(epoch=3, total_epochs=8, best={"epoch": 2, "mean": 0.6}, before={"mean": 0.7})
     assert progress(workspace)["status"] == "running"
     told = stats(workspace)
     assert (told["epoch"], told["total_epochs"], told["best_metric"]) == (3, 8, 0.7)
-    assert "current_time" in told and "total_time" not in told  # clients take that for the end
+    assert "current_time" in told and "total_time" not in told  # to clients, total_time means ended
     with pytest.raises(Busy):
         fine_tune(workspace)(TINY, labelled)
-    file.update(process_started=file.state["process_started"] - 60)  # the number went to another process
+    file.update(process_started=file.state["process_started"] - 60)  # as if another process had the same id
     state = progress(workspace)
     assert state["status"] == "stopped" and "after epoch 3 of 8" in state["sentence"]
     assert stats(workspace)["total_time"]
 
 
-def test_from_the_start_on_the_progress_is_that_of_the_new_training(workspace, labelled):
+def test_announced_training_replaces_the_earlier_progress(workspace, labelled):
     before = ProgressFile(workspace.training, "before")
     before.update(stage="training", epoch=7, process_started=before.state["process_started"] - 60)
     assert progress(workspace)["status"] == "stopped"
@@ -359,7 +359,7 @@ def test_from_the_start_on_the_progress_is_that_of_the_new_training(workspace, l
         assert state["resumed_from"] is None
         with pytest.raises(Busy):
             fine_tune(workspace).check(TINY, labelled)
-        with pytest.raises(Refused):  # and not Busy: it is the one that was announced
+        with pytest.raises(Refused):  # not Busy: this is the announced run
             fine_tune(workspace)({"run": "new"}, Labelled([]))
         fine_tune(workspace).announce("new", process.pid)
     finally:
@@ -371,13 +371,13 @@ def test_from_the_start_on_the_progress_is_that_of_the_new_training(workspace, l
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
-def test_a_torn_progress_file_is_as_good_as_none(workspace, content):
+def test_damaged_progress_file_counts_as_idle(workspace, content):
     workspace.training.mkdir(parents=True)
     (workspace.training / "progress.json").write_text(content)
     assert progress(workspace)["status"] == "idle"
 
 
-# What it does.
+# Training, publishing and stopping.
 
 
 @pytest.mark.slow
@@ -406,7 +406,7 @@ def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled
     assert (os.nice(0), os.environ.get("OMP_NUM_THREADS")) == (
         nice,
         threads,
-    )  # of this process, which may be the server
+    )  # unchanged in this process, which may be the server
 
     stages = {(state["status"], state.get("stage")) for state in seen}
     assert {("running", "validating"), ("running", "training")} <= stages
@@ -426,7 +426,7 @@ def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled
     }
     assert sorted(p.name for p in workspace.training.iterdir()) == [".lock", "progress.json", "tmp"]
 
-    # The second training starts from what the first one published; such steps can only spoil it.
+    # The second training starts from the published weights; its learning rate can only make them worse.
     task({**TINY, "learning_rate": 1.0}, labelled)
     after = progress(workspace)
     assert after["before"]["mean"] == pytest.approx(state["best"]["mean"], abs=1e-4)  # the best epoch's weights
@@ -436,7 +436,7 @@ def test_better_weights_are_published_and_worse_ones_are_not(workspace, labelled
 
 
 class Finished(FineTuning):
-    """A fine-tuning whose epochs are done; its validations give what ``measured`` says."""
+    """A fine-tuning whose epochs are done; its validation returns ``measured``."""
 
     def __init__(self, workspace: Workspace, compared_with: int, measured: float = 0.0) -> None:
         workspace.training.mkdir(parents=True)
@@ -466,7 +466,7 @@ def weights(path: Path, value: float) -> Path:
 @pytest.mark.parametrize(
     ("mean", "published"), [(0.51, "0.2.0+site.1"), (0.504, None), (0.5, None), (0.4, None), (None, None)]
 )
-def test_only_a_mean_dice_that_is_higher_by_more_than_noise_is_published(workspace, mean, published):
+def test_weights_are_published_only_if_mean_dice_improves_beyond_noise(workspace, mean, published):
     training = Finished(workspace, compared_with=0)
     assert training.end(mean)["published"] == published
     assert training.registry.current().number == int(published is not None)
@@ -474,7 +474,7 @@ def test_only_a_mean_dice_that_is_higher_by_more_than_noise_is_published(workspa
 
 
 @pytest.mark.parametrize(("measured", "published"), [(0.7, None), (0.55, "0.2.0+site.2")])
-def test_weights_that_were_put_to_use_meanwhile_must_be_beaten(workspace, tmp_path, measured, published):
+def test_weights_must_exceed_those_published_during_the_training(workspace, tmp_path, measured, published):
     training = Finished(workspace, compared_with=0, measured=measured)
     training.registry.publish(weights(tmp_path / "other.pt", 2.0), {}, {})
     state = training.end(0.6)
@@ -482,7 +482,7 @@ def test_weights_that_were_put_to_use_meanwhile_must_be_beaten(workspace, tmp_pa
     assert training.registry.current().parent == 0
 
 
-def test_a_kill_after_publishing_and_before_saying_so_is_made_up_for(workspace):
+def test_kill_between_publishing_and_reporting_is_recovered(workspace):
     training = Finished(workspace, compared_with=0, measured=0.6)
     training.registry.publish(training.snapshot.checkpoints / "model.pt", {}, {})
     state = training.end(0.6)
@@ -491,7 +491,7 @@ def test_a_kill_after_publishing_and_before_saying_so_is_made_up_for(workspace):
 
 
 @pytest.mark.slow
-def test_a_label_that_cannot_be_used_fails_the_training_and_is_named(workspace, labelled, tmp_path):
+def test_unusable_label_fails_the_training_and_is_named(workspace, labelled, tmp_path):
     label = tmp_path / "torn_seg.nii.gz"
     label.write_bytes(b"<html>not found</html>")
     labelled.cases[1]["label"] = str(label)
@@ -538,7 +538,7 @@ time.sleep(600)
 
 @pytest.fixture
 def app(tmp_path, workspace, labelled, monkeypatch) -> dict:
-    """An app of MONAI Label around the training task, and the environment that its server gives to tasks."""
+    """Write a MONAI Label app around the training task, set the environment of its tasks, and return a request."""
     folder = tmp_path / "app"
     folder.mkdir()
     source = APP.format(app=str(ROOT / "monailabel_app"), bundle=str(ROOT / "bundle"), weights=str(WEIGHTS))
@@ -573,7 +573,7 @@ def wait_for_end(pid: int, seconds: float = 30) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_it_was(app, workspace, labelled):
+def test_training_ends_with_the_server_stops_on_request_and_resumes(app, workspace, labelled):
     server = subprocess.Popen([sys.executable, "-c", SERVER, json.dumps(app)], stdout=subprocess.DEVNULL)
     try:
         first = wait_for(workspace, lambda s: s["status"] == "running" and s["epoch"] >= 1)
@@ -603,7 +603,7 @@ def test_a_training_dies_with_the_server_and_stops_when_told_and_goes_on_where_i
     assert progress(workspace)["status"] == "stopped" and saved >= second["epoch"]
 
     task = fine_tune(workspace)
-    assert task.models.current().number == 0 and len(task.models.versions()) == 1  # nothing half-published
+    assert task.models.current().number == 0 and len(task.models.versions()) == 1  # nothing was published
     task(app, labelled)
     state = progress(workspace)
     assert state["status"] == "done" and state["resumed_from"] == saved

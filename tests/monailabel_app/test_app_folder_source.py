@@ -56,7 +56,7 @@ def test_one_phantom_is_the_same_case_in_every_layout(tiny_data_set, studies, op
     assert source.problems() == []
 
 
-def test_finds_what_the_survey_of_the_bundle_finds(studies, open_source):
+def test_folder_source_finds_the_cases_of_the_bundle_survey(studies, open_source):
     tiny_case(studies / "a" / "BraTS20_Training_001", "BraTS20_Training_001")
     tiny_case(studies / "flat", "X1")
     tiny_case(studies / "flat", "X2", sequences=("t1", "flair"))
@@ -100,11 +100,11 @@ def test_finds_what_the_survey_of_the_bundle_finds(studies, open_source):
         ("ADC.nii.gz", None),
     ],
 )
-def test_common_free_names_are_understood(name, sequence):
+def test_common_file_names_map_to_sequences(name, sequence):
     assert sequence_of(name) == sequence
 
 
-def test_the_folder_name_in_a_file_name_says_nothing(studies, open_source):
+def test_folder_name_within_a_file_name_is_ignored(studies, open_source):
     for sequence, name in FREE.items():
         tiny_image(studies / "T2 trial" / f"T2 trial_{name}", seed=SEQUENCES.index(sequence))
     assert set(names_of(open_source(), "T2_trial")) == set(SEQUENCES)
@@ -140,7 +140,7 @@ def test_two_files_for_one_sequence_leave_only_that_case_out(studies, open_sourc
         source.resolve("P1")
 
 
-def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_said(studies, open_source):
+def test_two_t1_with_equivalent_names_are_assigned_by_image_with_the_reason(studies, open_source):
     for name in ("T2.nii.gz", "FLAIR.nii.gz"):
         tiny_image(studies / "P1" / name)
     write_t1s(studies / "P1", "T1_gd.nii.gz", "T1_post.nii.gz")
@@ -150,7 +150,7 @@ def test_two_t1_whose_names_say_the_same_are_settled_by_the_images_and_it_is_sai
     assert images["t2"].reason == "by the words in its name"
 
 
-def test_a_label_beside_the_images_is_no_image_and_is_not_read(studies, open_source):
+def test_label_beside_the_images_is_not_an_image_and_is_not_read(studies, open_source):
     tiny_case(studies / "A", "A")
     (studies / "A" / "A_seg.nii.gz").write_text("no image at all")
     for sequence, name in FREE.items():
@@ -169,7 +169,7 @@ def test_patterns_do_not_break_a_flat_folder_of_brats_cases(studies, open_source
     assert list(open_source(pattern_t1="*_t1.nii.gz").cases()) == ["A", "B"]
 
 
-def test_what_the_app_writes_is_no_case(studies, tmp_path):
+def test_files_written_by_the_app_are_not_cases(studies, tmp_path):
     tiny_case(studies / "A", "A")
     tiny_image(studies / "A" / "A_seg.nii.gz")
     tiny_case(studies / "labels" / "final", "A")
@@ -184,7 +184,7 @@ def test_what_the_app_writes_is_no_case(studies, tmp_path):
     assert str(studies) not in repr(source.cases())
 
 
-def test_cases_of_equal_name_get_ids_of_their_own(studies, open_source):
+def test_cases_with_the_same_name_get_distinct_ids(studies, open_source):
     tiny_case(studies / "site1" / "CASE", "CASE")
     tiny_case(studies / "site2" / "CASE", "CASE")
     tiny_case(studies / "site2" / "OTHER", "OTHER")
@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_opened_is_named(studies, open_source, monkeypat
     (studies / "SHUT").mkdir()
     scandir = os.scandir
 
-    def refuse(path):  # root may open every folder, so permissions would prove nothing
+    def refuse(path):  # root can open every folder, so permissions would test nothing
         if Path(path).name == "SHUT":
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -236,13 +236,13 @@ def test_a_folder_that_cannot_be_opened_is_named(studies, open_source, monkeypat
     assert source.problems() == ["SHUT: a folder that cannot be opened (Permission denied)."]
 
 
-def test_links_that_lead_back_up_end(studies, open_source):
+def test_symlink_loop_ends(studies, open_source):
     tiny_case(studies / "A", "A")
     (studies / "A" / "up").symlink_to(studies, target_is_directory=True)
     assert list(open_source().cases()) == ["A"]
 
 
-def test_images_that_nothing_tells_apart_are_explained(studies, open_source):
+def test_indistinguishable_images_are_reported(studies, open_source):
     for name in ("1.nii.gz", "2.nii.gz"):
         tiny_image(studies / "P1" / name)
     source = open_source()
@@ -271,7 +271,7 @@ def test_an_id_resolves_to_the_sequence_it_shows(studies, open_source):
     "image_id",
     ["", "..", "../A", "/etc/passwd", "A/../A", "A\\B", "A\0", "A@", "A@seg", "@flair", "A@flair@t1", "x" * 10**6],
 )
-def test_other_ids_are_not_found_and_nothing_is_told(studies, open_source, image_id):
+def test_invalid_ids_are_not_found_without_revealing_paths(studies, open_source, image_id):
     tiny_case(studies / "A", "A")
     with pytest.raises(NotFound) as refused:
         open_source().resolve(image_id)
@@ -280,13 +280,13 @@ def test_other_ids_are_not_found_and_nothing_is_told(studies, open_source, image
     assert refused.value.sentence.isprintable()
 
 
-def test_near_ids_are_named(studies, open_source):
+def test_unknown_id_is_answered_with_similar_ids(studies, open_source):
     tiny_case(studies / "A", "BraTS20_Training_001")
     with pytest.raises(NotFound, match="BraTS20_Training_001"):
         open_source().resolve("BraTS20_Training_01")
 
 
-def test_the_listing_follows_the_folder(studies, open_source, monkeypatch):
+def test_listing_reflects_added_and_removed_files(studies, open_source, monkeypatch):
     tiny_case(studies / "A", "A")
     source = open_source()
     assert list(source.cases()) == ["A"]
@@ -303,7 +303,7 @@ def test_the_listing_follows_the_folder(studies, open_source, monkeypatch):
 
 def test_an_unchanged_folder_is_not_listed_again(studies, open_source, monkeypatch):
     tiny_case(studies / "A", "A")
-    time.sleep(0.06)  # changes within one tick of the clock could not be told apart
+    time.sleep(0.06)  # changes within one clock tick are indistinguishable
     monkeypatch.setattr(module, "_CHECK_EVERY_S", 0.0)
     source = open_source()
     source.cases()
@@ -311,7 +311,7 @@ def test_an_unchanged_folder_is_not_listed_again(studies, open_source, monkeypat
     assert list(source.cases()) == ["A"]
 
 
-def test_threads_that_look_while_files_come_see_whole_cases(studies, open_source, monkeypatch):
+def test_concurrent_threads_see_complete_cases_while_files_are_added(studies, open_source, monkeypatch):
     monkeypatch.setattr(module, "_CHECK_EVERY_S", 0.0)
     tiny_case(studies / "A0", "A0")
     source, wrong, done = open_source(), [], threading.Event()
@@ -355,7 +355,7 @@ def test_a_report_is_found_beside_the_images(studies, open_source, file, content
     assert source.report(source.cases()["A"]) == "Ring-enhancing mass."
 
 
-def test_a_report_of_another_case_is_not_taken(studies, open_source):
+def test_report_of_another_case_is_not_used(studies, open_source):
     tiny_case(studies, "A")
     tiny_case(studies, "B")
     (studies / "A_report.txt").write_text("About A.")
@@ -377,7 +377,7 @@ def test_an_unreadable_report_is_refused_without_its_text(studies, open_source, 
     assert str(studies) not in refused.value.sentence
 
 
-def test_a_studies_folder_that_is_not_there_is_named(tmp_path):
+def test_missing_studies_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         FolderSource(tmp_path / "none", Settings(), tmp_path / "cache")
 
@@ -392,7 +392,7 @@ def test_real_cases_are_found(tmp_path):
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_nrrd_volumes_among_the_images_are_not_passed_over_in_silence(studies, open_source, alone):
+def test_nrrd_volumes_are_reported_as_not_used(studies, open_source, alone):
     (studies / "A").mkdir()
     if not alone:
         tiny_case(studies / "A", "A")

@@ -43,7 +43,7 @@ def check(source: FolderSource, case_id: str, phantom: Path) -> None:
         np.testing.assert_array_equal(voxels(path), voxels(phantom / f"{phantom.name}_{sequence}.nii.gz"), sequence)
 
 
-def test_channels_come_in_the_order_of_msd(phantom, studies, open_source):
+def test_channels_are_in_msd_order_by_default(phantom, studies, open_source):
     as_four_d(phantom, studies / "P.nii.gz", MSD)
     check(open_source(), "P", phantom)
     assert open_source().cases()["P"].images["t1ce"].reason == "channel 2 of the 4D file, in the order of MSD Task01"
@@ -56,19 +56,19 @@ def test_channels_come_in_the_order_of_msd(phantom, studies, open_source):
         {"channel_names": {"0": "T2", "1": "T1 post contrast", "2": "T2-FLAIR", "3": "T1"}, "labels": {}},
     ],
 )
-def test_channels_come_as_the_description_above_says(phantom, studies, open_source, content):
+def test_channels_follow_the_dataset_json_above_the_file(phantom, studies, open_source, content):
     as_four_d(phantom, studies / "imagesTr" / "P.nii.gz", OTHER)
     describe(studies, **content)
     check(open_source(), "P", phantom)
 
 
-def test_the_setting_goes_before_the_description(phantom, studies, open_source):
+def test_channels_setting_overrides_dataset_json(phantom, studies, open_source):
     as_four_d(phantom, studies / "P.nii.gz", OTHER)
     describe(studies, modality={"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"})
     check(open_source(channels=",".join(OTHER)), "P", phantom)
 
 
-def test_a_description_that_names_other_channels_leaves_the_case_out(studies, open_source):
+def test_dataset_json_with_other_channels_leaves_the_case_out(studies, open_source):
     tiny_image(studies / "P.nii.gz", (4, 5, 6, 4))
     describe(studies, modality={"0": "FLAIR", "1": "T1w", "2": "ADC", "3": "T2w"})
     source = open_source()
@@ -78,7 +78,7 @@ def test_a_description_that_names_other_channels_leaves_the_case_out(studies, op
 
 
 @pytest.mark.parametrize("content", ["{broken", "[]", '{"modality": {"0": "CT"}}', '{"modality": "MR"}', "[" * 100_000])
-def test_a_description_of_something_else_is_passed_over(studies, open_source, content):
+def test_broken_or_unrelated_dataset_json_is_ignored(studies, open_source, content):
     tiny_image(studies / "P.nii.gz", (4, 5, 6, 4))
     (studies / "dataset.json").write_text(content)
     assert open_source().cases()["P"].images["flair"].reason.endswith("in the order of MSD Task01")
@@ -128,7 +128,7 @@ def test_a_split_that_fails_leaves_nothing_behind(phantom, studies, open_source,
     check(source, "P", phantom)
 
 
-def test_a_file_that_has_gone_is_said_to_be(studies, open_source):
+def test_deleted_file_is_refused(studies, open_source):
     path = tiny_image(studies / "P.nii.gz", (4, 5, 6, 4))
     source = open_source()
     case = source.cases()["P"]
@@ -137,12 +137,12 @@ def test_a_file_that_has_gone_is_said_to_be(studies, open_source):
         source.native_files(case)
 
 
-def test_names_of_sequences_do_not_hide_a_stack(studies, open_source):
+def test_sequence_names_in_a_file_name_do_not_hide_a_4d_file(studies, open_source):
     tiny_image(studies / "P_t1_t1ce_t2_flair.nii.gz", (4, 5, 6, 4))
     assert open_source().cases()["P_t1_t1ce_t2_flair"].missing == ()
 
 
-def test_reading_headers_again_costs_nothing(studies, open_source, monkeypatch):
+def test_headers_of_unchanged_files_are_not_read_again(studies, open_source, monkeypatch):
     tiny_image(studies / "P.nii.gz", (4, 5, 6, 4))
     source = open_source()
     source.refresh()

@@ -1,4 +1,4 @@
-"""No request makes the server fail: 1,500 and more, made from its own description, to all routes."""
+"""At least 1,500 requests to all routes, generated from the OpenAPI description, cause no server error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KEYS = (
 
 
 class Maker:
-    """Makes values for the parameters that a description names, some right and most wrong; the same for a seed."""
+    """Generates values for the described parameters, some valid and most invalid; the same for the same seed."""
 
     def __init__(self, description: dict, image: bytes) -> None:
         self.random, self.schemas = random.Random(SEED), description["components"]["schemas"]
@@ -69,7 +69,7 @@ class Maker:
         return {self.random.choice(KEYS): self.json(depth) for _ in range(self.random.randrange(5))}
 
     def value(self, schema: dict) -> str:
-        """Of a parameter in path or query."""
+        """Return a value for a parameter in path or query."""
         if "enum" in schema or "$ref" in schema:
             named = schema.get("enum") or self.schemas[schema["$ref"].rpartition("/")[2]].get("enum", [])
             return self.random.choice((*named, *TEXTS))
@@ -80,7 +80,7 @@ class Maker:
         return self.random.choice(("true", "false", "perhaps") if schema.get("type") == "boolean" else TEXTS)
 
     def form(self, schema: dict) -> tuple[dict, list]:
-        """Fields and files of a form."""
+        """Return fields and files of a form."""
         fields, files = {}, []
         for name, field in self.schemas[schema["$ref"].rpartition("/")[2]].get("properties", {}).items():
             if self.random.random() < 0.15:
@@ -115,14 +115,14 @@ class Maker:
 
 
 def description() -> dict:
-    """Of all routes, also of those that the server does not show."""
+    """Return the OpenAPI description of all routes, including hidden ones."""
     routes = [copy.copy(route) for router in ROUTERS for route in router.routes]
     for route in routes:
         route.include_in_schema = True
     return get_openapi(title="all", version="0", routes=routes)
 
 
-def test_no_request_makes_the_server_fail(tiny_data_set, tmp_path):
+def test_generated_requests_cause_no_server_error(tiny_data_set, tmp_path):
     copy_cases(tiny_data_set, tmp_path / "studies")
     image = (tmp_path / "studies" / "PHANTOM_0" / "PHANTOM_0_seg.nii.gz").read_bytes()
     every = description()

@@ -1,4 +1,4 @@
-"""A case keeps its id and its patient for ever, so that no label is orphaned and no patient changes sides."""
+"""A case keeps its id and patient permanently, so that no label is orphaned and no patient changes its side."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def save_label(datastore: CaseDatastore, case_id: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_labelled_case_keeps_its_id_when_another_of_its_name_comes(studies, tmp_path, restart):
+def test_labelled_case_keeps_its_id_when_a_case_of_the_same_name_appears(studies, tmp_path, restart):
     visit(studies / "alice" / "baseline")
     datastore = open_datastore(studies)
     patient = datastore.source.cases()["baseline"].patient
@@ -73,7 +73,7 @@ def test_a_labelled_case_keeps_its_id_when_another_of_its_name_comes(studies, tm
     assert Path(datastore.get_image_uri("baseline")).parent == studies / "alice" / "baseline"
 
 
-def test_an_id_is_not_given_to_another_case_when_its_own_has_gone(studies):
+def test_id_of_a_missing_case_is_not_reused(studies):
     visit(studies / "alice" / "baseline")
     assert list(open_source(studies).cases()) == ["baseline"]
     shutil.move(studies / "alice", studies.parent / "away")
@@ -83,7 +83,7 @@ def test_an_id_is_not_given_to_another_case_when_its_own_has_gone(studies):
     assert sorted(open_source(studies).cases()) == ["baseline", "bob__baseline"]
 
 
-def test_new_cases_get_ids_that_are_free_in_upper_and_lower_case(studies):
+def test_new_case_ids_are_unique_ignoring_letter_case(studies):
     tiny_case(studies / "a" / "x", "CASE")
     assert list(open_source(studies).cases()) == ["CASE"]
     tiny_case(studies / "b" / "x", "case")
@@ -94,7 +94,7 @@ def test_new_cases_get_ids_that_are_free_in_upper_and_lower_case(studies):
     assert list(open_source(studies).cases()) == ids
 
 
-def test_two_cases_of_one_folder_and_name_keep_theirs(studies):
+def test_cases_of_one_folder_and_name_keep_their_ids(studies):
     tiny_case(studies / "p", "CASE")
     first = open_source(studies).cases()
     tiny_image(studies / "p" / "CASE.nii.gz", (4, 5, 6, 4))
@@ -104,7 +104,7 @@ def test_two_cases_of_one_folder_and_name_keep_theirs(studies):
     assert len(open_source(studies).cases()) == 3
 
 
-def test_a_folder_whose_name_is_no_text_has_an_id_that_stays(studies):
+def test_folder_name_that_is_not_utf8_gets_a_stable_id(studies):
     folder = Path(str(studies) + "/" + b"Zo\xeb".decode("utf-8", "surrogateescape"))
     visit(folder)
     assert list(open_source(studies).cases()) == list(open_source(studies).cases()) == ["Zo_"]
@@ -116,7 +116,7 @@ def written_down(studies: Path) -> dict[str, Identity]:
     return {place: Identity(case_id, patient) for place, case_id, patient in rows}
 
 
-def test_what_was_written_down_is_read_by_the_next_and_damage_is_told(studies):
+def test_identities_are_stored_and_a_damaged_store_is_refused(studies):
     visit(studies / "alice")
     open_source(studies).cases()
     assert written_down(studies) == {"alice/alice": Identity("alice", "alice")}
@@ -127,13 +127,13 @@ def test_what_was_written_down_is_read_by_the_next_and_damage_is_told(studies):
         open_source(studies)
 
 
-def test_looking_writes_nothing_down(studies):
+def test_doctor_writes_no_identities(studies):
     visit(studies / "alice")
     look(str(studies), Settings())
     assert sorted(path.name for path in studies.iterdir()) == ["alice"]
 
 
-def test_a_disk_that_is_full_costs_no_case(studies, monkeypatch, caplog):
+def test_full_disk_hides_no_case(studies, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_costs_no_case(studies, monkeypatch, caplog):
     assert set(written_down(studies)) == {"alice/alice", "bob/bob"}
 
 
-def test_servers_that_name_cases_at_the_same_moment_agree(tmp_path):
+def test_concurrent_servers_agree_on_identities(tmp_path):
     path, start = tmp_path / "state" / "store.db", threading.Barrier(4)
 
     def name(number: int) -> list[Identity]:
@@ -173,7 +173,7 @@ FOUR = (series(T1, "AX T1"), series(T1CE, "AX T1 POST GD"), series(T2, "AX T2"),
 
 
 def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> DicomWebSource:
-    """A source that was just told of one study."""
+    """Return a source that has just listed one study."""
     workspace = Workspace(tmp_path)
     source = DicomWebSource(
         "http://127.0.0.1:9/dicom-web",
@@ -187,7 +187,7 @@ def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> Dic
     return source
 
 
-def test_a_study_keeps_its_id_whatever_series_and_settings_come(tmp_path):
+def test_study_keeps_its_id_when_series_and_settings_change(tmp_path):
     first = dicom_source(FOUR[:1] + FOUR[2:], tmp_path)
     [(case_id, case)] = first.cases().items()
     assert case_id == FLAIR == case.images["flair"].image_id
@@ -200,13 +200,13 @@ def test_a_study_keeps_its_id_whatever_series_and_settings_come(tmp_path):
         [(again, found)] = source.cases().items()
         assert (again, found.patient) == (FLAIR, "p")
         assert reference in (None, found.images[found.reference].image_id)
-        # Whichever series a viewer shows, the answer comes on its grid.
+        # The answer is on the grid of the series that a viewer shows.
         for sequence, image in found.images.items():
             assert source.resolve(image.image_id) == (found, sequence)
         assert source.resolve(STUDY) == (found, found.reference)
 
 
-def test_a_series_that_gave_a_study_its_id_still_leads_to_it_when_another_is_chosen(tmp_path):
+def test_former_series_of_a_study_id_still_resolves_to_the_study(tmp_path):
     dicom_source(FOUR, tmp_path)
     without = tuple(header for header in FOUR if header.uid != T1CE)
     source = dicom_source((*without, series(LATER, "AX T1 POST GD")), tmp_path)
@@ -218,7 +218,7 @@ def patients(studies: Path) -> dict[str, str]:
     return {case_id: case.patient for case_id, case in open_source(studies).cases().items()}
 
 
-def test_visits_of_one_patient_are_of_one_patient(studies):
+def test_visits_in_one_folder_belong_to_one_patient(studies):
     for place in ("carol/visit1", "carol/visit2/anat", "dave/visit1", "erin"):
         visit(studies / place)
     tiny_image(studies / "carol" / "visit3.nii.gz", (4, 5, 6, 4))
@@ -236,7 +236,7 @@ def test_visits_of_one_patient_are_of_one_patient(studies):
 @pytest.mark.parametrize(
     "above", ["training", "site1", "Site B", "HGG", "Task01_BrainTumour/imagesTr", "BraTS2021_TrainingData", "data/val"]
 )
-def test_a_folder_of_many_patients_is_not_one(studies, above):
+def test_collection_folder_is_not_a_patient(studies, above):
     visit(studies / above / "carol" / "visit1")
     visit(studies / above / "carol" / "visit2")
     visit(studies / above / "dave")
@@ -254,7 +254,7 @@ def test_a_patients_folder_is_not_taken_for_a_collection(studies, name):
     assert set(patients(studies).values()) == {name}
 
 
-def test_a_study_is_told_by_its_series_and_how_much_they_hold(tmp_path):
+def test_study_fingerprint_depends_on_series_and_instance_counts(tmp_path):
     source = dicom_source(FOUR, tmp_path)
     [case] = source.cases().values()
     first = source.fingerprint(case)

@@ -1,4 +1,4 @@
-"""What a viewer sends, in all its spellings, becomes one prompt; what comes back has one number per name."""
+"""Inference requests in every format of the viewers become one prompt; outputs have one label value per name."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def clicked():
     return ClickTask(SimpleNamespace(settings=Settings()))
 
 
-def test_what_is_not_sent_takes_its_default(automatic, clicked):
+def test_missing_options_take_their_defaults(automatic, clicked):
     assert automatic.prompt(IMAGE) == clicked.prompt(IMAGE) == Prompt("A")
     assert automatic.prompt({**IMAGE, "report": None, "use_report": None}) == Prompt("A")
 
 
-def test_options_sent_back_untouched_are_the_defaults(automatic):
+def test_config_sent_back_unchanged_gives_the_defaults(automatic):
     options = automatic.config()
     assert options["output"] == list(OUTPUTS) and options["output"][0] == TISSUES
     assert automatic.prompt({**IMAGE, **options}) == Prompt("A")
     assert not InferOptions.read(options).submit
 
 
-def test_every_option_that_is_offered_is_read(automatic):
+def test_every_offered_option_is_read(automatic):
     changed = {
         "report": "No enhancement.",
         "use_report": False,
@@ -74,23 +74,23 @@ def test_switches_may_come_as_text(automatic, text):
 @pytest.mark.parametrize(
     ("wrong", "named"), [({"use_report": "perhaps"}, "use_report"), ({"use_t1": [1]}, "use_t1"), ({"report": 5}, "int")]
 )
-def test_what_cannot_be_read_is_named(automatic, wrong, named):
+def test_invalid_option_is_refused_by_name(automatic, wrong, named):
     with pytest.raises(ClientError, match=named):
         automatic.prompt({**IMAGE, **wrong})
 
 
-def test_clicks_come_as_lists_or_as_text_and_empty_ones_are_none(clicked):
+def test_clicks_are_read_from_lists_or_text_and_empty_ones_are_dropped(clicked):
     sent = {"ET": [[1, 2, 3]], "NCR/NET": "[[4, 5, 6], [7, 8, 9]]", "background": [], "ED": "[]", "spleen": [[1, 1, 1]]}
     assert clicked.prompt({**IMAGE, **sent}).clicks == {"ET": [[1, 2, 3]], "NCR/NET": [[4, 5, 6], [7, 8, 9]]}
 
 
 @pytest.mark.parametrize("wrong", ["here", 3, {"x": 1}, '{"x": 1}', "3"])
-def test_clicks_that_are_no_list_are_refused(clicked, wrong):
+def test_malformed_clicks_are_refused(clicked, wrong):
     with pytest.raises(ClientError, match="clicks on ET"):
         clicked.prompt({**IMAGE, "ET": wrong})
 
 
-def test_strokes_come_as_lists_of_polylines_or_as_text_and_empty_ones_are_none(automatic, clicked):
+def test_strokes_are_read_from_lists_or_text_and_empty_ones_are_dropped(automatic, clicked):
     sent = {"ET": [[[1, 2, 3], [4, 5, 6]], []], "ED": [], "background": "[[[1, 1, 1]]]"}
     read = {"ET": [[[1, 2, 3], [4, 5, 6]]], "background": [[[1, 1, 1]]]}
     for strokes in (sent, json.dumps(sent)):
@@ -101,28 +101,28 @@ def test_strokes_come_as_lists_of_polylines_or_as_text_and_empty_ones_are_none(a
 
 
 @pytest.mark.parametrize("wrong", ["here", 3, [1], {"x": []}, {"ET": [[1, 2, 3]]}, {"ET": [[[1, 2]]]}, {"ET": "x"}])
-def test_strokes_that_are_none_are_refused(clicked, wrong):
+def test_malformed_strokes_are_refused(clicked, wrong):
     with pytest.raises(ClientError, match=r"strokes: found .*; expected lists of polylines"):
         clicked.prompt({**IMAGE, "strokes": wrong})
 
 
 @pytest.mark.parametrize("sent", ["ET TC", "ET,TC", ["ET", "TC"]])
-def test_regions_to_keep_come_as_text_or_as_a_list(clicked, sent):
+def test_regions_to_keep_are_read_from_text_or_a_list(clicked, sent):
     assert clicked.prompt({**IMAGE, "keep": sent}).keep == ("ET", "TC")
 
 
-def test_the_automatic_model_takes_no_clicks(automatic):
+def test_segmentation_model_ignores_clicks(automatic):
     assert automatic.prompt({**IMAGE, "ET": [[1, 2, 3]]}).clicks == {}
 
 
-def test_each_model_tells_viewers_its_type_its_labels_and_its_options(automatic, clicked):
+def test_model_info_has_type_labels_and_options(automatic, clicked):
     assert (automatic.info()["type"], clicked.info()["type"]) == ("segmentation", "deepedit")
     assert automatic.info()["labels"] == clicked.info()["labels"] == LABELS
     switches = {f"use_{sequence}" for sequence in SEQUENCES}
     assert switches <= automatic.info()["config"].keys()
 
 
-def test_no_number_has_two_names_and_none_is_the_background():
+def test_label_values_are_unique_and_not_background():
     assert len(set(LABELS.values())) == len(LABELS) and 0 not in LABELS.values()
     assert {name for names in OUTPUTS.values() for name in names} == set(LABELS)
 
@@ -130,13 +130,13 @@ def test_no_number_has_two_names_and_none_is_the_background():
 @pytest.mark.parametrize(
     ("output", "expected"), [("WT", [0, 6, 6, 6]), ("TC", [0, 5, 0, 5]), ("ET", [0, 0, 0, 4]), (TISSUES, [0, 1, 2, 4])]
 )
-def test_a_region_comes_as_its_one_number(output, expected):
+def test_output_maps_the_label_to_the_values_of_the_region(output, expected):
     answer = as_output(np.array([0, 1, 2, 4], np.uint8), output)
     np.testing.assert_array_equal(answer, expected)
     assert answer.dtype == np.uint8
     assert set(present(answer)) <= set(OUTPUTS[output])
 
 
-def test_only_names_that_occur_are_told_in_the_order_of_their_numbers():
+def test_present_lists_occurring_names_by_label_value():
     assert list(present(np.array([4, 0, 1]))) == ["NCR/NET", "ET"]
     assert present(np.zeros(3, np.uint8)) == {}

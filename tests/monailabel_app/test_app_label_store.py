@@ -1,4 +1,4 @@
-"""The label store: versions, what is current, what people put there by hand."""
+"""The label store: versions, the current label, and labels copied in by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHO = {"who": "reader-1", "client_id": "slicer", "model": "segmentation", "model
 
 
 def label(number: int = 1) -> nib.Nifti1Image:
-    """Different for each number."""
+    """Return a label that is different for each number."""
     array = np.zeros((8, 9, 10), np.uint8)
     array.ravel()[: 10 + number] = 2
     array[4:6, 4:6, 4:6], array[4, 4, 4] = 4, 1
@@ -45,7 +45,7 @@ def store(tmp_path):
     return open_labels(tmp_path / "labels")
 
 
-def test_a_saved_label_lies_where_monai_label_keeps_them(store):
+def test_saved_label_is_in_the_folder_of_monai_label(store):
     version = store.save("CASE", label(), "final", WHO)
     final = store.root / "final" / "CASE.nii.gz"
     assert store.current_path("CASE") == final
@@ -54,7 +54,7 @@ def test_a_saved_label_lies_where_monai_label_keeps_them(store):
     np.testing.assert_allclose(nib.load(final).affine, AFFINE)
 
 
-def test_a_record_says_who_when_and_with_which_model(store):
+def test_record_has_author_time_model_and_volumes(store):
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     version = store.save("CASE", label(), "final", WHO)
     [found] = open_labels(store.root).history("CASE")
@@ -68,14 +68,14 @@ def test_a_record_says_who_when_and_with_which_model(store):
     assert record["volumes_ml"]["ET"] == pytest.approx(7 * 0.008)
 
 
-def test_earlier_versions_stay(store):
+def test_earlier_versions_are_kept(store):
     versions = [store.save("CASE", label(number), "final", WHO) for number in range(3)]
     assert [v.number for v in store.history("CASE")] == [1, 2, 3]
     assert all(same(version.path, label(number)) for number, version in enumerate(versions))
     assert store.current("CASE").number == 3
 
 
-def test_an_automatic_answer_does_not_take_the_place_of_a_persons(store):
+def test_original_label_does_not_replace_the_final_label(store):
     store.save("CASE", label(1), "final", WHO)
     store.save("CASE", label(2), "original", WHO)
     assert store.current("CASE", "final").number == 1
@@ -84,7 +84,7 @@ def test_an_automatic_answer_does_not_take_the_place_of_a_persons(store):
     assert store.labelled("final") == store.labelled("original") == ["CASE"]
 
 
-def test_an_earlier_version_comes_back_as_a_new_one(store):
+def test_restored_version_becomes_a_new_version(store):
     store.save("CASE", label(1), "final", WHO, as_drawn=label(5))
     store.save("CASE", label(2), "final", WHO)
     version = store.restore("CASE", 1, {"who": "reader-2"})
@@ -95,13 +95,13 @@ def test_an_earlier_version_comes_back_as_a_new_one(store):
         store.restore("CASE", 7)
 
 
-def test_a_label_as_it_was_drawn_is_kept_beside_it(store):
+def test_label_as_drawn_is_kept_beside_its_version(store):
     version = store.save("CASE", label(1), "final", WHO, as_drawn=label(7))
     assert version.as_drawn == store.root / "versions" / "CASE" / "0001_as_drawn.nii.gz"
     assert same(version.as_drawn, label(7))
 
 
-def test_a_removed_label_is_out_of_use_and_its_versions_stay(store):
+def test_removed_label_is_not_current_and_its_versions_stay(store):
     version = store.save("CASE", label(), "final", WHO)
     store.remove("CASE", "final", {"who": "admin"})
     assert store.current("CASE") is None and store.current_path("CASE") is None
@@ -116,7 +116,7 @@ def test_a_removed_label_is_out_of_use_and_its_versions_stay(store):
 
 
 @pytest.mark.parametrize("case_id", ["../CASE", "a/b", ".hidden", "", "..", "a\0b", "a\nb", "x" * 300])
-def test_an_id_that_could_name_another_place_is_no_case(store, case_id):
+def test_unsafe_case_id_is_not_found(store, case_id):
     with pytest.raises(NotFound):
         store.save(case_id, label(), "final", WHO)
     with pytest.raises(NotFound):
@@ -128,7 +128,7 @@ def test_an_unknown_tag_is_refused(store):
         store.save("CASE", label(), "../../etc", WHO)
 
 
-def test_a_save_that_fails_leaves_everything_as_it_was(store, monkeypatch):
+def test_failed_save_changes_nothing(store, monkeypatch):
     store.save("CASE", label(1), "final", WHO)
     before = {path: path.read_bytes() for path in store.root.rglob("*.*") if path.is_file()}
 
@@ -145,12 +145,12 @@ def test_a_save_that_fails_leaves_everything_as_it_was(store, monkeypatch):
     assert again.save("CASE", label(2), "final", WHO).number == 2
 
 
-def test_a_new_store_puts_right_what_a_killed_one_left(store):
+def test_new_store_repairs_what_a_killed_process_left(store):
     store.save("CASE", label(1), "final", WHO)
     old = (store.root / "final" / "CASE.nii.gz").read_bytes()
     store.save("CASE", label(2), "final", WHO)
     store.save("OTHER", label(3), "final", WHO)
-    (store.root / "final" / "CASE.nii.gz").write_bytes(old)  # the version is there, its copy was not made
+    (store.root / "final" / "CASE.nii.gz").write_bytes(old)  # the version exists, but its copy was not made
     (store.root / "final" / "OTHER.nii.gz").unlink()
     (store.root / "final" / ".tmp-1-CASE.nii.gz").write_bytes(b"half")
     (store.root / "versions" / "CASE" / ".tmp-1-0003.json").write_bytes(b"{")
@@ -173,7 +173,7 @@ def test_two_stores_on_one_folder_see_each_others_labels(store):
         assert same(reader.current_path("CASE"), label(number))
 
 
-def test_threads_that_save_at_once_get_a_version_each(store):
+def test_concurrent_saves_get_distinct_versions(store):
     got, lock = [], threading.Lock()
 
     def annotate(reader):
@@ -201,12 +201,12 @@ def by_hand(store, number, name="CASE.nii.gz", tag="final"):
     return store.root / tag / name
 
 
-def test_a_label_brought_by_hand_becomes_a_version_once_it_was_checked(store):
+def test_label_copied_in_by_hand_becomes_a_version_after_validation(store):
     store.save("CASE", label(1), "final", WHO)
     path = by_hand(store, 2)
     content = path.read_bytes()
     assert store.found() == [("CASE", "final")]
-    assert same(store.current_path("CASE"), label(1))  # until it was checked
+    assert same(store.current_path("CASE"), label(1))  # until it is validated
     asked = []
     taken = store.take_found(lambda case, file: asked.append((case, file)) or (nib.load(file), None))
     assert asked == [("CASE", path)]
@@ -220,7 +220,7 @@ def refuse(case, file):
     raise Refused("The label lies on another grid.")
 
 
-def test_a_bad_label_brought_by_hand_is_named_and_not_used(store):
+def test_invalid_label_copied_in_by_hand_is_reported_and_not_used(store):
     store.save("CASE", label(1), "final", WHO)
     path = by_hand(store, 2)
     content = path.read_bytes()
@@ -235,7 +235,7 @@ def test_a_bad_label_brought_by_hand_is_named_and_not_used(store):
     assert content in [p.read_bytes() for p in (store.root / "versions" / "CASE").glob("found_*")]
 
 
-def test_a_bad_label_is_looked_at_again_when_it_has_changed(store):
+def test_invalid_label_is_validated_again_after_a_change(store):
     by_hand(store, 2)
     store.take_found(refuse)
     by_hand(store, 3)
@@ -243,7 +243,7 @@ def test_a_bad_label_is_looked_at_again_when_it_has_changed(store):
     assert store.found() == [("CASE", "final")]
 
 
-def test_a_server_that_does_not_answer_makes_no_label_bad(store):
+def test_unreachable_server_does_not_make_a_label_invalid(store):
     by_hand(store, 2)
 
     def unreachable(case, file):
@@ -253,13 +253,13 @@ def test_a_server_that_does_not_answer_makes_no_label_bad(store):
     assert store.found() == [("CASE", "final")]
 
 
-def test_a_file_whose_name_is_no_id_is_a_problem(store):
+def test_file_name_that_is_no_case_id_is_reported(store):
     by_hand(store, 1, "my label (2).nii.gz")
     assert store.found() == []
     assert "my label (2).nii.gz" in store.problems()[0]
 
 
 @pytest.mark.parametrize("name", ["CASE.nii", "CASE.nrrd", "CASE.seg.nrrd"])
-def test_a_label_brought_by_hand_in_another_format_is_not_passed_over_in_silence(store, name):
+def test_label_copied_in_by_hand_in_another_format_is_reported(store, name):
     (store.root / "final" / name).write_bytes(b"label")
     assert [problem for problem in store.problems() if problem.startswith(f"final/{name}: not used")]

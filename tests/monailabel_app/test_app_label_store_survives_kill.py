@@ -1,4 +1,4 @@
-"""Processes that save labels are killed; what they acknowledged is there afterwards, and nothing is half-written."""
+"""Labels that a killed process acknowledged are stored completely, and nothing is left half-written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 KILLS, SEED = 14, 20261122
 APP = Path(__file__).resolve().parents[2] / "monailabel_app"
 
-# One process imports, and forks the ones that are killed: importing takes longer than all of their lives.
+# One process imports and forks those that are killed, because importing takes longer than all of them run.
 PROGRAM = """
     import json, os, random, select, signal, sys, time
     from pathlib import Path
@@ -116,7 +116,7 @@ PROGRAM = """
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_acknowledged_labels_outlive_sigkill(tmp_path):
+def test_acknowledged_labels_survive_sigkill(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "labels"), str(KILLS), str(SEED)]
     path = os.pathsep.join([str(APP), str(APP.parent / "bundle")])
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path})

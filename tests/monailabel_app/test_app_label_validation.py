@@ -1,4 +1,4 @@
-"""Labels as clients submit them: what is taken and as what, what is refused and with which words."""
+"""Validation of submitted labels: how valid ones are read, and with which message others are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLICER = [{"name": "ET", "idx": 1}, {"name": "oedema", "idx": 2}, {"name": "NCR/
 
 
 def tumour() -> np.ndarray:
-    """A label map: oedema around a core that enhances around its necrosis. Not the same from any two sides."""
+    """Return a label map without symmetry: oedema around enhancing tumour around necrosis."""
     label = np.zeros(SHAPE, np.uint8)
     label[3:12, 4:13, 2:9] = 2
     label[4:9, 5:10, 3:7] = 4
@@ -49,7 +49,7 @@ def nifti(folder, array, affine=AFFINE, name="label.nii.gz"):
 
 
 def nrrd(folder, array, segments=(), affine=AFFINE, name="label.seg.nrrd"):
-    """Write ``(X, Y, Z)`` or ``(X, Y, Z, L)`` as Slicer does, which knows LPS."""
+    """Write ``(X, Y, Z)`` or ``(X, Y, Z, L)`` in LPS, as Slicer does."""
     vector = array.ndim == 4
     image = sitk.GetImageFromArray(array.transpose(2, 1, 0, *([3] if vector else [])), isVector=vector)
     lps = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]
@@ -162,7 +162,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_label_is_read_as_what_was_meant(name, tmp_path):
+def test_valid_label_is_read_as_intended(name, tmp_path):
     write, params = GOOD[name]
     label = validate(write(tmp_path), GRID, params)
     assert label.array.dtype == np.uint8
@@ -291,7 +291,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_label_is_refused_with_a_sentence_that_helps(name, tmp_path):
+def test_invalid_label_is_refused_with_a_helpful_message(name, tmp_path):
     write, params, says = BAD[name]
     with pytest.raises(Refused, match=says) as refused:
         validate(write(tmp_path), GRID, params)
@@ -300,7 +300,7 @@ def test_a_bad_label_is_refused_with_a_sentence_that_helps(name, tmp_path):
     assert refused.value.sentence.endswith(".") or refused.value.sentence.endswith("?")
 
 
-def test_an_empty_label_is_taken_from_who_says_so(tmp_path):
+def test_empty_label_is_accepted_if_declared(tmp_path):
     path = nifti(tmp_path, np.zeros(SHAPE, np.uint8))
     assert not validate(path, GRID, {"empty": True, "label_info": SLICER}).array.any()
 
@@ -316,7 +316,7 @@ def test_volumes_are_in_ml(tmp_path):
     assert label.volumes_ml == {name: pytest.approx(count * 12 / 1000) for name, count in counts.items()}
 
 
-def test_a_dicom_seg_is_read_by_who_can(tmp_path):
+def test_dicom_seg_is_read_by_the_given_reader(tmp_path):
     path = written(tmp_path, bytes(128) + b"DICM" + bytes(64), "x.dcm")
 
     def read(file, grid):
@@ -327,7 +327,7 @@ def test_a_dicom_seg_is_read_by_who_can(tmp_path):
     np.testing.assert_array_equal(validate(path, GRID, read_dicom_seg=read).array, tumour())
 
 
-def test_parameters_come_as_json(tmp_path):
+def test_parameters_are_read_from_json(tmp_path):
     params = json.loads('{"label_info": [{"name": "ET", "idx": 3}], "client_id": "user-xyz"}')
     label = validate(nifti(tmp_path, (tumour() == 4) * np.uint8(3)), GRID, params)
     assert set(np.unique(label.array)) == {0, 4}
@@ -340,12 +340,12 @@ def test_parameters_come_as_json(tmp_path):
         ({"ED": 2, "ET": 3}, [0, 2], ["ED"]),  # BraTS 2023
         ({"ED": 2, "ET": 3}, [0, 3], ["ET"]),
         ({"ED": 2, "ET": 3}, [0, 2, 3], ["ED", "ET"]),
-        ({"ED": 2, "ET": 3}, [0, 1, 2], ["ED", "ET"]),  # two segments, and one left out before them
+        ({"ED": 2, "ET": 3}, [0, 1, 2], ["ED", "ET"]),  # two segments; the one before them was left out
         ({"ED": 2, "ET": 4}, [0, 2], ["ED"]),  # BraTS 2018 to 2022
-        ({"NCR": 1, "ED": 2, "ET": 4}, [0, 1, 2, 3], ["NCR", "ED", "ET"]),  # one left out between
+        ({"NCR": 1, "ED": 2, "ET": 4}, [0, 1, 2, 3], ["NCR", "ED", "ET"]),  # one was left out in between
         ({"NCR/NET": 2, "ED": 3, "ET": 4}, [0, 1, 2], ["NCR/NET", "ED"]),
     ],
 )
-def test_numbers_of_brats_mean_what_they_say_and_the_order_decides_where_numbers_cannot(entries, values, read):
+def test_label_info_numbers_decide_where_they_can_and_its_order_otherwise(entries, values, read):
     names = read_names({"label_info": [{"name": name, "idx": number} for name, number in entries.items()]})
     assert [segment.name for segment in name_values(names, values)] == read

@@ -1,4 +1,4 @@
-"""The app's parts import downwards only, as ``monailabel_app/docs/architecture.md`` draws them."""
+"""The parts of the app import only lower layers, as drawn in ``monailabel_app/docs/architecture.md``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "monailabel_app" / "brats_label"
-# From the bottom to the top; parts of one line do not import each other.
+# From bottom to top; parts on one line do not import each other.
 LAYERS = (
     ("errors", "durable", "end_with"),
     ("settings", "store"),
@@ -23,7 +23,7 @@ LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 
 def imports() -> set[tuple[str, str]]:
-    """Which part imports which; imports for type checkers alone do not count."""
+    """Return pairs of importing and imported part, without imports for type checking only."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         inside = path.relative_to(PACKAGE).parts[:-1]
@@ -41,7 +41,7 @@ def imports() -> set[tuple[str, str]]:
     return {(part, other) for part, other in found if part != other and part != "__init__"}
 
 
-def test_each_part_imports_only_what_lies_below_it():
+def test_each_part_imports_only_lower_layers():
     assert len(imports()) > 30
     upwards = {(part, other) for part, other in imports() if LAYER[part] <= LAYER[other]}
     assert not upwards

@@ -1,4 +1,4 @@
-"""Cases ready to be segmented, aligned once, and a disk cache that does not grow for ever."""
+"""The case library: cases are aligned once, and the size of the disk cache is limited."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def age(cache: Path, seconds: float) -> None:
             os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_several_threads_align_a_case_once(library, monkeypatch):
+def test_concurrent_threads_align_a_case_once(library, monkeypatch):
     calls = []
     align = module.align
 
@@ -82,7 +82,7 @@ def test_an_image_id_leads_to_the_native_file(library):
         library.image_file("NOBODY")
 
 
-def test_a_case_survives_the_trimming_of_its_files(library, tmp_path):
+def test_case_is_aligned_again_after_its_files_were_trimmed(library, tmp_path):
     case = library.case("THICK")
     first = library.aligned(case)
     age(tmp_path / "cache", 3600)
@@ -92,7 +92,7 @@ def test_a_case_survives_the_trimming_of_its_files(library, tmp_path):
     np.testing.assert_array_equal(nib.load(again.files["flair"]).shape, (48, 60, 48))
 
 
-def test_trimming_takes_what_was_used_longest_ago(library, tmp_path):
+def test_trimming_removes_the_least_recently_used_files(library, tmp_path):
     thick = library.aligned(library.case("THICK")).files["flair"]
     four = library.image_file("FOUR")
     age(tmp_path / "cache", 3600)
@@ -104,7 +104,7 @@ def test_trimming_takes_what_was_used_longest_ago(library, tmp_path):
     assert not four.exists()
 
 
-def test_use_keeps_files(library, tmp_path):
+def test_recently_used_files_are_not_trimmed(library, tmp_path):
     four = library.image_file("FOUR")
     age(tmp_path / "cache", 3600)
     library.image_file("FOUR@t1")
@@ -112,7 +112,7 @@ def test_use_keeps_files(library, tmp_path):
     assert four.exists()
 
 
-def test_drafts_of_killed_processes_are_swept(tmp_path):
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path):
     draft = tmp_path / "four_d" / ".tmp-dead"
     tiny_image(draft / "x.nii.gz")
     trim(tmp_path, 10**9)
@@ -122,7 +122,7 @@ def test_drafts_of_killed_processes_are_swept(tmp_path):
     assert not draft.exists()
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
+def test_whole_folder_is_written_atomically(tmp_path):
     target = tmp_path / "entry"
     with pytest.raises(ZeroDivisionError), whole_folder(target) as draft:
         (draft / "half").write_text("half")
@@ -136,11 +136,11 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_fingerprint_outlives_the_trimming_of_what_was_split_and_resampled(library, tmp_path):
+def test_fingerprint_is_unchanged_by_trimming(library, tmp_path):
     for name in ("FOUR", "THICK"):
         case = library.case(name)
         first = library.fingerprint(case)
-        assert not (tmp_path / "cache").exists() or name == "THICK"  # to tell it, nothing is split
+        assert not (tmp_path / "cache").exists() or name == "THICK"  # computing it splits no file
         library.aligned(case)
         age(tmp_path / "cache", 3600)
         library.trim(0)
@@ -148,7 +148,7 @@ def test_a_fingerprint_outlives_the_trimming_of_what_was_split_and_resampled(lib
         assert library.fingerprint(case) == first
 
 
-def test_a_fingerprint_changes_with_a_file_the_report_and_the_reference(library, tmp_path):
+def test_fingerprint_changes_with_image_report_and_reference(library, tmp_path):
     case = library.case("THICK")
     folder = tmp_path / "studies" / "THICK"
     seen = [library.fingerprint(case), library.fingerprint(replace(case, reference="flair"))]

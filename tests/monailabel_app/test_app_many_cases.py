@@ -1,4 +1,4 @@
-"""A thousand cases in a real studies folder: handing one out stays quick however many were noted before."""
+"""More than a thousand cases in a studies folder: selecting the next one is fast however many notes there are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASES = 1200
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The app on 1200 cases, all pre-annotated and handed out long ago. Listing opens no image of theirs."""
+    """The app on 1200 cases, all pre-annotated and with expired leases. Their images are empty: listing opens none."""
     studies = tmp_path_factory.mktemp("studies")
     for number in range(CASES):
         folder = studies / f"C{number:04d}"
@@ -32,7 +32,7 @@ def app(tmp_path_factory):
     main = importlib.import_module("main")
     app = main.BrainTumourApp(str(ROOT / "monailabel_app"), str(studies), {})
     cases = app.datastore().list_images()
-    with app.store.write() as connection:  # one by one they would wait for the disk
+    with app.store.write() as connection:  # separate transactions would wait for the disk each time
         content = {"StudyDescription": "x"}
         connection.execute(insert(notes), [{"section": "images", "key": c, "content": content} for c in cases])
         lease = {"since": 5, "until": 6, "client_id": "a" * 20}
@@ -50,14 +50,14 @@ def app(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_one_of_a_thousand_noted_cases_is_handed_out_at_once(app, name):
+def test_next_sample_is_fast_with_many_cases(app, name):
     logging.disable(logging.INFO)
     app.next_sample({"strategy": name})
     times = []
     for _ in range(5):
         started = time.perf_counter()
         found = app.next_sample({"strategy": name, "client_id": "anna"})
-        # MONAI Label's route then notes the same once more.
+        # MONAI Label's route then stores the same note again.
         app.datastore().update_image_info(
             found["id"], {"strategy": app.datastore().get_image_info(found["id"])["strategy"]}
         )
@@ -67,7 +67,7 @@ def test_one_of_a_thousand_noted_cases_is_handed_out_at_once(app, name):
     assert Leases(Store(app.store.path)).by_strategy(found["id"])[name]["client_id"] == "anna"
 
 
-def test_notes_of_another_process_are_seen_and_equal_names_replaced(tmp_path):
+def test_notes_of_another_store_are_seen_and_equal_keys_are_replaced(tmp_path):
     one, other = Notes(Store(tmp_path / "store.db")), Notes(Store(tmp_path / "store.db"))
     one.update("images", "a", {"x": 1, "y": "\u2028é"})
     other.update("images", "a", {"x": 2})
@@ -78,6 +78,6 @@ def test_notes_of_another_process_are_seen_and_equal_names_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("note", [{"x": {1}}, {"x": float("nan")}, {"x": "\ud800"}])
-def test_what_is_no_plain_json_is_not_noted(tmp_path, note):
+def test_note_that_is_not_plain_json_is_refused(tmp_path, note):
     with pytest.raises(Refused, match="JSON"):
         Notes(Store(tmp_path / "store.db")).update("images", "a", note)

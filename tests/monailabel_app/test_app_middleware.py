@@ -1,4 +1,4 @@
-"""Limits and the log around every request."""
+"""Middleware: the size limit, the client filter and the request log."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def chunks(total: int):
         yield bytes(100)
 
 
-def test_a_body_within_the_limit_arrives_whole_whether_its_size_is_declared_or_not(client):
+def test_body_within_the_limit_arrives_complete(client):
     assert client.post("/infer/x", content=bytes(LIMIT)).json()["bytes"] == LIMIT
     assert client.post("/infer/x", content=chunks(LIMIT)).json()["bytes"] == LIMIT
 
 
 @pytest.mark.parametrize("body", [lambda: bytes(LIMIT + 1), lambda: chunks(LIMIT + 100)], ids=["declared", "chunked"])
-def test_a_body_beyond_it_is_refused_with_the_setting_that_allows_it(client, body):
+def test_body_beyond_the_limit_is_refused_naming_the_setting(client, body):
     response = client.post("/infer/x", content=body())
     assert response.status_code == 413
     assert "max_upload_mb" in response.json()["detail"]
     assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_a_declared_size_is_refused_before_anything_is_read():
+def test_declared_size_beyond_the_limit_is_refused_before_reading():
     async def never(*_):
         raise AssertionError("was read")
 
@@ -75,7 +75,7 @@ def test_a_declared_size_is_refused_before_anything_is_read():
         (None, 200),
     ],
 )
-def test_this_machine_alone_is_answered_unless_remote(client_address, status):
+def test_only_this_machine_is_answered_unless_remote(client_address, status):
     assert knock(client_address, remote=False)["status"] == status
     assert knock(client_address, remote=True)["status"] == 200
 

@@ -1,4 +1,4 @@
-"""Versions of the weights: published whole, put to use at once, never lost."""
+"""Versions of the weights: published atomically, used at once, never lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def publish(registry, tmp_path, value: float, **more):
     return registry.publish(weights(tmp_path / "new.pt", value), **facts, **more)
 
 
-def test_at_first_the_bundles_weights_are_in_use(registry, bundled):
+def test_bundle_weights_are_current_at_first(registry, bundled):
     version = registry.current()
     assert (version.number, version.name, version.path, version.parent) == (0, "0.2.0", bundled, None)
     assert version.metrics == {"dice_WT": 0.9} and len(version.sha256) == 64
@@ -55,7 +55,7 @@ def test_weights_without_a_bundle_are_named_by_their_content(tmp_path):
     assert version.name == f"own.{version.sha256[:8]}"
 
 
-def test_a_published_version_is_a_copy_and_in_use(registry, tmp_path, bundled):
+def test_published_version_is_a_copy_and_becomes_current(registry, tmp_path, bundled):
     before = bundled.read_bytes()
     version = publish(registry, tmp_path, 0.5)
     (tmp_path / "new.pt").unlink()
@@ -67,7 +67,7 @@ def test_a_published_version_is_a_copy_and_in_use(registry, tmp_path, bundled):
     assert "path" not in as_json(version) and json.dumps(as_json(version))
 
 
-def test_roll_back_and_forward(registry, tmp_path):
+def test_use_rolls_back_and_forward(registry, tmp_path):
     publish(registry, tmp_path, 0.5)
     publish(registry, tmp_path, 0.6)
     assert registry.use(0).number == registry.current().number == 0
@@ -81,7 +81,7 @@ def test_roll_back_and_forward(registry, tmp_path):
     assert registry.current().number == 2
 
 
-def test_what_is_trained_from_an_older_version_says_so_and_gets_a_new_number(registry, tmp_path):
+def test_version_trained_from_an_older_one_has_its_parent_and_a_new_number(registry, tmp_path):
     publish(registry, tmp_path, 0.5)
     publish(registry, tmp_path, 0.6)
     registry.use(1)
@@ -97,7 +97,7 @@ def test_publishing_the_same_weights_again_makes_no_second_version(registry, tmp
     assert len(registry.versions()) == 2
 
 
-def test_a_number_is_never_given_twice(registry, tmp_path):
+def test_version_number_is_never_reused(registry, tmp_path):
     publish(registry, tmp_path, 0.5)
     publish(registry, tmp_path, 0.6)
     registry.use(0)
@@ -106,14 +106,14 @@ def test_a_number_is_never_given_twice(registry, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>no weights</html>"])
-def test_what_is_no_file_of_weights_is_not_published(registry, tmp_path, content):
+def test_file_without_weights_is_not_published(registry, tmp_path, content):
     (tmp_path / "new.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"new\.pt"):
         registry.publish(tmp_path / "new.pt", {}, {})
     assert registry.current().number == 0 and len(registry.versions()) == 1
 
 
-def test_weights_that_were_changed_after_publication_are_not_put_to_use(registry, tmp_path):
+def test_weights_changed_after_publication_cannot_be_used(registry, tmp_path):
     version = publish(registry, tmp_path, 0.5)
     registry.use(0)
     weights(version.path, 0.9)
@@ -122,7 +122,7 @@ def test_weights_that_were_changed_after_publication_are_not_put_to_use(registry
     assert registry.current().number == 0
 
 
-def test_when_the_weights_in_use_are_gone_they_are_named_and_others_can_be_chosen(registry, tmp_path):
+def test_missing_current_weights_are_named_and_others_can_be_used(registry, tmp_path):
     publish(registry, tmp_path, 0.5)
     shutil.move(registry.folder / "0001", tmp_path / "away")
     with pytest.raises(WeightsError, match=r"0001/model\.pt: found no file; expected the weights 0\.2\.0\+site\.1"):
@@ -141,7 +141,7 @@ def test_a_version_without_weights_hides_no_other(registry, tmp_path, caplog):
     assert "0001" in caplog.text
 
 
-def test_weights_whose_record_was_lost_are_not_written_over(registry, tmp_path):
+def test_weights_without_a_record_are_not_overwritten(registry, tmp_path):
     before = publish(registry, tmp_path, 0.5).path.read_bytes()
     with registry.store.write() as connection:
         connection.execute(store.weights.delete())
@@ -151,7 +151,7 @@ def test_weights_whose_record_was_lost_are_not_written_over(registry, tmp_path):
     assert (registry.folder / "0001" / "model.pt").read_bytes() == before
 
 
-def test_a_bundle_of_a_later_version_is_noticed(registry, bundled):
+def test_changed_bundle_weights_are_detected(registry, bundled):
     before = registry.current().sha256
     weights(bundled, 5.0)
     os.utime(bundled, ns=(1, 1))
@@ -159,7 +159,7 @@ def test_a_bundle_of_a_later_version_is_noticed(registry, bundled):
 
 
 def die_while(step: str, registry, tmp_path) -> None:
-    """Publish in this process, and be killed at ``step``."""
+    """Publish, and kill this process at ``step``."""
     real = getattr(models, step)
 
     def killed(what, *rest):
@@ -172,7 +172,7 @@ def die_while(step: str, registry, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("step", ["sync", "insert"])
-def test_a_kill_while_publishing_leaves_the_version_before_and_can_be_repeated(registry, tmp_path, step):
+def test_kill_while_publishing_keeps_the_current_version_and_can_be_repeated(registry, tmp_path, step):
     process = multiprocessing.get_context("fork").Process(target=die_while, args=(step, registry, tmp_path))
     process.start()
     process.join(60)
@@ -188,7 +188,7 @@ def publish_each(registry, tmp_path, values):
         registry.publish(weights(tmp_path / f"{value}.pt", value), {}, {})
 
 
-def test_processes_at_once_lose_no_version(registry, tmp_path):
+def test_concurrent_processes_lose_no_version(registry, tmp_path):
     context = multiprocessing.get_context("fork")
     values = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
     processes = [context.Process(target=publish_each, args=(registry, tmp_path, some)) for some in values]

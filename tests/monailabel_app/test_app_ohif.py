@@ -1,4 +1,4 @@
-"""OHIF for real: the viewer that MONAI Label brings, in headless Chromium, on a phantom's DICOM study in Orthanc."""
+"""MONAI Label's OHIF viewer in headless Chromium, on a phantom's DICOM study in Orthanc."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LABELMAP = """() => {
 
 @pytest.fixture(scope="module")
 def study(needs_orthanc, tmp_path_factory):
-    """A patient with a localiser and a FLAIR of thick sagittal slices, on a server."""
+    """Serve a patient with a localiser and a FLAIR of thick sagittal slices."""
     folder = tmp_path_factory.mktemp("ohif")
     extras = Extras(localiser=True, thick_flair=True)
     written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", extras, "0/120@2", (120, 120, 78), (2, 2, 2))
@@ -70,7 +70,7 @@ def page(browser, study):
 
 
 def opened(browser, study, description: str):
-    """The study in the viewer, with one series shown and the panel connected."""
+    """Open the study in the viewer, show one series and connect the panel."""
     page = browser.new_page(viewport={"width": 1600, "height": 900})
     page.goto(f"{study.server.url}/ohif/monai-label?StudyInstanceUIDs={study.study_uid}")
     page.wait_for_selector("#monailabelServerURL", timeout=PATIENT_S)
@@ -92,7 +92,7 @@ def show(page, description: str) -> None:
 
 
 def run(page, tab: str):
-    """Press Run of a tab; returns the server's response once the viewer has drawn it."""
+    """Press Run in a tab; return the server's response once the viewer has drawn it."""
     with page.expect_response(lambda response: "/infer/" in response.url, timeout=PATIENT_S) as waiting:
         page.locator(f'.tab:has(label:text-is("{tab}")) button:text-is("Run")').click()
     page.wait_for_timeout(2500)
@@ -100,7 +100,7 @@ def run(page, tab: str):
 
 
 def labelmap(page) -> tuple[np.ndarray, np.ndarray]:
-    """What the viewer shows: numbers of ``LABELS`` by the names of its segments, and the affine (RAS)."""
+    """Return the label map that the viewer shows, in values of ``LABELS`` by segment name, and its affine (RAS)."""
     shown = page.evaluate(LABELMAP)
     voxels = np.frombuffer(base64.b64decode(shown["voxels"]), np.uint8).reshape(shown["shape"], order="F")
     lookup = np.zeros(256, np.uint8)
@@ -135,7 +135,7 @@ def set_report(page, report: str) -> None:
     page.wait_for_timeout(500)
 
 
-def test_a_typed_report_a_click_and_a_saved_segmentation(study, page, artefacts):
+def test_typed_report_click_and_submit_in_the_viewer(study, page, artefacts):
     set_report(page, REPORT)
     assert run(page, "Auto-Segmentation").status == 200
     done = page.locator('[data-sonner-toast][data-type="success"]', has_text="Running Segmentation - Successful. WT ")
@@ -186,7 +186,7 @@ def posted_points(posted: str, name: str) -> list[list[int]]:
 
 
 def test_the_studies_panel_lists_the_series_of_the_patient(page):
-    """It asks by PatientID; in the demo that had characters that Orthanc does not decode."""
+    """The panel searches by PatientID, which in the demo once had characters that Orthanc does not decode."""
     if not page.locator('[data-cy="study-browser-thumbnail"]').count():
         page.locator('[data-cy="side-panel-header-left"]').click()
     page.wait_for_selector('[data-cy="study-browser-thumbnail"]', timeout=PATIENT_S)
@@ -195,7 +195,7 @@ def test_the_studies_panel_lists_the_series_of_the_patient(page):
         assert any(description in text for text in shown), shown
 
 
-def test_a_report_that_contradicts_the_image_is_warned_of_on_the_screen(study, page, artefacts):
+def test_report_that_contradicts_the_image_shows_a_warning(study, page, artefacts):
     page.click('label:text-is("Auto-Segmentation")')
     set_report(page, "Mass in the left parietal lobe.")
     response = run(page, "Auto-Segmentation")
@@ -206,13 +206,13 @@ def test_a_report_that_contradicts_the_image_is_warned_of_on_the_screen(study, p
     assert re.search(r"WT [0-9.]+ ml, TC [0-9.]+ ml, ET [0-9.]+ ml", toast.inner_text())
     page.wait_for_timeout(9000)
     page.screenshot(path=artefacts / "ohif_warning.png")
-    assert toast.count() == 1  # it stays until somebody closes it
+    assert toast.count() == 1  # it stays until it is closed
     toast.locator("button", has_text="Close").click()
     toast.wait_for(state="detached", timeout=10_000)
     set_report(page, "")
 
 
-def test_a_sequence_of_thick_sagittal_slices_gets_the_answer_on_its_own_slices(study, browser, artefacts):
+def test_thick_sagittal_sequence_gets_the_segmentation_on_its_own_grid(study, browser, artefacts):
     page = opened(browser, study, "SAG FLAIR")
     assert run(page, "Auto-Segmentation").status == 200
     page.screenshot(path=artefacts / "ohif_flair.png")

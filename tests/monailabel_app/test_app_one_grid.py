@@ -1,4 +1,4 @@
-"""Sequences on one grid, labels and points to and fro."""
+"""Alignment of sequences to one grid, and mapping of labels and points between grids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def align(case: Case, files: dict[str, Path], cache: Path, mode: str = "auto") -
 
 
 def oblique(grid: Grid, spacing: tuple[float, float, float], degrees: float = 12) -> Grid:
-    """A grid over the same head: other voxel sizes, axes in another order, one flipped, turned a little."""
+    """Return a slightly rotated grid over the same head: other spacing, axes in another order, one flipped."""
     turn = Rotation.from_rotvec(np.radians(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
     axes = turn @ np.array([[0, 1.0, 0], [0, 0, -1.0], [1.0, 0, 0]])
     extent = np.abs(np.diff(grid.corners()[:3, [0, -1]], axis=1)).max() + 30
@@ -68,7 +68,7 @@ def rigid(grid: Grid, degrees: float, mm: float) -> np.ndarray:
 
 
 def beside(grid: Grid) -> Grid:
-    """The same voxels, half a voxel away: another grid."""
+    """Return the grid shifted by half a voxel."""
     affine = grid.affine.copy()
     affine[:3, 3] += grid.spacing / 2
     return Grid(grid.shape, affine)
@@ -98,12 +98,12 @@ def test_files_on_one_grid_stay_as_they_are(phantom, tmp_path):
 
 @pytest.fixture
 def thick(phantom, tmp_path) -> dict[str, Path]:
-    """FLAIR in thick, reoriented, oblique slices."""
+    """Files of a case whose FLAIR has thick, reoriented, oblique slices."""
     target = oblique(grid_of(phantom["flair"]), (4.0, 4.0, 6.0))
     return {**native(phantom), "flair": moved(phantom["flair"], tmp_path / "flair.nii.gz", np.eye(4), target)}
 
 
-def test_a_thick_oblique_flair_lands_on_the_reference(phantom, thick, tmp_path):
+def test_thick_oblique_flair_is_resampled_to_the_reference(phantom, thick, tmp_path):
     aligned = align(case_of(thick), thick, tmp_path / "cache")
     assert aligned.files["t1"] == thick["t1"]
     volume, reference = read_volume(aligned.files["flair"]), nib.load(phantom["t1ce"])
@@ -115,7 +115,7 @@ def test_a_thick_oblique_flair_lands_on_the_reference(phantom, thick, tmp_path):
     assert all(np.array_equal(motion, np.eye(4)) for motion in aligned.preparation.motions.values())
 
 
-def test_a_label_goes_to_the_flair_and_back(phantom, thick, tmp_path):
+def test_label_is_mapped_to_the_flair_and_back(phantom, thick, tmp_path):
     aligned = align(case_of(thick), thick, tmp_path / "cache")
     tumour = np.asarray(nib.load(phantom["seg"]).dataobj)
     shown = aligned.label_on("flair", tumour)
@@ -128,7 +128,7 @@ def test_a_label_goes_to_the_flair_and_back(phantom, thick, tmp_path):
     assert dice(back > 0, tumour > 0) > 0.7
 
 
-def test_a_label_drawn_on_a_crop_with_other_axes_lands_right(phantom, tmp_path):
+def test_label_on_a_reoriented_crop_is_mapped_correctly(phantom, tmp_path):
     files = native(phantom)
     aligned = align(case_of(files), files, tmp_path / "cache")
     label = nib.load(phantom["seg"])
@@ -149,7 +149,7 @@ def test_a_label_on_the_reference_is_unchanged(phantom, thick, tmp_path):
         np.testing.assert_allclose(shown.affine, aligned.reference_affine)
 
 
-def test_points_on_the_flair_are_points_of_the_reference(thick, tmp_path):
+def test_points_on_the_flair_are_mapped_to_the_reference(thick, tmp_path):
     aligned = align(case_of(thick), thick, tmp_path / "cache")
     points = [[0, 0, 0], [10.5, 3, 7.25], [20, 21, 22]]
     found = aligned.points_to_working("flair", points)
@@ -161,7 +161,7 @@ def test_points_on_the_flair_are_points_of_the_reference(thick, tmp_path):
     assert aligned.points_to_working("flair", []) == []
 
 
-def test_any_orientation_is_brought_back_exactly(phantom, tmp_path):
+def test_reoriented_sequence_is_aligned_exactly(phantom, tmp_path):
     files = native(phantom)
     image = nib.load(phantom["t2"])
     for code in ("RAS", "PIR", "SLA"):
@@ -174,7 +174,7 @@ def test_any_orientation_is_brought_back_exactly(phantom, tmp_path):
         np.testing.assert_allclose(read_volume(aligned.files["t2"]).array, read_volume(phantom["t2"]).array, atol=0.01)
 
 
-def test_sheared_axes_are_resampled_too(phantom, tmp_path):
+def test_sheared_sequence_is_resampled_without_registration(phantom, tmp_path):
     grid = grid_of(phantom["flair"])
     shear = np.eye(4)
     shear[0, 1] = 0.2
@@ -189,14 +189,14 @@ def test_sheared_axes_are_resampled_too(phantom, tmp_path):
     assert "flair: not registered, since its axes or those of t1ce are sheared" in aligned.preparation.notes
 
 
-def test_another_reference_is_another_grid(thick, tmp_path):
+def test_reference_determines_the_grid(thick, tmp_path):
     aligned = align(case_of(thick, "flair"), thick, tmp_path / "cache")
     assert aligned.grids[aligned.reference].shape == grid_of(thick["flair"]).shape
     assert aligned.files["flair"] == thick["flair"]
     assert {nib.load(path).shape for path in aligned.files.values()} == {aligned.grids[aligned.reference].shape}
 
 
-def test_what_was_written_is_used_again(thick, tmp_path, monkeypatch):
+def test_aligned_files_are_reused(thick, tmp_path, monkeypatch):
     files = {s: thick[s] for s in ("t1ce", "flair")}
     first = align(case_of(files), files, tmp_path / "cache")
     monkeypatch.setattr(library, "prepare", lambda *_, **__: pytest.fail("aligned again"))
@@ -206,7 +206,7 @@ def test_what_was_written_is_used_again(thick, tmp_path, monkeypatch):
     assert again.preparation.motions.keys() == first.preparation.motions.keys()
 
 
-def test_a_half_deleted_folder_is_made_again(thick, tmp_path):
+def test_incomplete_cache_folder_is_rebuilt(thick, tmp_path):
     first = align(case_of(thick), thick, tmp_path / "cache")
     first.files["flair"].unlink()
     again = align(case_of(thick), thick, tmp_path / "cache")
@@ -244,14 +244,14 @@ def test_labels_and_points_follow_the_motion(phantom, tmp_path):
     assert np.linalg.norm(np.subtract(found, wanted[:3])) * 4 < 1.0
 
 
-def test_what_lies_right_is_left_alone(phantom, tmp_path):
+def test_aligned_sequences_are_not_registered(phantom, tmp_path):
     files = native(phantom)
     aligned = align(case_of(files), files, tmp_path / "cache")
     assert aligned.files == files
     assert not aligned.preparation.notes
 
 
-def test_registration_of_equal_volumes_is_equal(phantom, tmp_path):
+def test_registration_is_deterministic(phantom, tmp_path):
     grid = grid_of(phantom["t1"])
     path = moved(phantom["t2"], tmp_path / "t2.nii.gz", rigid(grid, 3, 5))
     volumes = [read_volume(phantom["t1ce"]).array, grid, read_volume(path).array, grid]
@@ -259,7 +259,7 @@ def test_registration_of_equal_volumes_is_equal(phantom, tmp_path):
     np.testing.assert_array_equal(first.matrix, again.matrix)
 
 
-def test_noise_is_not_aligned_to_anything(phantom):
+def test_noise_gives_no_registration_or_a_negligible_peak(phantom):
     volume = read_volume(phantom["t1ce"]).array
     grid = grid_of(phantom["t1ce"])
     noise = np.random.default_rng(0).uniform(1, 2, volume.shape).astype(np.float32)
@@ -268,7 +268,7 @@ def test_noise_is_not_aligned_to_anything(phantom):
     assert register(volume, grid, np.zeros_like(volume), grid) is None
 
 
-def test_a_sequence_elsewhere_is_refused(phantom, tmp_path):
+def test_sequence_outside_the_reference_is_refused(phantom, tmp_path):
     grid = grid_of(phantom["t2"])
     away = Grid(grid.shape, grid.affine.copy())
     away.affine[:3, 3] += 5000
@@ -278,7 +278,7 @@ def test_a_sequence_elsewhere_is_refused(phantom, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["4d", "2d", "html", "gone", "constant", "cut", "nan"])
-def test_a_file_that_cannot_be_used_is_named(phantom, tmp_path, fault):
+def test_unusable_file_is_refused_by_name(phantom, tmp_path, fault):
     path = tmp_path / "bad.nii.gz"
     array = np.random.default_rng(0).uniform(0, 9, (20, 20, 20)).astype(np.float32)
     affine = np.diag([8.0, 8, 8, 1])

@@ -1,4 +1,4 @@
-"""The same patient as a folder, as one 4D file and as a DICOM study is the same patient."""
+"""One patient as a folder, as a 4D file and as a DICOM study gets the same segmentation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def serve(segmenter, tmp_path_factory):
-    """Answers for the one case of a source, by any of its images."""
+    """Return a function that makes a segmentation service for a source."""
 
     def service(source) -> SegmentationService:
         folder = tmp_path_factory.mktemp("workspace")
@@ -58,7 +58,7 @@ def serve(segmenter, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studies(needs_orthanc, made, tmp_path_factory):
-    """The patient's sources: files, one file, and two DICOM studies, the second with a thick sagittal FLAIR."""
+    """Sources of the patient: a folder, a 4D file, and two DICOM studies, the second with a thick sagittal FLAIR."""
     folder, sources = tmp_path_factory.mktemp("studies"), {}
     as_four_d(made, folder / "4d" / "P1.nii.gz")
     sources["folder"] = FolderSource(made.parent, Settings(), folder / "c1")
@@ -77,7 +77,7 @@ def studies(needs_orthanc, made, tmp_path_factory):
 
 
 class OneOf:
-    """A source of which only one case is wanted."""
+    """A source limited to one case."""
 
     def __init__(self, source: DicomWebSource, case_id: str) -> None:
         self._source, self._case_id = source, case_id
@@ -95,14 +95,14 @@ def answer(service: SegmentationService, sequence: str = "t1ce") -> nib.Nifti1Im
 
 
 def on_grid_of(image: nib.Nifti1Image, other: nib.Nifti1Image) -> np.ndarray:
-    """Both are labels: the nearest voxel."""
+    """Resample a label to the grid of another label, by the nearest voxel."""
     label = np.asarray(image.dataobj)
     target = Grid(other.shape, other.affine)
     return resample(label, Grid(label.shape, image.affine), target, np.eye(4), linear=False)
 
 
 def least_dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Of WT, TC and ET."""
+    """Return the lowest Dice of WT, TC and ET."""
     scores = []
     for values in ((1, 2, 4), (1, 4), (4,)):
         x, y = np.isin(a, values), np.isin(b, values)
@@ -111,7 +111,7 @@ def least_dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", ["4D", "DICOM"])
-def test_the_same_answer_however_the_files_come(serve, studies, kind, capsys):
+def test_4d_file_and_dicom_study_give_the_segmentation_of_the_folder(serve, studies, kind, capsys):
     files = answer(serve(studies["folder"]))
     other = answer(serve(studies[kind]))
     dice = least_dice(np.asarray(files.dataobj), on_grid_of(other, files))
@@ -121,14 +121,14 @@ def test_the_same_answer_however_the_files_come(serve, studies, kind, capsys):
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_the_same_answer_whichever_series_is_asked_for(serve, studies, sequence):
+def test_every_requested_series_gives_the_same_segmentation(serve, studies, sequence):
     service = serve(studies["DICOM"])
     shown = answer(service, sequence)
     assert least_dice(on_grid_of(shown, answer(service)), np.asarray(answer(service).dataobj)) >= LEAST
 
 
-def test_the_same_answer_with_a_flair_of_thick_sagittal_slices(serve, studies, segmenter, tmp_path, capsys):
-    """As a DICOM study, as a folder with that FLAIR, and as a 4D file of the four sequences resampled by hand."""
+def test_thick_sagittal_flair_gives_the_same_segmentation_in_every_form(serve, studies, segmenter, tmp_path, capsys):
+    """Compare a DICOM study, a folder with that FLAIR, and a 4D file of the sequences resampled to T1ce."""
     service = serve(studies["thick"])
     (case,) = service.source.cases().values()
     native = service.source.native_files(case)

@@ -1,4 +1,4 @@
-"""Labels on the DICOM server: the newest there is the newest here, after restores, removals, failures and restarts."""
+"""The outbox delivers the newest label to the DICOM server, after restores, removals, failures and restarts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def orthanc(needs_orthanc, tmp_path_factory):
 
 @pytest.fixture
 def study(orthanc, tiny_data_set, tmp_path):
-    """A study of its own for each test."""
+    """Upload a separate study for each test."""
     written = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", tmp_path.name)
     orthanc.upload(written.files())
     return written
@@ -65,7 +65,7 @@ def datastore(orthanc, study, tmp_path):
 
 
 def drawn(datastore, study, folder: Path, size: int) -> Path:
-    """A cube of oedema on the T1ce; an empty label for 0."""
+    """Write a cube of oedema on the grid of the T1ce; an empty label for size 0."""
     image = nib.load(datastore.get_image_uri(study.series["t1ce"]))
     array = np.zeros(image.shape, np.uint8)
     array[20 : 20 + size, 20 : 20 + size, 20 : 20 + size] = 2
@@ -80,7 +80,7 @@ def save(datastore, study, folder: Path, size: int):
 
 
 def on_server(datastore, study) -> list[tuple[str, str, int]]:
-    """Label and description of each SEG there, and how many voxels it has, the newest last."""
+    """Return label, description and voxel count of each SEG on the server, the newest last."""
     image = nib.load(datastore.get_image_uri(study.series["t1ce"]))
     return [
         (ds.ContentLabel, ds.SeriesDescription, int((read_seg(ds, image.affine, image.shape)[0] > 0).sum()))
@@ -88,7 +88,7 @@ def on_server(datastore, study) -> list[tuple[str, str, int]]:
     ]
 
 
-def test_the_newest_on_the_server_is_what_was_restored_and_says_which_version_it_is(datastore, study, tmp_path):
+def test_restored_label_is_the_newest_on_the_server_with_its_version(datastore, study, tmp_path):
     for size in (3, 4):
         assert save(datastore, study, tmp_path, size).delivered is True
     restored = datastore.restore_label(study.series["flair"], 1, "adam")
@@ -100,7 +100,7 @@ def test_the_newest_on_the_server_is_what_was_restored_and_says_which_version_it
     ]
 
 
-def test_a_removed_label_goes_from_the_server_and_a_restored_one_comes_back(datastore, study, tmp_path):
+def test_removed_label_is_deleted_on_the_server_and_restored_label_is_delivered(datastore, study, tmp_path):
     for size in (3, 4):
         save(datastore, study, tmp_path, size)
     removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
@@ -110,26 +110,26 @@ def test_a_removed_label_goes_from_the_server_and_a_restored_one_comes_back(data
     assert [(name, voxels) for name, _, voxels in on_server(datastore, study)] == [("VERSION_4", 64)]
 
 
-def test_a_server_that_does_not_delete_is_told_of(datastore, study, tmp_path, monkeypatch):
+def test_server_without_deletion_is_noted(datastore, study, tmp_path, monkeypatch):
     save(datastore, study, tmp_path, 3)
     monkeypatch.setattr("brats_label.dicom.client._by_orthanc", lambda client, series: False)  # as on other servers
     removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
     [note] = removed.notes
     assert "does not delete" in note and "version 1" in note
-    assert not datastore.status()["problems"]  # nothing that another try would mend
+    assert not datastore.status()["problems"]  # a retry would not help
 
 
-def test_a_series_that_is_not_there_counts_as_deleted(datastore, study):
+def test_missing_series_counts_as_deleted(datastore, study):
     assert delete_series(datastore.source.client, study.study_uid, "1.2.3.4")
 
 
-def test_no_tumour_reaches_the_server_too(datastore, study, tmp_path):
+def test_empty_label_is_delivered(datastore, study, tmp_path):
     save(datastore, study, tmp_path, 3)
     assert save(datastore, study, tmp_path, 0).delivered is True
     assert on_server(datastore, study)[-1] == ("VERSION_2", "Brain tumour segmentation, version 2, no tumour", 0)
 
 
-def test_what_the_server_missed_is_told_kept_over_a_restart_and_brought_once(orthanc, study, tmp_path):
+def test_failed_delivery_is_reported_survives_a_restart_and_is_retried_once(orthanc, study, tmp_path):
     away, here = [True], tmp_path / "workspace"
 
     def put(case, label, version):
@@ -154,22 +154,22 @@ def test_what_the_server_missed_is_told_kept_over_a_restart_and_brought_once(ort
     assert len(on_server(restarted, study)) == 1
 
 
-def test_a_label_whose_storing_was_killed_before_it_was_passed_on_is_brought_later(datastore, study, tmp_path):
+def test_label_stored_before_a_kill_is_delivered_later(datastore, study, tmp_path):
     store, label = datastore.labels, nib.load(drawn(datastore, study, tmp_path, 3))
     datastore.outbox.add(study.series["t1ce"])
-    store.save(study.series["t1ce"], label, "final", {"who": "anna"})  # and here the process ended
+    store.save(study.series["t1ce"], label, "final", {"who": "anna"})  # the process is killed here
     datastore.outbox.retry()
     assert [name for name, _, _ in on_server(datastore, study)] == ["VERSION_1"]
 
 
-def test_an_answer_that_was_lost_on_the_way_makes_no_second_series(datastore, study, tmp_path):
+def test_repeated_delivery_makes_no_second_series(datastore, study, tmp_path):
     stored = save(datastore, study, tmp_path, 3)
     datastore.outbox.add(stored.case.case_id)
     datastore.outbox.retry()
     assert len(on_server(datastore, study)) == 1
 
 
-def test_the_next_save_that_gets_through_brings_what_others_missed(datastore, study, tmp_path, orthanc, tiny_data_set):
+def test_successful_delivery_retries_pending_ones(datastore, study, tmp_path, orthanc, tiny_data_set):
     other = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "other", "OTHER", seed=77)
     orthanc.upload(other.files())
     datastore.refresh()
@@ -181,7 +181,7 @@ def test_the_next_save_that_gets_through_brings_what_others_missed(datastore, st
 
 
 @pytest.mark.slow
-def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(needs_orthanc, tiny_data_set, tmp_path):
+def test_clients_get_the_delivery_status_and_a_returning_server_gets_the_label(needs_orthanc, tiny_data_set, tmp_path):
     study = write_study(tiny_data_set.folder / tiny_data_set.cases[0], tmp_path / "dicom", "P")
     conf = {"workspace": tmp_path / "workspace"}
     image = study.series["t1ce"]
@@ -217,7 +217,7 @@ def test_clients_are_told_and_a_server_that_comes_back_gets_the_label(needs_orth
         gone = requests.delete(f"{server.url}/datastore/label?id={image}&tag=final", timeout=60).json()
         assert (gone["version"], gone["passed_on"]) == (4, True) and on_server(own, study) == []
         history = requests.get(f"{server.url}/datastore/label/history?image={image}", timeout=60).json()
-        assert history[-1]["removed"] and history[-1]["who"] == "admin"  # as MONAI Label calls whoever is not logged in
+        assert history[-1]["removed"] and history[-1]["who"] == "admin"  # MONAI Label's name for anyone not logged in
 
         orthanc.stop()
         told = put(4)

@@ -1,4 +1,4 @@
-"""Who opens the address sees what is served; where that is files, why there is no viewer."""
+"""The root page shows what is served; the viewer pages explain why there is no viewer for files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def get(monkeypatch):
     return get
 
 
-def test_the_root_says_what_is_served_and_where_to_go_on(get):
+def test_root_page_shows_what_is_served_and_links(get):
     page = get("/", app("/data/<b>x", ("A", "B")))
     assert "2 cases of the folder /data/&lt;b&gt;x" in page and "<b>x" not in page
     assert "segmentation" in page and "version &lt;0&gt;" in page and "http://127.0.0.1:8765<" in page
@@ -52,24 +52,24 @@ def test_the_root_says_what_is_served_and_where_to_go_on(get):
     assert "make serve-demo" in page and 'href="ohif/"' not in page
 
 
-def test_nothing_on_it_comes_from_elsewhere(get):
+def test_root_page_loads_nothing_from_other_sites(get):
     page = get("/", app("http://dicom.example/dicom-web"))
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page) and "<script" not in page
     assert 'href="ohif/"' in page and "1 case of the DICOMweb server" in page
 
 
-def test_a_server_that_cannot_be_reached_is_said_there(get):
+def test_root_page_reports_an_unreachable_server(get):
     assert "is it running?" in get("/", app("http://x/dicom-web", Unreachable("Not there; is it running?")))
 
 
-def test_where_people_log_in_the_page_tells_nothing_of_the_studies(get, monkeypatch):
+def test_root_page_hides_the_studies_if_login_is_enabled(get, monkeypatch):
     monkeypatch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)
     page = get("/", app("/data/secret"))
     assert "secret" not in page and "3D Slicer" in page
 
 
 @pytest.mark.parametrize("path", ["/ohif/", "/ohif/monai-label?StudyInstanceUIDs=1.2", "/ohif/index.html"])
-def test_the_viewers_pages_say_what_to_do_where_the_studies_are_files(get, path):
+def test_viewer_pages_give_instructions_if_the_studies_are_files(get, path):
     page = get(path, app("/data/cases"))
     assert "3D Slicer" in page and "make serve STUDIES=http" in page and "make serve-demo" in page
     assert "<script" not in page

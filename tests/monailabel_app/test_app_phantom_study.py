@@ -1,4 +1,4 @@
-"""A patient's files as DICOM: headers, geometry, UIDs, documents."""
+"""A patient's files written as a DICOM study: headers, geometry, UIDs, reports; and reading them back."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_series_holds_the_voxels_and_the_grid_of_the_file(study, patient, sequen
     np.testing.assert_allclose(back.affine, expected.affine, atol=1e-4)
 
 
-def test_headers_alone_tell_the_sequences_and_leave_the_rest_out(study):
+def test_headers_alone_identify_the_sequences_and_exclude_other_series(study):
     choice = choose(headers_of(study))
     assert {s: image.image_id for s, image in choice.chosen.items()} == {s: study.series[s] for s in SEQUENCES}
     left = {image.image_id for image in choice.left_out}
     assert left == {study.series[name] for name in ("localiser", "t2 thick", "adc", "subtraction")}
 
 
-def test_timings_tell_the_sequences_without_descriptions(patient, tmp_path):
+def test_timings_identify_the_sequences_without_descriptions(patient, tmp_path):
     study = write_study(patient, tmp_path, "P", Extras(descriptions="none"))
     headers = headers_of(study)
     assert not any(header.description for header in headers)
@@ -70,12 +70,12 @@ def test_timings_tell_the_sequences_without_descriptions(patient, tmp_path):
     assert {s: image.image_id for s, image in choice.chosen.items()} == {s: study.series[s] for s in SEQUENCES}
 
 
-def test_silent_headers_leave_the_image_to_tell(patient, tmp_path):
+def test_uninformative_headers_leave_the_choice_to_the_image(patient, tmp_path):
     study = write_study(patient, tmp_path, "P", Extras(descriptions="silent"))
     assert set(choose(headers_of(study)).questions[0].uids) == {study.series[s] for s in SEQUENCES}
 
 
-def test_uids_are_the_same_for_the_same_seed_and_others_for_another(patient, study, tmp_path):
+def test_uids_depend_on_the_seed(patient, study, tmp_path):
     again = write_study(patient, tmp_path / "again", "P", EVERYTHING, seed=5)
     other = write_study(patient, tmp_path / "other", "P", EVERYTHING, seed=6)
     assert again.series == study.series and again.study_uid == study.study_uid
@@ -83,14 +83,14 @@ def test_uids_are_the_same_for_the_same_seed_and_others_for_another(patient, stu
     assert [p.read_bytes() for p in again.files()] == [p.read_bytes() for p in study.files()]
 
 
-def test_every_instance_has_a_uid_of_its_own_in_one_study_and_frame_of_reference(study):
+def test_instances_have_unique_uids_in_one_study_and_frame_of_reference(study):
     found = list(study.datasets())
     assert len({ds.SOPInstanceUID for ds in found}) == len(found)
     assert {ds.StudyInstanceUID for ds in found} == {study.study_uid}
     assert len({ds.FrameOfReferenceUID for ds in found if ds.Modality == "MR"}) == 1
 
 
-def test_thick_sagittal_flair_shows_the_same_places(patient, tmp_path):
+def test_thick_sagittal_flair_shows_the_same_positions(patient, tmp_path):
     study = write_study(patient, tmp_path, "P", Extras(thick_flair=True))
     files = files_of(study, "flair")
     assert read_header(dcmread(files[0])).plane == "sagittal"
@@ -118,14 +118,14 @@ def test_report_is_read_back_as_written(patient, tmp_path, kind):
     assert read_text(dcmread(files_of(study, "report")[0])) == written
 
 
-def test_report_in_markup_loses_its_tags(study):
+def test_markup_is_removed_from_the_report(study):
     marked_up = "<a><!-- no -->Oedema &lt; 3 cm.<br/>No <b>Necrosis</b></a>"
     document = encapsulated_text(marked_up, study_common(study), "1.2.3")
     document.MIMETypeOfEncapsulatedDocument = "text/xml"
     assert read_text(document).split() == ["Oedema", "<", "3", "cm.", "No", "Necrosis"]
 
 
-def test_verified_and_newest_report_wins(study):
+def test_newest_report_wins_and_verified_before_newest(study):
     def report(text: str, date: str, flag: str = "UNVERIFIED"):
         document = encapsulated_text(text, study_common(study), "1.2.3")
         document.ContentDate, document.VerificationFlag = date, flag
@@ -138,7 +138,7 @@ def test_verified_and_newest_report_wins(study):
 
 
 def item(kind: str, code: str, text: str = "", relation: str = "CONTAINS", *inside: Dataset) -> Dataset:
-    """A content item of a structured report."""
+    """Return a content item of a structured report."""
     made, name = Dataset(), Dataset()
     name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = code, "DCM", f"meaning of {code}"
     made.ValueType, made.RelationshipType, made.ConceptNameCodeSequence = kind, relation, [name]
@@ -149,13 +149,13 @@ def item(kind: str, code: str, text: str = "", relation: str = "CONTAINS", *insi
 
 
 def measurements(*inside: Dataset) -> Dataset:
-    """A report of measurements as viewers store it: DICOM's template 1500."""
+    """Return a measurement report as viewers store it (DICOM template TID 1500)."""
     report = item("CONTAINER", "126000", "", "", *inside)
     report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.34"
     return report
 
 
-def test_names_of_measurements_and_of_who_measured_are_no_report():
+def test_names_of_measurements_and_observers_are_not_report_text():
     tracking = item("TEXT", "112039", "Cornerstone3DTools@^0.1.0:Length", "HAS OBS CONTEXT")
     site = item("TEXT", "121106", "long axis")
     group = item("CONTAINER", "125007", "", "CONTAINS", tracking, item("UIDREF", "112040"), site)
@@ -166,7 +166,7 @@ def test_names_of_measurements_and_of_who_measured_are_no_report():
     assert read_text(untitled) == ""
 
 
-def test_findings_in_a_report_of_measurements_and_in_any_other_are_read():
+def test_findings_are_read_from_measurement_and_other_reports():
     report = measurements(item("TEXT", "112039", "Length 1"), item("TEXT", "121071", "Ring-enhancing lesion."))
     assert read_text(report) == "Ring-enhancing lesion."
     report.ConceptNameCodeSequence[0].CodeValue = "18748-4"
@@ -174,7 +174,7 @@ def test_findings_in_a_report_of_measurements_and_in_any_other_are_read():
     assert read_text(report) == "Ring-enhancing lesion.\nNo shift."
 
 
-def test_a_report_of_measurements_that_is_newer_does_not_hide_the_radiologists(study):
+def test_newer_measurement_report_does_not_hide_the_radiology_report(study):
     written = encapsulated_text("the report", study_common(study), "1.2.3")
     written.ContentDate = "20260101"
     later = measurements(item("TEXT", "112039", "Length 1"))
@@ -186,13 +186,13 @@ def study_common(study):
     return dcmread(files_of(study, "t1")[0], stop_before_pixels=True)
 
 
-def test_missing_slice_is_refused_with_its_place(study):
+def test_missing_slice_is_refused_with_its_position(study):
     files = files_of(study, "t1")
     with pytest.raises(Refused, match=r"found 8\.00 mm between slices 10 and 11 and 4\.00 mm elsewhere"):
         stack_slices([*files[:10], *files[11:]], "Series X")
 
 
-def test_slices_at_one_place_are_refused(study, tmp_path):
+def test_different_slices_at_one_position_are_refused(study, tmp_path):
     files = files_of(study, "t1")
     other = dcmread(files[24])
     other.PixelData = bytes(len(other.PixelData))
@@ -201,7 +201,7 @@ def test_slices_at_one_place_are_refused(study, tmp_path):
         stack_slices([*files, tmp_path / "another_echo.dcm"])
 
 
-def test_a_slice_that_was_sent_twice_counts_once(study):
+def test_duplicate_slice_is_used_once(study):
     files = files_of(study, "t1")
     whole, again = stack_slices(files), stack_slices([*files, files[3]])
     assert again.sop_uids == whole.sop_uids and np.array_equal(again.affine, whole.affine)
@@ -215,14 +215,14 @@ def test_a_localiser_inside_a_series_is_left_out(study, tmp_path):
         ds.save_as(tmp_path / path.name)
         added.append(tmp_path / path.name)
     whole, again = stack_slices(files), stack_slices([*added, *files])
-    # The axial plane of the localiser lies in the volume, and shows what is there already.
+    # The axial plane of the localiser lies in the volume and duplicates its content.
     assert again.sop_uids == whole.sop_uids or set(again.sop_uids) - set(whole.sop_uids) == {
         str(dcmread(added[-1]).SOPInstanceUID)
     }
     assert np.array_equal(again.affine, whole.affine) and again.shape == whole.shape
 
 
-def test_planes_of_a_localiser_are_no_volume(study):
+def test_localiser_planes_are_refused_as_a_volume(study):
     with pytest.raises(Refused, match="not parallel"):
         stack_slices(files_of(study, "localiser"))
 

@@ -1,4 +1,4 @@
-"""The history of answers: undo and redo, per case and person, over restarts, and no more than is kept."""
+"""The prompt history: undo and redo per case and user, across restarts, with a limited number of steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seen(step) -> tuple[int, int, int]:
     return step.answer["number"], step.number, step.total
 
 
-def test_undo_and_redo_return_the_very_same_answers(history, tmp_path):
+def test_undo_and_redo_return_identical_answers(history, tmp_path):
     for number in range(3):
         add(history, number)
     assert seen(history.current("a", "anna")) == (2, 3, 3)
@@ -39,7 +39,7 @@ def test_undo_and_redo_return_the_very_same_answers(history, tmp_path):
     assert seen(again.current("a", "anna")) == (1, 2, 3)
 
 
-def test_a_new_answer_after_an_undo_forgets_what_was_undone(history):
+def test_new_answer_after_undo_discards_the_undone_answers(history):
     for number in range(3):
         add(history, number)
     history.step("a", "anna", -1)
@@ -50,7 +50,7 @@ def test_a_new_answer_after_an_undo_forgets_what_was_undone(history):
     assert seen(history.step("a", "anna", -1)) == (1, 2, 3)
 
 
-def test_each_person_and_each_case_has_a_history_of_its_own(history):
+def test_each_user_and_each_case_has_a_separate_history(history):
     add(history, 1)
     add(history, 2, who="bob")
     add(history, 3, case_id="b")
@@ -62,7 +62,7 @@ def test_each_person_and_each_case_has_a_history_of_its_own(history):
         history.step("b", "", -1)
 
 
-def test_the_oldest_answers_go_first(history, monkeypatch):
+def test_oldest_answers_are_dropped_first(history, monkeypatch):
     monkeypatch.setattr(prompt_history, "KEPT_STEPS", 4)
     for number in range(10):
         add(history, number)
@@ -75,7 +75,7 @@ def test_the_oldest_answers_go_first(history, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (8, 8, 8), (240, 240, 155)])
-def test_a_label_comes_back_as_it_was_whatever_its_shape(history, shape):
+def test_label_of_any_shape_is_returned_unchanged(history, shape):
     made = np.zeros(shape, np.uint8)
     history.add("empty", "", {}, made)
     np.testing.assert_array_equal(history.current("empty", "").label, made)

@@ -1,4 +1,4 @@
-"""What depends on pydicom 2 stands in one file, and what has to change for pydicom 3 is said here."""
+"""Only one file depends on pydicom 2; this test lists what has to change for pydicom 3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from brats_label import dicom
 
 APP = Path(dicom.__file__).parents[2]
-# Arguments and attributes that pydicom 3 drops, and what takes their place there.
+# Arguments and attributes that pydicom 3 removes, and their replacements.
 GONE = {
     "write_like_original": "enforce_file_format=True for write_like_original=False",
     "is_little_endian": "nothing: the transfer syntax tells",
@@ -22,7 +22,7 @@ GONE = {
 }
 
 
-def test_one_file_alone_uses_what_pydicom_3_drops():
+def test_only_one_file_uses_what_pydicom_3_removes():
     found = {
         f"{path.relative_to(APP)}: {name}"
         for path in APP.rglob("*.py")
@@ -33,7 +33,7 @@ def test_one_file_alone_uses_what_pydicom_3_drops():
     assert found == {f"{here}: {name}" for name in ("write_like_original", "is_little_endian", "is_implicit_VR")}
 
 
-def test_the_version_is_the_one_that_file_is_for():
+def test_installed_pydicom_is_version_2():
     changes = "; ".join(f"{old} becomes {new}" for old, new in GONE.items())
     assert version("pydicom").startswith("2."), (
         f"pydicom {version('pydicom')}: change brats_label/dicom/__init__.py ({changes}), raise highdicom, "
@@ -41,7 +41,7 @@ def test_the_version_is_the_one_that_file_is_for():
     )
 
 
-def test_a_new_dataset_is_saved_as_a_file_that_any_reader_takes(tmp_path):
+def test_new_dataset_is_saved_as_a_standard_dicom_file(tmp_path):
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.PatientID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3", "P"
     dicom.save_file(dicom.as_file(dataset), tmp_path / "a.dcm")

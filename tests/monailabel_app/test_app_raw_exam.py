@@ -1,4 +1,4 @@
-"""A raw exam in the app: prepared once, answered on the series shown, refused in a sentence where it cannot be."""
+"""A raw exam in the app: prepared once, segmented on the grid of the series shown, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ cases_prepare = importlib.import_module("brats_clip.cases.prepare")  # its funct
 
 
 def known_brain(volume):
-    """What deepbet would find: it knows heads of people, not this simple one."""
+    """Return the brain in place of deepbet, which recognises real heads but not this simple one."""
     return brain_of("t1", volume.grid)
 
 
@@ -51,7 +51,7 @@ def exam(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(exam, tmp_path_factory):
-    """The exam prepared once, with the steps that were told meanwhile."""
+    """Prepare the exam once, and record the steps reported meanwhile."""
     cache, steps = tmp_path_factory.mktemp("cache"), []
     library = CaseLibrary(FolderSource(exam, Settings(), cache), cache)
 
@@ -74,13 +74,13 @@ def test_a_raw_exam_is_registered_stripped_and_resampled(made):
     assert "brain extracted from t1" in notes and "registered to t1" in notes and "peak" in notes
 
 
-def test_clients_can_ask_what_is_being_done(made):
+def test_current_preparation_step_is_reported(made):
     library, _, steps, _ = made
     assert steps[0]["step"] == "find the brain" and steps[0]["seconds"] >= 0
     assert library.preparing("exam") is None
 
 
-def test_a_prepared_exam_is_prepared_once_for_all_servers(made, exam, monkeypatch):
+def test_prepared_exam_is_reused_by_other_servers(made, exam, monkeypatch):
     library, aligned, _, cache = made
     monkeypatch.setattr(library_module, "prepare", lambda *_, **__: pytest.fail("prepared again"))
     assert library.aligned(library.case("exam")) is aligned
@@ -90,7 +90,7 @@ def test_a_prepared_exam_is_prepared_once_for_all_servers(made, exam, monkeypatc
 
 
 class Recorded:
-    """Stands in for the network: a box in the middle of the brain, and what it was given."""
+    """A stub of the network that segments a box in the middle of the brain and records its inputs."""
 
     def __init__(self, **_) -> None:
         self.given, self.clicks = [], None
@@ -114,7 +114,7 @@ class Recorded:
         )  # fmt: skip
 
 
-def test_the_answer_and_clicks_are_on_the_series_shown_and_a_second_prompt_reads_files(made, exam, monkeypatch):
+def test_answer_and_clicks_are_on_the_series_shown_and_second_prompt_reads_files(made, exam, monkeypatch):
     cache = made[-1]
     monkeypatch.setattr(cases_prepare, "extract_brain", known_brain)
     library = CaseLibrary(FolderSource(exam, Settings(), cache), cache / "fresh")
@@ -136,11 +136,11 @@ def test_the_answer_and_clicks_are_on_the_series_shown_and_a_second_prompt_reads
     assert kind == "ET"
     assert all(part.start - 2 <= v <= part.stop + 1 for part, v in zip(network.box, click, strict=True))
     assert network.given[0].keys() == set(SEQUENCES)
-    # What was just prepared need not be read again; later prompts name the files.
+    # The first prompt gets the volumes that were just prepared; later prompts get file names.
     assert all(volume.path == str(network.given[1][s]) for s, volume in network.given[0].items())
 
 
-def test_a_label_drawn_on_a_series_trains_on_the_prepared_images(made, exam, tmp_path):
+def test_label_drawn_on_a_series_is_mapped_to_the_prepared_images(made, exam, tmp_path):
     from brats_label.datastore import CaseDatastore
 
     library, aligned, _, _ = made
@@ -161,7 +161,7 @@ def test_a_label_drawn_on_a_series_trains_on_the_prepared_images(made, exam, tmp
     assert read_volume(back).grid.same_as(image.grid)
 
 
-def test_an_exam_without_a_brain_is_refused_in_a_sentence(exam, tmp_path, monkeypatch):
+def test_exam_without_a_brain_is_refused(exam, tmp_path, monkeypatch):
     from brats_clip.errors import CaseError
 
     def none(volume):
@@ -175,7 +175,7 @@ def test_an_exam_without_a_brain_is_refused_in_a_sentence(exam, tmp_path, monkey
     assert library.preparing("exam") is None
 
 
-def test_never_takes_one_grid_as_it_is_and_says_so(exam, tmp_path):
+def test_preprocess_never_uses_images_on_one_grid_unchanged_with_a_note(exam, tmp_path):
     library = CaseLibrary(FolderSource(exam, Settings(), tmp_path / "a"), tmp_path / "a", "never")
     with pytest.raises(Refused, match="--conf preprocess auto"):
         library.aligned(library.case("exam"))

@@ -1,4 +1,4 @@
-"""The label map that goes out lies where the image lies, in each format, however the image was tilted."""
+"""Result files keep the geometry of the image in every format, also for an oblique image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def label(request, array):
     return nib.Nifti1Image(array, tilted(request.param))
 
 
-def test_nifti_comes_back_the_same(label, array):
+def test_nifti_result_round_trips(label, array):
     for extension in (".nii", ".nii.gz"):
         path = write_result(label, extension)
         read = nib.load(path)
@@ -45,7 +45,7 @@ def test_nifti_comes_back_the_same(label, array):
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 @pytest.mark.parametrize("compress", [True, False])
-def test_each_voxel_lies_where_it_lay(label, array, extension, compress):
+def test_result_keeps_voxel_positions_in_every_format(label, array, extension, compress):
     path = write_result(label, extension, compress)
     read = SimpleITK.ReadImage(str(path))
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(read).transpose(2, 1, 0), array)
@@ -55,14 +55,14 @@ def test_each_voxel_lies_where_it_lay(label, array, extension, compress):
     path.unlink()
 
 
-def test_nrrd_is_uncompressed_where_the_viewer_needs_it(label):
+def test_nrrd_is_compressed_only_on_request(label):
     for compress, encoding in ((False, b"encoding: raw"), (True, b"encoding: gzip")):
         path = write_result(label, ".nrrd", compress)
         assert encoding in path.read_bytes()[:1000]
         path.unlink()
 
 
-def test_another_extension_is_refused_with_those_there_are(label):
+def test_unknown_extension_is_refused_with_the_known_ones(label):
     with pytest.raises(ClientError, match=r"\.nii\.gz, \.nii, \.nrrd") as refused:
         write_result(label, ".mha")
     assert refused.value.status == 400

@@ -1,4 +1,4 @@
-"""Handing out patients: the most wanted first, each to one person, to several annotators at the same time."""
+"""Strategies that hand out patients: by priority, each to one annotator, to several annotators concurrently."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def asking(archive: Archive, name: str = "expected_gain", queue: ReviewQueue | N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_patient_is_handed_out_once_and_then_none_is_left_for_others(name, archive):
+def test_each_patient_is_handed_out_once(name, archive):
     archive.add(*(f"c{i}" for i in range(6)))
     archive.label("c5", "anna")
     ask = asking(archive, name)
@@ -41,13 +41,13 @@ def test_every_patient_is_handed_out_once_and_then_none_is_left_for_others(name,
     assert sorted(answer["id"] for answer in found) == ["c0", "c1", "c2", "c3", "c4"]
     assert all(answer["reason"] and set(answer) == {"id", "reason", "score"} for answer in found)
     assert json.loads(json.dumps(found)) == found
-    assert ask(client_id="anna") == {}  # all are with bob
+    assert ask(client_id="anna") == {}  # bob has all leases
     for number in range(5):
         archive.label(f"c{number}", "bob")
     assert ask(client_id="bob") == {} == ask()
 
 
-def test_the_case_with_the_lowest_expected_dice_comes_first_with_its_gain_and_reason(archive):
+def test_case_with_the_lowest_expected_dice_comes_first_with_score_and_reason(archive):
     archive.add("high", "low", "mid", "unknown")
     for case_id, dice in (("high", 0.9), ("low", 0.2), ("mid", 0.5)):
         archive.suggest(case_id, dice)
@@ -65,14 +65,14 @@ def test_a_new_pre_annotation_moves_a_case_in_the_queue(archive):
     assert asking(archive)()["id"] == "b"
 
 
-def test_a_patient_is_not_handed_out_by_another_strategy_either(archive):
+def test_leased_patient_is_not_handed_out_by_another_strategy(archive):
     archive.add("a", "b")
     archive.suggest("a", 0.1)
     assert asking(archive)()["id"] == "a"
     assert asking(archive, "random")()["id"] == "b"
 
 
-def test_random_favours_nobody(archive):
+def test_random_strategy_is_uniform(archive):
     archive.add(*(f"c{i}" for i in range(4)))
     archive.suggest("c0", 0.1)
     draw = make_strategies(archive.queue)["random"]._choose
@@ -82,7 +82,7 @@ def test_random_favours_nobody(archive):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_seed_decides_where_chance_does(name, tmp_path):
+def test_seed_makes_the_choice_deterministic(name, tmp_path):
     found = []
     for number in range(2):
         archive = Archive(tmp_path / str(number))
@@ -96,14 +96,14 @@ def test_a_seed_decides_where_chance_does(name, tmp_path):
 
 
 @pytest.mark.parametrize("seed", ["x", -1, 1.5, True, [1], {"a": 1}])
-def test_a_seed_that_is_no_whole_number_is_refused(archive, seed):
+def test_invalid_seed_is_refused_without_a_lease(archive, seed):
     archive.add("a")
     with pytest.raises(ClientError, match=r"seed: found .*; expected a whole number"):
         asking(archive, "random")(seed=seed)
     assert archive.leases.granted() == {}
 
 
-def test_who_got_a_patient_and_when_is_written_down_as_monai_label_does(archive):
+def test_leases_are_listed_in_the_format_of_monai_label(archive):
     archive.add("a")
     archive.leases.grant("a", "first", "x")
     archive.now += 3 * 3600
@@ -115,7 +115,7 @@ def test_who_got_a_patient_and_when_is_written_down_as_monai_label_does(archive)
     assert archive.leases.by_strategy("b") == {}
 
 
-def test_a_patient_that_came_to_nothing_is_handed_out_again_after_the_lease(archive):
+def test_unlabelled_patient_is_handed_out_again_after_the_lease(archive):
     archive.add("best", "second", "third")
     for case_id, dice in (("best", 0.1), ("second", 0.5), ("third", 0.6)):
         archive.suggest(case_id, dice)
@@ -127,7 +127,7 @@ def test_a_patient_that_came_to_nothing_is_handed_out_again_after_the_lease(arch
     assert ask()["id"] == "best"
 
 
-def test_when_nothing_else_is_left_everybody_gets_back_what_they_have_the_longest_first(archive):
+def test_annotators_get_their_own_leases_again_oldest_first_if_nothing_is_free(archive):
     archive.add("a", "b", "c")
     ask = asking(archive, "random")
     had = []
@@ -139,13 +139,13 @@ def test_when_nothing_else_is_left_everybody_gets_back_what_they_have_the_longes
     assert ask(client_id="bob")["id"] == had[2] and ask(client_id="carol") == {}
 
 
-def test_a_restart_remembers_who_has_what(archive):
+def test_leases_survive_a_restart(archive):
     archive.add("a", "b", "c")
     had = {asking(Archive(archive.folder, archive.cases))(client_id=str(i))["id"] for i in range(3)}
     assert had == {"a", "b", "c"}
 
 
-def test_a_lease_of_a_clock_that_was_set_back_does_no_harm(archive):
+def test_lease_from_the_future_does_not_block_a_patient(archive):
     archive.add("a", "b")
     archive.now += 9e12
     archive.leases.grant("a", "random", "")
@@ -153,7 +153,7 @@ def test_a_lease_of_a_clock_that_was_set_back_does_no_harm(archive):
     assert {asking(archive, "random")()["id"] for _ in range(2)} == {"a", "b"}
 
 
-def test_a_labelled_patient_is_nobodys_and_is_handed_out_again_should_the_label_go(archive):
+def test_labelled_patient_has_no_lease_and_is_handed_out_again_without_its_label(archive):
     archive.add("a")
     asking(archive)(client_id="anna")
     archive.label("a", "anna")
@@ -164,7 +164,7 @@ def test_a_labelled_patient_is_nobodys_and_is_handed_out_again_should_the_label_
     assert asking(archive)(client_id="bob")["id"] == "a"
 
 
-def test_a_store_that_cannot_be_written_costs_nobody_a_patient(archive, monkeypatch, caplog):
+def test_patients_are_handed_out_even_if_the_store_cannot_be_written(archive, monkeypatch, caplog):
     archive.add("a", "b")
 
     def full(self):
@@ -175,7 +175,7 @@ def test_a_store_that_cannot_be_written_costs_nobody_a_patient(archive, monkeypa
     assert "No space left" in caplog.text
 
 
-def test_annotators_who_ask_at_the_same_moment_never_get_the_same_patient(archive):
+def test_concurrent_annotators_never_get_the_same_patient(archive):
     archive.add(*(f"c{i}" for i in range(64)))
     for number in range(10):
         archive.suggest(f"c{number}", number / 10)
@@ -198,7 +198,7 @@ def test_annotators_who_ask_at_the_same_moment_never_get_the_same_patient(archiv
     assert len(handed) == 64 and set(handed.values()) == {1}
 
 
-def test_a_case_for_two_goes_to_a_second_person_once_the_first_is_done_and_never_to_the_first_again(archive):
+def test_double_read_case_goes_to_a_second_reader_after_the_first(archive):
     archive.add("a", "b")
     archive.suggest("a", 0.1)
     archive.suggest("b", 0.2)
@@ -207,13 +207,13 @@ def test_a_case_for_two_goes_to_a_second_person_once_the_first_is_done_and_never
     assert ask(client_id="anna")["id"] == "a" and ask(client_id="bob")["id"] == "b"
     archive.label("a", "anna")
     archive.leases.release("a")
-    assert ask(client_id="bob")["id"] == "a"  # at once: it is the first in the queue
+    assert ask(client_id="bob")["id"] == "a"  # immediately, since it is first in the queue
     archive.label("a", "bob")
     archive.leases.release("a")
     assert ask(client_id="carol") == {} and queue.row("a").readers == ("anna", "bob")
 
 
-def test_the_share_of_cases_for_two_is_kept_and_stays_the_same_after_a_restart(archive):
+def test_share_of_double_read_cases_is_kept_and_survives_a_restart(archive):
     names = [f"case{i}" for i in range(2000)]
     twice = [
         {name for name in names if ReviewQueue(archive, archive.leases, share, seed=1).wants_two(name)}

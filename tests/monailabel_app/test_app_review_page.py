@@ -43,7 +43,7 @@ def archive(tmp_path) -> Archive:
 
 @pytest.fixture
 def server(archive):
-    """The app's own routes over an archive without a network or images of patients."""
+    """Serve the app's own routes for the archive, without a network or images of patients."""
     strategies = make_strategies(archive.queue)
 
     def next_sample(request: dict) -> dict:
@@ -87,7 +87,7 @@ def state(page, case_id: str) -> str:
     return page.locator(f'tr[data-case="{case_id}"] .state').inner_text()
 
 
-def test_cases_come_by_expected_gain_and_every_column_sorts(browser, server):
+def test_cases_are_sorted_by_expected_gain_and_by_a_clicked_column(browser, server):
     page = opened(browser, server, "anna")
     assert order(page) == ["P1", "P2", "P0", "P3", "P4"]
     assert page.inner_text("#sentence") == (
@@ -98,13 +98,13 @@ def test_cases_come_by_expected_gain_and_every_column_sorts(browser, server):
     page.click('th:text-is("Case")')
     assert order(page) == ["P4", "P3", "P2", "P1", "P0"]
     page.click('th:text-is("Expected Dice ET")')
-    assert order(page)[:3] == ["P1", "P2", "P0"]  # what is not known stays last
+    assert order(page)[:3] == ["P1", "P2", "P0"]  # unknown values stay last
     page.click('th:text-is("Expected Dice ET")')
     assert order(page)[:3] == ["P0", "P2", "P1"]
     assert EVIL in page.inner_text('tr[data-case="P1"]') and not page.alerts
 
 
-def test_thumbnails_are_pictures_and_the_page_asks_nobody_else(browser, server, artefacts):
+def test_thumbnails_load_and_no_other_server_is_requested(browser, server, artefacts):
     page, asked = opened(browser, server, "anna"), []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
@@ -113,14 +113,14 @@ def test_thumbnails_are_pictures_and_the_page_asks_nobody_else(browser, server, 
     assert asked and all(url.startswith(server.url) for url in asked)
 
 
-def test_one_click_accepts_and_the_state_changes_here_and_in_another_browser(browser, server, archive):
+def test_accept_changes_the_state_in_both_browsers(browser, server, archive):
     one, other = (opened(browser, server, who) for who in ("anna", "bob"))
     assert state(one, "P0") == "pre-annotated"
     one.click('tr[data-case="P0"] .accept')
     one.wait_for_function("() => document.querySelector('tr[data-case=P0] .state').textContent == 'accepted by anna'")
     assert one.locator('tr[data-case="P0"] .accept').is_disabled()
     assert one.inner_text("#message") == "P0: accepted."
-    other.evaluate("refresh()")  # as it does by itself every 20 s
+    other.evaluate("refresh()")  # as the page does every 20 s
     other.wait_for_function("() => document.querySelector('tr[data-case=P0] .state').textContent == 'accepted by anna'")
     assert other.locator('tr[data-case="P0"] .accept').is_disabled()
     archive.leases.grant("P1", "random", "carol")
@@ -132,7 +132,7 @@ def test_one_click_accepts_and_the_state_changes_here_and_in_another_browser(bro
     assert history[1].record["accepted_from"] == 1 and not one.alerts
 
 
-def test_two_browsers_at_once_never_get_the_same_case_by_next(browser, server):
+def test_next_gives_two_browsers_different_cases(browser, server):
     pages = [opened(browser, server, f"reader {number}") for number in range(2)]
     for _ in range(2):
         for page in pages:
@@ -150,7 +150,7 @@ def test_two_browsers_at_once_never_get_the_same_case_by_next(browser, server):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_a_case_opens_in_ohif_and_is_then_with_who_opened_it(browser, needs_orthanc, tmp_path_factory):
+def test_case_opened_in_ohif_is_leased_to_its_reader(browser, needs_orthanc, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ohif")
     written = write_study(draw_phantom((3, 4)), folder / "dicom", "P1", None, "0/120@2", (60, 60, 40), (4, 4, 4))
     with LocalOrthanc(folder / "orthanc") as orthanc:

@@ -1,4 +1,4 @@
-"""The review queue: states, order, the stopping estimate, acceptance, agreement, and the table of what labels cost."""
+"""The review queue: states, order, stopping estimate, acceptance, agreement, thumbnails, and the CSV export."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def archive(tmp_path) -> Archive:
     return Archive(tmp_path)
 
 
-def test_each_case_has_a_state_and_open_cases_come_by_expected_gain_unpredicted_ones_last(archive):
+def test_rows_have_a_state_and_open_cases_are_sorted_by_expected_gain(archive):
     archive.add("new", "good", "bad", "unpredicted", "edited", "corrected", "accepted")
     for case_id, dice in (("good", 0.9), ("bad", 0.2), ("unpredicted", None), ("edited", 0.5), ("accepted", 0.7)):
         archive.suggest(case_id, dice)
@@ -49,7 +49,7 @@ def test_each_case_has_a_state_and_open_cases_come_by_expected_gain_unpredicted_
     assert rows["new"].gain is None and rows["unpredicted"].version == 1
 
 
-def test_the_stopping_estimate_speaks_of_the_cases_nobody_has_read(archive):
+def test_stopping_estimate_covers_unread_cases(archive):
     assert summary(archive.queue.rows())["sentence"] == "There are no cases."
     archive.add("a", "b", "c", "d")
     assert "4 cases have no prediction yet" in summary(archive.queue.rows())["sentence"]
@@ -65,7 +65,7 @@ def test_the_stopping_estimate_speaks_of_the_cases_nobody_has_read(archive):
     assert summary(archive.queue.rows())["sentence"] == "Every case has a label."
 
 
-def test_accepting_makes_the_pre_annotation_the_final_label_with_what_was_predicted(archive):
+def test_accept_stores_the_pre_annotation_as_final_label_with_its_prediction(archive):
     archive.add("a")
     made = archive.suggest("a", 0.7, look_here=[{"region": "ET"}])
     archive.leases.grant("a", "random", "anna")
@@ -78,7 +78,7 @@ def test_accepting_makes_the_pre_annotation_the_final_label_with_what_was_predic
     assert (row.state, row.until, row.readers) == ("accepted", None, ("anna",))
 
 
-def test_what_cannot_be_accepted_is_refused_with_the_reason(archive):
+def test_invalid_accept_is_refused_with_the_reason(archive):
     archive.add("new", "taken", "done", "changed")
     for case_id in ("taken", "done", "changed", "changed"):
         archive.suggest(case_id, 0.5)
@@ -96,7 +96,7 @@ def test_what_cannot_be_accepted_is_refused_with_the_reason(archive):
     assert archive.labels.labelled() == ["done"]
 
 
-def test_of_two_who_accept_at_the_same_moment_one_is_told_of_the_other(archive):
+def test_concurrent_accepts_succeed_once(archive):
     archive.add("a")
     archive.suggest("a", 0.5)
 
@@ -113,7 +113,7 @@ def test_of_two_who_accept_at_the_same_moment_one_is_told_of_the_other(archive):
     assert len(archive.labels.history("a")) == 2
 
 
-def test_a_case_is_taken_and_given_back_by_who_has_it_alone(archive):
+def test_lease_is_exclusive_and_given_back_only_by_its_holder(archive):
     archive.add("a")
     assert archive.queue.lease("a", "anna").editor == "anna"
     for refused in (archive.queue.lease, archive.queue.give_back):
@@ -123,7 +123,7 @@ def test_a_case_is_taken_and_given_back_by_who_has_it_alone(archive):
     assert archive.queue.lease("a", "bob").editor == "bob"
 
 
-def test_a_restored_label_is_its_readers_and_a_removed_one_nobodys(archive):
+def test_restored_label_keeps_its_readers_and_removed_label_has_none(archive):
     archive.add("a")
     archive.label("a", "anna")
     archive.label("a", "bob", value=1)
@@ -151,11 +151,11 @@ def test_agreement_of_two_readers_is_dice_and_hd95_per_region(archive):
     report = agreements.report(archive.queue.rows())
     assert report["cases"]["twice"]["readers"] == ["anna", "bob"] and set(report["cases"]) == {"twice"}
     assert report["mean"]["WT"] == {"dice": 1.0, "hd95_mm": 0.0} and report["mean"]["ET"]["dice"] == 0.0
-    archive.label("twice", "bob", value=4)  # compared anew
+    archive.label("twice", "bob", value=4)  # compared again
     assert agreements.report(archive.queue.rows())["mean"]["ET"]["dice"] == 1.0
 
 
-def test_the_table_says_who_when_how_long_and_how_many_clicks_and_holds_no_formula(archive):
+def test_csv_export_has_author_time_and_clicks_and_escapes_formulas(archive):
     archive.add("a")
     archive.suggest("a", 0.7)
     archive.queue.accept("a", "anna")
@@ -171,12 +171,12 @@ def test_the_table_says_who_when_how_long_and_how_many_clicks_and_holds_no_formu
     assert float(rows[1]["ml_WT"]) > 0 and rows[0]["when"]
 
 
-def test_a_prediction_is_read_from_any_record():
+def test_prediction_is_read_from_incomplete_records():
     assert prediction_of({}) == {"expected_dice": {}, "look_here": []}
     assert prediction_of({"expected_dice": {"WT": 0.5, "TC": None}, "look_here": None})["expected_dice"] == {"WT": 0.5}
 
 
-def test_a_thumbnail_shows_the_slice_with_most_tumour_the_patients_right_on_the_left(tmp_path):
+def test_thumbnail_shows_the_slice_with_most_tumour_in_radiological_orientation(tmp_path):
     image = np.full((20, 20, 10), 50, np.float32)
     image[:, :, 7] = 100
     label = np.zeros(image.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""The review queue on a real server: without weights, and what a corrected label took."""
+"""The review queue on a real server: correction of a case with its recorded effort, and a server without weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def infer(server, case_id: str, **params) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(response.content)).dataobj)
 
 
-def test_strokes_are_obeyed_undo_returns_the_very_same_answer_and_a_kept_region_stays(studies, tmp_path):
+def test_strokes_undo_redo_and_kept_regions(studies, tmp_path):
     with RunningServer(studies, tmp_path / "server") as server:
         done = requests.post(f"{server.url}/batch/infer/segmentation?run_sync=true", json={}, timeout=600).json()
         assert done["finished"] == 2, done
@@ -78,7 +78,7 @@ def test_the_queue_works_without_weights(studies, tmp_path):
 
 
 def without_weights(folder: Path) -> Path:
-    """The bundle's folder without ``model.pt``."""
+    """Make a bundle folder without ``model.pt``."""
     bundle = folder / "bundle"
     (bundle / "models").mkdir(parents=True)
     for part in ("configs", "brats_clip", "models/clip"):

@@ -1,4 +1,4 @@
-"""Every route answers with the status and the fields that clients got before all routes were ours."""
+"""Every route answers with the status and fields recorded before the app replaced MONAI Label's routes."""
 
 from __future__ import annotations
 

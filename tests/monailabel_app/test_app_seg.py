@@ -1,4 +1,4 @@
-"""DICOM SEG: every voxel and name there and back, whatever labels are present and however the grid is turned."""
+"""DICOM SEG: voxels and names round-trip for any labels present and any orientation of the grid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBERS = {segment.name: segment.value for segment in SEGMENTS}
 
 @pytest.fixture(scope="module")
 def source(tiny_data_set, tmp_path_factory):
-    """Source instances of the T1ce, and its affine and shape."""
+    """Source instances of the T1ce, its affine and shape, and the study."""
     folder = tiny_data_set.folder / tiny_data_set.cases[0]
     study = write_study(folder, tmp_path_factory.mktemp("seg"), "P", Extras(thick_flair=True))
     image = nib.load(folder / f"{folder.name}_t1ce.nii.gz")
@@ -33,7 +33,7 @@ def source(tiny_data_set, tmp_path_factory):
 
 
 def drawn(shape, values) -> np.ndarray:
-    """Blobs without symmetry, so that a flip shows; each value has a slice of its own, too."""
+    """Return asymmetric blobs, so that a flip is detected; each value also has slices without the others."""
     random = np.random.default_rng(1)
     label = np.zeros(shape, np.uint8)
     for index, value in enumerate(values):
@@ -52,7 +52,7 @@ def test_segments_are_the_labels_of_the_app():
 
 
 @pytest.mark.parametrize("values", [(1, 2, 4), (4,), (2,), (1, 4), (2, 4), (5,), (6,), (1, 2, 4, 5, 6)])
-def test_voxels_and_names_come_back(source, values, tmp_path):
+def test_voxels_and_names_round_trip(source, values, tmp_path):
     files, affine, shape, _ = source
     label = drawn(shape, values)
     write_seg(label, affine, files).save_as(tmp_path / "seg.dcm")
@@ -74,7 +74,7 @@ def test_enhancing_tumour_keeps_name_code_and_number_without_oedema(source):
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
-def test_label_with_turned_axes_lands_on_the_same_voxels(source, codes):
+def test_reoriented_label_is_stored_on_the_same_voxels(source, codes):
     files, affine, shape, _ = source
     label = nib.Nifti1Image(drawn(shape, (1, 2, 4)), affine)
     ornt = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(codes)))
@@ -84,7 +84,7 @@ def test_label_with_turned_axes_lands_on_the_same_voxels(source, codes):
     assert np.array_equal(back, label.dataobj)
 
 
-def test_sagittal_thick_slices_work_too(source, tmp_path):
+def test_label_on_thick_sagittal_slices_round_trips(source, tmp_path):
     study = source[3]
     files = sorted((study.folder / "flair").glob("*.dcm"))
     image = nib.load(to_nifti(files, tmp_path / "flair.nii.gz"))
@@ -94,10 +94,10 @@ def test_sagittal_thick_slices_work_too(source, tmp_path):
     assert np.array_equal(back, label)
 
 
-def test_a_label_map_seg_is_read_as_the_label_it_was_made_from():
+def test_label_map_seg_is_read_as_its_original_label():
     """``label_map_seg.dcm`` has SOP class Label Map Segmentation, as OHIF saves it since 3.11.
 
-    It was written by highdicom 0.28 with pydicom 3, which do not go with MONAI Label: ``Segmentation(source_images,
+    It was written by highdicom 0.28 with pydicom 3, which MONAI Label does not support: ``Segmentation(source_images,
     label.transpose(2, 1, 0), "LABELMAP", segments 1 "NCR/NET", 2 "Edema", 3 "Enhancing Tumor", ...)`` on nine axial
     slices of 16 x 18 voxels of 4 x 4 x 5 mm, the first at (-30, -34, -20) mm LPS, with the balls below.
     """
@@ -128,7 +128,7 @@ def test_frames_refer_to_their_source_instances(source):
     assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID) == (first.StudyInstanceUID, first.FrameOfReferenceUID)
 
 
-def test_other_libraries_read_the_same(source, tmp_path):
+def test_highdicom_reads_the_same(source, tmp_path):
     files, affine, shape, _ = source
     label = drawn(shape, (2, 4))
     path = tmp_path / "seg.dcm"
@@ -206,7 +206,7 @@ def test_segment_of_unknown_meaning_is_refused(source):
         read_seg(seg, affine, shape)
 
 
-def test_foreign_names_are_understood(source):
+def test_alternative_segment_name_is_read(source):
     files, affine, shape, _ = source
     label = drawn(shape, (2,))
     seg = write_seg(label, affine, files)
@@ -223,14 +223,14 @@ def test_frame_off_the_grid_is_refused(source):
         read_seg(seg, moved, shape)
 
 
-def test_image_is_no_seg(source):
+def test_image_is_refused_as_seg(source):
     files, affine, shape, _ = source
     with pytest.raises(Refused, match="expected binary segments"):
         read_seg(dcmread(files[0]), affine, shape)
 
 
 def changed(files, folder, change) -> list[Path]:
-    """Copies of the source instances, each changed."""
+    """Write copies of the source instances with ``change`` applied, and return their paths."""
     for path in files:
         dataset = dcmread(path)
         change(dataset)
@@ -243,7 +243,7 @@ TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Accessi
 
 
 @pytest.mark.parametrize("missing", [*((keyword,) for keyword in TYPE_2), TYPE_2])
-def test_series_that_lacks_what_may_be_empty_gets_its_seg(source, tmp_path, missing):
+def test_series_without_type_2_headers_gets_its_seg(source, tmp_path, missing):
     files, affine, shape, _ = source
     label = drawn(shape, (2, 4))
     files = changed(files, tmp_path, lambda ds: [ds.__delattr__(k) for k in missing if k in ds])
@@ -253,7 +253,7 @@ def test_series_that_lacks_what_may_be_empty_gets_its_seg(source, tmp_path, miss
     assert all(keyword in stored and not stored[keyword].value for keyword in missing)
 
 
-def test_series_that_lacks_any_other_header_gets_its_seg_or_a_sentence(source, tmp_path):
+def test_series_without_any_other_header_gets_its_seg_or_is_refused(source, tmp_path):
     files, affine, shape, _ = source
     label = drawn(shape, (2,))
     for element in dcmread(files[0], stop_before_pixels=True):
@@ -284,7 +284,7 @@ def test_series_with_a_malformed_header_gets_its_seg(source, tmp_path, keyword, 
     assert np.array_equal(read_seg(write_seg(label, affine, files), affine, shape)[0], label)
 
 
-def test_series_without_frame_of_reference_is_refused_with_what_would_help(source, tmp_path):
+def test_series_without_frame_of_reference_is_refused_with_a_remedy(source, tmp_path):
     files, affine, shape, _ = source
     files = changed(files, tmp_path, lambda ds: ds.__delattr__("FrameOfReferenceUID"))
     with pytest.raises(Refused, match=r"no FrameOfReferenceUID.*Send the study again"):

@@ -1,4 +1,4 @@
-"""Which series is which: descriptions of three vendors, timings, duplicates, and images where headers are silent."""
+"""Series choice by descriptions of three vendors, timings, and images if headers are uninformative; duplicates."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def series(uid: str, description: str = "", **headers) -> SeriesHeader:
         ("sT2W_TSE_3D VISTA", "t2"),
     ],
 )
-def test_description_tells_the_sequence(description, sequence):
+def test_description_identifies_the_sequence(description, sequence):
     choice = choose([series("a", description)])
     assert list(choice.chosen) == [sequence], choice
     assert repr(description)[1:-1] in choice.chosen[sequence].reason
@@ -131,7 +131,7 @@ def test_description_tells_the_sequence(description, sequence):
         ("PD tra", "proton"),
     ],
 )
-def test_description_leaves_out_what_is_none_of_the_four(description, word):
+def test_description_excludes_other_series(description, word):
     choice = choose([series("a", description)])
     assert not choice.chosen
     assert word in choice.left_out[0].reason
@@ -153,7 +153,7 @@ def test_description_leaves_out_what_is_none_of_the_four(description, word):
         ({"scanning_sequence": ("EP",)}, "echo-planar"),
     ],
 )
-def test_headers_leave_out_what_the_description_hides(headers, word):
+def test_headers_exclude_a_series_despite_its_description(headers, word):
     choice = choose([series("a", "AX T2 TSE", **headers)])
     assert not choice.chosen
     assert word in choice.left_out[0].reason
@@ -165,7 +165,7 @@ def test_body_parts_that_may_be_a_head_are_used(part):
 
 
 @pytest.mark.parametrize("part", ["CSPINE", "Spine", "NECK", "CHEST", "ABDOMEN", "KNEE", "L SPINE", "PROSTATE", "HIP"])
-def test_body_parts_known_to_be_none_are_left_out_and_named(part):
+def test_other_body_parts_are_left_out_and_named(part):
     choice = choose([series("a", "AX T2 TSE", body_part=part)])
     assert not choice.chosen and part in choice.left_out[0].reason
 
@@ -190,7 +190,7 @@ def test_body_parts_known_to_be_none_are_left_out_and_named(part):
         ({"tr_ms": 4000.0, "te_ms": 60.0, "ti_ms": 160.0}, "STIR"),
     ],
 )
-def test_timings_tell_where_the_description_is_silent(headers, sequence):
+def test_timings_identify_the_sequence_without_a_description(headers, sequence):
     choice = choose([series("a", **headers)])
     if sequence in ("t1", "t1ce", "t2", "flair"):
         assert list(choice.chosen) == [sequence], choice
@@ -209,7 +209,7 @@ def test_flair_with_a_short_echo_is_t1_weighted():
     assert judge(series("a", "AX FLAIR", tr_ms=2100.0, te_ms=9.0, ti_ms=760.0)).what == "t1"
 
 
-def test_t2_in_the_name_of_a_flair_does_not_push_the_real_t2_out():
+def test_t2_in_the_name_of_a_flair_does_not_displace_the_t2():
     dark = {"acquisition_type": "3D", "tr_ms": 5000.0, "te_ms": 388.0, "ti_ms": 1800.0, "slices": 176}
     real = series("t2", "t2_tse_tra", slices=30, slice_mm=5.0, tr_ms=6000.0, te_ms=100.0)
     for name in ("t2_spc_da-fl_sag_p2_iso", "t2_spc_irprep_sag"):
@@ -217,26 +217,26 @@ def test_t2_in_the_name_of_a_flair_does_not_push_the_real_t2_out():
         assert {s: image.image_id for s, image in choice.chosen.items()} == {"t2": "t2", "flair": "fl"}, name
 
 
-def test_protocol_tells_only_where_the_description_does_not():
+def test_protocol_is_used_only_without_an_informative_description():
     assert judge(series("a", "AX T2", protocol="BRAIN PERF W WO CONTRAST")).what == "t2"
     assert judge(series("a", "head 1", protocol="t2_tirm_tra_dark-fluid")).what == "flair"
     assert judge(series("a", "AX T1", protocol="BRAIN W CONTRAST")).contrast == ""
 
 
 @pytest.mark.parametrize("description", ["AX T1 PRE-GD", "AX T1 W/O GAD", "T1 NON-CONTRAST", "T1 ohne KM", "T1 PRE"])
-def test_no_contrast_agent_is_not_taken_for_one(description):
+def test_negated_contrast_agent_means_no_contrast(description):
     assert judge(series("a", description)).contrast == "no"
 
 
-def test_words_for_both_say_nothing():
+def test_words_for_pre_and_post_contrast_are_undecided():
     assert judge(series("a", "AX T1 PRE AND POST GD")).contrast == ""
 
 
-def test_words_for_no_contrast_are_believed_before_the_agent():
+def test_negated_contrast_agent_overrides_the_agent_header():
     assert judge(series("a", "AX T1 PRE", contrast_agent="Gadovist")).contrast == "no"
 
 
-def test_four_of_a_study_are_told_apart_with_reasons():
+def test_four_sequences_of_a_study_are_identified_with_reasons():
     study = [
         series("loc", "3-plane loc", slices=9),
         series("t1", "t1_mprage", **T1_TIMES),
@@ -257,7 +257,7 @@ def test_four_of_a_study_are_told_apart_with_reasons():
     assert not choice.needs_image
 
 
-def test_t1_after_the_contrast_agent_is_t1ce_though_nothing_says_so():
+def test_t1_acquired_after_the_contrast_agent_is_t1ce():
     before = series("a", "AX T1", acquired="20260101080000")
     given = series("b", "AX FLAIR POST", acquired="20260101082000")
     after = series("c", "AX T1", acquired="20260101083000")
@@ -269,7 +269,7 @@ def test_t1_after_the_contrast_agent_is_t1ce_though_nothing_says_so():
 AGENT = {"contrast_agent": "GADAVIST"}
 
 
-def test_an_agent_noted_for_the_whole_exam_leaves_the_native_t1_to_the_order_of_times():
+def test_agent_in_all_headers_leaves_the_native_t1_to_acquisition_order():
     study = [
         series("pre", "AX T1", acquired="20260101100000", **AGENT),
         series("fl", "AX FLAIR", acquired="20260101095000", **AGENT),
@@ -282,7 +282,7 @@ def test_an_agent_noted_for_the_whole_exam_leaves_the_native_t1_to_the_order_of_
     assert [left.image_id for left in choice.left_out] == ["late"]
 
 
-def test_an_agent_noted_for_the_whole_exam_alone_leaves_it_to_the_image():
+def test_agent_in_all_headers_without_other_signs_is_decided_by_image():
     study = [series("a", "AX T1", **AGENT), series("b", "AX T1", **AGENT), series("t2", "AX T2", **AGENT)]
     asked = choose(study)
     assert asked.questions[0].sequences == ("t1", "t1ce") and set(asked.questions[0].uids) == {"a", "b"}
@@ -291,19 +291,19 @@ def test_an_agent_noted_for_the_whole_exam_alone_leaves_it_to_the_image():
     assert not settled.needs_image
 
 
-def test_t1s_that_look_alike_are_what_the_agent_says():
+def test_t1_images_that_look_alike_follow_the_agent_header():
     study = [series("ax", "AX T1", **AGENT), series("cor", "COR T1", **AGENT)]
     choice = choose(study, {"ax": "t1", "cor": "t1"})
     assert list(choice.chosen) == ["t1ce"] and not choice.needs_image
     assert "look alike" in choice.chosen["t1ce"].reason
 
 
-def test_an_agent_noted_even_where_words_deny_it_is_not_believed():
+def test_agent_header_contradicted_by_a_description_is_not_trusted():
     study = [series("pre", "AX T1 PRE", **AGENT), series("silent", "AX T1", **AGENT)]
     assert set(choose(study).questions[0].uids) == {"pre", "silent"}
 
 
-def test_two_t1_that_both_say_contrast_agent_are_settled_by_the_images_and_it_is_noted():
+def test_two_t1_described_with_contrast_agent_are_decided_by_image_with_a_note():
     study = [series("a", "AX T1 GD"), series("b", "AX T1 GD"), series("t2", "AX T2")]
     asked = choose(study)
     assert asked.questions[0].sequences == ("t1", "t1ce") and set(asked.questions[0].uids) == {"a", "b"}
@@ -315,7 +315,7 @@ def test_two_t1_that_both_say_contrast_agent_are_settled_by_the_images_and_it_is
     assert set(alike.chosen) == {"t1ce", "t2"} and not alike.needs_image
 
 
-def test_an_agent_against_the_words_is_settled_by_the_images():
+def test_agent_header_against_descriptions_is_decided_by_image():
     study = [series("pre", "AX T1 PRE", **AGENT), series("post", "AX T1 POST")]
     assert set(choose(study).questions[0].uids) == {"pre", "post"}
     settled = choose(study, {"pre": "t1ce", "post": "t1"})
@@ -339,7 +339,7 @@ def test_an_agent_against_the_words_is_settled_by_the_images():
     ],
 )
 @pytest.mark.parametrize("order", [1, -1])
-def test_best_of_duplicates_is_taken_and_the_reason_told(worse, better, word, order):
+def test_best_of_duplicates_is_chosen_with_the_reason(worse, better, word, order):
     both = [replace(series("worse", "AX T1 POST"), **worse), replace(series("better", "AX T1 POST"), **better)]
     choice = choose(both[::order])
     assert choice.chosen["t1ce"].image_id == "better"
@@ -351,7 +351,7 @@ def test_reformat_is_used_where_the_original_is_missing():
     assert choice.chosen["t1"].image_id == "a"
 
 
-def test_mpr_names_a_reformat_there_and_mprage_elsewhere():
+def test_mpr_means_reformat_in_a_derived_series_and_mprage_otherwise():
     reformat = series("a", "MPR AX", image_type=("DERIVED", "SECONDARY", "MPR"), **FLAIR_TIMES)
     assert list(choose([reformat]).chosen) == ["flair"]
     assert list(choose([series("a", "t1_mpr_sag")]).chosen) == ["t1"]
@@ -362,7 +362,7 @@ def test_equal_series_are_chosen_by_uid_whatever_the_order():
     assert choose(study).chosen == choose(study[::-1]).chosen
 
 
-def test_two_silent_t1_need_the_image_and_its_answer_settles_them():
+def test_two_t1_with_uninformative_headers_are_decided_by_image():
     study = [series("x", **T1_TIMES), series("y", **T1_TIMES), series("z", **T2_TIMES)]
     asked = choose(study)
     assert asked.needs_image and asked.questions[0].sequences == ("t1", "t1ce")
@@ -380,17 +380,17 @@ def test_long_tr_and_te_alone_may_be_t2_or_flair():
     assert choose([series("a", **either), series("b", **either)]).questions[0].sequences == ("t2", "flair")
 
 
-def test_series_that_nothing_is_known_of_is_left_out_unless_all_four_are_so():
+def test_unidentified_series_is_left_out_unless_all_four_are_unidentified():
     assert "neither headers" in choose([series("a"), series("b", "AX T2")]).left_out[0].reason
     assert len(choose([series(uid) for uid in "abcd"]).questions[0].uids) == 4
 
 
-def test_image_that_does_not_tell_either_is_left_out():
+def test_series_not_identified_by_image_is_left_out():
     choice = choose([series(uid) for uid in "abcd"], dict.fromkeys("abcd", ""))
     assert not choice.chosen and len(choice.left_out) == 4
 
 
-def test_header_of_a_real_looking_instance_is_read():
+def test_header_of_a_realistic_instance_is_read():
     ds = Dataset()
     ds.SeriesInstanceUID, ds.Modality, ds.SOPClassUID = "1.2.3", "MR", "1.2.840.10008.5.1.4.1.1.4"
     ds.SeriesDescription, ds.ImageType, ds.ScanningSequence = " AX T1 ", ["ORIGINAL", "PRIMARY"], "SE"
@@ -405,7 +405,7 @@ def test_header_of_a_real_looking_instance_is_read():
     assert header.acquired == "20260105081500.500000"
 
 
-def test_header_without_anything_is_read():
+def test_empty_header_is_read():
     ds = Dataset()
     ds.SeriesInstanceUID = "1.2.3"
     ds.RepetitionTime = None
@@ -426,27 +426,27 @@ def images(tiny_data_set):
     raise AssertionError("no phantom with enhancing tumour")
 
 
-def test_image_tells_t1_from_t1ce(images):
+def test_images_distinguish_t1_from_t1ce(images):
     assert tell_by_image({"a": images["t1ce"], "b": images["t1"]}, ("t1", "t1ce")) == {"a": "t1ce", "b": "t1"}
 
 
-def test_image_tells_that_a_repeated_t1_has_no_contrast_agent(images):
+def test_images_show_that_a_repeated_t1_has_no_contrast_agent(images):
     noise = 1 + 0.05 * np.random.default_rng(0).standard_normal(images["t1"].shape)
     found = tell_by_image({"a": images["t1"], "b": images["t1"] * noise}, ("t1", "t1ce"))
     assert found == {"a": "t1", "b": "t1"}
 
 
-def test_image_tells_t2_from_flair_at_any_scale(images):
+def test_images_distinguish_t2_from_flair_at_any_intensity_scale(images):
     found = tell_by_image({"a": images["flair"] * 3.0, "b": images["t2"] * 0.1}, ("t2", "flair"))
     assert found == {"a": "flair", "b": "t2"}
 
 
-def test_image_tells_all_four(images):
+def test_images_identify_all_four_sequences(images):
     shuffled = {s: images[s] for s in ("flair", "t1ce", "t2", "t1")}
     assert tell_by_image(shuffled, ("t1", "t1ce", "t2", "flair")) == {s: s for s in shuffled}
 
 
-def test_empty_images_tell_nothing():
+def test_empty_images_identify_nothing():
     empty = np.zeros((20, 20, 20))
     assert tell_by_image({"a": empty, "b": empty}, ("t1", "t1ce")) == {"a": "", "b": ""}
     assert tell_by_image({}, ("t1", "t1ce")) == {}

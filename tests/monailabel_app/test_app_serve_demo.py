@@ -1,4 +1,4 @@
-"""``scripts/serve_demo.py``: from nothing to an address for the browser, and both servers gone after Ctrl-C."""
+"""``scripts/serve_demo.py`` draws a patient, prints an address for the browser, and stops both servers on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def started(folder: Path, port: int, out: Path) -> subprocess.Popen:
     return process
 
 
-def test_demo_serves_a_patient_stops_both_servers_and_goes_on(tmp_path):
+def test_demo_serves_a_patient_stops_both_servers_and_can_be_restarted(tmp_path):
     port = free_port()
     for number, said in enumerate(("drawing", "there already")):
         out = tmp_path / f"out{number}.txt"
@@ -52,7 +52,7 @@ def test_demo_serves_a_patient_stops_both_servers_and_goes_on(tmp_path):
                 requests.get(url, timeout=5)
 
 
-def test_port_in_use_is_said(tmp_path):
+def test_port_in_use_is_reported(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

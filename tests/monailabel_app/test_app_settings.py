@@ -1,4 +1,4 @@
-"""Every setting is read from the command line; a wrong one is named with what would be right."""
+"""Every setting is read from the command line; an invalid one is refused with what was expected."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("name", fields_of(Settings))
-def test_each_is_read_and_explained(name):
+def test_setting_is_read_and_described(name):
     (text, value), setting = GIVEN[name], fields_of(Settings)[name]
     assert getattr(Settings.read({name: text}), name) == value != setting.default
     assert setting.description
 
 
-def test_nothing_given_gives_the_defaults_and_monai_labels_own_are_left_to_it():
+def test_defaults_apply_and_settings_of_monai_label_are_ignored():
     own = {"server_mode": "true", "models": "all", "auto_update_scoring": "false"}
     assert Settings.read(None) == Settings.read(own) == Settings()
 
@@ -54,13 +54,13 @@ def test_nothing_given_gives_the_defaults_and_monai_labels_own_are_left_to_it():
 @pytest.mark.parametrize(
     ("wrong", "near"), [("divice", "device"), ("alow_missing_sequences", "allow_missing_sequences")]
 )
-def test_an_unknown_name_is_answered_with_the_nearest(wrong, near):
+def test_unknown_setting_is_refused_with_a_suggestion(wrong, near):
     with pytest.raises(InputError, match=near) as refused:
         Settings.read({wrong: "1"})
     assert wrong in str(refused.value)
 
 
-def test_a_name_like_no_other_is_answered_with_all():
+def test_unknown_setting_without_a_similar_one_is_refused_with_all():
     with pytest.raises(InputError, match=r"bundle, checkpoint, .*seed"):
         Settings.read({"qqq": "1"})
 
@@ -88,17 +88,17 @@ def test_a_name_like_no_other_is_answered_with_all():
         ("checkpoint", "/no/where.pt", "weights"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_expected(name, text, expected):
+def test_invalid_value_is_refused_with_the_expected_one(name, text, expected):
     with pytest.raises(InputError, match=expected) as refused:
         Settings.read({name: text})
     assert f"--conf {name}" in str(refused.value) and text in str(refused.value)
 
 
-def test_patterns_are_those_that_were_given():
+def test_patterns_contain_only_the_given_ones():
     assert Settings.read({"pattern_t1": "*pre*", "pattern_flair": "*fl*"}).patterns == {"t1": "*pre*", "flair": "*fl*"}
 
 
-def test_all_that_must_not_be_lost_lies_below_the_workspace(tmp_path):
+def test_persistent_folders_are_in_the_workspace(tmp_path):
     workspace = Workspace(tmp_path)
     assert workspace.labels == tmp_path / "labels"
     for name in ("models", "training", "cache"):

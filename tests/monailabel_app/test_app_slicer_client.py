@@ -1,4 +1,4 @@
-"""MONAI Label's own client, the class that the Slicer module uses, from the first look to a model that was trained."""
+"""MONAI Label's client class, as the Slicer module uses it: info, inference, sessions, labels and training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def client(server, tmp_path):
     return MONAILabelClient(server.url, str(tmp_path), "annotator-1")
 
 
-def test_info_offers_models_strategies_and_training(client):
+def test_info_lists_models_strategies_and_cases(client):
     info = client.info()
     assert info["models"]["segmentation"]["type"] == "segmentation"
     assert info["models"]["deepedit"]["type"] == "deepedit"
@@ -53,7 +53,7 @@ def test_next_sample_serves_each_patient_once(client):
     assert sorted(seconds)[1] < 0.2
 
 
-def test_a_report_and_a_click_change_the_answer_and_are_told_of(client):
+def test_report_and_click_are_applied_and_reported(client):
     file, told = client.infer("segmentation", "PHANTOM_0", {"report": "No enhancement is seen."})
     plain = np.asarray(nib.load(file).dataobj)
     assert nib.load(file).shape == (48, 60, 48) and set(np.unique(plain)) <= {0, 1, 2, 4}
@@ -69,14 +69,14 @@ def test_a_report_and_a_click_change_the_answer_and_are_told_of(client):
     assert np.asarray(nib.load(file).dataobj)[tuple(voxel)] == 4 and told["clicks"] == {"ET": 1}
 
 
-def test_each_sequence_gets_the_answer_on_its_own_grid_and_a_region_its_own_number(client):
+def test_region_output_on_another_sequence_has_its_own_label_value(client):
     whole, _ = client.infer("segmentation", "PHANTOM_0@flair", {"output": "WT"})
     tissues, _ = client.infer("segmentation", "PHANTOM_0", {})
     whole, tissues = (np.asarray(nib.load(f).dataobj) for f in (whole, tissues))
     np.testing.assert_array_equal(whole == 6, tissues > 0)
 
 
-def test_a_session_brings_its_own_images(client, server, tmp_path):
+def test_session_image_is_segmented(client, server, tmp_path):
     names = [f"PHANTOM_0_{sequence}.nii.gz" for sequence in SEQUENCES]
     stack = np.stack([nib.load(Path(server.studies) / "PHANTOM_0" / name).get_fdata() for name in names], axis=-1)
     affine = nib.load(Path(server.studies) / "PHANTOM_0" / names[0]).affine
@@ -89,10 +89,10 @@ def test_a_session_brings_its_own_images(client, server, tmp_path):
     client.remove_session(session)
 
 
-def test_labels_are_saved_trained_on_and_the_training_stops(client, server, tmp_path):
+def test_labels_are_saved_and_a_training_starts_and_stops(client, server, tmp_path):
     for case in ("PHANTOM_0", "PHANTOM_1", "PHANTOM_2"):
         file, _ = client.infer("segmentation", case, {})
-        # Slicer numbers its segments in its own order, and says which is which.
+        # Slicer numbers its segments in its own order, and sends their names.
         label = np.asarray(nib.load(file).dataobj)
         drawn = np.select([label == 4, label == 1, label == 2], [1, 2, 3], 0).astype(np.uint8)
         drawn[24, 30, 24] = 1

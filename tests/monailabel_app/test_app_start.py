@@ -1,4 +1,4 @@
-"""Starting: an address for people, or one sentence that says what is wrong."""
+"""Starting the server prints its address, or one sentence with the problem."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def refused(*arguments: object) -> str:
     return sentence
 
 
-def test_studies_that_are_not_there_are_refused_and_not_made(tmp_path):
+def test_missing_studies_folder_is_refused_and_not_created(tmp_path):
     assert "no such folder" in refused("--studies", tmp_path / "nothere")
     (tmp_path / "file").write_text("")
     assert "found a file" in refused("--studies", tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_port_in_use_is_one_sentence(tmp_path):
+def test_port_in_use_is_refused_with_one_sentence(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -50,12 +50,12 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_misspelt_setting_is_one_sentence(tmp_path):
+def test_misspelt_setting_is_refused_with_one_sentence(tmp_path):
     sentence = refused("--studies", tmp_path, "--port", free_port(), "--conf", "preproces", "always")
     assert "preproces" in sentence and "preprocess" in sentence
 
 
-def test_an_empty_folder_that_was_there_is_served_and_one_made_just_now_is_not(tmp_path):
+def test_existing_empty_folder_is_accepted_and_one_just_created_is_refused(tmp_path):
     new, old = tmp_path / "new", tmp_path / "old"
     new.mkdir()
     with pytest.raises(InputError, match="no such folder"):
@@ -74,7 +74,7 @@ def record(text: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, text, args, None)
 
 
-def test_a_traceback_becomes_the_sentence_where_there_is_one_for_people():
+def test_traceback_of_an_input_error_is_replaced_by_its_message():
     log = StartLog()
     said = record('Traceback (most recent call last):\n  File "x"\nbrats_clip.errors.InputError: --conf a: found b.\n')
     assert log.filter(said) and said.getMessage() == "--conf a: found b."
@@ -92,7 +92,7 @@ def test_the_address_is_printed_once_the_server_answers(tmp_path):
 
 
 def begun(command: list[str], folder: Path) -> str:
-    """What it prints until its address is there, or it ends."""
+    """Return the output until the address is printed or the process ends."""
     port, out = free_port(), folder / "out.txt"
     with out.open("wb") as file:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=file, stderr=subprocess.STDOUT, cwd=folder)
@@ -110,7 +110,7 @@ def begun(command: list[str], folder: Path) -> str:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_the_plain_command_refuses_studies_that_are_not_there_and_leaves_no_folder(tmp_path):
+def test_monailabel_command_refuses_a_missing_folder_and_creates_none(tmp_path):
     text = begun([*PLAIN, "--host", "127.0.0.1", "--studies", str(tmp_path / "nothere")], tmp_path)
     assert "found no such folder" in text and "Traceback" not in text and "Server ready" not in text
     assert not (tmp_path / "nothere").exists()

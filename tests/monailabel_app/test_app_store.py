@@ -1,4 +1,4 @@
-"""The records of the app: one SQLite file for several threads and processes, filled once from earlier layouts."""
+"""The store: one SQLite file for several threads and processes, imported once from earlier layouts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def note(kept: Store, key: str, **content) -> None:
         connection.execute(insert(notes).values(section="s", key=key, content=content))
 
 
-def test_a_write_is_seen_by_the_next_and_one_that_fails_is_undone(tmp_path):
+def test_write_is_seen_by_another_store_and_failed_write_is_rolled_back(tmp_path):
     kept = Store(tmp_path / "new" / "store.db")
     note(kept, "a", x=1)
     with pytest.raises(ZeroDivisionError), kept.write() as connection:
@@ -47,7 +47,7 @@ def test_a_write_is_seen_by_the_next_and_one_that_fails_is_undone(tmp_path):
     assert rows(Store(kept.path), notes) == [{"section": "s", "key": "a", "content": {"x": 1}}]
 
 
-def test_the_file_has_a_log_and_foreign_keys_and_outlives_a_power_cut(tmp_path):
+def test_store_uses_wal_foreign_keys_and_full_synchronisation(tmp_path):
     with Store(tmp_path / "store.db").read() as connection:
         ask = lambda name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()  # noqa: E731
         assert (ask("journal_mode"), ask("foreign_keys"), ask("synchronous")) == ("wal", 1, 2)
@@ -55,7 +55,7 @@ def test_the_file_has_a_log_and_foreign_keys_and_outlives_a_power_cut(tmp_path):
         connection.execute(insert(store.cases).values(place="p", case_id="c", patient="nobody"))
 
 
-def test_a_reader_sees_what_was_there_when_it_began_and_waits_for_nobody(tmp_path):
+def test_reader_sees_committed_rows_without_waiting_for_a_writer(tmp_path):
     kept = Store(tmp_path / "store.db")
     note(kept, "a")
     with kept.write() as writing:
@@ -67,7 +67,7 @@ def test_a_reader_sees_what_was_there_when_it_began_and_waits_for_nobody(tmp_pat
 
 
 def count(path: Path, times: int) -> None:
-    """Read, add one, write: what two that do it at once would lose without a lock."""
+    """Increment a counter; without a lock, concurrent increments would be lost."""
     kept = Store(path)
     for _ in range(times):
         with kept.write() as connection:
@@ -76,7 +76,7 @@ def count(path: Path, times: int) -> None:
             connection.execute(insert(notes).values(section="s", key="n", content={"n": found["n"] + 1}))
 
 
-def test_threads_and_processes_at_once_make_one_file_and_lose_no_write(tmp_path):
+def test_concurrent_threads_and_processes_lose_no_write(tmp_path):
     path = tmp_path / "store.db"
     workers = [multiprocessing.get_context("fork").Process(target=count, args=(path, 20)) for _ in range(3)]
     workers += [threading.Thread(target=count, args=(path, 20)) for _ in range(3)]
@@ -87,7 +87,7 @@ def test_threads_and_processes_at_once_make_one_file_and_lose_no_write(tmp_path)
     assert rows(Store(path), notes)[0]["content"] == {"n": 120}
 
 
-def test_a_store_goes_on_in_parent_and_child_after_a_fork(tmp_path):
+def test_store_works_in_parent_and_child_after_a_fork(tmp_path):
     kept = Store(tmp_path / "store.db")
     note(kept, "before")
     child = multiprocessing.get_context("fork").Process(target=note, args=(kept, "child"))
@@ -108,7 +108,7 @@ def write_for_ever(path: Path, pipe: int) -> None:
         os.write(pipe, f"{number}\n".encode())
 
 
-def test_what_was_committed_outlives_a_kill_and_what_was_not_is_gone_as_a_whole(tmp_path):
+def test_committed_transactions_survive_a_kill_and_others_are_rolled_back(tmp_path):
     for delay in (0.0, 0.02, 0.05):
         path = tmp_path / f"{delay}.db"
         reading, writing = os.pipe()
@@ -128,14 +128,14 @@ def test_what_was_committed_outlives_a_kill_and_what_was_not_is_gone_as_a_whole(
         assert by_half["a"] == by_half["b"] >= set(acknowledged) > set()
 
 
-def test_a_file_that_is_none_is_named_with_a_way_out(tmp_path):
+def test_damaged_file_is_refused_with_a_remedy(tmp_path):
     path = tmp_path / "store.db"
     path.write_text("<html>" * 1000)
     with pytest.raises(InputError, match=r"store\.db: found a damaged file .*backup"):
         Store(path)
 
 
-def test_a_file_of_a_later_version_is_refused_and_left_as_it_is(tmp_path):
+def test_file_of_a_later_version_is_refused_and_left_unchanged(tmp_path):
     path = tmp_path / "store.db"
     note(Store(path), "a")
     with Store(path).write() as connection:
@@ -146,7 +146,7 @@ def test_a_file_of_a_later_version_is_refused_and_left_as_it_is(tmp_path):
         assert raw.execute("SELECT key FROM notes").fetchall() == [("a",)]
 
 
-def test_a_file_of_an_earlier_version_is_brought_up_step_by_step(tmp_path, monkeypatch):
+def test_file_of_an_earlier_version_is_migrated_step_by_step(tmp_path, monkeypatch):
     path = tmp_path / "store.db"
     note(Store(path), "a")
     steps = (("ALTER TABLE notes ADD COLUMN author TEXT",), ("UPDATE notes SET author = 'anna'",))
@@ -161,7 +161,7 @@ def test_a_file_of_an_earlier_version_is_brought_up_step_by_step(tmp_path, monke
             assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 3
 
 
-def test_records_of_version_1_get_the_tables_that_a_new_file_has(tmp_path):
+def test_migration_from_version_1_gives_the_current_schema(tmp_path):
     def tables(path: Path) -> dict:
         with sqlite3.connect(path) as raw:
             names = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -177,7 +177,7 @@ def test_records_of_version_1_get_the_tables_that_a_new_file_has(tmp_path):
     assert tables(path) == tables(Store(tmp_path / "new.db").path)
 
 
-def test_a_folder_that_takes_no_files_is_an_error_of_the_system(tmp_path):
+def test_read_only_store_raises_oserror(tmp_path):
     kept = Store(tmp_path / "store.db")
     with pytest.raises(OSError, match="Read-only file system"), kept.write() as connection:
         connection.exec_driver_sql("PRAGMA query_only = 1")
@@ -191,7 +191,7 @@ def write(path: Path, content) -> None:
 
 @pytest.fixture
 def earlier(tmp_path) -> Path:
-    """A studies folder as an earlier version of the app left it: all records in JSON files."""
+    """A studies folder of an earlier version of the app, with all records in JSON files."""
     studies = tmp_path / "studies"
     tiny_case(studies / "here" / "x", "CASE")
     state, versions = studies / ".brats_clip", studies / "labels" / "versions" / "first"
@@ -220,7 +220,7 @@ def earlier(tmp_path) -> Path:
     return studies
 
 
-def test_a_workspace_of_an_earlier_version_is_taken_in_once(earlier):
+def test_workspace_of_an_earlier_version_is_imported_once(earlier):
     workspace = Workspace(earlier)
     kept = open_store(workspace)
     labels = LabelStore(workspace.labels, kept)
@@ -243,12 +243,12 @@ def test_a_workspace_of_an_earlier_version_is_taken_in_once(earlier):
     assert [(row["case_id"], row["problem"]) for row in rows(kept, store.outbox)] == [("first", "It does not answer.")]
     assert [(row["name"], row["metrics"]) for row in rows(kept, store.weights)] == [("0.2.0+site.1", {"mean": 0.5})]
     assert [row["number"] for row in rows(kept, store.weights_uses)] == [1]
-    write(workspace.state / "identities.json", "{")  # it is not read again
+    write(workspace.state / "identities.json", "{")  # the file is not read again
     assert len(rows(open_store(workspace), store.revisions)) == 4
 
 
 @pytest.mark.parametrize("name", ["identities.json", "split.json", "notes.jsonl"])
-def test_an_earlier_record_that_must_not_be_guessed_is_an_error_and_the_next_start_reads_it_again(earlier, name):
+def test_damaged_earlier_record_is_an_error_and_is_read_again_at_the_next_start(earlier, name):
     workspace = Workspace(earlier)
     path = workspace.state / name
     content = path.read_text()
@@ -259,7 +259,7 @@ def test_an_earlier_record_that_must_not_be_guessed_is_an_error_and_the_next_sta
     assert len(rows(open_store(workspace), store.revisions)) == 4
 
 
-def test_labels_are_kept_when_the_records_were_lost(earlier):
+def test_label_files_are_kept_when_the_store_is_lost(earlier):
     workspace = Workspace(earlier)
     labels = LabelStore(workspace.labels, open_store(workspace))
     image = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4))
@@ -275,7 +275,7 @@ def test_labels_are_kept_when_the_records_were_lost(earlier):
     assert set(kept) == set(contents)
 
 
-def test_acknowledged_labels_are_kept_when_the_records_are_those_of_a_backup(tmp_path):
+def test_label_files_are_kept_when_the_store_is_restored_from_a_backup(tmp_path):
     def save(number: int) -> bytes:
         image = nib.Nifti1Image(np.full((4, 5, 6), number, np.uint8), np.eye(4))
         return labels.save("CASE", image, "final", {}).path.read_bytes()

@@ -1,4 +1,4 @@
-"""A server that is killed while it saves, trains and pre-annotates comes back with all that it acknowledged."""
+"""A server killed while it saves, trains and pre-annotates restarts with everything that it acknowledged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wait_for(what, seconds: float = 240.0):
 
 
 class Killed:
-    """A server with labels, a training and a batch at work, that is killed again and again."""
+    """A server with labels, a running training and a running batch, which is killed repeatedly."""
 
     def __init__(self, studies: Path, folder: Path) -> None:
         self.studies = studies
@@ -69,7 +69,7 @@ class Killed:
             try:
                 self.save(case, label)
             except requests.RequestException:
-                self.acknowledged[case].append(label)  # it may have come through, or not
+                self.acknowledged[case].append(label)  # this save may or may not have succeeded
                 return
             self.saves += 1
 
@@ -77,7 +77,7 @@ class Killed:
         return np.asarray(self.truth[case].dataobj).astype(np.uint8)
 
     def train(self) -> dict:
-        """Start a training; its progress right after, which must be its own."""
+        """Start a training and return its progress, which must already be that of the new run."""
         before = self.get("/train/").get("progress", {}).get("run")
         answer = requests.post(f"{self.server.url}/train/segmentation", json=TRAIN, timeout=60)
         assert answer.status_code == 200, answer.text
@@ -87,13 +87,13 @@ class Killed:
         return progress
 
     def trains(self) -> dict | None:
-        """Progress once steps are made, or none."""
+        """Return the progress if training steps are being made, otherwise None."""
         progress = self.progress()
         assert progress["status"] == "running", progress
         return progress if progress["stage"] == "training" else None
 
     def pre_annotates(self) -> bool:
-        """Whether a batch runs; it is begun anew when it has ended."""
+        """Return whether a batch runs; start a new one if the last has ended."""
         requests.post(f"{self.server.url}/batch/infer/segmentation", json={}, timeout=60)
         return self.get("/batch/infer")["status"] == "RUNNING"
 
@@ -101,7 +101,7 @@ class Killed:
         return sum(row["version"] is not None for row in self.get("/review/?output=json")["cases"])
 
     def kill(self, training: str, before=lambda: None) -> None:
-        """Kill the server alone, while it saves and pre-annotates and ``training`` runs; all must end with it."""
+        """Kill only the server while it saves, pre-annotates and runs ``training``; its children must end too."""
         saver = threading.Thread(target=self.save_until_killed)
         saver.start()
         time.sleep(self.chance.uniform(0.5, 2.0))
@@ -112,11 +112,11 @@ class Killed:
         children = self.server.kill()
         self.left += children
         saver.join()
-        wait_for(lambda: not alive(children), 60)  # one that is still importing ends when it has
+        wait_for(lambda: not alive(children), 60)  # a process that is still importing ends after that
         private = self.studies / ".brats_clip"
         files = written(private)
         time.sleep(1.5)
-        assert files and written(private) == files  # nobody goes on beside the next server
+        assert files and written(private) == files  # no process keeps writing beside the next server
 
     def start_again(self) -> None:
         self.server.start()
@@ -126,7 +126,7 @@ class Killed:
             assert any(np.array_equal(stored, label) for label in labels), case
             self.acknowledged[case] = [stored]
             versions = self.studies / "labels" / "versions" / case
-            for version in self.get(f"/datastore/label/history?image={case}"):  # each of them whole
+            for version in self.get(f"/datastore/label/history?image={case}"):  # each is a complete file
                 np.asarray(nib.load(versions / f"{version['version']:04d}.nii.gz").dataobj)
         assert not [p for p in (self.studies / "labels").rglob("*tmp*") if p.is_file()]
 
@@ -146,7 +146,7 @@ def commands(processes: list[psutil.Process]) -> str:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that run; one that ended, and whose status nobody has asked for, does nothing any more."""
+    """Return those that still run; zombies do not count."""
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -163,7 +163,7 @@ def killed(tiny_data_set, tmp_path):
     studies = tmp_path / "studies"
     for case in LABELLED:
         shutil.copytree(tiny_data_set.folder / case, studies / case)
-    for number in range(8):  # enough for a batch to be at work whenever the server is killed
+    for number in range(8):  # enough that a batch is running whenever the server is killed
         as_brats(tiny_data_set.folder / "PHANTOM_2", studies, f"P{number}")
     killed = Killed(studies, tmp_path / "server")
     killed.server.start()
@@ -171,10 +171,10 @@ def killed(tiny_data_set, tmp_path):
     killed.end()
 
 
-def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
+def test_acknowledged_labels_survive_kills_and_the_training_resumes(killed):
     for case in LABELLED:
         killed.save(case, killed.drawn(case))
-    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())  # before a training takes the cores
+    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())  # before a training uses the cores
     first = killed.train()
     epoch = wait_for(lambda: (p := killed.trains()) and p["epoch"])
     killed.kill(TRAINER)
@@ -183,7 +183,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     assert (stopped["run"], stopped["status"]) == (first["run"], "stopped") and stopped["epoch"] >= epoch >= 1
     made = killed.pre_annotated()
 
-    # Once more, while the process of a training is still about to begin.
+    # Kill it again while the process of a training is still starting.
     killed.kill(TASK, before=killed.train)
     killed.start_again()
     assert killed.saves >= 4
@@ -191,7 +191,7 @@ def test_every_acknowledged_label_is_there_and_the_training_goes_on(killed):
     assert begun["status"] == "stopped" and begun["epoch"] == 0 and begun["run"] != first["run"]
     assert killed.pre_annotated() >= made >= 1
 
-    # With the labels that it began with, the training goes on; with others, it is a new one.
+    # With the labels that it started with, the training resumes; with others, a new one starts.
     for case in LABELLED:
         url = f"{killed.server.url}/datastore/label/restore?image={case}&version=1"
         assert requests.post(url, timeout=60).status_code == 200

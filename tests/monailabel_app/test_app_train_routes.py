@@ -1,4 +1,4 @@
-"""Training through the web: one at a time, and no labelled case is left out without a word."""
+"""Training routes: one training at a time, and every labelled case that is left out is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROKEN = "PHANTOM_2"
 
 @pytest.fixture(scope="module")
 def server(tiny_data_set, tmp_path_factory):
-    """Three labelled patients; an image of one was spoilt since."""
+    """Serve three labelled patients; an image of one was damaged after labelling."""
     studies = tmp_path_factory.mktemp("studies")
     copy_cases(tiny_data_set, studies)
     with RunningServer(studies, tmp_path_factory.mktemp("server")) as server:
@@ -48,8 +48,8 @@ def is_left_out(state: dict, studies: Path) -> bool:
     return case["case"] == BROKEN and "expected" in case["reason"] and str(studies) not in json.dumps(state["left_out"])
 
 
-def test_of_two_that_start_a_training_at_once_one_is_told_and_a_case_left_out_is_named(server):
-    ways = [("", {"segmentation": OPTIONS}), ("segmentation", OPTIONS)]  # as OHIF asks for it, and as Slicer does
+def test_concurrent_training_is_refused_and_a_left_out_case_is_reported(server):
+    ways = [("", {"segmentation": OPTIONS}), ("segmentation", OPTIONS)]  # as OHIF and as Slicer request it
     with ThreadPoolExecutor(2) as pool:
         ask = [pool.submit(requests.post, f"{server.url}/train/{way}", json=body, timeout=60) for way, body in ways]
         answers = [future.result() for future in ask]
@@ -63,11 +63,11 @@ def test_of_two_that_start_a_training_at_once_one_is_told_and_a_case_left_out_is
     assert progress(server)["status"] == "stopped"
 
 
-def test_a_training_that_lacks_what_could_not_be_read_is_refused_and_says_so(server):
+def test_training_with_too_few_readable_cases_is_refused_with_the_reason(server):
     url = f"{server.url}/datastore/label?id=PHANTOM_1&tag=final"
     assert requests.delete(url, timeout=60).status_code == 200
     answer = requests.post(f"{server.url}/train/segmentation", json=OPTIONS, timeout=60)
-    assert answer.status_code == 200, answer.text  # two patients have labels; that one cannot be read shows in time
+    assert answer.status_code == 200, answer.text  # two patients have labels; the unreadable one is found later
     state = wait_for(server, lambda state: state["status"] != "running")
     assert state["status"] == "refused" and f"Case {BROKEN} is labelled and left out" in state["sentence"]
     assert is_left_out(state, server.studies)

@@ -1,4 +1,4 @@
-"""Who asks how the training goes gets an answer, also before the first."""
+"""The state of the training can be requested before any training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from brats_label.server import add_error_handlers, training_routes
 
 
-def test_before_any_training_its_state_is_idle_and_none_runs(monkeypatch):
+def test_state_is_idle_before_any_training(monkeypatch):
     app = SimpleNamespace(train_progress=lambda: {"status": "idle"})
     monkeypatch.setattr(training_routes.AsyncTask, "status", lambda *_: (None, "no such task"))
     api = FastAPI()

@@ -1,4 +1,4 @@
-"""Two annotators at once, with inference, saving and training together."""
+"""Two annotators work concurrently: inference and saving during training and a batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = "P6"
 
 @pytest.fixture(scope="module")
 def server(tiny_data_set, tmp_path_factory):
-    """Nine patients: two for each annotator, two labelled for the training, one for both, two that only wait."""
+    """Nine patients: two for each annotator, two labelled for the training, one shared, two that nobody annotates."""
     studies = tmp_path_factory.mktemp("studies")
     for number in range(9):
         as_brats(tiny_data_set.folder / tiny_data_set.cases[number % 3], studies, f"P{number}")
@@ -33,7 +33,7 @@ def server(tiny_data_set, tmp_path_factory):
 
 
 class Annotator(threading.Thread):
-    """Segments, clicks and saves its cases in turn; each label carries a number and a row of its own."""
+    """Segments, clicks and saves its cases in turn; each label is marked with its number in the annotator's row."""
 
     def __init__(self, server: RunningServer, name: str, cases: list[str], until: float) -> None:
         super().__init__(name=name)
@@ -57,7 +57,7 @@ class Annotator(threading.Thread):
         label = np.asarray(image.dataobj).copy()
         assert label[tuple(point)] == 4
         assert not label[:, 0, :2].any()
-        label[: self.saves % 40 + 1, 0, row] = 2  # this save's own mark
+        label[: self.saves % 40 + 1, 0, row] = 2  # the mark of this save
         content = gzip.compress(nib.Nifti1Image(label, image.affine).to_bytes())
         response = requests.put(
             f"{self.server.url}/datastore/label?image={case}",
@@ -82,7 +82,7 @@ def get(server: RunningServer, path: str) -> dict:
 
 
 def trained(server: RunningServer) -> tuple[int, int]:
-    """Epochs and steps so far, once the first epoch has begun."""
+    """Return epochs and steps so far, once the first epoch has begun."""
     until = time.monotonic() + 240
     while not ((progress := get(server, "/train/")["progress"])["epochs"] or progress["stage"] == "training"):
         assert progress["status"] == "running" and time.monotonic() < until, progress
@@ -95,7 +95,7 @@ def stored(server: RunningServer, path: str) -> np.ndarray:
     return np.asarray(nib.load(Path(server.studies) / "labels" / path).dataobj)
 
 
-def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
+def test_concurrent_annotators_lose_no_label_and_the_server_stays_responsive(server, capsys):
     for case in ("P4", "P5"):  # something to train on
         image = nib.load(Path(server.studies) / case / f"{case}_seg.nii.gz")
         content = gzip.compress(nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine).to_bytes())
@@ -133,7 +133,7 @@ def test_no_label_is_lost_or_mixed_and_the_server_stays_quick(server, capsys):
         print(f"pre-annotation: {batch['status']}, {batch['finished']} of {batch['total']}")
     assert p95 < INFO_P95_S
     assert after > before
-    assert batch["failed"] == 0  # it yields, so it may have come to nothing
+    assert batch["failed"] == 0  # it yields to the annotators, so it may have finished no case
     requests.delete(f"{server.url}/batch/infer", timeout=120)
     requests.delete(f"{server.url}/train/", timeout=60)
 

@@ -1,4 +1,4 @@
-"""Archives that clients send are unpacked into their folder, within limits, or refused."""
+"""Uploaded archives are unpacked into their folder, within limits, or refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unpacked(folder: Path, content: bytes, limit: int = LIMIT) -> dict[str, byte
 
 
 @pytest.mark.parametrize("make", [tar, lambda m: tar(m, "w:gz"), lambda m: tar(m, "w:xz"), zipped])
-def test_what_lies_inside_is_unpacked(tmp_path, make):
+def test_valid_archive_is_unpacked(tmp_path, make):
     content = {"x_t1.nii.gz": b"one", "case/x_t2.nii.gz": b"two" * 1000}
     assert unpacked(tmp_path, make(content)) == content
 
@@ -88,7 +88,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_all_else_is_refused_and_nothing_lies_outside(tmp_path, name):
+def test_invalid_archive_is_refused_and_writes_nothing_outside(tmp_path, name):
     content, error, says = BAD[name]
     with pytest.raises(error) as raised:
         unpacked(tmp_path, content, 100 * LIMIT if "many" in name else LIMIT)
@@ -111,11 +111,11 @@ def test_all_else_is_refused_and_nothing_lies_outside(tmp_path, name):
         ("a\nb\x00.nii", "ab.nii"),
     ],
 )
-def test_a_file_is_named_safely(given, becomes):
+def test_file_name_is_sanitised(given, becomes):
     assert safe_name(given) == becomes
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".nii.gz", "ü" * 150 + ".nii.gz", "a." * 300])
-def test_a_long_name_is_cut_and_keeps_its_ending(name):
+def test_long_file_name_is_truncated_and_keeps_its_extension(name):
     assert len(safe_name(name).encode()) <= LONGEST_NAME
     assert safe_name(name).endswith(".nii.gz") == name.endswith(".nii.gz")

@@ -1,4 +1,4 @@
-"""The viewer is the package's, with text replaced on the way out, and nothing but the viewer."""
+"""The packaged viewer is served with text replacements, and no other file is served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def client():
 
 @pytest.fixture(scope="module")
 def panel() -> list[str]:
-    """The scripts of the panel, as the package has them."""
+    """The packaged scripts of the panel."""
     return [path.read_text(encoding="utf-8") for path in viewer._panel()]
 
 
@@ -31,7 +31,7 @@ def test_each_replacement_finds_its_text_in_the_installed_package(panel, replace
     assert replacement.found != replacement.becomes and replacement.why
 
 
-def test_replaced_files_are_what_is_served(client):
+def test_replaced_files_are_served(client):
     assert viewer.replaced()
     for path, content in viewer.replaced().items():
         served = client.get(f"/ohif/{path.relative_to(viewer.FOLDER).as_posix()}")
@@ -44,19 +44,19 @@ def test_replaced_files_are_what_is_served(client):
     assert "':8000/'" not in together
 
 
-def test_other_files_are_the_packages(client):
+def test_other_files_are_served_unchanged(client):
     served = client.get("/ohif/app-config.js")
     assert served.status_code == 200 and served.content == (viewer.FOLDER / "app-config.js").read_bytes()
 
 
 @pytest.mark.parametrize("page", ["", "index.html", "monai-label", "viewer/monai-label", "any/page/of/it", "a" * 5000])
-def test_pages_of_the_viewers_own_router_get_its_index(client, page):
+def test_client_side_routes_get_the_index_page(client, page):
     served = client.get(f"/ohif/{page}")
     assert served.status_code == 200 and served.content == (viewer.FOLDER / "index.html").read_bytes()
 
 
 @pytest.mark.parametrize("file", ["gone.js", "gone.css", "assets/gone.wasm", "x" * 300 + ".js"])
-def test_a_file_that_is_missing_is_not_a_page(client, file):
+def test_missing_file_is_not_found(client, file):
     assert client.get(f"/ohif/{file}").status_code == 404
 
 
@@ -69,7 +69,7 @@ def test_nothing_outside_its_folder_is_served(client, path):
     assert served.status_code == 404 or served.content == index
 
 
-def test_a_warning_travels_in_a_header_whatever_its_letters_and_says_first_that_the_report_was_not_used():
+def test_warning_header_is_ascii_and_says_if_the_report_was_not_used():
     said = "The report says left; the image says right: ½ ml.\n"
     headers = viewer.answer_headers({"warning": said, "report": {"used": False}})
     assert all(value.isascii() and "\n" not in value for value in headers.values())
@@ -77,13 +77,13 @@ def test_a_warning_travels_in_a_header_whatever_its_letters_and_says_first_that_
     assert unquote(viewer.answer_headers({"warning": said, "report": {"used": True}})["X-Warning"]) == said
 
 
-def test_the_volumes_travel_along():
+def test_volumes_are_sent_in_a_header():
     headers = viewer.answer_headers({"warning": "", "volumes_ml": {"TC": 1.25, "WT": 20.04, "ET": 0.0}})
     assert {name: unquote(text) for name, text in headers.items()} == {"X-Volumes": "WT 20.0 ml, TC 1.2 ml, ET 0.0 ml."}
     assert viewer.answer_headers({}) == {}
 
 
-def test_where_the_answer_is_least_sure_travels_with_the_volumes():
+def test_volumes_header_names_the_region_with_the_lowest_expected_dice():
     place = {"text": "left temporal, slice 74: about 1.2 ml of enhancing tumour may be missed"}
     params = {"volumes_ml": {"ET": 3.1}, "expected_dice": {"WT": 0.9, "TC": 0.7, "ET": 0.55}}
     told = unquote(viewer.answer_headers({**params, "look_here": [place, {"text": "elsewhere"}]})["X-Volumes"])
@@ -92,7 +92,7 @@ def test_where_the_answer_is_least_sure_travels_with_the_volumes():
     assert told == "ET 3.1 ml. ET: expected Dice 0.55."
 
 
-def test_another_packaged_viewer_is_named_at_start_and_served_all_the_same(client, monkeypatch, caplog):
+def test_unknown_viewer_version_is_logged_at_start_and_still_served(client, monkeypatch, caplog):
     viewer.check_viewer()
     assert not caplog.records
     unknown = viewer.Replacement("text of another version", "x", "nothing said so")

@@ -22,7 +22,7 @@ SWITCHES = (
 
 
 class FakeSliceEncoder(nn.Module):
-    """Stands in for CLIP: six tokens of length 8 that depend on the image, positions in the agreed layout."""
+    """Stand-in for CLIP: six tokens of length 8 that depend on the image, with positions like ``SliceEncoder``."""
 
     def __init__(self):
         super().__init__()
@@ -38,7 +38,7 @@ class FakeSliceEncoder(nn.Module):
 
 
 def build(**changes) -> ReportGuidedUNet:
-    """A tiny network in evaluation mode, the same every time."""
+    """Return a tiny network in evaluation mode with fixed weights."""
     torch.manual_seed(0)
     arguments = {
         "widths": (4, 8, 8, 8),
@@ -52,7 +52,7 @@ def build(**changes) -> ReportGuidedUNet:
 
 
 def wake(net: ReportGuidedUNet) -> ReportGuidedUNet:
-    """Give all parts that start at zero an effect, as training would."""
+    """Give random values to the parameters that are initialised to zero, as training would."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -77,7 +77,7 @@ def report() -> Tensor:
 
 @pytest.fixture
 def findings() -> Tensor:
-    """What a report states, all of it known."""
+    """Random findings of a report, all of them known."""
     rows = torch.randn(1, len(FINDING_SLOTS), 1 + FEATURES, generator=torch.Generator().manual_seed(4))
     rows[:, :, 0] = 1
     return rows

@@ -1,4 +1,4 @@
-"""Clicks: obeyed at their voxel, followed near it, and of no effect far away."""
+"""Clicks are obeyed at their voxel, change its neighbourhood, and have no effect far away."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from brats_clip.networks.clicks import REACH_MM
 from brats_clip.networks.pixel_shuffle import shuffle, unshuffle
 
 SIZE = (96, 32, 32)
-# Clicks are refined in one box around all of them; near the limit of its reach a click feels, faintly, where the box
-# ends. Logits move by up to 9 here.
+# Clicks are refined in one box around all of them; near the limit of its reach, a click's effect depends slightly on
+# that box. Logits change by up to 9 here.
 EDGE = 0.2
 VOXELS = torch.stack(torch.meshgrid(*[torch.arange(n) for n in SIZE], indexing="ij"), dim=-1).float()
 
@@ -69,7 +69,7 @@ def distance(voxel: tuple) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("voxel", [(30, 16, 15), (0, 0, 0), (95, 31, 31), (47, 0, 31)])
-def test_a_click_is_obeyed_at_its_voxel_by_every_region_it_names(net, new_net, decoded, kind, voxel):
+def test_click_is_obeyed_at_its_voxel_in_every_region_it_names(net, new_net, decoded, kind, voxel):
     assert obeyed(refine(net, decoded, (voxel, kind)), voxel, kind)
     fresh = decode(new_net, draw())
     assert obeyed(refine(new_net, fresh, (voxel, kind)), voxel, kind)
@@ -81,7 +81,7 @@ def test_regions_that_a_click_leaves_open_are_not_forced(new_net):
     assert torch.equal(out[:, 1:], fresh.logits[:, 1:])
 
 
-def test_a_new_network_changes_nothing_but_what_it_obeys(new_net):
+def test_untrained_network_changes_only_voxels_next_to_clicks(new_net):
     fresh = decode(new_net, draw())
     out = refine(new_net, fresh, ((30, 16, 15), "ET"), ((60, 8, 8), "background"))
     changed = (out != fresh.logits).any(dim=1)[0]
@@ -89,23 +89,23 @@ def test_a_new_network_changes_nothing_but_what_it_obeys(new_net):
     assert changed[30, 16, 15] and changed.sum() > 1 and near[changed].max() <= 2
 
 
-def test_the_neighbourhood_follows(net, decoded):
+def test_click_changes_its_neighbourhood(net, decoded):
     change = (refine(net, decoded, ((30, 16, 15), "ET")) - decoded.logits).abs().amax(dim=(0, 1))
     near = distance((30, 16, 15)) < 10
     assert (change[near] > 0).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("voxel", [(20, 16, 15), (21, 15, 16), (0, 0, 0), (95, 31, 31)])
-def test_beyond_its_reach_nothing_changes_at_all(net, decoded, voxel):
+def test_click_changes_nothing_beyond_its_reach(net, decoded, voxel):
     out = refine(net, decoded, (voxel, "ET"))
-    # What is within reach is decided by blocks of 2 mm.
+    # The reach is rounded to blocks of 2 mm.
     far = distance(voxel) > REACH_MM + 1
     assert far.any()
     assert torch.equal(out[:, :, far], decoded.logits[:, :, far])
     assert not torch.equal(out[:, :, ~far], decoded.logits[:, :, ~far])
 
 
-def test_a_click_does_not_move_what_another_one_did_out_of_its_reach(net):
+def test_click_does_not_change_the_effect_of_a_distant_click(net):
     size = (176, 32, 32)
     fresh = decode(net, draw(size))
     near, far = ((20, 16, 15), "ET"), ((150, 16, 15), "background")
@@ -114,7 +114,7 @@ def test_a_click_does_not_move_what_another_one_did_out_of_its_reach(net):
     assert torch.allclose(both[:, :, out_of_reach], alone[:, :, out_of_reach], atol=EDGE)
 
 
-def test_padding_clicks_change_nothing(net, decoded):
+def test_padding_clicks_have_no_effect(net, decoded):
     where = torch.tensor([[[30.0, 16.0, 15.0], [70.0, 4.0, 4.0], [0.0, 0.0, 0.0]]])
     targets = torch.tensor([[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
     with torch.no_grad():
@@ -123,12 +123,12 @@ def test_padding_clicks_change_nothing(net, decoded):
     assert torch.equal(padded, refine(net, decoded, ((30, 16, 15), "ET")))
 
 
-def test_no_clicks_are_what_was_decoded(net, decoded):
+def test_refine_without_clicks_returns_the_decoded_logits(net, decoded):
     assert torch.equal(refine(net, decoded), decoded.logits)
     assert torch.equal(decoded.refined, decoded.logits)
 
 
-def test_a_batch_equals_its_samples(net):
+def test_batch_equals_its_samples(net):
     images = [draw(seed=2), draw(seed=3)]
     where = torch.tensor([[[20.0, 16.0, 15.0], [24.0, 8.0, 8.0]], [[80.0, 5.0, 20.0], [0.0, 0.0, 0.0]]])
     targets = torch.stack([click_targets(["ET", "ED"]), torch.cat([click_targets(["NCR"]), torch.zeros(1, 3)])])
@@ -141,7 +141,7 @@ def test_a_batch_equals_its_samples(net):
 
 
 @pytest.mark.parametrize("kinds", [("ET", "background"), ("background", "ET"), ("ED", "NCR"), ("NCR", "ED")])
-def test_the_last_click_on_a_voxel_wins(net, decoded, kinds):
+def test_last_click_on_a_voxel_wins(net, decoded, kinds):
     voxel = (30, 16, 15)
     out = refine(net, decoded, *((voxel, kind) for kind in kinds))
     assert obeyed(out, voxel, kinds[-1]) and not obeyed(out, voxel, kinds[0])
@@ -156,12 +156,12 @@ def test_opposite_clicks_on_neighbouring_voxels_are_both_obeyed(net, decoded, st
     assert obeyed(out, voxel, kinds[0]) and obeyed(out, other, kinds[1])
 
 
-def test_a_click_leaves_more_than_a_single_voxel(new_net):
+def test_click_changes_more_than_a_single_voxel(new_net):
     out = refine(new_net, decode(new_net, draw()), ((30, 16, 15), "ET"))
     assert ((out > 0).all(dim=1)).sum() >= 7
 
 
-def test_a_thousand_clicks_are_obeyed_in_seconds(net, decoded):
+def test_1000_clicks_are_obeyed_within_20_seconds(net, decoded):
     order = torch.randperm(SIZE[0] * SIZE[1] * SIZE[2], generator=torch.Generator().manual_seed(0))[:1000]
     voxels = [(int(i) // 1024, int(i) // 32 % 32, int(i) % 32) for i in order]
     clicks = [(voxel, list(KINDS)[i % len(KINDS)]) for i, voxel in enumerate(voxels)]
@@ -172,14 +172,14 @@ def test_a_thousand_clicks_are_obeyed_in_seconds(net, decoded):
 
 
 @pytest.mark.parametrize("voxel", [(-60, 16, 15), (200, 16, 15), (30, -80, 15), (30, 16, 1e6)])
-def test_clicks_far_outside_change_nothing(net, decoded, voxel):
+def test_clicks_far_outside_the_volume_have_no_effect(net, decoded, voxel):
     assert torch.equal(refine(net, decoded, (voxel, "ET")), decoded.logits)
     beside = refine(net, decoded, ((30, 16, 15), "ET"), (voxel, "background"))
     assert torch.allclose(beside, refine(net, decoded, ((30, 16, 15), "ET")), atol=EDGE)
 
 
 @pytest.mark.parametrize("voxel", [(-1, 16, 15), (96, 31, 31), (-8, -8, -8)])
-def test_a_click_just_outside_counts_as_it_would_in_a_larger_volume_and_forces_nothing(new_net, net, decoded, voxel):
+def test_click_just_outside_the_volume_forces_no_voxel(new_net, net, decoded, voxel):
     fresh = decode(new_net, draw())
     out = refine(new_net, fresh, (voxel, "ET"))
     changed = (out != fresh.logits).any(dim=1)[0]
@@ -187,11 +187,11 @@ def test_a_click_just_outside_counts_as_it_would_in_a_larger_volume_and_forces_n
     assert refine(net, decoded, (voxel, "ET")).isfinite().all()
 
 
-def test_positions_between_voxels_belong_to_the_nearest(net, decoded):
+def test_positions_are_rounded_to_the_nearest_voxel(net, decoded):
     assert obeyed(refine(net, decoded, ((30.4, 15.6, 15.0), "ET")), (30, 16, 15), "ET")
 
 
-def test_what_was_decoded_stays_as_it_was(net):
+def test_refine_does_not_modify_its_input(net):
     fresh = decode(net, draw())
     before = [t.clone() for t in (fresh.logits, fresh.attention, *fresh.features)]
     out = net.refine(fresh, torch.tensor([[[30.0, 16.0, 15.0]]]), click_targets(["ET"])[None])
@@ -220,7 +220,7 @@ def test_shapes_are_checked(net, decoded, clicks, targets, what):
         net.refine(decoded, torch.zeros(clicks), torch.ones(targets))
 
 
-def test_a_network_without_clicks_has_none_of_their_parameters_and_refuses_them(build, decoded):
+def test_network_without_clicks_has_no_click_parameters_and_refuses_clicks(build, decoded):
     without = build(clicks=False)
     assert not [name for name, _ in without.named_parameters() if name.startswith("clicks.")]
     assert [name for name, _ in build().named_parameters() if name.startswith("clicks.")]
@@ -228,8 +228,8 @@ def test_a_network_without_clicks_has_none_of_their_parameters_and_refuses_them(
         refine(without, decoded, ((30, 16, 15), "ET"))
 
 
-def test_a_network_without_clicks_takes_none(build, image):
-    """As inference passes them on for every case: a list of length zero."""
+def test_network_without_clicks_accepts_empty_click_lists(build, image):
+    """Inference passes click lists of length zero for cases without clicks."""
     without = build(clicks=False)
     out = without(image, clicks=torch.zeros(1, 0, 3), click_targets=torch.zeros(1, 0, 3))
     assert torch.equal(out, without(image))
@@ -248,7 +248,7 @@ def test_scripted_equals_eager(net, decoded):
         assert torch.allclose(none.refined, decoded.logits, atol=1e-4)
 
 
-def test_clicks_teach_the_refinement_and_leave_the_trunk_alone(awake, image):
+def test_click_gradients_reach_only_the_refinement(awake, image):
     net = awake()
     decoded = net.decode(net.encode(image))
     net.refine(
@@ -261,8 +261,8 @@ def test_clicks_teach_the_refinement_and_leave_the_trunk_alone(awake, image):
             assert parameter.grad is None, name
 
 
-def test_a_click_can_be_learned(build):
-    """The same click on the same image, a few steps: what it should bring about far from its voxel, too."""
+def test_refinement_learns_from_a_click(build):
+    """Train on one click and one image for a few steps; the target also differs away from the clicked voxel."""
     net = build().train()
     fresh = decode(net, draw((32, 16, 16)))
     target = (fresh.logits > -9).float() * (torch.arange(32) < 16).view(1, 1, 32, 1, 1)
@@ -278,7 +278,7 @@ def test_a_click_can_be_learned(build):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_bf16_obeys_too(net):
+def test_clicks_are_obeyed_in_bf16(net):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         fresh = net.decode(net.encode(draw()))
         out = refine(net, fresh, ((30, 16, 15), "NCR"))
@@ -290,7 +290,7 @@ def test_bf16_obeys_too(net):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("shape", [(1, 24, 4, 6, 10), (2, 8, 3, 1, 5)])
-def test_voxels_are_put_back_alike_with_and_without_a_gradient(dtype, channels_last, shape):
+def test_shuffle_is_the_same_with_and_without_gradients(dtype, channels_last, shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last_3d)

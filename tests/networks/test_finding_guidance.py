@@ -1,4 +1,4 @@
-"""Guidance by findings: exact without any, bounded, and a stated size moves a region towards it."""
+"""Finding guidance: identity without findings, bounded, and a stated size moves the region's volume towards it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def guidance(awake):
 
 @pytest.fixture
 def opened(build):
-    """A guidance that believes every size."""
+    """A guidance module that fully trusts every stated size."""
     guidance = build().findings
     with torch.no_grad():
         guidance.gate[-1].bias.view(guidance.regions, -1)[:, guidance.times.index(1.0)] = 1
@@ -23,7 +23,7 @@ def opened(build):
 
 
 def ball(regions: int) -> torch.Tensor:
-    """Logits of a ball of 17 ml in each region, not sure of its border."""
+    """Return the logits of a ball of 17 ml in each region, with an uncertain border."""
     distance = (torch.stack(torch.meshgrid(*[torch.linspace(-31, 31, 64)] * 3, indexing="ij")) ** 2).sum(0).sqrt()
     return ((16 - distance) / 4).expand(1, regions, -1, -1, -1)
 
@@ -32,13 +32,13 @@ def random_logits(regions: int) -> torch.Tensor:
     return torch.randn(1, regions, 16, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def test_without_a_known_finding_the_logits_stay_bit_for_bit(guidance, findings):
+def test_logits_are_unchanged_without_known_findings(guidance, findings):
     findings[:, :, 0] = 0
     logits = random_logits(guidance.regions)
     assert torch.equal(guidance(logits, findings), logits)
 
 
-def test_what_an_unknown_finding_holds_does_not_matter(guidance, findings):
+def test_values_of_unknown_findings_are_ignored(guidance, findings):
     findings[:, 3:, 0] = 0
     other = findings.clone()
     other[:, 3:, 1:] = 99.0
@@ -46,34 +46,34 @@ def test_what_an_unknown_finding_holds_does_not_matter(guidance, findings):
     assert torch.equal(guidance(logits, findings), guidance(logits, other))
 
 
-def test_the_shift_is_bounded_whatever_is_stated(guidance, findings):
+def test_shift_is_bounded(guidance, findings):
     logits = random_logits(guidance.regions)
     assert (guidance(logits, findings * 1e4) - logits).abs().max() <= guidance.bound + 1e-4
 
 
-def test_a_new_network_does_not_listen_yet(build, findings):
+def test_findings_have_no_effect_on_an_untrained_network(build, findings):
     guidance = build().findings
     logits = random_logits(guidance.regions)
     assert torch.equal(guidance(logits, findings), logits)
 
 
 @pytest.mark.parametrize("ml", [8.0, 30.0])
-def test_with_its_gate_open_a_region_takes_the_stated_volume(opened, ml):
-    axis = 20 * (ml / 4.19) ** (1 / 3)  # mm, of a ball
+def test_region_takes_the_stated_volume_if_the_gate_is_open(opened, ml):
+    axis = 20 * (ml / 4.19) ** (1 / 3)  # diameter of a ball in mm
     stated = finding_rows(f"The core measures {axis:.0f} x {axis:.0f} x {axis:.0f} mm.")[None]
     logits = ball(opened.regions)
     answer = opened(logits, stated)
     assert (answer[0, 1] > 0).sum() / 1000 == pytest.approx(ml, rel=0.25)
-    assert torch.equal(answer[0, 0], logits[0, 0])  # nothing was said of the whole tumour
+    assert torch.equal(answer[0, 0], logits[0, 0])  # the report does not mention the whole tumour
 
 
-def test_with_its_gate_open_a_denied_enhancement_goes(opened):
+def test_denied_enhancement_is_removed_if_the_gate_is_open(opened):
     answer = opened(ball(opened.regions), finding_rows("There is no enhancement.")[None])
     assert not (answer[0, 2] > 0).any()
     assert (answer[0, 1] > 0).any()
 
 
-def test_one_case_with_several_reports_gives_what_each_gives_alone(opened):
+def test_several_reports_of_one_case_equal_separate_calls(opened):
     logits = ball(opened.regions)
     rows = [finding_rows(f"The core measures {mm} mm.") for mm in (20, 40)]
     together = opened.shift(opened.volumes(logits[:, :, ::2, ::2, ::2]), torch.stack(rows))

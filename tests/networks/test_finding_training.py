@@ -1,4 +1,4 @@
-"""Training of the finding guidance: it learns to believe sizes that are true, and leaves the rest of the network."""
+"""Training of the finding guidance: it learns to trust true sizes and leaves the rest of the network unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brats_clip.engines import train_findings
 
 
 class Reports:
-    """Draws true sizes of the core."""
+    """Write reports that state the true size of the core."""
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ class Reports:
 
 
 class Cases(list):
-    """Balls whose size the image does not show."""
+    """Balls whose size cannot be seen in the image."""
 
     @property
     def data(self) -> list:
@@ -46,7 +46,7 @@ def cases(build):
     return found
 
 
-def test_true_sizes_are_learned_and_everything_else_stays(build, cases, tmp_path):
+def test_training_learns_true_sizes_and_changes_only_the_findings_part(build, cases, tmp_path):
     network = build()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     options = {"decodings": 1, "reports": 4, "steps": 150, "num_workers": 0, "learning_rate": 0.01}
@@ -55,10 +55,10 @@ def test_true_sizes_are_learned_and_everything_else_stays(build, cases, tmp_path
     after = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith("findings.") for name in changed)
-    assert train_findings(network, cases, Reports(), tmp_path, **options) == {}  # the weights are there
+    assert train_findings(network, cases, Reports(), tmp_path, **options) == {}  # the weights exist already
 
 
-def test_the_same_seed_trains_the_same_weights(build, cases, tmp_path):
+def test_same_seed_trains_the_same_weights(build, cases, tmp_path):
     network, weights = build(), []
     start = network.state_dict()
     start = {name: value.clone() for name, value in start.items()}

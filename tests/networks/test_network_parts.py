@@ -1,4 +1,4 @@
-"""The parts the network is composed of, each by what it promises."""
+"""The building blocks of the network, each tested on its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_sample_norm_is_instance_norm_that_keeps_channels_last(batch):
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_sample_norm_takes_a_single_voxel():
+def test_sample_norm_accepts_a_single_voxel():
     assert SampleNorm(4)(torch.randn(1, 4, 1, 1, 1)).abs().max() < 1e-3
 
 
@@ -35,7 +35,7 @@ def test_channel_spatial_attention_starts_as_the_identity_and_learns():
     assert attention.excite.weight.grad.any() and attention.spatial.weight.grad.any()
 
 
-def test_attention_gate_only_damps_and_starts_open():
+def test_attention_gate_only_attenuates_and_starts_open():
     skip, coarse = torch.randn(1, 8, 8, 4, 8), torch.randn(1, 16, 4, 2, 4)
     ratio = AttentionGate(8, 16)(skip, coarse) / skip
     assert ratio.shape == skip.shape and (ratio > 0.5).all() and (ratio < 1).all()
@@ -91,7 +91,7 @@ def test_semantic_attention_finds_the_region_a_voxel_resembles():
     assert not refinement.any() and refinement.shape == (3, 8, 1, 1, 1)
 
 
-def test_semantic_attention_survives_empty_features():
+def test_semantic_attention_is_finite_for_zero_features():
     attention = SemanticAttention(4, torch.randn(3, 8), refined=8)
     torch.nn.init.zeros_(attention.voxel.bias)
     x = torch.zeros(1, 4, 2, 2, 2, requires_grad=True)

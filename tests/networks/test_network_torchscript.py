@@ -1,4 +1,4 @@
-"""The network as TorchScript: what MONAI's ckpt_export makes of it."""
+"""The network as TorchScript, the format of MONAI's ckpt_export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_scripted_equals_eager(scripted, awake, image, report, findings):
         assert torch.allclose(scripted(image, report_tokens=tokens, report_mask=mask), expected, atol=1e-5)
 
 
-def test_saved_and_loaded_keeps_the_seam(scripted, awake, image, report, tmp_path):
+def test_saved_network_keeps_encode_and_decode(scripted, awake, image, report, tmp_path):
     torch.jit.save(scripted, tmp_path / "model.ts")
     loaded = torch.jit.load(tmp_path / "model.ts")
     net = awake()
@@ -37,7 +37,7 @@ def test_every_ablation_can_be_scripted(build, image, switch):
     assert torch.allclose(torch.jit.script(net)(image), net(image), atol=1e-5)
 
 
-def test_scripted_names_unusable_input(build, scripted, image):
+def test_scripted_network_refuses_invalid_input(build, scripted, image):
     with pytest.raises(torch.jit.Error, match="sides divisible by 16"):
         scripted(image[..., :24])
     with pytest.raises(torch.jit.Error, match="no slice encoder"):

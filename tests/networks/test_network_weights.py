@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what happens when it does not fit."""
+"""Contents of a checkpoint, and errors if it does not fit the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE, OTHER = "ab" * 32, "cd" * 32
 
 
 def changed(net):
-    """The same network with other weights."""
+    """Return a copy of the network with other weights."""
     net = copy.deepcopy(net)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -23,7 +23,7 @@ def changed(net):
     return net
 
 
-def test_slice_encoder_is_not_saved_and_not_touched_by_loading(build, image):
+def test_slice_encoder_is_neither_saved_nor_loaded(build, image):
     net, source = build(), changed(build())
     state = source.state_dict()
     assert not [n for n in state if n.startswith("slice_encoder")]
@@ -31,7 +31,7 @@ def test_slice_encoder_is_not_saved_and_not_touched_by_loading(build, image):
     net.load_state_dict(state)
     assert torch.equal(net.slice_encoder.linear.weight, frozen)
     assert torch.equal(net.stem.linear.weight, source.stem.linear.weight)
-    assert set(state) == set(source.state_dict())  # loading leaves the caller's dict alone
+    assert set(state) == set(source.state_dict())  # loading does not modify the caller's dict
 
 
 def test_weights_load_without_a_slice_encoder_and_inside_a_wrapper(build):
@@ -59,7 +59,7 @@ def test_unknown_clip_fits_every_clip(build):
     assert bytes(unknown.clip_fingerprint.tolist()).hex() == ONE
 
 
-def test_malformed_fingerprint_is_named(build):
+def test_malformed_fingerprint_is_refused(build):
     for fingerprint in ("ab", "z" * 64):
         with pytest.raises(InputError, match="clip_fingerprint"):
             build(clip_fingerprint=fingerprint)
@@ -79,19 +79,19 @@ def test_weights_of_another_architecture_are_refused_in_one_line(build, given, e
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
-def test_copy_model_state_does_not_hide_another_architecture(build):
+def test_copy_model_state_refuses_another_architecture(build):
     with pytest.raises(WeightsError, match="another architecture"):
         copy_model_state(build(), build(bottleneck_blocks=2).state_dict())
 
 
-def test_loading_loosely_takes_over_what_fits(build):
+def test_non_strict_loading_takes_the_matching_weights(build):
     net, source = build(), changed(build(guidance=False))
     net.load_state_dict(source.state_dict(), strict=False)
     assert torch.equal(net.stem.linear.weight, source.stem.linear.weight)
     assert torch.equal(net.architecture, build().architecture)
 
 
-def test_monai_ways_to_load(build, tmp_path):
+def test_weights_load_with_the_functions_of_monai(build, tmp_path):
     source = changed(build(clip_fingerprint=ONE))
     net = build(clip_fingerprint=ONE)
     copy_model_state(net, get_state_dict(source))
@@ -105,7 +105,7 @@ def test_monai_ways_to_load(build, tmp_path):
 
 
 class _Engine:
-    """The little of an ignite engine that CheckpointLoader touches."""
+    """The part of an ignite engine that CheckpointLoader uses."""
 
     class state:
         max_epochs = None

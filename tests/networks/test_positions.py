@@ -1,4 +1,4 @@
-"""Where something lies: the same answer for a crop, for the whole volume, and for a slice."""
+"""Position embeddings agree between a crop, the whole volume and a slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brats_clip.networks.positions import CoordinateEmbedding, voxel_centres
 WHOLE = torch.tensor([[[-1.0, 1.0]] * 3])
 
 
-def test_crop_is_embedded_like_that_part_of_the_whole():
+def test_crop_is_embedded_like_that_part_of_the_whole_volume():
     embedding = CoordinateEmbedding(6)
     whole = embedding([8, 4, 10], WHOLE).unflatten(1, (8, 4, 10))
     extent = torch.tensor([[[-0.5, 0.5], [-1.0, 0.0], [0.2, 1.0]]])
@@ -26,7 +26,7 @@ def test_each_sample_has_its_own_extent():
     assert not torch.allclose(both[0], both[1])
 
 
-def test_every_voxel_is_told_apart():
+def test_every_voxel_has_a_distinct_embedding():
     embedded = CoordinateEmbedding(16)([5, 5, 5], WHOLE)[0]
     assert (torch.cdist(embedded, embedded) + 10 * torch.eye(125)).min() > 0.05
 

@@ -1,4 +1,4 @@
-"""The composed network: its switches, its outputs, and the seam between encode and decode."""
+"""The complete network: its switches, its outputs, and the split into encode and decode."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CLICK = {"clicks": torch.tensor([[[16.0, 16.0, 16.0]]]), "click_targets": torch.
 
 
 def names_of(net, switch):
-    """Parameters of the part that a switch governs."""
+    """Return the names of the parameters that a switch controls."""
     names = [name for name, _ in net.named_parameters() if any(part in f".{name}" for part in PARTS[switch])]
-    if switch == "attention":  # guidance and findings have gates of their own, and tokens are attended to as well
+    if switch == "attention":  # guidance and findings have their own gates and attention
         names = [n for n in names if "guidance" not in n and not n.startswith("findings.")]
     return names
 
@@ -50,7 +50,7 @@ def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, rep
     parameters = dict(net.named_parameters())
     trained = [n for n in names_of(net, switch) if parameters[n].requires_grad]
     idle = [n for n in trained if not parameters[n].grad.any()]
-    # A key's bias adds the same to all scores, so softmax takes it away.
+    # A key's bias adds a constant to all scores, which softmax cancels.
     assert trained and all(n.endswith(("key.bias", "relevance.bias")) for n in idle)
 
 
@@ -76,7 +76,7 @@ def test_all_off_is_a_plain_network_that_ignores_tokens(build, image, report):
     assert torch.equal(net(image), net(image, report_tokens=report))
 
 
-def test_new_network_ignores_the_report_and_the_slices_bit_for_bit(build, image, report):
+def test_untrained_network_ignores_the_report_and_the_slices(build, image, report):
     net = build()
     tokens, positions = net.slice_encoder(image)
     expected = net(image)
@@ -151,19 +151,19 @@ def test_probabilities_start_near_two_percent(image):
         assert ((mean > 0.005) & (mean < 0.08)).all()
 
 
-def test_every_parameter_takes_part_even_without_a_report(build, image):
+def test_every_parameter_gets_a_gradient_without_a_report(build, image):
     net = build().train()
     loss_of(net(image, **CLICK)).backward()
     assert not [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
 
 
 @pytest.mark.parametrize("size", [(16, 16, 16), (48, 16, 80)])
-def test_any_multiple_of_sixteen_fits(awake, report, size):
+def test_any_size_divisible_by_16_is_accepted(awake, report, size):
     assert awake()(torch.randn(1, 4, *size), report_tokens=report).isfinite().all()
     assert awake()(torch.randn(1, 4, *size)).shape == (1, 3, *size)
 
 
-def test_unusable_input_is_named(build, image, report):
+def test_invalid_input_is_refused(build, image, report):
     with pytest.raises(InputError, match=r"image: found shape \[1, 4, 32, 24, 32\]; expected .* divisible by 16"):
         build()(image[:, :, :, :24])
     with pytest.raises(InputError, match=r"image: .* expected N x 4"):
@@ -174,7 +174,7 @@ def test_unusable_input_is_named(build, image, report):
         build(slice_encoder=None)(image)
 
 
-def test_unusable_arguments_are_named(build):
+def test_invalid_arguments_are_refused(build):
     with pytest.raises(InputError, match="region_embeddings: found none"):
         build(region_embeddings=None)
     with pytest.raises(InputError, match=r"region_embeddings: found shape \(2, 8\)"):
@@ -206,7 +206,7 @@ def test_slices_of_a_crop_are_placed_in_the_whole_volume(awake, image):
     assert not torch.allclose(net(image), given, atol=1e-4)
 
 
-def test_extent_places_what_the_report_says(awake, image, report):
+def test_extent_changes_the_effect_of_the_report(awake, image, report):
     net = awake(bridge=False)
     left = torch.tensor([[[-1.0, 0.0], [-1.0, 1.0], [-1.0, 1.0]]])
     assert not torch.allclose(
@@ -214,7 +214,7 @@ def test_extent_places_what_the_report_says(awake, image, report):
     )
 
 
-def test_metadata_of_a_batch_survives(build, image):
+def test_metadata_of_a_batch_is_kept(build, image):
     batch = MetaTensor(torch.cat([image, image]), meta={"filename_or_obj": ["a.nii.gz", "b.nii.gz"]})
     batch.is_batch = True
     logits = build()(batch)

@@ -1,4 +1,4 @@
-"""Two synthetic patients that the tests share: drawing one takes seconds."""
+"""Two synthetic patients that the tests share, because drawing one takes seconds."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from brats_clip.phantoms import Phantom, draw_phantom, lesion
 from brats_clip.reports import describe_mask
 
 SEEDS = ((5, 8), 1)  # an enhancing tumour on the right, one on the left
-WHOLE = {"kind": "ring", "poor_sequence": None, "short_view": 0.0, "shading": 0.05}  # no fault of the scanner
+WHOLE = {"kind": "ring", "poor_sequence": None, "short_view": 0.0, "shading": 0.05}  # no acquisition fault
 
 
-# Contrast in the middle of its range: what is said of tissues holds for the usual, not for every patient.
+# Contrast in the middle of its range: the assertions on tissues hold for typical patients, not for all.
 USUAL = {"oedema": (-0.3, -0.4, 1.2, 3.3), "core": (-1.1, -1.1, 2.1, 3.8), "enhancing": (-0.6, 3.5, 1.2, 3.7)}
 
 
 @pytest.fixture(scope="session")
 def patients() -> list[Phantom]:
     def usual(random, kind):
-        lesion_draw(random, kind)  # as many random numbers as without this
+        lesion_draw(random, kind)  # draws as many random numbers as without the patch
         return USUAL
 
     lesion_draw = lesion.draw_lesion
@@ -35,7 +35,7 @@ def patient(request, patients) -> Phantom:
 
 @pytest.fixture
 def small() -> Phantom:
-    """A patient made by hand, of odd size: a block for a head, smaller ones inside each other for a tumour."""
+    """A hand-made patient of odd size: a block as the head, and smaller nested blocks as the tumour."""
     shape = (41, 47, 37)
     brain = np.zeros(shape, bool)
     brain[4:-5, 3:-6, 2:-3] = True

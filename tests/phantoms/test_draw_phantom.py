@@ -1,4 +1,4 @@
-"""Synthetic patients: the same from the same seed, plausible to who reads them."""
+"""Synthetic patients are reproducible by seed and have plausible images, labels and reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def content(phantom) -> tuple:
 
 @pytest.fixture
 def small_canvas(monkeypatch):
-    """The middle of the brain alone: quicker to draw, where only equality counts."""
+    """Draw only the middle of the brain, which is faster, for tests of equality."""
     monkeypatch.setattr(anatomy, "CANVAS", (72, 80, 72))
 
 
@@ -40,7 +40,7 @@ def test_another_seed_gives_another_patient(small_canvas):
         assert other[0] != image and other[1] != label
 
 
-def test_drawing_leaves_everybody_elses_randomness_alone(small_canvas):
+def test_drawing_does_not_change_global_random_states(small_canvas):
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     draw_phantom(8)
     assert torch.equal(torch.get_rng_state(), state)
@@ -49,8 +49,8 @@ def test_drawing_leaves_everybody_elses_randomness_alone(small_canvas):
 
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("thickness", [2, 7, 8])
-def test_thick_slices_stay_where_the_head_is(axis, thickness):
-    """Also where the slices do not divide the grid: only the first and the last slice lose what is beside them."""
+def test_thick_slices_do_not_displace_the_image(axis, thickness):
+    """Also if the slices do not divide the grid evenly; only the first and the last slice lack a neighbour."""
     ramp = torch.arange(10.0, 70.0).expand(60, 60, 60).movedim(2, axis)
     how = Acquisition(thickness, axis, blur_mm=0.0, noise=0.0, shading=0.0, rise=0.0)
     taken = acquire(Randomness(1), ramp, torch.ones_like(ramp), how)
@@ -67,13 +67,13 @@ def test_images_labels_and_mask_share_one_grid(patient):
     np.testing.assert_array_equal(patient.affine, np.eye(4))
 
 
-def test_labels_are_those_of_brats_and_regions_nest(patient):
+def test_labels_have_brats_values_and_regions_are_nested(patient):
     assert set(np.unique(patient.label)) <= {0, 1, 2, 4}
     wt, tc, et = label_to_regions(torch.from_numpy(patient.label)[None])
     assert (et <= tc).all() and (tc <= wt).all() and 0 < et.sum() < wt.sum()
 
 
-def test_the_four_sequences_share_the_brain_and_the_tumour_lies_in_it(patient):
+def test_sequences_share_the_brain_mask_and_the_tumour_is_inside(patient):
     for sequence in patient.image:
         np.testing.assert_array_equal(sequence > 0, patient.brain)
     assert patient.brain[patient.label > 0].mean() > 0.99
@@ -89,7 +89,7 @@ def test_brain_is_one_piece_clear_of_the_border(patient):
         assert patient.brain.take(0, axis).mean() < 0.05
 
 
-def test_contrast_shows_on_t1ce_alone(patient):
+def test_contrast_enhancement_shows_only_on_t1ce(patient):
     et, healthy = patient.label == ET, patient.brain & (patient.label == 0)
     gain = [patient.image[i][et].mean() / patient.image[i][healthy].mean() for i in (T1, T1CE)]
     assert gain[1] > 1.1 * gain[0]
@@ -104,7 +104,7 @@ def test_oedema_is_brighter_than_white_matter_on_flair_and_t2(patient):
         assert patient.image[sequence][patient.label == ED].mean() > 1.2 * patient.image[sequence][white].mean()
 
 
-def test_findings_and_report_name_the_side_that_the_label_lies_on(patients):
+def test_findings_and_report_name_the_side_of_the_label(patients):
     sides = []
     for patient in patients:
         middle = np.nonzero(patient.brain)[0].mean()
@@ -114,13 +114,13 @@ def test_findings_and_report_name_the_side_that_the_label_lies_on(patients):
     assert sides == ["right", "left"]
 
 
-def test_findings_measure_the_label(patient):
+def test_volumes_in_findings_match_the_label(patient):
     assert patient.findings.wt_ml == pytest.approx((patient.label > 0).sum() / 1000, rel=0.01)
     assert patient.findings.et_ml == pytest.approx((patient.label == ET).sum() / 1000, rel=0.01)
     assert patient.findings.enhancement != "none" and patient.findings.mass_effect is not None
 
 
-def test_wording_does_not_change_the_images(small_canvas, monkeypatch):
+def test_report_wording_does_not_change_the_images(small_canvas, monkeypatch):
     before = content(draw_phantom(2))
     monkeypatch.setattr("brats_clip.phantoms.patient.REPORT_STREAM", 2)
     after = content(draw_phantom(2))
@@ -128,7 +128,7 @@ def test_wording_does_not_change_the_images(small_canvas, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_cohort_has_the_sizes_and_kinds_of_brats():
+def test_cohort_has_the_sizes_and_kinds_of_brats():
     cohort = [draw_phantom((0, i)) for i in range(16)]
     wt, et = (np.array([getattr(p.findings, name) for p in cohort]) for name in ("wt_ml", "et_ml"))
     assert 35 < np.median(wt) < 140 and wt.min() > 1 and wt.max() < 330
@@ -143,7 +143,7 @@ def test_a_cohort_has_the_sizes_and_kinds_of_brats():
     assert len({p.report for p in cohort}) == len(cohort)
 
 
-def test_the_number_of_threads_does_not_change_a_patient():
+def test_number_of_threads_does_not_change_a_patient():
     threads = torch.get_num_threads()
     drawn = []
     try:

@@ -37,10 +37,10 @@ def test_equal_seeds_give_equal_sequences(drawn):
     assert drawn[:3] == drawn[3:]
 
 
-def test_the_transform_sees_the_case(drawn):
+def test_transform_receives_the_case(drawn):
     assert PhantomDataset(1, transform=lambda case: sorted(case))[0] == ["case", "image", "label", "report"]
 
 
-def test_an_empty_epoch_is_refused(drawn):
+def test_empty_epoch_is_refused(drawn):
     with pytest.raises(InputError, match="length"):
         PhantomDataset(0)

@@ -1,4 +1,4 @@
-"""Raw exams: the patient of the stripped phantom with a head around the brain, each sequence on its own, moved grid."""
+"""Raw exams: the stripped phantom with skull and scalp around the brain, each sequence moved and on its own grid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAITS = {"kind": "ring", "poor_sequence": None, "short_view": 0.0, "shading": 0
 
 @pytest.fixture(scope="module")
 def small_canvas():
-    """The middle of the brain alone: quicker to draw."""
+    """Draw only the middle of the brain, which is faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anatomy, "CANVAS", (88, 100, 88))
         yield
@@ -32,12 +32,12 @@ def raw(small_canvas):
 
 
 def tissue(raw) -> np.ndarray:
-    """Where the stripped phantom is not 0: the brain without the fluid around it."""
+    """Return the mask where the stripped phantom is not 0: the brain without the fluid around it."""
     return raw.phantom.image.any(axis=0)
 
 
 def at_tissue(raw, series, moved: np.ndarray) -> np.ndarray:
-    """The series' values at every fourth voxel of the reference's grid, found through ``moved``."""
+    """Return the series' values at every fourth tissue voxel of the reference grid, mapped through ``moved``."""
     shape = raw.brain.shape
     voxels = np.stack(np.meshgrid(*[np.arange(0, n, 4) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
     to_series = np.linalg.inv(series.affine) @ moved @ raw.phantom.affine
@@ -46,7 +46,7 @@ def at_tissue(raw, series, moved: np.ndarray) -> np.ndarray:
     return values[tissue(raw)[tuple(voxels.T)]]
 
 
-def test_stripped_twin_is_the_phantom_of_the_same_seed(raw, small_canvas):
+def test_stripped_phantom_equals_the_phantom_of_the_same_seed(raw, small_canvas):
     twin = draw_phantom(SEED, traits=TRAITS)
     np.testing.assert_array_equal(raw.phantom.image, twin.image)
     np.testing.assert_array_equal(raw.phantom.label, twin.label)
@@ -54,11 +54,11 @@ def test_stripped_twin_is_the_phantom_of_the_same_seed(raw, small_canvas):
     assert raw.brain[raw.phantom.label > 0].mean() > 0.99
 
 
-def test_brain_holds_the_fluid_within_the_dura_as_brain_extraction_does(raw):
+def test_brain_mask_includes_the_fluid_within_the_dura(raw):
     fluid = raw.brain & ~tissue(raw)
     near = ndimage.distance_transform_edt(~tissue(raw))[fluid]
     assert 0.01 < fluid.sum() / raw.brain.sum() < 0.15
-    assert np.quantile(near, 0.9) < 4  # a rim, in mm; cisterns are deeper
+    assert np.quantile(near, 0.9) < 4  # mm; most of the fluid is a rim, cisterns are deeper
 
 
 def test_equal_seeds_give_equal_exams(raw):
@@ -69,7 +69,7 @@ def test_equal_seeds_give_equal_exams(raw):
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_known_transform_leads_from_the_stripped_brain_to_the_series(raw, sequence):
+def test_known_transform_maps_the_stripped_brain_to_the_series(raw, sequence):
     series = raw.series[sequence]
     stripped = raw.phantom.image[SEQUENCES.index(sequence)][::4, ::4, ::4][tissue(raw)[::4, ::4, ::4]]
     aligned = np.corrcoef(at_tissue(raw, series, series.moved), stripped)[0, 1]
@@ -88,13 +88,13 @@ def test_every_sequence_but_the_reference_is_moved_within_bounds(raw):
         assert angle <= FURTHEST_DEGREES + 1e-6 and np.linalg.norm(moved[:3, 3]) <= FURTHEST_MM + 1e-6
 
 
-def test_sequences_lie_on_grids_of_their_own(raw):
+def test_every_sequence_has_its_own_grid(raw):
     grids = {(*s.image.shape, *np.round(s.affine, 3).ravel()) for s in raw.series.values()}
     assert len(grids) == 4
 
 
-def test_a_head_surrounds_the_brain(raw):
-    """Skull is dark and scalp bright on T1: along a line from the brain outwards both are met, and then air."""
+def test_skull_and_scalp_surround_the_brain(raw):
+    """On T1, a line from the brain outwards crosses the dark skull and the bright scalp."""
     series = raw.series["t1ce"]
     inverse = np.linalg.inv(series.affine)
     centre = np.array(raw.brain.shape) / 2

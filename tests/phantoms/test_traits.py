@@ -1,4 +1,4 @@
-"""Every kind of tumour and every fault of the scanner can be drawn and shows what defines it."""
+"""Every kind of tumour and every acquisition fault can be drawn and has its defining appearance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(seed: int, **traits):
 
 
 def zscores(phantom) -> np.ndarray:
-    """Images in units of each sequence's own mean and spread over what it covers, NaN elsewhere."""
+    """Return the images z-scored per sequence over its non-zero voxels, NaN elsewhere."""
     image = np.where(phantom.image > 0, phantom.image, np.nan)
     axes = (1, 2, 3)
     return (image - np.nanmean(image, axes, keepdims=True)) / np.nanstd(image, axes, keepdims=True)
@@ -42,13 +42,13 @@ def test_cyst_is_dark_on_flair_and_brightest_on_t2_and_labelled_core():
 
 @pytest.fixture
 def ball():
-    """Depth in mm below the surface of a ball of 16 mm, negative outside."""
+    """Depth in mm below the surface of a ball of radius 16 mm, negative outside."""
     axes = torch.meshgrid(*(torch.arange(48.0) - 23.5,) * 3, indexing="ij")
     return 16 - sum(a**2 for a in axes).sqrt()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_fluid_and_blood_fill_the_share_of_the_core_asked_for(ball, share):
+def test_fluid_and_blood_fill_the_requested_share_of_the_core(ball, share):
     solid, nothing = ball > 0, torch.zeros(ball.shape)
     fluid = lesion._cyst(Randomness(1), share, solid, solid & (ball < 2), ball, nothing)
     blood = lesion._patches(Randomness(1), share, solid, ball)
@@ -65,7 +65,7 @@ def test_blood_is_dark_on_t2_and_labelled_core():
     assert 0.1 < (after < before - 1).mean() < 0.6
 
 
-def test_faint_lesion_is_even_and_little_brighter_than_brain():
+def test_faint_lesion_is_uniform_and_slightly_brighter_than_brain():
     faint = draw(3, kind="faint")
     lesion = faint.label > 0
     z = zscores(faint)[FLAIR]
@@ -109,7 +109,7 @@ def test_bright_base_brightens_flair_without_a_label():
     assert np.nanquantile(z[healthy & low], 0.999) > np.nanquantile(z[healthy & ~low], 0.99)
 
 
-def test_poor_sequence_with_a_short_view_is_zero_inside_the_brain():
+def test_short_field_of_view_leaves_zeros_inside_the_brain():
     short = draw(10, kind="ring", poor_sequence="t1", short_view=0.25)
     seen = short.image > 0
     lost = short.brain & ~seen[T1]
@@ -125,7 +125,7 @@ def head():
     return (1 - sum(a**2 for a in axes)) * 40  # depth in mm, positive inside an ellipsoid
 
 
-def test_shading_reaches_the_strength_asked_for_and_rises_towards_the_bottom(head):
+def test_shading_reaches_its_strength_and_rises_towards_the_bottom(head):
     how = Acquisition(1, 2, 0.0, 0.0, shading=0.35, rise=1.0)
     log_gain = torch.log(shade(Randomness(1), head, how))
     inside = head > 4
@@ -137,7 +137,7 @@ def test_shading_reaches_the_strength_asked_for_and_rises_towards_the_bottom(hea
     )
 
 
-def test_a_poor_sequence_is_thick_or_blurred_or_moved():
+def test_poor_sequence_has_thick_slices_blur_or_motion():
     faults = set()
     for seed in range(40):
         how = acquisition.draw_acquisition(Randomness(seed), "t1", 0.1, poor=True)
@@ -147,7 +147,7 @@ def test_a_poor_sequence_is_thick_or_blurred_or_moved():
     assert len(faults) >= 3
 
 
-def test_thick_slices_hide_detail_along_their_axis_alone(head):
+def test_thick_slices_remove_detail_only_along_their_axis(head):
     detail = torch.rand(head.shape, generator=torch.Generator().manual_seed(0))
     taken = acquire(Randomness(0), detail, head, Acquisition(6, 0, 0.0, 0.0, shading=0.0, rise=0.0))
     along, across = (taken.diff(dim=axis).std() for axis in (0, 1))
@@ -155,20 +155,20 @@ def test_thick_slices_hide_detail_along_their_axis_alone(head):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_field_of_view_leaves_out_the_share_asked_for(head, axis):
+def test_field_of_view_excludes_the_requested_share(head, axis):
     brain = head > 0
     seen = field_of_view(Randomness(0), brain, Acquisition(5, axis, 0, 0, 0.0, 0.0, 0.0, 0.25, axis))
     extent = [int(m.movedim(axis, 0).flatten(1).any(dim=1).sum()) for m in (brain & seen, brain)]
     assert extent[0] == pytest.approx(0.75 * extent[1], abs=1.5)
 
 
-def test_every_kind_is_drawn_about_as_often_as_its_share():
+def test_kinds_are_drawn_with_their_probabilities():
     kinds = [draw_traits(Randomness(seed)).kind for seed in range(600)]
     assert {k: kinds.count(k) / 600 for k in TUMOUR_KINDS} == pytest.approx(TUMOUR_KINDS, abs=0.06)
     assert sum(TUMOUR_KINDS.values()) == pytest.approx(1)
 
 
-def test_a_shift_draws_beyond_the_usual_settings():
+def test_shift_draws_beyond_the_usual_settings():
     usual, shifted = ([draw_traits(Randomness(s, shift)).shading for s in range(300)] for shift in (0.0, 1.0))
     assert max(usual) <= 0.35 < max(shifted)
     spread = [np.std([Randomness(s, shift).varied(0, 1) for s in range(300)]) for shift in (0.0, 1.0)]
@@ -185,7 +185,7 @@ def test_a_shift_draws_beyond_the_usual_settings():
         ({"shift": float("nan")}, "shift"),
     ],
 )
-def test_settings_that_do_not_exist_are_refused(monkeypatch, arguments, named):
+def test_invalid_settings_are_refused(monkeypatch, arguments, named):
     monkeypatch.setattr("brats_clip.phantoms.anatomy.CANVAS", (40, 40, 40))
     with pytest.raises(InputError, match=named):
         draw_phantom(1, **arguments)

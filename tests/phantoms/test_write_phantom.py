@@ -1,4 +1,4 @@
-"""Phantoms on disk: a patient as BraTS lays one out, whole or not at all."""
+"""Phantoms on disk: the BraTS layout, written atomically."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from brats_clip.phantoms.writer import to_grid
 from brats_clip.reports import Findings, read_findings
 from brats_clip.transforms import LoadCased
 
-FINER = (1 - 1e-9,) * 3  # 1 mm for the eye, resampled for the code
+FINER = (1 - 1e-9,) * 3  # practically 1 mm, but resampled instead of copied
 
 
 def world_centre(image: nib.Nifti1Image, value: int) -> np.ndarray:
-    """Where in RAS mm the voxels of ``value`` lie on average."""
+    """Return the mean position in RAS mm of the voxels of ``value``."""
     voxels = np.argwhere(np.asarray(image.dataobj) == value)
     return nib.affines.apply_affine(image.affine, voxels.mean(axis=0))
 
@@ -33,7 +33,7 @@ def two_blocks(shape=(41, 46, 37)) -> np.ndarray:
 
 @pytest.mark.parametrize("spacing", [(1, 1, 1), FINER, (2, 2, 2), (1.5, 1, 3), (0.7, 0.7, 0.7)])
 @pytest.mark.parametrize("size", [(60, 66, 50), (61, 67, 51)])
-def test_directions_and_distances_stay_what_they_are(size, spacing):
+def test_to_grid_keeps_directions_and_distances(size, spacing):
     volume = two_blocks()
     size = [int(np.ceil(n / s)) for n, s in zip(size, spacing, strict=True)]
     image = to_grid(volume, np.eye(4), size, spacing, order=0)
@@ -55,20 +55,20 @@ def test_copied_and_resampled_grids_agree(size):
     np.testing.assert_allclose(copied.affine, resampled.affine, atol=1e-6)
 
 
-def test_a_grid_smaller_than_the_head_keeps_its_middle():
+def test_grid_smaller_than_the_head_keeps_its_middle():
     volume = np.arange(9 * 11 * 13, dtype=np.int16).reshape(9, 11, 13)
     out = np.asarray(to_grid(volume, np.eye(4), (5, 5, 5), (1, 1, 1), order=0).dataobj)
     np.testing.assert_array_equal(out, volume[2:7, 3:8, 4:9][::-1, ::-1])
 
 
 @pytest.mark.parametrize("spacing", [(2, 2, 2), (1, 1, 5), (0.8, 0.9, 1.1)])
-def test_resampled_labels_stay_labels(small, spacing):
+def test_resampled_labels_keep_their_values(small, spacing):
     size = [int(np.ceil(50 / s)) for s in spacing]
     label = np.asarray(to_grid(small.label, small.affine, size, spacing, order=0).dataobj)
     assert set(np.unique(label)) == {0, 1, 2, 4}
 
 
-def test_the_tumour_keeps_its_volume_at_2_mm(patient):
+def test_tumour_keeps_its_volume_at_2_mm(patient):
     image = to_grid(patient.label, patient.affine, (96, 96, 80), (2, 2, 2), order=0)
     coarse = np.asarray(image.dataobj)
     for region, values in REGIONS.items():
@@ -99,9 +99,9 @@ def test_default_grid_is_that_of_brats(tmp_path, small):
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (2, 2, 2)])
-def test_a_written_patient_loads_as_a_case(tmp_path, small, spacing):
+def test_written_patient_loads_as_a_case(tmp_path, small, spacing):
     write_phantom(small, tmp_path, "P_1", size=(48, 52, 44), spacing=spacing)
-    (tmp_path / ".P_2.abc" / "P_2").mkdir(parents=True)  # what a kill leaves
+    (tmp_path / ".P_2.abc" / "P_2").mkdir(parents=True)  # left behind by a killed process
     (tmp_path / ".P_2.abc" / "P_2" / "P_2_t1.nii.gz").touch()
     (case,) = find_cases(tmp_path)
     data = LoadCased(allow_missing_label=False)(case)
@@ -111,8 +111,8 @@ def test_a_written_patient_loads_as_a_case(tmp_path, small, spacing):
     assert data["label"].unique().tolist() == [0, 1, 2, 4]
 
 
-def test_intensities_are_whole_numbers_in_proportion(tmp_path, small):
-    small.image[0] *= 100  # beyond what int16 holds
+def test_intensities_are_scaled_to_int16(tmp_path, small):
+    small.image[0] *= 100  # beyond the range of int16
     folder = write_phantom(small, tmp_path, "P", size=small.label.shape)
     t2 = np.asarray(nib.load(folder / "P_t2.nii.gz").dataobj)[::-1, ::-1]
     np.testing.assert_array_equal(t2, np.rint(small.image[2] * 1000))
@@ -121,7 +121,7 @@ def test_intensities_are_whole_numbers_in_proportion(tmp_path, small):
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failure_leaves_nothing_half_written(tmp_path, small, monkeypatch, existing):
+def test_failed_write_leaves_no_partial_case(tmp_path, small, monkeypatch, existing):
     folder = tmp_path / "P"
     if existing:
         write_phantom(small, tmp_path, "P", size=(20, 20, 20))

@@ -1,4 +1,4 @@
-"""Expected Dice, calibrated probabilities and places, on answers made by hand."""
+"""Expected Dice, calibrated probabilities and places to check, on hand-made answers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CENTRE = (40, 44, 30)
 
 
 def ball(centre, radius: float, steep: float = 2.0, top: float = 8.0) -> np.ndarray:
-    """Logits of a ball: 0 at its border, ``steep`` per mm, at most ``top``."""
+    """Return the logits of a ball: 0 at its border, ``steep`` per mm, at most ``top``."""
     grid = np.ogrid[tuple(slice(0, size) for size in SHAPE)]
     away = np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)))
     return np.clip(steep * (radius - away), -8, top)
 
 
 def answer(*more: tuple[int, np.ndarray]) -> torch.Tensor:
-    """A sharp tumour, and further logits by region, of which the higher one counts there."""
+    """Return the logits of a sharp tumour; ``more`` adds further logits per region by the maximum."""
     logits = np.stack([ball(CENTRE, radius, steep=6) for radius in (18, 11, 7)])
     for region, extra in more:
         logits[region] = np.maximum(logits[region], extra)
@@ -45,7 +45,7 @@ def sharp():
     return assess(answer(), BRAIN, GEOMETRY, QualityModel())
 
 
-def test_a_sharp_answer_is_expected_to_be_better_than_a_blurred_one(sharp):
+def test_sharp_answer_is_expected_to_be_better_than_a_blurred_one(sharp):
     blurred = assess(answer() / 12, BRAIN, GEOMETRY, QualityModel())
     for region in REGIONS:
         assert sharp.expected_dice[region] > 0.9 > blurred.expected_dice[region]
@@ -54,7 +54,7 @@ def test_a_sharp_answer_is_expected_to_be_better_than_a_blurred_one(sharp):
         assert 0 <= estimate.volume_low_ml < estimate.volume_ml < estimate.volume_high_ml
 
 
-def test_no_place_is_named_in_a_sharp_answer(sharp):
+def test_sharp_answer_has_no_places_to_check(sharp):
     assert sharp.look_here == []
 
 
@@ -68,7 +68,7 @@ def test_no_place_is_named_in_a_sharp_answer(sharp):
         (2, (40, 36, 30), -0.3, "missed piece", "NCR", "ET"),
     ],
 )
-def test_a_doubtful_piece_is_the_first_place_with_its_kind(region, centre, top, kind, answered, perhaps):
+def test_uncertain_piece_is_the_first_place_with_its_kind(region, centre, top, kind, answered, perhaps):
     logits = answer((region, ball(centre, 6, top=top)))
     found = assess(logits, BRAIN, GEOMETRY, QualityModel())
     place = found.look_here[0]
@@ -79,7 +79,7 @@ def test_a_doubtful_piece_is_the_first_place_with_its_kind(region, centre, top, 
     assert json.loads(json.dumps(found.to_dict()))["look_here"][0] == place
 
 
-def test_a_place_lies_where_the_case_has_it():
+def test_place_is_in_the_coordinates_of_the_case():
     centre = (14, 20, 30)
     place = assess(answer((0, ball(centre, 6, top=0.3))), BRAIN, GEOMETRY, QualityModel()).look_here[0]
     assert np.allclose((NATIVE @ [*place["voxel"], 1])[:3], place["ras_mm"])
@@ -88,7 +88,7 @@ def test_a_place_lies_where_the_case_has_it():
     assert place["text"].endswith("ml of oedema may be no tumour")
 
 
-def test_at_most_three_places_apart_from_each_other_and_from_clicks():
+def test_at_most_three_places_are_listed_away_from_clicks():
     spots = [(12, 16, 16), (12, 66, 16), (52, 12, 50), (12, 40, 52)]
     logits = answer(*((0, ball(spot, 7 - i, top=0.2)) for i, spot in enumerate(spots)))
     places = assess(logits, BRAIN, GEOMETRY, QualityModel()).look_here
@@ -100,13 +100,13 @@ def test_at_most_three_places_apart_from_each_other_and_from_clicks():
 
 
 @pytest.mark.parametrize("logits", [torch.full((3, *SHAPE), -9.0), torch.full((3, *SHAPE), float("nan"))])
-def test_an_answer_without_tumour_is_assessed_too(logits):
+def test_answer_without_tumour_is_assessed(logits):
     found = assess(logits, BRAIN, GEOMETRY, QualityModel())
     assert found.look_here == [] and all(0 <= dice <= 1 for dice in found.expected_dice.values())
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_what_is_missing_and_a_contradicting_report_are_features():
+def test_missing_sequences_and_report_disagreement_are_features():
     known = Circumstances(("t1ce",), 0.25)
     rows = assess(answer(), BRAIN, GEOMETRY, QualityModel(), known).features
     named = dict(zip(FEATURES, rows[0].tolist(), strict=True))
@@ -121,7 +121,7 @@ def test_unfitted_probabilities_are_the_networks_own_and_nested():
     assert (found[2] <= found[1]).all()
 
 
-def test_the_probability_of_error_is_one_less_that_of_the_label():
+def test_error_probability_is_one_minus_that_of_the_label():
     probabilities = torch.tensor([0.9, 0.6, 0.5]).view(3, 1, 1, 1)
     for value, error in ((0, 0.9), (2, 0.7), (1, 0.9), (4, 0.5)):
         assert error_of_label(probabilities, torch.full((1, 1, 1), value)).item() == pytest.approx(error)
@@ -132,7 +132,7 @@ def test_the_probability_of_error_is_one_less_that_of_the_label():
 
 
 class TestFile:
-    """The JSON beside the weights."""
+    """The JSON file of the quality model beside the weights."""
 
     @pytest.fixture
     def files(self, tmp_path):
@@ -143,7 +143,7 @@ class TestFile:
         path.write_text(json.dumps(model.to_json()))
         return weights, path, model
 
-    def test_is_flagged_for_other_weights(self, files):
+    def test_file_for_other_weights_is_flagged_as_not_fitted(self, files):
         weights, path, model = files
         read = load_quality(path, weights, 0.2, 0.05, 0.0)
         assert [list(row) for row in read.dice] == [list(row) for row in model.dice]
@@ -151,7 +151,7 @@ class TestFile:
         found = assess(answer(), BRAIN, GEOMETRY, read).to_dict()
         assert found["quality"]["fitted"] is False and "not fitted for these weights" in found["quality"]["note"]
 
-    def test_is_taken_for_its_weights(self, files):
+    def test_file_for_its_weights_is_fitted(self, files):
         from brats_clip.evaluation import sha256_of
 
         weights, path, model = files
@@ -159,19 +159,19 @@ class TestFile:
         read = load_quality(path, weights)
         assert read.fitted and "note" not in assess(answer(), BRAIN, GEOMETRY, read).to_dict()["quality"]
 
-    def test_may_be_missing(self, tmp_path):
+    def test_missing_file_gives_the_default_model(self, tmp_path):
         assert load_quality(tmp_path / "none.json", tmp_path / "model.pt") == QualityModel()
 
     @pytest.mark.parametrize(
         "change", [{"format": 9}, {"features": ["size"]}, {"dice": [[1.0]] * 3}, {"voxels": [["a", 1, 2, 3]] * 3}]
     )
-    def test_of_another_kind_is_refused(self, files, change):
+    def test_file_of_another_format_is_refused(self, files, change):
         weights, path, model = files
         path.write_text(json.dumps(model.to_json() | change))
         with pytest.raises(InputError, match=r"quality\.json: found .*expected a file of scripts/fit_quality\.py"):
             load_quality(path, weights)
 
-    def test_that_is_no_json_is_refused(self, files):
+    def test_file_that_is_not_json_is_refused(self, files):
         weights, path, _ = files
         path.write_text("{")
         with pytest.raises(InputError, match=r"quality\.json"):

@@ -1,4 +1,4 @@
-"""Random but consistent findings, far wider than real ones."""
+"""Random but consistent findings over a wider range than real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _draw(rng: np.random.Generator) -> Findings:
     tc = et + ncr
 
     def axes(ml: float) -> tuple[float, ...]:
-        """Diameters of an ellipsoid of that volume."""
+        """Return the diameters of an ellipsoid of volume ``ml``."""
         if ml == 0:
             return ()
         ratios = np.array([1, rng.uniform(0.6, 1), rng.uniform(0.6, 1.2)])
@@ -53,5 +53,5 @@ def _draw(rng: np.random.Generator) -> Findings:
 
 @pytest.fixture
 def random_findings():
-    """A function that draws findings of one lesion or several from a generator."""
+    """Return a function that draws findings of one or several lesions from a random generator."""
     return _draw

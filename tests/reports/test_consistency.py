@@ -19,7 +19,7 @@ from brats_clip.reports import (
     write_report,
 )
 
-SHAPE = (70, 88, 70)  # a brain's box at 2 mm, RAS
+SHAPE = (70, 88, 70)  # bounding box of a brain at 2 mm, RAS
 AFFINE = np.diag([2, 2, 2, 1.0])
 BRAIN = np.ones(SHAPE, bool)
 RIGHT_FRONTAL, LEFT_FRONTAL, RIGHT_OCCIPITAL = (50, 72, 42), (20, 72, 42), (46, 7, 34)
@@ -31,7 +31,7 @@ def ball(centre, radius):
 
 
 def tumour(centre, whole=9, core=6, necrotic=4, enhancing=0.9):
-    """Probabilities of WT, TC, ET: an onion (radii in voxels) whose rim enhances with probability ``enhancing``."""
+    """Return probabilities of WT, TC, ET: concentric balls (radii in voxels) with ``enhancing`` as ET of the rim."""
     probabilities = np.zeros((3, *SHAPE), np.float32)
     probabilities[0][ball(centre, whole)] = 0.9
     probabilities[1][ball(centre, core)] = 0.9
@@ -50,13 +50,13 @@ def only(result, finding):
 TRUE = "Mass in the right frontal lobe with rim enhancement and central necrosis. There is marked oedema."
 
 
-def test_a_true_report_agrees_and_warns_of_nothing():
+def test_true_report_agrees_without_warnings():
     result = check(TRUE, tumour(RIGHT_FRONTAL))
     assert result.score > 0.95 and result.warnings == ()
     assert [found.finding for found in result.checks] == ["side", "lobes", "enhancement", "oedema", "necrosis"]
 
 
-def test_a_flipped_side_is_said_in_words():
+def test_flipped_side_gives_a_warning_text():
     result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
     assert result.score < 0.1
     assert result.warnings == ("The report says left; the tumour is on the right.",)
@@ -64,7 +64,7 @@ def test_a_flipped_side_is_said_in_words():
 
 
 @pytest.mark.parametrize("codes", ["LPS", "PIR"])
-def test_storage_order_does_not_change_the_answer(codes):
+def test_result_does_not_depend_on_the_storage_order(codes):
     ornt = nib.orientations.axcodes2ornt(tuple(codes))
     affine = AFFINE @ nib.orientations.inv_ornt_aff(ornt, SHAPE)
     probabilities = tumour(RIGHT_FRONTAL)
@@ -75,14 +75,14 @@ def test_storage_order_does_not_change_the_answer(codes):
     )
 
 
-def test_a_lesion_near_the_midline_contradicts_no_side():
+def test_lesion_near_the_midline_contradicts_neither_side():
     near = tumour((36, 72, 42), whole=4, core=2, necrotic=0)
     for side in ("left", "right"):
         result = check(f"A {side} frontal lesion.", near)
         assert result.score > 0.3 and result.warnings == ()
 
 
-def test_a_one_sided_report_forgives_a_part_beyond_the_midline():
+def test_one_sided_report_tolerates_tumour_beyond_the_midline():
     crossing = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL, whole=5, core=0, necrotic=0))
     assert check("A right frontal lesion.", crossing).score > 0.9
     assert check("A left frontal lesion.", crossing).warnings
@@ -99,24 +99,24 @@ def test_a_one_sided_report_forgives_a_part_beyond_the_midline():
         "Previously right-sided craniotomy. Left frontal mass.",
     ],
 )
-def test_what_is_shifted_compressed_or_was_operated_on_contradicts_no_side(report):
+def test_shift_compression_and_surgery_contradict_no_side(report):
     result = check(report, tumour(LEFT_FRONTAL))
     assert result.same_place and result.warnings == ()
 
 
 @pytest.mark.parametrize("report", ["Bilateral enhancing lesions.", "Left and right frontal lesions."])
-def test_a_second_lesion_that_was_missed_is_said_and_the_report_is_still_heard(report):
+def test_missed_second_lesion_gives_a_warning_and_keeps_the_report(report):
     result = check(report, tumour(LEFT_FRONTAL))
     assert result.same_place and result.warnings == ("The report says both sides; the tumour is on the left.",)
 
 
-def test_the_wrong_side_or_a_far_lobe_is_another_place():
+def test_wrong_side_or_distant_lobe_is_another_place():
     assert not check("Right frontal mass with midline shift to the left.", tumour(LEFT_FRONTAL)).same_place
     assert not check("Bilateral cerebellar and occipital lesions.", tumour(LEFT_FRONTAL)).same_place
     assert check("Mass in the midline.", tumour((54, 68, 42))).same_place
 
 
-def test_bilateral_agrees_with_what_crosses_and_not_with_one_side():
+def test_bilateral_report_agrees_only_with_tumour_on_both_sides():
     both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL, whole=5, core=0, necrotic=0))
     assert check("Bilateral frontal lesions.", both).score > 0.9
     assert check("Bilateral frontal lesions.", tumour((34, 72, 42))).score > 0.9
@@ -124,12 +124,12 @@ def test_bilateral_agrees_with_what_crosses_and_not_with_one_side():
     assert one_sided.warnings == ("The report says both sides; the tumour is on the right.",)
 
 
-def test_midline_agrees_with_central_lesions_only():
+def test_midline_report_agrees_only_with_central_lesions():
     assert check("A midline frontal lesion.", tumour((41, 72, 42), whole=4, core=2, necrotic=0)).score > 0.9
     assert check("A midline frontal lesion.", tumour((54, 68, 42))).warnings
 
 
-def test_a_lobe_next_door_costs_little_and_a_far_one_is_said_in_words():
+def test_adjacent_lobe_lowers_the_score_and_distant_lobe_warns():
     true = check("A right frontal lesion.", tumour(RIGHT_FRONTAL)).score
     neighbour = check("A right parietal lesion.", tumour((50, 45, 60), whole=6))
     far = check("A right cerebellar and occipital lesion.", tumour(RIGHT_FRONTAL))
@@ -151,24 +151,24 @@ def test_naming_the_main_lobe_alone_is_enough():
         ("Marked enhancement.", 0.0, "The report says enhancement; hardly any enhancing tumour is segmented."),
         ("Marked enhancement.", 0.9, None),
         ("No enhancement.", 0.0, None),
-        # What is faint confirms a report, and contradicts none.
+        # Faint enhancement confirms a report and contradicts none.
         ("Marked enhancement.", 0.3, None),
         ("No enhancement.", 0.3, None),
     ],
 )
-def test_enhancement_is_compared_softly(report, enhancing, warned):
+def test_enhancement_is_compared_with_a_tolerance(report, enhancing, warned):
     result = check(report, tumour(RIGHT_FRONTAL, enhancing=enhancing))
     assert [w and w.split(";")[0] for w in result.warnings] == ([warned.split(";")[0]] if warned else [])
     assert (result.score < 0.5) == bool(warned)
 
 
-def test_a_speck_of_enhancement_contradicts_no_denial():
+def test_speck_of_enhancement_does_not_contradict_a_denial():
     speck = tumour(RIGHT_FRONTAL, enhancing=0.0)
     speck[2][ball(RIGHT_FRONTAL, 2)] = 0.9  # 0.2 ml
     assert check("No enhancement.", speck).score > 0.9
 
 
-def test_a_wrong_side_weighs_more_than_wrong_enhancement():
+def test_wrong_side_weighs_more_than_wrong_enhancement():
     probabilities = tumour(RIGHT_FRONTAL)
     side = check("Left frontal lesion with enhancement.", probabilities).score
     enhancement = check("Right frontal lesion without enhancement.", probabilities).score
@@ -181,16 +181,16 @@ def test_denied_oedema_and_stated_necrosis_are_compared():
     no_necrosis[2] = no_necrosis[1]
     assert "necrosis" in check("Central necrosis.", no_necrosis).warnings[0]
     denied = check("There is no necrosis.", tumour(RIGHT_FRONTAL, whole=14, core=10, necrotic=8))
-    assert denied.score < 0.9 and denied.warnings == ()  # labels do not tell necrosis for sure
+    assert denied.score < 0.9 and denied.warnings == ()  # labels do not identify necrosis with certainty
 
 
 @pytest.mark.parametrize("text", [TRUE, "Cystic necrosis.", "The left insula is infiltrated."])
-def test_a_lesion_that_is_not_segmented_is_a_disagreement(text):
+def test_lesion_that_is_not_segmented_is_a_disagreement(text):
     result = check(text, np.zeros((3, *SHAPE)))
     assert result.score < 0.1 and result.warnings == ("The report names a lesion; none is segmented.",)
 
 
-def test_a_report_of_no_lesion_agrees_with_nothing_segmented_only():
+def test_report_of_no_lesion_agrees_only_with_an_empty_segmentation():
     for i in range(10):
         report = write_report(Findings(), np.random.default_rng(i))
         nothing, something = check(report, np.zeros((3, *SHAPE))), check(report, tumour(RIGHT_FRONTAL))
@@ -209,16 +209,16 @@ def test_a_report_of_no_lesion_agrees_with_nothing_segmented_only():
         "No evidence of tumour growth.",
     ],
 )
-def test_what_else_is_denied_is_no_denial_of_a_lesion(report):
+def test_other_denials_do_not_deny_the_lesion(report):
     assert check(report, tumour(RIGHT_FRONTAL)).checks == ()
 
 
 @pytest.mark.parametrize("report", ["No mass is seen.", "No evidence of tumour.", "There is no enhancing lesion."])
-def test_a_denied_lesion_is_compared(report):
+def test_denied_lesion_is_checked(report):
     assert only(check(report, tumour(RIGHT_FRONTAL)), "lesion").said == "absent"
 
 
-def test_a_report_that_states_nothing_has_no_score():
+def test_report_without_findings_has_no_score():
     for report in ("", "...", *(generic_report(np.random.default_rng(i)) for i in range(8))):
         for probabilities in (tumour(RIGHT_FRONTAL), np.zeros((3, *SHAPE))):
             result = check(report, probabilities)
@@ -232,14 +232,14 @@ def test_a_report_that_states_nothing_has_no_score():
         ("\u041e\u043f\u0443\u0445\u043e\u043b\u044c.", "unknown"),
     ],
 )
-def test_a_language_that_is_not_read_is_said_and_agrees_with_nothing(report, language):
+def test_unsupported_language_gives_a_notice_and_no_score(report, language):
     result = check(report, tumour(RIGHT_FRONTAL))
     assert (result.score, result.checks, result.warnings) == (None, (), ())
     assert len(result.notices) == 1 and f"({language})" in result.notices[0]
     assert result.to_dict()["notices"] == list(result.notices)
 
 
-def test_a_report_of_which_nothing_is_understood_is_said_and_an_empty_one_is_not():
+def test_only_a_report_that_is_not_understood_gives_a_notice():
     (notice,) = check("See dictation of Monday.", tumour(RIGHT_FRONTAL)).notices
     assert notice.startswith("The report was not understood")
     assert check("", tumour(RIGHT_FRONTAL)).notices == check(TRUE, tumour(RIGHT_FRONTAL)).notices == ()
@@ -272,7 +272,7 @@ GLIOBLASTOMA = {"whole": 13, "core": 8, "necrotic": 5}
         "Left frontal neoplasm. No significant mass effect. The cerebellum and brainstem are unremarkable.",
     ],
 )
-def test_true_reports_of_many_kinds_draw_no_warning(report):
+def test_true_reports_of_many_kinds_give_no_warning(report):
     result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
     assert result.warnings == result.notices == () and result.score > 0.7
 
@@ -295,13 +295,13 @@ def test_true_reports_of_many_kinds_draw_no_warning(report):
         "Guz prawego p\u0142ata czo\u0142owego.",
     ],
 )
-def test_false_reports_of_many_kinds_are_noticed_or_not_understood(report):
+def test_false_reports_of_many_kinds_give_a_warning_or_notice(report):
     result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
     assert result.warnings or (result.notices and result.score is None)
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.8, 1, 1.25, 4])
-def test_sizes_are_compared_leniently(factor):
+def test_only_large_size_differences_give_a_warning(factor):
     report = f"Left frontal mass of {32 * factor:.0f} x {32 * factor:.0f} mm."
     result = check(report, tumour(LEFT_FRONTAL, **GLIOBLASTOMA))
     assert bool(result.warnings) == (factor in (0.25, 4))
@@ -315,14 +315,14 @@ def test_sizes_of_the_core_are_not_compared_without_t1ce():
     assert compare_with_image(report, image, unseen=("enhancement",)).warnings == ()
 
 
-def test_faint_probabilities_over_the_whole_brain_change_nothing():
+def test_faint_probabilities_over_the_whole_brain_have_no_effect():
     clear, hazy = tumour(RIGHT_FRONTAL), tumour(RIGHT_FRONTAL)
     hazy[:, : SHAPE[0] // 2] = np.maximum(hazy[:, : SHAPE[0] // 2], 0.2)
     assert check(TRUE, hazy) == check(TRUE, clear)
     assert check(TRUE, np.full((3, *SHAPE), 0.2)).warnings == ("The report names a lesion; none is segmented.",)
 
 
-def test_what_lies_outside_the_brain_does_not_count():
+def test_tumour_outside_the_brain_is_ignored():
     both = np.maximum(tumour(RIGHT_FRONTAL), tumour(LEFT_FRONTAL))
     brain = BRAIN & ~ball(LEFT_FRONTAL, 12)
     assert compare_with_image("Right frontal mass.", ImageEvidence(both, AFFINE, brain)).score > 0.9
@@ -348,7 +348,7 @@ def test_written_reports_agree_and_their_perturbations_do_not():
     assert np.mean(np.array(perturbed["swap_region"]) < true) > 0.8
 
 
-def test_the_answer_is_plain_json():
+def test_result_is_json_serialisable():
     result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
     values = json.loads(json.dumps(result.to_dict()))
     assert values["score"] == result.score and values["warnings"] == list(result.warnings)
@@ -373,14 +373,14 @@ def test_the_answer_is_plain_json():
         ({"affine": np.eye(3)}, "affine"),
     ],
 )
-def test_unusable_arrays_are_named(changed, where):
+def test_invalid_arrays_are_refused(changed, where):
     arguments = {"probabilities": tumour(RIGHT_FRONTAL), "affine": AFFINE, "brain": BRAIN} | changed
     with pytest.raises(InputError) as error:
         compare_with_image(TRUE, ImageEvidence(**arguments))
     assert error.value.where == where
 
 
-def test_a_whole_brain_is_cheap():
+def test_comparison_with_a_whole_brain_takes_under_0_3_s():
     probabilities = tumour(RIGHT_FRONTAL).repeat(2, 1).repeat(2, 2).repeat(2, 3)
     brain = np.ones(probabilities.shape[1:], bool)
     seconds = []

@@ -10,7 +10,7 @@ from scipy import ndimage
 from brats_clip.errors import LabelError
 from brats_clip.reports import Findings, describe_mask
 
-SHAPE = (140, 176, 140)  # a brain's box at 1 mm, RAS
+SHAPE = (140, 176, 140)  # bounding box of a brain at 1 mm, RAS
 RAS = np.eye(4)
 
 
@@ -39,13 +39,13 @@ def onion(centre, necrotic, core, whole):
         ((69.5, 77, 32), "midline", "brainstem"),
     ],
 )
-def test_side_and_lobe_of_a_ball(centre, side, lobe):
+def test_side_and_lobe_of_a_ball_are_found(centre, side, lobe):
     found = describe_mask(onion(centre, 0, 8, 11), RAS, brain=np.ones(SHAPE, bool))
     assert (found.side, found.lobes[0], found.core_lobes[0]) == (side, lobe, lobe)
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR", "SAL"])
-def test_storage_order_does_not_change_what_is_seen(codes):
+def test_findings_do_not_depend_on_the_storage_order(codes):
     label = onion((40, 145, 85), 8, 12, 18)
     image = nib.Nifti1Image(label, RAS)
     ornt = nib.orientations.ornt_transform(
@@ -80,7 +80,7 @@ def test_axes_are_those_of_an_axial_plane_and_the_height():
     radius = (turned[0] / 20) ** 2 + (turned[1] / 12) ** 2 + ((grid[2] - 80) / 16) ** 2
     label[radius < 1] = 2
     label[radius < 0.25] = 1
-    label[120:124, 30:34, 30:34] = 4  # a second, small lesion has no say
+    label[120:124, 30:34, 30:34] = 4  # a second, small lesion is ignored
     found = describe_mask(label, RAS)
     assert found.whole_axes_mm == pytest.approx((40, 24, 32), abs=1.5)
     assert found.core_axes_mm == pytest.approx((20, 12, 16), abs=1.5)
@@ -89,7 +89,7 @@ def test_axes_are_those_of_an_axial_plane_and_the_height():
     assert describe_mask(onion((40, 145, 85), 0, 0, 18), RAS).core_axes_mm == ()
 
 
-def test_a_flat_lesion_has_a_diameter():
+def test_flat_lesion_has_a_diameter():
     label = np.zeros(SHAPE, np.uint8)
     label[20:60, 100:130, 70] = 2
     assert describe_mask(label, RAS).diameter_mm == pytest.approx(np.hypot(39, 29) + 1, abs=0.5)
@@ -136,11 +136,11 @@ def test_separate_lesions_are_counted_and_specks_are_not():
     assert 0.2 < found.right_fraction < 0.8
 
 
-def test_a_lesion_that_bulges_over_the_midline_keeps_its_side():
+def test_lesion_that_extends_over_the_midline_keeps_its_side():
     assert describe_mask(onion((55, 140, 85), 0, 8, 20), RAS).side == "left"
 
 
-def test_brain_decides_where_the_midline_is():
+def test_midline_is_taken_from_the_brain_mask():
     label, brain = np.zeros((160, 176, 140), np.uint8), np.zeros((160, 176, 140), bool)
     brain[60:160] = True
     label[ball((90, 130, 85), 8, label.shape)] = 2
@@ -148,14 +148,14 @@ def test_brain_decides_where_the_midline_is():
     assert describe_mask(label, RAS, brain=brain).side == "left"
 
 
-def test_an_empty_map_has_no_side_and_keeps_what_is_known():
+def test_empty_map_has_no_side_and_mass_effect_is_kept():
     assert describe_mask(np.zeros(SHAPE), RAS) == Findings()
     assert describe_mask(np.zeros(SHAPE), RAS, mass_effect="none").mass_effect == "none"
     assert describe_mask(onion((40, 145, 85), 0, 6, 10), RAS, mass_effect="mild").mass_effect == "mild"
     assert describe_mask(onion((40, 145, 85), 0, 6, 10), RAS).mass_effect is None
 
 
-def test_bad_maps_are_refused_by_name():
+def test_invalid_maps_are_refused():
     with pytest.raises(LabelError, match=r"3\.0"):
         describe_mask(onion((40, 145, 85), 0, 6, 10) // 4 * 3, RAS)
     with pytest.raises(LabelError, match="shape"):
@@ -164,7 +164,7 @@ def test_bad_maps_are_refused_by_name():
         describe_mask(np.zeros(SHAPE), RAS, brain=np.ones((3, 3, 3), bool))
 
 
-def test_a_volume_of_brats_size_takes_about_a_second():
+def test_volume_of_brats_size_takes_under_3_seconds():
     label = np.zeros((240, 240, 155), np.uint8)
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(120, 140, 110)), 3)
     label[60:180, 50:190, 20:130] = np.select([noise > 0.06, noise > 0.03, noise > 0], [1, 4, 2], 0)
@@ -177,14 +177,14 @@ def test_a_volume_of_brats_size_takes_about_a_second():
 @pytest.mark.skipif("BRATS_DIR" not in os.environ, reason="BRATS_DIR does not point to real cases")
 @pytest.mark.parametrize(
     ("case", "side", "lobe", "enhancement", "necrosis"),
-    [  # as seen by eye
+    [  # as judged by eye
         ("BraTS2021_00006", "left", "frontal", "thick rim", True),
         ("BraTS2021_01477", "right", "temporal", "none", False),
         ("BraTS2021_01478", "left", "temporal", "nodular", False),
         ("BraTS2021_01481", "right", "parietal", "thick rim", True),
     ],
 )
-def test_real_cases_are_described_as_they_look(case, side, lobe, enhancement, necrosis):
+def test_real_cases_match_the_visual_findings(case, side, lobe, enhancement, necrosis):
     folder = Path(os.environ["BRATS_DIR"]) / case
     if not folder.is_dir():
         pytest.skip(f"BRATS_DIR has no {case}")

@@ -10,7 +10,7 @@ ROW = {name: row for row, name in enumerate(FINDING_SLOTS)}
 SIZES = [ROW[name] for name in FINDING_SLOTS if name.endswith(" size")]
 
 
-def test_shapes_and_types():
+def test_features_have_fixed_shapes_and_types():
     for source in (Findings(), Findings(side="left", lobes=("frontal",)), "", read_findings("Left mass.")):
         features, known = finding_features(source)
         assert (features.shape, features.dtype) == ((len(FINDING_SLOTS), FEATURES), np.float32)
@@ -18,17 +18,17 @@ def test_shapes_and_types():
         assert np.isfinite(features).all() and not features[~known].any()
 
 
-def test_a_text_without_findings_is_all_unknown():
+def test_text_without_findings_has_no_known_features():
     assert not finding_features("")[1].any()
 
 
-def test_a_text_and_what_was_read_of_it_give_the_same():
+def test_text_and_its_read_findings_give_the_same_features():
     text = "Left frontal mass of 4.5 x 3 cm with a thin enhancing rim."
     for a, b in zip(finding_features(text), finding_features(read_findings(text)), strict=True):
         assert np.array_equal(a, b)
 
 
-def test_what_each_row_holds():
+def test_every_row_holds_the_documented_values():
     features, known = finding_features(
         "Two left frontal and insular masses, the larger one 30 x 15 mm. Ring enhancement. Edema: moderate, 20 ml."
     )
@@ -51,7 +51,7 @@ def test_denied_findings_are_known_to_be_absent():
         assert known[ROW[name]] and features[ROW[name]].tolist() == [1] + [0] * (FEATURES - 1)
 
 
-def test_every_pattern_differs():
+def test_every_enhancement_pattern_has_distinct_features():
     rows = {
         tuple(finding_features(Findings(side="left", lobes=("frontal",), enhancement=name))[0][ROW["enhancement"]])
         for name in ENHANCEMENTS
@@ -59,14 +59,14 @@ def test_every_pattern_differs():
     assert len(rows) == len(ENHANCEMENTS)
 
 
-def test_a_report_that_is_read_back_gives_the_features_of_its_findings(random_findings):
+def test_report_that_is_read_back_gives_the_features_of_its_findings(random_findings):
     """Up to rounding; what the report leaves out is unknown."""
     compared = np.zeros(len(FINDING_SLOTS), int)
     wrong = np.zeros(len(FINDING_SLOTS), int)
     for i in range(300):
         rng = np.random.default_rng(i)
         findings = random_findings(rng)
-        # One that is written without an order of size: the axes are compared longest first.
+        # The axes are compared longest first, whatever the order in the report.
         axes = {name: tuple(sorted(getattr(findings, name), reverse=True)) for name in AXES}
         findings = dataclasses.replace(findings, **axes)
         true, true_known = finding_features(findings)
@@ -91,9 +91,9 @@ def agree(name, true, said):
         return said[1] == true[1] and (said[2] == 0 or abs(said[3] - true[3]) < 0.2)
     if name == "multiplicity":
         return said[1] == true[1] and (said[2] == 0 or said[3] == true[3])
-    # An extent or a pattern may be left open.
+    # The report may leave out an extent or a pattern.
     return (said[:2] == true[:2]).all() and (not said[2:].any() or np.allclose(said[2:], true[2:], atol=0.5))
 
 
-def test_stated_has_what_a_report_gives():
+def test_stated_has_the_keys_of_read_findings():
     assert set(stated(Findings())) == set(read_findings(""))

@@ -38,7 +38,7 @@ def test_findings_are_hashable_and_frozen():
         ({"whole_axes_mm": (10, 20, -1)}, "whole_axes_mm"),
     ],
 )
-def test_a_value_outside_its_vocabulary_is_named(values, named):
+def test_invalid_value_error_names_the_field(values, named):
     with pytest.raises(InputError, match=named):
         Findings.from_dict(values)
 

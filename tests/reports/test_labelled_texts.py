@@ -10,7 +10,7 @@ OWN = json.loads((Path(__file__).parent / "labelled_texts.json").read_text(encod
 
 
 def misread(texts):
-    """The texts of which something is read wrongly, with what."""
+    """Return the misread texts, each with the name and the value of the misread finding."""
     wrong = []
     for entry in texts:
         found = read_findings(entry["text"])
@@ -23,7 +23,7 @@ def misread(texts):
 
 
 @pytest.mark.parametrize("kind", sorted({entry["kind"] for entry in OWN}))
-def test_texts_of_a_kind_are_read_as_a_careful_reader_reads_them(kind):
+def test_labelled_texts_are_read_correctly(kind):
     texts = [entry for entry in OWN if entry["kind"] == kind]
     assert len(texts) >= 15
     assert misread(texts) == []
@@ -31,7 +31,7 @@ def test_texts_of_a_kind_are_read_as_a_careful_reader_reads_them(kind):
 
 @pytest.mark.real
 @pytest.mark.skipif("REPORTS_DIR" not in os.environ, reason="REPORTS_DIR does not point to real reports")
-def test_texts_kept_apart_are_read_as_well():
+def test_at_most_5_percent_of_held_out_texts_are_misread():
     path = Path(os.environ["REPORTS_DIR"]).parent / "report_texts.json"
     if not path.is_file():
         pytest.skip("no report_texts.json beside REPORTS_DIR")

@@ -4,7 +4,7 @@ import pytest
 from brats_clip.reports.findings import LOBES
 from brats_clip.reports.lobes import BrainFrame, lobe_of, lobe_shares
 
-# Where Dosenbach et al. (Science 2010) put what they call by these names.
+# The lobe of each region name used by Dosenbach et al. (Science 2010).
 NAMED = {
     "aPFC": "frontal",
     "ACC": "frontal",
@@ -66,13 +66,13 @@ def test_lookup_is_symmetric_and_knows_landmarks(point, lobe):
     assert [LOBES[i] for i in lobe_of(np.array(mirrored, float))] == [lobe, lobe]
 
 
-def test_shares_sum_to_one_and_come_largest_first():
+def test_shares_sum_to_one_in_descending_order():
     shares = lobe_shares(np.random.default_rng(0).uniform([-60, -90, -40], [60, 60, 60], (2000, 3)))
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
 
 
-def test_frame_ignores_voxel_size_and_strips_beside_the_brain():
+def test_frame_ignores_a_strip_beside_the_brain():
     grid = np.stack(np.meshgrid(*[np.arange(80)] * 3, indexing="ij"), -1)
     brain = (((grid - 40) / np.array([30, 36, 30])) ** 2).sum(-1) < 1
     frame = BrainFrame(brain.shape, np.array([2.0, 2.0, 2.0]), brain)

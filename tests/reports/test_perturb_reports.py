@@ -36,7 +36,7 @@ def others_than(name, before, after):
     return all(before[key] == after[key] for key in before if key != name)
 
 
-def test_flip_side_changes_the_side_alone_and_undoes_itself(reports):
+def test_flip_side_changes_only_the_side_and_is_its_own_inverse(reports):
     other = {"left": "right", "right": "left", "bilateral": "bilateral", "midline": "midline"}
     for text in reports:
         before, after = read_findings(text), read_findings(flip_side(text))
@@ -46,7 +46,7 @@ def test_flip_side_changes_the_side_alone_and_undoes_itself(reports):
     assert flip_side(REPORT) == REPORT.replace("left", "right")
 
 
-def test_negate_enhancement_turns_it_both_ways_and_nothing_else(reports):
+def test_negate_enhancement_inverts_only_the_enhancement(reports):
     turned = {"present": "absent", "absent": "present"}
     seen = set()
     for i, text in enumerate(reports):
@@ -81,11 +81,11 @@ def test_negate_enhancement_keeps_layout_and_other_sentences():
         ("No word of it here.", "No word of it here."),
     ],
 )
-def test_negate_enhancement_changes_the_clause_only(text, negated):
+def test_negate_enhancement_changes_only_the_clause(text, negated):
     assert negate_enhancement(text, RNG(0)) == negated
 
 
-def test_swap_region_names_other_lobes_and_undoes_itself(reports):
+def test_swap_region_changes_only_the_lobes_and_is_its_own_inverse(reports):
     for text in reports:
         before, after = read_findings(text), read_findings(swap_region(text))
         assert before["lobes"] != after["lobes"] or len(before["lobes"]) > 1
@@ -114,11 +114,11 @@ def test_swap_region_names_other_lobes_and_undoes_itself(reports):
         ("Small, 3 cm", 1, "Small, 3 cm"),
     ],
 )
-def test_scale_size(text, factor, scaled):
+def test_scale_size_scales_lengths_volumes_and_words(text, factor, scaled):
     assert scale_size(text, factor) == scaled
 
 
-def test_scale_size_changes_the_sizes_alone_and_refuses_nonsense(reports):
+def test_scale_size_changes_only_the_sizes_and_refuses_factor_0(reports):
     for text in reports:
         before, after = read_findings(text), read_findings(scale_size(text, 2))
         assert others_than("sizes", before, after)
@@ -129,7 +129,7 @@ def test_scale_size_changes_the_sizes_alone_and_refuses_nonsense(reports):
         scale_size(REPORT, 0)
 
 
-def test_sizes_are_doubled_and_halved():
+def test_scale_up_doubles_and_scale_down_halves_lengths():
     assert PERTURBATIONS["scale_up"]("A 3.0 x 2.5 cm mass.", RNG(0), []) == "A 6.0 x 5.0 cm mass."
     assert PERTURBATIONS["scale_down"]("A 3.0 x 2.5 cm mass of 8 ml.", RNG(0), []) == "A 1.5 x 1.2 cm mass of 1 ml."
 
@@ -152,13 +152,13 @@ def test_generic_reports_vary():
     assert len({generic_report(RNG(i)) for i in range(50)}) > 45
 
 
-def test_another_patients_is_never_ones_own():
+def test_another_patients_never_returns_the_own_report():
     assert {another_patients(["a", "b", "a", "c"], RNG(i), 0) for i in range(50)} == {"b", "c"}
     with pytest.raises(InputError, match="another patient"):
         another_patients(["a", "a"], RNG(0), 0)
 
 
-def test_every_registered_perturbation_changes_the_report_and_repeats_itself(reports):
+def test_every_perturbation_changes_the_report_reproducibly(reports):
     text = REPORT + "\n" + reports[0]
     for name, perturb in PERTURBATIONS.items():
         changed = perturb(text, RNG(3), reports[1:])

@@ -57,29 +57,29 @@ from brats_clip.reports import Findings, caption, generic_report, read_findings,
         ("", {"side": None, "sides": None, "lobes": None, "enhancement": None, "necrosis": None, "oedema": None}),
     ],
 )
-def test_reads(text, stated):
+def test_findings_are_read_from_text(text, stated):
     found = read_findings(text)
     assert {name: found[name] for name in stated} == stated
 
 
-def test_one_long_sentence_is_read_in_a_fraction_of_a_second():
+def test_sentence_of_10000_words_is_read_within_3_seconds():
     words = "mass in the left frontal lobe, with oedema and an enhancing rim, compression of the right ventricle and a "
     text = " ".join((words * 600).split()[:10_000])
     assert len(text.split()) == 10_000
-    for long in (text, text.replace(", ", ",\n")):  # as one line, and as many that run on
+    for long in (text, text.replace(", ", ",\n")):  # as one line, and as many lines of one sentence
         start = time.process_time()
         found = read_findings(long)
-        assert time.process_time() - start < 3  # 0.2 on one core
+        assert time.process_time() - start < 3  # about 0.2 s on one core
         assert (found["side"], found["lobes"], found["mass_effect"]) == ("left", ("frontal",), True)
 
 
-def test_what_denies_a_finding_is_looked_for_nearby():
+def test_negation_applies_only_to_nearby_findings():
     far = "which was seen before and is seen again today " * 8
     assert read_findings(f"No necrosis {far} and oedema.")["oedema"] is True
     assert read_findings(f"No necrosis {far[:200]} or oedema.")["oedema"] is False
 
 
-def test_reads_back_what_was_written(random_findings):
+def test_written_reports_are_read_back(random_findings):
     right = {"side": 0, "enhancement": 0, "oedema": 0, "necrosis": 0, "mass_effect": 0}
     total = dict.fromkeys(right, 0)
     for i in range(500):
@@ -95,7 +95,7 @@ def test_reads_back_what_was_written(random_findings):
         }
         assert set(found["lobes"]) <= set(findings.lobes)
         for name, value in expected.items():
-            if found[name] is None and name in ("necrosis", "mass_effect"):  # may be left unsaid
+            if found[name] is None and name in ("necrosis", "mass_effect"):  # may be left out of the report
                 continue
             total[name] += 1
             right[name] += found[name] == value
@@ -103,7 +103,7 @@ def test_reads_back_what_was_written(random_findings):
     assert all(right[name] >= 0.98 * total[name] for name in total), (right, total)
 
 
-def test_reads_side_and_enhancement_of_captions(random_findings):
+def test_side_and_enhancement_of_captions_are_read(random_findings):
     for i in range(300):
         rng = np.random.default_rng(i)
         findings = random_findings(rng)
@@ -112,7 +112,7 @@ def test_reads_side_and_enhancement_of_captions(random_findings):
         assert found["enhancement"] == ("absent" if findings.enhancement == "none" else "present")
 
 
-def test_a_report_without_a_lesion_states_no_side():
+def test_report_without_a_lesion_states_no_side():
     for i in range(20):
         found = read_findings(write_report(Findings(), np.random.default_rng(i)))
         assert (found["side"], found["lobes"]) == (None, None)

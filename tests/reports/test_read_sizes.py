@@ -73,12 +73,12 @@ def test_sizes_are_read_as_diameters_in_mm_and_volumes_in_ml(text, sizes):
         ("The mass is not cystic.", {"cyst": False}),
     ],
 )
-def test_extent_pattern_and_number(text, values):
+def test_extent_pattern_and_number_are_read(text, values):
     found = read_findings(text)
     assert {name: found[name] for name in values} == values
 
 
-def test_the_volume_of_an_ellipsoid_needs_one_diameter_at_least():
+def test_ellipsoid_volume_accepts_one_to_three_diameters():
     assert ellipsoid_ml((20.0, 20.0, 20.0)) == pytest.approx(4 / 3 * np.pi)
     assert ellipsoid_ml((20.0,)) < ellipsoid_ml((20.0, 18.0)) < ellipsoid_ml((20.0, 18.0, 18.0))
 

@@ -26,11 +26,11 @@ from brats_clip.reports.sentences import sentence_spans
         ("A lesion; no oedema.", ["A lesion; no oedema."]),
     ],
 )
-def test_split(text, sentences):
+def test_text_is_split_into_sentences(text, sentences):
     assert split_sentences(text) == sentences
 
 
-def test_semicolons_separate_on_request():
+def test_semicolons_split_sentences_on_request():
     assert split_sentences("A lesion; no oedema.", semicolons=True) == ["A lesion", "no oedema."]
 
 

@@ -53,12 +53,12 @@ def test_every_template_can_be_filled(random_findings):
             assert not re.search(r"[\[\]{}|]|  | [.,]|\ba [aeio]", text), text
 
 
-def test_length_is_that_of_real_reports(random_findings):
+def test_reports_have_40_to_160_words(random_findings):
     for findings, rng in [*some(random_findings, 300), (Findings(), np.random.default_rng(0))]:
         assert 40 <= len(write_report(findings, rng).split()) <= 160
 
 
-def test_the_same_seed_writes_the_same_and_others_differ():
+def test_reports_are_reproducible_by_seed_and_differ_between_seeds():
     texts = {write_report(FRONTAL, np.random.default_rng(seed)) for seed in range(100)}
     assert len(texts) == 100
     assert write_report(FRONTAL, np.random.default_rng(5)) == write_report(FRONTAL, np.random.default_rng(5))
@@ -72,7 +72,7 @@ def test_registers_differ_in_layout():
         write_report(FRONTAL, rng, "poem")
 
 
-def test_most_sentences_name_their_place():
+def test_most_sentences_name_side_and_lobe():
     sentences = [s for i in range(100) for s in split_sentences(write_report(FRONTAL, np.random.default_rng(i)))]
     assert np.mean(["left" in s.lower() and "frontal" in s.lower() for s in sentences]) > 0.9
     assert not any(re.search(r"\bright\b", s) for s in sentences)
@@ -115,7 +115,7 @@ def test_sizes_are_given_in_several_ways_and_rounded_differently():
     assert any("42 mm" in text for text in texts) and any("40 mm" in text for text in texts)
 
 
-def test_imprecision_and_what_is_left_out_are_under_control():
+def test_imprecision_and_left_out_options_take_effect():
     exact = [write_report(FRONTAL, np.random.default_rng(i), "terse") for i in range(40)]
     rough = [write_report(FRONTAL, np.random.default_rng(i), "terse", imprecision=0.2) for i in range(40)]
     short = [write_report(FRONTAL, np.random.default_rng(i), "terse", left_out=0.9) for i in range(40)]
@@ -139,13 +139,13 @@ def test_captions_are_one_short_sentence(random_findings):
         assert len(tokenizer.encode(text)) + 2 < 60
 
 
-def test_sentences_fit_into_clip(random_findings):
+def test_sentences_fit_the_context_length_of_clip(random_findings):
     tokenizer = SimpleTokenizer()
     for findings, rng in some(random_findings, 100):
         assert all(len(tokenizer.encode(s)) + 2 <= 77 for s in split_sentences(write_report(findings, rng)))
 
 
-def test_swap_side_keeps_case_and_undoes_itself():
+def test_swap_side_keeps_case_and_is_its_own_inverse():
     text = "Left-sided lesion, LEFT > right, leftward shift, lt. ventricle; brightness and cleft stay."
     swapped = "Right-sided lesion, RIGHT > left, rightward shift, rt. ventricle; brightness and cleft stay."
     assert swap_side(text) == swapped
@@ -153,7 +153,7 @@ def test_swap_side_keeps_case_and_undoes_itself():
 
 
 @pytest.mark.skipif("REPORTS_DIR" not in os.environ, reason="REPORTS_DIR does not point to real reports")
-def test_no_eight_words_in_a_row_are_those_of_a_real_report(random_findings):
+def test_written_reports_share_no_eight_word_run_with_real_reports(random_findings):
     def runs(text):
         words = re.findall(r"[a-z0-9]+", text.lower())
         return {tuple(words[i : i + 8]) for i in range(len(words) - 7)}

@@ -1,4 +1,4 @@
-"""The benchmark: what it compares, what it counts, what it writes, how it fails."""
+"""The benchmark script: networks compared, measurements, output and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCRIPT, BUNDLE = ROOT / "scripts" / "benchmark.py", ROOT / "bundle"
 
 @pytest.fixture
 def script():
-    """What the script runs."""
+    """The module that the script runs."""
     from measuring import benchmark
 
     return benchmark
@@ -52,13 +52,13 @@ def row(network: str, answer: str, seconds: float, peak: float, **more: float) -
 
 @pytest.fixture
 def rows() -> list[dict]:
-    """Two networks; the first answer of this one was measured three times."""
+    """Rows of two networks; the first answer of brats_clip was measured three times."""
     ours = [row("brats_clip", FIRST, s, 1.5, clip_share=c) for s, c in ((4, 0.05), (9, 0.01), (5, 0.06))]
     prompts = [row("brats_clip", a, 0.5, 1.4, report_used=a != CLICK) for a in (ADDED, CHANGED, CLICK)]
     return [row("segresnet", FIRST, 50, 4.5), *ours, *prompts]
 
 
-# What it compares
+# Networks and tasks
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ def rows() -> list[dict]:
     [("segresnet", 4.702), ("swinunetr", 62.192), ("dynunet", 31.192)],
     ids=str,
 )
-def test_networks_have_the_size_their_papers_and_bundles_say(name, millions):
+def test_networks_have_the_published_number_of_parameters(name, millions):
     network = build_network(name)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.001)
     assert not network.training
 
 
 @pytest.mark.parametrize(("name", "size"), [("segresnet", (16, 16, 16)), ("dynunet", (64, 32, 32))])
-def test_networks_answer_background_everywhere(name, size):
+def test_networks_predict_background_everywhere(name, size):
     with torch.no_grad():
         assert (build_network(name)(torch.randn(1, 4, *size)) < 0).all()
 
 
-def test_windows_are_cut_in_a_trial_only():
+def test_windows_are_reduced_only_in_a_trial():
     brats = (240, 240, 155)
     for trial in (False, True):
         assert window_of("segresnet", brats, trial) == (240, 240, 160)
@@ -88,12 +88,12 @@ def test_windows_are_cut_in_a_trial_only():
 
 
 @pytest.mark.parametrize("name", ["segresnet", "dynunet"])
-def test_label_comes_back_on_the_grid_of_the_files(tmp_path, monkeypatch, name):
+def test_label_is_on_the_grid_of_the_files(tmp_path, monkeypatch, name):
     case = write_case(tmp_path)
     head = np.asarray(nib.load(case["t1ce"]).dataobj) > 0
 
     class Threshold(torch.nn.Module):
-        def forward(self, image):  # TC and WT where there is head, no ET
+        def forward(self, image):  # TC and WT inside the head, no ET
             inside = torch.where(image[:, :1] != 0, 9.0, -9.0)
             return torch.cat([inside, inside, torch.full_like(inside, -9.0)], dim=1)
 
@@ -103,7 +103,7 @@ def test_label_comes_back_on_the_grid_of_the_files(tmp_path, monkeypatch, name):
     np.testing.assert_allclose(affine, nib.load(case["t1ce"]).affine)
 
 
-def test_repeats_go_round_and_the_slow_ones_stop_early(script, tmp_path):
+def test_repeats_alternate_and_slow_networks_stop_early(script, tmp_path):
     options = {"networks": ["brats_clip", "dynunet"], "repeats": 2, "slow_repeats": 1, "checkpoint": None, "size": None}
     args = argparse.Namespace(**options, device="cpu", threads=1, warm_up=False)
     tasks = script.tasks_of(args, write_case(tmp_path))
@@ -119,10 +119,10 @@ def test_reports_are_as_long_as_real_ones_and_name_no_place():
         assert not found.get("side") and not found.get("lobes")
 
 
-# What it counts
+# Measurements
 
 
-def test_writing_counts_for_a_first_answer_only(tmp_path, monkeypatch):
+def test_writing_time_counts_only_for_a_first_answer(tmp_path, monkeypatch):
     clock = iter([0.0, 3.0, 3.5, 10.0, 11.0, 11.5])
     monkeypatch.setattr(Meter, "_now", lambda self: next(clock))
     meter = Meter(torch.device("cpu"), tmp_path)
@@ -134,7 +134,7 @@ def test_writing_counts_for_a_first_answer_only(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_memory_given_back_counts_for_its_own_answer_only(tmp_path):
+def test_freed_memory_does_not_count_for_later_answers(tmp_path):
     def answer(mebibytes):
         np.ones(mebibytes * 2**17)
         return np.zeros((4, 4, 4), np.uint8), np.eye(4)
@@ -145,7 +145,7 @@ def test_memory_given_back_counts_for_its_own_answer_only(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_of_the_process_that_starts_it_does_not_count(tmp_path):
+def test_memory_of_the_parent_process_does_not_count(tmp_path):
     ballast = np.ones(3 * 2**27)  # 3 GiB, more than the imports take
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import benchmark, measuring.benchmark; "
     code += "from measuring.benchmark_networks import peak_bytes; print(peak_bytes())"
@@ -153,7 +153,7 @@ def test_memory_of_the_process_that_starts_it_does_not_count(tmp_path):
     assert 2**27 < peak < ballast.nbytes / 2
 
 
-def test_the_segmenter_that_warmed_up_is_gone_before_the_one_that_is_measured(script, tmp_path, monkeypatch):
+def test_warm_up_segmenter_is_freed_before_the_measurement(script, tmp_path, monkeypatch):
     made, left = [], []
 
     class StandIn:
@@ -176,10 +176,10 @@ def test_the_segmenter_that_warmed_up_is_gone_before_the_one_that_is_measured(sc
     assert left == [[], [False, False]] and len(rows) == 1
 
 
-# What it makes of the figures
+# Summary
 
 
-def test_ratios_are_to_the_median_first_answer_of_this_network(script, rows):
+def test_ratios_are_relative_to_the_median_first_answer_of_brats_clip(script, rows):
     summary = {(r["network"], r["answer"]): r for r in script.summarise(rows)}
     first = summary["brats_clip", FIRST]
     assert (first["seconds"], first["fastest"], first["slowest"], first["repeats"]) == (5, 4, 9, 3)
@@ -189,21 +189,21 @@ def test_ratios_are_to_the_median_first_answer_of_this_network(script, rows):
     assert next(iter(summary)) == ("brats_clip", FIRST)
 
 
-def test_sentences_answer_how_much_faster_smaller_and_what_clip_takes(script, rows):
+def test_summary_states_speed_memory_and_clip_share(script, rows):
     said = "\n".join(script.in_short(script.summarise(rows)))
     assert "SegResNet (model zoo): 10.0 times the seconds" in said and "peaks at 33% of its memory" in said
     assert "Re-prompt: click: 10.0% of the first answer's seconds." in said
     assert "CLIP's share of the first answer: 5.0%." in said
 
 
-def test_without_this_network_there_is_a_table_and_no_ratio(script, rows):
+def test_table_without_brats_clip_has_no_ratios(script, rows):
     summary = script.summarise(rows[:1])
     assert script.in_short(summary) == []
     text = script.to_markdown(summary, {}, {"torch": "2"}, trial=False)
     assert "| SegResNet (model zoo) | first answer | 50.00 |" in text and "ratio |" not in text
 
 
-def test_page_says_what_its_figures_mean_nothing_without(script, rows):
+def test_page_states_weights_hardware_and_failures(script, rows):
     failures = {"swinunetr": "ended by signal 9"}
     run = {"processor": "Some CPU", "cores": 2, "torch": "2.11.0", "weights": None}
     text = script.to_markdown(script.summarise(rows), failures, run, trial=False)
@@ -213,7 +213,7 @@ def test_page_says_what_its_figures_mean_nothing_without(script, rows):
     assert "these figures say nothing" in script.to_markdown(script.summarise(rows), {}, run, trial=True)
 
 
-def test_report_that_was_set_aside_is_told(script, rows):
+def test_page_states_that_a_report_was_set_aside(script, rows):
     assert "aside" not in script.to_markdown(script.summarise(rows), {}, {}, trial=False)
     aside = [r | {"report_used": False} if r["answer"] == CHANGED else r for r in rows]
     text = script.to_markdown(script.summarise(aside), {}, {}, trial=False)
@@ -231,7 +231,7 @@ def test_picture_has_a_bar_for_every_answer(script, rows, tmp_path, ending):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["benchmark.png", "benchmark.svg"]
 
 
-# How it fails
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def two_cases(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("make", "found"), [(None, "no such folder"), (Path.mkdir, "no case"), (two_cases, "2 cases")])
-def test_folder_that_is_not_one_case_ends_in_one_line_and_code_2(script, tmp_path, capsys, monkeypatch, make, found):
+def test_folder_without_exactly_one_case_exits_with_code_2(script, tmp_path, capsys, monkeypatch, make, found):
     monkeypatch.setattr(script, "run_apart", lambda task: pytest.fail("measured"))
     if make:
         make(tmp_path / "case")
@@ -275,14 +275,14 @@ def test_folder_that_is_not_one_case_ends_in_one_line_and_code_2(script, tmp_pat
     assert f"found {found}" in line and not (tmp_path / "out").exists()
 
 
-def test_missing_weights_are_told_before_anything_is_measured(script, tmp_path, capsys, monkeypatch):
+def test_missing_weights_are_refused_before_measuring(script, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "run_apart", lambda task: pytest.fail("measured"))
     options = ["--checkpoint", str(tmp_path / "none.pt"), "--case", write_case(tmp_path / "case")["t1"]]
     assert benchmark.main([*options, "--output", str(tmp_path / "out")]) == 2
     assert "none.pt: found no file" in capsys.readouterr().err
 
 
-def test_one_failure_spares_the_others_and_shows_in_the_exit_code(script, tmp_path, capsys, monkeypatch, rows):
+def test_one_failure_stops_no_other_and_sets_the_exit_code(script, tmp_path, capsys, monkeypatch, rows):
     tried = []
 
     def run_apart(task):
@@ -301,7 +301,7 @@ def test_one_failure_spares_the_others_and_shows_in_the_exit_code(script, tmp_pa
 
 
 @pytest.mark.slow
-def test_error_of_a_measurement_reaches_the_person(tmp_path):
+def test_error_of_a_measurement_is_printed(tmp_path):
     case = write_case(tmp_path / "case")
     Path(case["t2"]).write_bytes(b"no image")
     result = run_command(tmp_path, "--case", tmp_path / "case", "--networks", "segresnet", "--output", "out")
@@ -309,7 +309,7 @@ def test_error_of_a_measurement_reaches_the_person(tmp_path):
     assert "Error: SegResNet (model zoo): " in result.stdout and not (tmp_path / "out").exists()
 
 
-# The whole
+# End to end
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def weights(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_measures_small_phantom_from_end_to_end(tmp_path, weights):
+def test_small_phantom_is_measured_end_to_end(tmp_path, weights):
     size, networks = ("--size", 64, 64, 64), ("--networks", "brats_clip,dynunet,swinunetr")
     options = (*size, *networks, "--checkpoint", weights, "--threads", 1, "--repeats", 1)
     result = run_command(tmp_path, *options, "--output", "out")
@@ -342,7 +342,7 @@ def test_measures_small_phantom_from_end_to_end(tmp_path, weights):
         assert float(measured["seconds"]) > 0 and float(measured["peak_gib"]) > float(measured["above_imports_gib"])
     for answer in (ours[0], "first answer with a report"):
         assert 0 < float(rows["brats_clip", answer]["clip_share"]) < 1
-    for answer in ours[1:3]:  # else the seconds would be those of an answer it had already
+    for answer in ours[1:3]:  # otherwise, a cached answer was measured
         assert rows["brats_clip", answer]["report_used"] == "True"
         assert float(rows["brats_clip", answer]["decode_seconds"]) > 0
     text = (tmp_path / "out" / "benchmark.md").read_text()

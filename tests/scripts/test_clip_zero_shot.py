@@ -1,4 +1,4 @@
-"""What the CLIP knows by itself: what is counted, and what is refused before anything is encoded."""
+"""Zero-shot evaluation of CLIP: metrics, and input that is refused before anything is encoded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def zero_shot():
 
 @pytest.fixture
 def unencoded(zero_shot, monkeypatch):
-    """The script where encoding a case would be an error."""
+    """The script, with encoding a case made an error."""
 
     def encode() -> None:
         raise AssertionError("a case was prepared")
@@ -38,7 +38,7 @@ def unencoded(zero_shot, monkeypatch):
     return zero_shot
 
 
-def test_sides_are_counted_over_reports_that_name_one_only(zero_shot, tmp_path, capsys):
+def test_sides_are_counted_only_over_one_sided_reports(zero_shot, tmp_path, capsys):
     (tmp_path / "reports.json").write_text(json.dumps(REPORTS))
     assert zero_shot.one_sided(REPORTS) == {"a": "left", "b": "right"}
     assert zero_shot.main(["--reports", str(tmp_path / "reports.json"), "--output", str(tmp_path)]) == 0
@@ -47,7 +47,7 @@ def test_sides_are_counted_over_reports_that_name_one_only(zero_shot, tmp_path, 
     assert "side from the text: 1.000 (chance 0.500, 2 reports)" in capsys.readouterr().out
 
 
-def test_match_rates_are_one_where_slices_are_their_reports(zero_shot):
+def test_match_rates_are_one_if_slices_equal_their_reports(zero_shot):
     axes = torch.eye(4)
     slices, reports = axes[:, None], [axis[None] for axis in axes]
     assert zero_shot.match_rates(slices, reports, group=2, seed=0) == [1.0] * 2 * zero_shot.DRAWS
@@ -55,7 +55,7 @@ def test_match_rates_are_one_where_slices_are_their_reports(zero_shot):
 
 
 @pytest.mark.parametrize("reports", [0, 1])
-def test_too_few_cases_with_a_report_are_told_before_any_is_encoded(unencoded, tmp_path, capsys, reports):
+def test_too_few_cases_with_a_report_are_refused_before_encoding(unencoded, tmp_path, capsys, reports):
     for number in range(2):
         write_case(tmp_path / "cases", f"BraTS2021_0000{number}", report="A lesion." if number < reports else None)
     code = unencoded.main(["--cases", str(tmp_path / "cases"), "--group", "2", "--output", str(tmp_path / "out")])
@@ -64,14 +64,14 @@ def test_too_few_cases_with_a_report_are_told_before_any_is_encoded(unencoded, t
 
 
 @pytest.mark.parametrize("arguments", [[], ["--group", "0"], ["--group", "-1"], ["--group", "1"], ["--seed", "-1"]])
-def test_nonsense_is_refused_before_anything_is_read(unencoded, arguments):
+def test_invalid_arguments_are_refused_before_reading(unencoded, arguments):
     with pytest.raises(SystemExit) as ended:
         unencoded.main([*arguments, *(["--cases", "nowhere"] if arguments else [])])
     assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[]", '{"a": 1}', '{"a": "A lesion."}'])
-def test_reports_that_cannot_be_used_are_one_clear_line(zero_shot, tmp_path, capsys, content):
+def test_unusable_reports_give_one_error_line(zero_shot, tmp_path, capsys, content):
     (tmp_path / "reports.json").write_text(content)
     assert zero_shot.main(["--reports", str(tmp_path / "reports.json"), "--output", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

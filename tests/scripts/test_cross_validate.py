@@ -1,4 +1,4 @@
-"""Cross-validation: who is in which fold, what each fold is trained and scored with, and what an interruption costs."""
+"""Cross-validation: assignment to folds, options of training and scoring, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "cross_validate.py"
 
-# Stands in for python -m monai.bundle run: notes its arguments, and leaves what the bundle leaves.
+# Stand-in for python -m monai.bundle run: records its arguments, and writes the output files of the bundle.
 STAND_IN = """
 import json, pathlib, sys
 
@@ -54,7 +54,7 @@ else:
 
 
 def write_cases(folder: Path, *names: str) -> Path:
-    """Cases whose files nobody reads."""
+    """Write cases of empty files, which are never read."""
     for name in names:
         (folder / name).mkdir(parents=True)
         for ending in (*SEQUENCES, "seg"):
@@ -64,7 +64,7 @@ def write_cases(folder: Path, *names: str) -> Path:
 
 @pytest.fixture
 def validate(tmp_path, monkeypatch):
-    """Run the command on six cases and two phantoms with a stand-in for the bundle; returns exit code and calls."""
+    """Run the command on six cases and two phantoms with a stand-in for the bundle; return exit code and calls."""
     import cross_validate
 
     (tmp_path / "stand_in.py").write_text(STAND_IN)
@@ -94,7 +94,7 @@ def test_folds_are_by_patient_of_equal_size_and_the_same_in_any_order():
     assert sorted(place.values()) == sorted([*range(5)] * 4)
 
 
-def test_each_case_is_scored_once_by_weights_that_never_saw_it(validate, tmp_path):
+def test_each_case_is_scored_once_by_weights_not_trained_on_it(validate, tmp_path):
     code, calls = validate("--folds", "3", "--epochs", "2", "--phantoms", str(tmp_path / "phantoms"))
     assert code == 0 and [stage for stage, *_ in calls] == ["training", "evaluating"] * 3
     tested = []
@@ -116,7 +116,7 @@ def test_each_case_is_scored_once_by_weights_that_never_saw_it(validate, tmp_pat
     assert summary["run"]["headline"]["dice_mean"] == 0.5 and summary["metrics"]["dice_WT"]["n"] == 6
 
 
-def test_trainings_get_their_options_and_scores_use_no_report(validate, tmp_path):
+def test_options_reach_training_and_scoring_uses_no_report(validate, tmp_path):
     weights = tmp_path / "start.pt"
     weights.touch()
     some = ("--folds", "2", "--epochs", "7", "--seed", "3", "--pretrained", str(weights))
@@ -130,7 +130,7 @@ def test_trainings_get_their_options_and_scores_use_no_report(validate, tmp_path
     assert scoring["--use_reports"] == "False" and "--pretrained" not in scoring
 
 
-def test_later_stages_go_on_from_the_weights_of_their_fold(validate, tmp_path):
+def test_later_stages_start_from_the_weights_of_their_fold(validate, tmp_path):
     given = ("--folds", "2", "--epochs", "7", "--then", "train_findings=3", "train_clicks=2")
     code, calls = validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]")
     assert code == 0 and [stage for stage, *_ in calls] == (["training"] * 3 + ["evaluating"]) * 2
@@ -138,19 +138,19 @@ def test_later_stages_go_on_from_the_weights_of_their_fold(validate, tmp_path):
     assert findings["--pretrained"].startswith(first["--output_dir"]) and "--pretrained" not in first
     assert clicks["--pretrained"].startswith(findings["--output_dir"]) and clicks["--epochs"] == "2"
     assert scoring["--checkpoint"].startswith(clicks["--output_dir"])
-    # What holds for data holds for all; how fast to learn is said by each stage's own config.
+    # Data settings apply to every stage; the learning rate of a later stage comes from its own config.
     assert len({stage["--patch_size"] for stage in (first, findings, clicks)}) == 1 and "96" in first["--patch_size"]
     assert first["--learning_rate"] == "0.01" and "--learning_rate" not in findings
     assert [f"train_{part}.json" in clicks["--config_file"] for part in ("findings", "clicks")] == [False, True]
     assert validate(*given, "--set", "learning_rate=0.01", "patch_size=[96,96,96]") == (0, [])
 
 
-def test_without_phantoms_the_training_shuffles_as_always(validate):
+def test_mix_phantoms_config_is_not_used_without_phantoms(validate):
     code, calls = validate("--folds", "2", "--epochs", "1")
     assert code == 0 and not any("mix_phantoms" in options["--config_file"] for _, options, _ in calls)
 
 
-def test_what_is_finished_is_not_run_again_and_a_failed_fold_stops_no_other(validate, tmp_path, capsys):
+def test_finished_folds_are_skipped_and_a_failed_fold_stops_no_other(validate, tmp_path, capsys):
     (tmp_path / "bad.txt").write_text("evaluating " + str(tmp_path / "out" / "fold0"))
     code, calls = validate("--folds", "2", "--epochs", "2")
     assert code == 1 and len(calls) == 4
@@ -163,7 +163,7 @@ def test_what_is_finished_is_not_run_again_and_a_failed_fold_stops_no_other(vali
     assert not list((tmp_path / "out").glob("fold*/training/checkpoints/checkpoint_*"))
 
 
-def test_another_way_of_scoring_needs_no_training_and_keeps_the_first_table(validate, tmp_path, capsys):
+def test_another_scoring_needs_no_training_and_keeps_the_first_table(validate, tmp_path, capsys):
     some = ("--folds", "2", "--epochs", "2")
     validate(*some)
     first = (tmp_path / "out" / "table.md").read_bytes()
@@ -175,7 +175,7 @@ def test_another_way_of_scoring_needs_no_training_and_keeps_the_first_table(vali
     assert "another way of scoring (settings#use_reports 'False', now 'True')" in capsys.readouterr().err
 
 
-def test_all_cases_can_be_trained_on_and_single_folds_chosen(validate, tmp_path):
+def test_only_selects_folds_and_final_trains_on_all_cases(validate, tmp_path):
     code, calls = validate("--folds", "3", "--epochs", "2", "--only", "1", "--final")
     assert code == 0
     assert [Path(o["--output_dir"]).relative_to(tmp_path / "out").as_posix() for _, o, _ in calls] == [
@@ -210,20 +210,20 @@ def test_one_checkpoint_is_scored_on_all_cases(validate, tmp_path):
         (["--then", "train_clicks"], "expected NAME=EPOCHS"),
     ],
 )
-def test_bad_input_ends_in_one_line(validate, tmp_path, capsys, monkeypatch, arguments, mentioned):
+def test_invalid_input_gives_one_error_line(validate, tmp_path, capsys, monkeypatch, arguments, mentioned):
     monkeypatch.chdir(tmp_path)
     assert validate(*arguments) == (2, [])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cross_validate: ") and mentioned in line
 
 
-def test_other_settings_in_the_same_folder_are_an_error_that_names_them(validate, capsys):
+def test_other_settings_in_the_same_folder_are_an_error(validate, capsys):
     validate("--folds", "2", "--epochs", "2")
     assert validate("--folds", "3", "--epochs", "2", "--set", "batch_size=2") == (2, [])
     assert "other settings (folds 2, now 3; set batch_size None, now 2)" in capsys.readouterr().err
 
 
-def test_the_headline_tells_small_and_false_et_apart():
+def test_headline_separates_small_and_false_et():
     volumes = {"volume_ml_ET_truth": [5.0, 0.5, 0.0, 0.0], "volume_ml_ET": [4.0, 1.0, 0.25, 0.0]}
     scores = pd.DataFrame({"dice_ET": [0.8, 0.2, 0.0, 1.0], **volumes})
     for column in ("dice", "hd95", "lesionwise_dice"):
@@ -236,7 +236,7 @@ def test_the_headline_tells_small_and_false_et_apart():
     assert (found["cases_ET_1ml"], found["cases_without_ET"], found["false_ET_ml"]) == (1, 2, 0.25)
 
 
-def test_a_fold_cut_off_in_a_later_stage_keeps_what_the_earlier_ones_resume_from(validate, tmp_path):
+def test_fold_interrupted_in_a_later_stage_keeps_earlier_checkpoints(validate, tmp_path):
     some = ("--folds", "2", "--epochs", "2", "--then", "train_clicks=2")
     (tmp_path / "bad.txt").write_text("training " + str(tmp_path / "out" / "fold0" / "train_clicks"))
     assert validate(*some)[0] == 1
@@ -249,7 +249,7 @@ def test_a_fold_cut_off_in_a_later_stage_keeps_what_the_earlier_ones_resume_from
     assert {Path(case["checkpoint"]).parts[-3] for case in chosen_cases(args)} == {"train_clicks"}
 
 
-def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp_path):
+def test_prompts_are_measured_with_weights_not_trained_on_the_case(validate, tmp_path):
     validate("--folds", "3", "--epochs", "2")
     folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
     args = Namespace(cross_validation=tmp_path / "out", cases=None, datalist=None, checkpoint=None, device=None, seed=0)
@@ -278,7 +278,7 @@ def test_prompts_are_measured_with_weights_that_never_saw_the_case(validate, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_within_its_fold(tiny_data_set, tmp_path):
+def test_killed_training_resumes_within_its_fold(tiny_data_set, tmp_path):
     for folder, case in zip(("one", "two", "phantoms"), tiny_data_set.cases, strict=True):
         shutil.copytree(tiny_data_set.folder / case, tmp_path / folder / case)
     settings = {**TINY_NETWORK, **TINY_GRID, **TINY_TRAINING}

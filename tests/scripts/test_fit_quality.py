@@ -1,4 +1,4 @@
-"""Fitting predicted quality: on answers whose mistakes are known."""
+"""Fitting of predicted quality, on answers with known errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST = (0.0, 0.0, 0.0)
 
 
 def record(number: int) -> Record:
-    """An answer that is surer of itself than it should be, and the less right the less sure it is."""
+    """Return an overconfident answer whose error grows as its confidence falls."""
     random = np.random.default_rng(number)
     off = random.uniform(0, 8)
     steep = 6 / (1 + off)
@@ -60,7 +60,7 @@ def records() -> list[Record]:
     return [record(number) for number in range(12)]
 
 
-def test_a_fit_comes_closer_to_the_truth_than_none(records):
+def test_fit_reduces_dice_and_calibration_errors(records):
     def error(model: QualityModel) -> float:
         rows = [quality.compare(r, model) for r in records]
         return float(np.mean([abs(row["dice_mean"] - row["expected_mean"]) for row in rows]))
@@ -74,21 +74,21 @@ def test_a_fit_comes_closer_to_the_truth_than_none(records):
         assert after < before
 
 
-def test_what_is_reported_was_predicted_without_the_fold(records, monkeypatch):
+def test_held_out_predictions_exclude_their_own_group(records, monkeypatch):
     monkeypatch.setattr(quality_fit, "fit", lambda used, least: {r.group for r in used})
     found = quality_fit.held_out(records, LEAST)
     assert {r.case for r, _ in found} == {r.case for r in records}
     assert all(groups == {r.group for r in records} - {one.group} for one, groups in found)
 
 
-def test_the_interval_holds_the_share_it_names(records):
+def test_interval_covers_its_nominal_share(records):
     fitted = quality_fit.fit(records, LEAST)
     rows = [quality.compare(r, fitted) for r in records]
     for region in REGIONS:
         assert np.mean([row[f"inside_{region}"] for row in rows]) >= fitted.share - 0.1
 
 
-def test_the_first_place_is_compared_with_the_truth(records):
+def test_first_place_is_compared_with_the_truth(records):
     worst = max(records, key=lambda r: -r.dice.mean())
     row = quality.compare(worst, quality_fit.fit(records, LEAST))
     assert row["first_hit"] is True and row["first_wrong"] > 0.1
@@ -96,7 +96,7 @@ def test_the_first_place_is_compared_with_the_truth(records):
     assert quality.overlaps(worst, elsewhere) == (False, 0.0)
 
 
-def test_who_looks_at_a_place_sees_the_truth_there_only():
+def test_truth_is_revealed_only_within_places():
     answer = SimpleNamespace(label=np.zeros((20, 20, 20), np.uint8), voxel_mm=(1.0, 1.0, 2.0))
     truth = np.full((20, 20, 20), 2, np.uint8)
     seen = quality._within(answer, truth, [{"voxel": [10, 10, 10], "radius_mm": 4.0}])
@@ -105,7 +105,7 @@ def test_who_looks_at_a_place_sees_the_truth_there_only():
 
 
 def test_correcting_the_worst_first_gains_more_than_random_order():
-    dice = pd.Series([0.9, 0.1, 0.8, 0.9, 0.7, 0.8, 0.9, 0.5, 0.9, 0.5])  # 3.0 is missing, 1.9 of it in three cases
+    dice = pd.Series([0.9, 0.1, 0.8, 0.9, 0.7, 0.8, 0.9, 0.5, 0.9, 0.5])  # 3.0 below 1, of which 1.9 in three cases
     assert quality.gain_of_order(dice, dice) == round(1.9 / 3 / 0.3, 2)
     assert quality.gain_of_order(-dice, dice) == round(0.3 / 3 / 0.3, 2)
     assert quality.gain_of_order(dice, dice * 0 + 1) is None
@@ -118,7 +118,7 @@ def test_patients_stay_together_in_a_group():
     assert {c["group"] for c in groups} == {"a", "b"} and all(c["real"] for c in groups)
 
 
-def test_options_of_no_use_are_refused(capsys):
+def test_invalid_options_are_refused(capsys):
     for argv in ([], ["--phantoms", "x", "--limit", "0"]):
         with pytest.raises(SystemExit):
             fit_quality.main(argv)

@@ -1,4 +1,4 @@
-"""The scripts explain themselves at once, from any folder."""
+"""The scripts print their help without delay, from any folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "scripts").glob("*.py"))
-# Runs each script with -h, and says which of them imported what takes seconds.
+# Runs each script with -h, and prints which slow modules it imported.
 CODE = """
 import io, runpy, sys
 from contextlib import redirect_stdout
@@ -25,7 +25,7 @@ for script in sys.argv[1:]:
 """
 
 
-def test_help_needs_nothing_that_takes_seconds_to_import(tmp_path):
+def test_help_imports_no_slow_modules(tmp_path):
     scripts = [str(path) for path in SCRIPTS]
     ended = subprocess.run([sys.executable, "-c", CODE, *scripts], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""The command that makes phantoms: what it writes, what it leaves alone, how it fails."""
+"""The script make_phantoms: files written, files left unchanged, and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(tmp_path):
 
 
 @pytest.mark.slow
-def test_makes_the_patients_of_a_seed_once(make, tmp_path):
+def test_patients_of_a_seed_are_written_once(make, tmp_path):
     result = make("--count", "1", "--seed", "4", "--first", "2", "--workers", "1", *GRID)
     assert result.returncode == 0, result.stderr
     assert "1 phantoms in" in result.stdout and "(1 new)" in result.stdout

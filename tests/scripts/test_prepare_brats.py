@@ -1,4 +1,4 @@
-"""The command: what it prints, what it writes, how it fails."""
+"""The script prepare_brats: console output, datalist and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dataset(tmp_path) -> Path:
     return root
 
 
-def test_writes_a_list_that_loads_and_says_what_it_left_out(dataset, tmp_path):
+def test_written_list_loads_and_left_out_cases_are_printed(dataset, tmp_path):
     (dataset / "BraTS2021_00002" / "BraTS2021_00002_flair.nii.gz").unlink()
     write_nifti(dataset / "BraTS2021_00003" / "BraTS2021_00003_seg.nii.gz", make_label(et=9))
     output = tmp_path / "lists" / "datalist.json"
@@ -61,7 +61,7 @@ def test_writes_a_list_that_loads_and_says_what_it_left_out(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_bad_folder_ends_in_one_line_and_code_2(tmp_path, name):
+def test_invalid_folder_gives_one_error_line_and_code_2(tmp_path, name):
     (tmp_path / "empty").mkdir()
     result = prepare(tmp_path / name, "--output", tmp_path / "datalist.json")
     assert result.returncode == 2
@@ -77,7 +77,7 @@ def test_no_usable_case_is_an_error(main, tmp_path, capsys):
     assert not (tmp_path / "datalist.json").exists()
 
 
-def test_skipping_image_checks_goes_by_names_alone(main, dataset, tmp_path):
+def test_skip_image_checks_uses_only_file_names(main, dataset, tmp_path):
     (dataset / "BraTS2021_00003" / "BraTS2021_00003_t1.nii.gz").write_bytes(b"")
     output = tmp_path / "datalist.json"
     assert main([str(dataset), "--output", str(output), "--skip_image_checks"]) == 0
@@ -93,7 +93,7 @@ def test_options_reach_the_list(main, dataset, tmp_path):
     assert {case["fold"] for case in content["training"]} <= {0, 1}
 
 
-def test_with_test_cases_alone_nothing_is_said_of_folds(main, dataset, tmp_path, capsys):
+def test_folds_are_not_printed_for_test_cases_only(main, dataset, tmp_path, capsys):
     output = ["--output", str(tmp_path / "datalist.json"), "--skip_image_checks"]
     assert main([str(dataset), *output, "--fractions", "0", "0", "1"]) == 0
     assert "fold" not in capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_with_test_cases_alone_nothing_is_said_of_folds(main, dataset, tmp_path,
     assert "Cases per fold" in capsys.readouterr().out
 
 
-def test_bad_fractions_are_told_before_the_checks(main, dataset, tmp_path, capsys, monkeypatch):
+def test_invalid_fractions_are_refused_before_the_checks(main, dataset, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("brats_clip.cases.check_cases", lambda *args, **kwargs: pytest.fail("checked the images first"))
     output = ["--output", str(tmp_path / "datalist.json")]
     assert main([str(dataset), *output, "--fractions", "0.5", "0.5", "0.5"]) == 2
@@ -120,7 +120,7 @@ def test_convention_given_is_kept_for_training(main, tmp_path, capsys):
     assert json.loads(output.read_text())["training"][0]["label_convention"] == MSD
 
 
-def test_prediction_beside_the_data_leaves_its_case_in(main, dataset, tmp_path):
+def test_prediction_beside_the_data_does_not_exclude_its_case(main, dataset, tmp_path):
     write_nifti(dataset / "predictions" / "BraTS2021_00000_seg.nii.gz", make_label())
     output = tmp_path / "datalist.json"
     assert main([str(dataset), "--output", str(output)]) == 0
@@ -129,7 +129,7 @@ def test_prediction_beside_the_data_leaves_its_case_in(main, dataset, tmp_path):
     assert list(content["left_out"]) == ["BraTS2021_00000 in ./predictions"]
 
 
-def test_list_is_the_same_every_time(main, dataset, tmp_path):
+def test_list_is_reproducible(main, dataset, tmp_path):
     texts = []
     for name in ("a.json", "b.json"):
         assert main([str(dataset), "--output", str(tmp_path / name), "--workers", "3"]) == 0

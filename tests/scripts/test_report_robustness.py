@@ -1,4 +1,4 @@
-"""What a report does to a segmentation: which texts are tried, what is compared, and what is said of it."""
+"""The effect of a report on a segmentation: texts that are tried, comparisons, and summary."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ tiny_bundle = interactive.bundle
 
 @pytest.fixture
 def robustness():
-    """What the script runs."""
+    """The module that the script runs."""
     from measuring import robustness
 
     return robustness
 
 
 class StandIn:
-    """Answers the label, but for a false ET wherever the report says "enhances"; notes what it was asked."""
+    """Return the label, with some false ET if the report says "enhances"; record the calls."""
 
     checkpoint, device = str(SCRIPT), "cpu"
 
@@ -92,7 +92,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def measured(robustness, tmp_path, monkeypatch):
-    """Run the command with a stand-in for the network; returns exit code, rows, the stand-in and the Markdown."""
+    """Run the command with a stand-in for the network; return exit code, rows, the stand-in and the Markdown."""
 
     def run(*arguments: str):
         made = StandIn()
@@ -128,7 +128,7 @@ def by_kind(summary: list[dict]) -> dict[str, dict]:
     return {line["kind"]: line for line in summary}
 
 
-def test_differences_are_to_no_report_on_the_same_case(robustness):
+def test_differences_are_relative_to_no_report_on_the_same_case(robustness):
     rows = [row("A", "none", 0.5), row("B", "none", 0.9), row("A", "true", 0.7, score=1.0, warnings=0)]
     rows += [row("B", "true", 0.8, score=0.8, warnings=1)]
     true = by_kind(robustness.summarise(rows))["true"]
@@ -139,7 +139,7 @@ def test_differences_are_to_no_report_on_the_same_case(robustness):
     assert (true["consistency"], true["warned"], true["used"]) == pytest.approx((0.9, 0.5, 0.5))
 
 
-def test_a_report_that_a_kind_leaves_as_it_is_does_not_count(robustness):
+def test_reports_that_a_kind_leaves_unchanged_are_not_counted(robustness):
     rows = [row(case, "none", 0.5) for case in "AB"]
     rows += [row("A", "flip_side", 0.4), row("B", "flip_side", 0.9, changed=False)]
     summary = by_kind(robustness.summarise(rows))
@@ -154,7 +154,7 @@ def test_false_enhancement_is_summed_over_the_cases_without_any(robustness):
     summary = by_kind(robustness.summarise(rows))
     assert (summary["none"]["false_ET_ml_sum"], summary["none"]["false_ET_ml_mean"]) == (4.0, 2.0)
     assert (summary["true"]["false_ET_ml_sum"], summary["true"]["cases_without_ET"]) == (0.5, 2)
-    # Of the cases with ET there is one; its Dice is not mixed with the others'.
+    # Only one case has ET; its Dice is not mixed with the others'.
     assert summary["none"]["dice_ET_present"] == 1.0 and summary["none"]["dice_ET"] == pytest.approx(1 / 3)
     said = " ".join(robustness.in_short(list(summary.values()), rows))
     assert (
@@ -163,7 +163,7 @@ def test_false_enhancement_is_summed_over_the_cases_without_any(robustness):
     )
 
 
-def test_a_score_tells_a_wrong_report_apart_only_when_it_is_lower(robustness):
+def test_wrong_report_is_told_apart_only_by_a_lower_score(robustness):
     scores = {"A": (0.9, 0.1), "B": (0.5, 0.5), "C": (0.6, 0.7), "D": (0.8, 0.2), "E": (None, 0.1)}
     rows = [row(case, "none", 0.5) for case in scores]
     rows += [row(case, "true", 0.5, score=true, warnings=0) for case, (true, _) in scores.items()]
@@ -174,7 +174,7 @@ def test_a_score_tells_a_wrong_report_apart_only_when_it_is_lower(robustness):
     assert flipped["auc"] == pytest.approx(13.5 / 16)
 
 
-def test_interval_and_auc_at_their_ends():
+def test_bootstrap_interval_and_auc_edge_cases():
     assert bootstrap_interval([0.3]) == (None, None)
     assert bootstrap_interval([0.3, 0.3, 0.3]) == pytest.approx((0.3, 0.3))
     low, high = bootstrap_interval(list(np.random.default_rng(0).normal(1.0, 0.5, 400)))
@@ -184,7 +184,7 @@ def test_interval_and_auc_at_their_ends():
     assert auc([1, 2], [0]) == 1.0 and auc([1], [1, 1]) == 0.5 and auc([], [1]) is None
 
 
-def test_what_is_drawn_for_a_kind_does_not_depend_on_the_other_kinds(robustness):
+def test_text_of_a_kind_does_not_depend_on_the_other_kinds(robustness):
     case, others = {"case": "A"}, [UNSIDED, "No enhancement."]
     every = robustness.texts_of(case, SIDED, others, robustness.KINDS, 3)
     assert every["none"] == "" and every["true"] == SIDED and every["flip_side"] == SIDED.replace("left", "right")
@@ -224,13 +224,13 @@ def test_another_patients_report_is_never_of_the_same_patient(measured, data):
         assert drawn["BraTS-GLI-00002-000"] in (SIDED, UNSIDED)
 
 
-def test_cases_beyond_the_limit_still_lend_their_reports(measured, data):
+def test_reports_of_cases_beyond_the_limit_are_still_drawn_from(measured, data):
     code, rows, made, _ = measured(*data({"A": SIDED, "B": UNSIDED}), "--limit", "1", "--kinds", "another_patient")
     assert code == 0 and {r["case"] for r in rows} == {"A"}
     assert made.reports == [("A", ""), ("A", UNSIDED)]
 
 
-def test_an_unreadable_report_beyond_the_limit_costs_nothing(measured, data, tmp_path, capsys):
+def test_unreadable_report_beyond_the_limit_is_ignored(measured, data, tmp_path, capsys):
     given = data({"A": SIDED, "B": "B/report.txt", "C": UNSIDED})
     (tmp_path / "data" / "B" / "report.txt").write_bytes(b"\x00\x01")
     code, rows, made, text = measured(*given, "--limit", "1", "--kinds", "another_patient")
@@ -240,13 +240,13 @@ def test_an_unreadable_report_beyond_the_limit_costs_nothing(measured, data, tmp
     assert code == 1 and {r["case"] for r in rows} == {"A"} and "- failed: B: " in text
 
 
-def test_without_another_patient_the_error_says_so(measured, data, capsys):
+def test_missing_other_patient_is_an_error(measured, data, capsys):
     code, rows, _, _ = measured(*data({"A": SIDED}), "--kinds", "another_patient")
     assert code == 1 and not rows
     assert "another patient" in capsys.readouterr().err
 
 
-def test_a_case_without_a_report_gets_one_from_its_label_and_the_table_says_so(measured, data):
+def test_missing_report_is_written_from_the_label_and_noted(measured, data):
     _, rows, made, text = measured(*data({"A": SIDED, "B": None}), "--kinds", "true")
     assert [(r["case"], r["report"]) for r in rows] == [("A", "own")] * 2 + [("B", WRITTEN)] * 2
     assert "1 of the cases' own, 1 written from the label" in text
@@ -254,7 +254,7 @@ def test_a_case_without_a_report_gets_one_from_its_label_and_the_table_says_so(m
     assert read_findings(written)["enhancement"] == "present" and len(written) > 80
 
 
-def test_own_reports_can_be_left_away_or_be_the_only_ones(measured, data):
+def test_options_select_own_or_written_reports(measured, data):
     options = [*data({"A": SIDED, "B": None}), "--kinds", "true"]
     _, rows, made, _ = measured(*options, "--own_reports")
     assert {r["case"] for r in rows} == {"A"} and dict(made.reports)["A"] == SIDED
@@ -262,7 +262,7 @@ def test_own_reports_can_be_left_away_or_be_the_only_ones(measured, data):
     assert {r["report"] for r in rows} == {WRITTEN} and dict(made.reports)["A"] != SIDED
 
 
-def test_a_written_report_is_true_of_the_label_and_the_same_each_time(data, tmp_path):
+def test_written_report_matches_the_label_and_is_reproducible(data, tmp_path):
     data({"A": None}, et=False)
     folder = tmp_path / "data" / "A"
     case = {"case": "A", "t1ce": str(folder / "t1ce.nii.gz"), "label": str(folder / "seg.nii.gz")}
@@ -273,26 +273,26 @@ def test_a_written_report_is_true_of_the_label_and_the_same_each_time(data, tmp_
     assert report_of({"case": "A", "report": SIDED}) == SIDED  # no image is opened for it
 
 
-def test_reports_are_screened_unless_told_otherwise(measured, data):
+def test_reports_are_screened_by_default(measured, data):
     options = [*data({"A": SIDED}), "--kinds", "true"]
     assert "screen_reports" not in measured(*options)[2].options
     assert measured(*options, "--unscreened")[2].options["screen_reports"] is False
 
 
-def test_sequences_that_are_left_away_are_not_given_and_named(measured, data):
+def test_without_option_omits_sequences_and_is_noted(measured, data):
     code, _, made, text = measured(*data({"A": SIDED}), "--kinds", "true", "--without", "t1ce", "flair")
     assert code == 0 and [list(sequences) for _, sequences in made.cases] == [["t1", "t2"]]
     assert "sequences left away: t1ce, flair" in text
 
 
-def test_the_table_says_what_its_figures_rest_on(measured, data):
+def test_table_states_cases_hardware_weights_and_seed(measured, data):
     _, _, _, text = measured(*data({"A": SIDED, "B": UNSIDED}), "--kinds", "true", "--seed", "3")
     for fact in ("- cases: 2", "- date: 20", "- hardware: ", "- weights: ", "- seed: 3", "± standard deviation over"):
         assert fact in text
     assert "- command: python scripts/report_robustness.py --dataset_dir " in text
 
 
-def test_one_bad_case_does_not_cost_the_others(measured, data, capsys, tmp_path):
+def test_one_bad_case_does_not_stop_the_others(measured, data, capsys, tmp_path):
     options = data({"A": SIDED, "B": UNSIDED, "C": SIDED})
     (tmp_path / "data" / "B" / "seg.nii.gz").write_bytes(b"no label")
     code, rows, _, text = measured(*options, "--kinds", "true")
@@ -312,7 +312,7 @@ def test_one_bad_case_does_not_cost_the_others(measured, data, capsys, tmp_path)
         (["--dataset_dir", ".", "--datalist", "none.json"], "none.json"),
     ],
 )
-def test_no_cases_are_one_clear_line(measured, capsys, arguments, said):
+def test_missing_cases_give_one_error_line(measured, capsys, arguments, said):
     assert measured(*arguments)[0] == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("report_robustness: ") and said in line
@@ -322,13 +322,13 @@ def test_no_cases_are_one_clear_line(measured, capsys, arguments, said):
     "arguments",
     [["--kinds", "false"], ["--without", *SEQUENCES], ["--limit", "0"], ["--device", "tpu"], ["--seed", "-1"]],
 )
-def test_nonsense_is_refused_before_anything_is_read(robustness, arguments):
+def test_invalid_arguments_are_refused_before_reading(robustness, arguments):
     with pytest.raises(SystemExit) as ended:
         report_robustness.main(["--cases", "nowhere", *arguments])
     assert ended.value.code == 2
 
 
-def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, tmp_path, monkeypatch):
+def test_command_runs_with_a_tiny_network(robustness, tiny_bundle, tiny_data_set, tmp_path, monkeypatch):
     monkeypatch.setattr(robustness, "Segmenter", lambda **options: Segmenter(tiny_bundle, **options))
     data = ["--dataset_dir", str(tiny_data_set.folder), "--datalist", str(tiny_data_set.datalist)]
     kinds = ["--kinds", "true", "flip_side", "another_patient"]
@@ -339,7 +339,7 @@ def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, 
     assert len(rows) == 2 * 4
     assert all(0 <= float(r[f"dice_{name}"]) <= 1 for r in rows for name in ("WT", "TC", "ET", "mean"))
     assert {r["sequences_missing"] for r in rows} == {"t2"}
-    assert len({r["dice_mean"] for r in rows}) > 2  # the network hears its reports
+    assert len({r["dice_mean"] for r in rows}) > 2  # the network responds to its reports
     summary = list(csv.DictReader((output / "report_robustness_summary.csv").open()))
     assert [line["kind"] for line in summary] == ["none", "true", "another_patient", "flip_side"]
     with Image.open(output / "report_robustness.png") as picture:
@@ -348,6 +348,6 @@ def test_the_command_measures_a_network(robustness, tiny_bundle, tiny_data_set, 
 
 
 @pytest.mark.slow
-def test_the_script_runs_from_any_folder(tmp_path):
+def test_script_runs_from_any_folder(tmp_path):
     ended = subprocess.run([sys.executable, str(SCRIPT), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0 and "--without" in ended.stdout

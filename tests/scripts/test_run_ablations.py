@@ -1,4 +1,4 @@
-"""The ablation table: its figures, which runs it takes, and what an interruption costs."""
+"""The ablation script: figures of the table, runs performed, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.bundle.conftest import TINY_GRID, TINY_NETWORK, TINY_TRAINING, flags
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablations.py"
 CASES = ("A", "B")
 
-# Stands in for python -m monai.bundle run: notes its arguments, and leaves what the bundle leaves.
+# Stand-in for python -m monai.bundle run: records its arguments, and writes the output files of the bundle.
 STAND_IN = """
 import json, pathlib, sys
 
@@ -57,7 +57,7 @@ else:
 
 @pytest.fixture
 def ablations():
-    """The script, and what it runs."""
+    """The script, and the parts that it runs."""
     import run_ablations
 
     parts = {"Run": ablation.Run, "write_results": ablation.write_results, "VARIANTS": run_ablations.VARIANTS}
@@ -66,7 +66,7 @@ def ablations():
 
 @pytest.fixture
 def data(tmp_path) -> list[str]:
-    """Options that name a datalist whose images nobody reads."""
+    """Options that name a datalist of empty images, which are never read."""
     folder = tmp_path / "data"
     folder.mkdir()
     for sequence in (*SEQUENCES, "seg"):
@@ -78,7 +78,7 @@ def data(tmp_path) -> list[str]:
 
 @pytest.fixture
 def ablate(ablations, data, tmp_path, monkeypatch):
-    """Run the command with a stand-in for the bundle; returns the exit code and what was called."""
+    """Run the command with a stand-in for the bundle; return the exit code and the calls."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     calls = tmp_path / "calls.txt"
     monkeypatch.setattr(bundle_run, "MONAI", (sys.executable, str(tmp_path / "stand_in.py")))
@@ -94,7 +94,7 @@ def ablate(ablations, data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def made_up(ablations, tmp_path):
-    """Finished runs with the Dice given per network and seed: a list with a value per case, for every region."""
+    """Write finished runs with the given Dice per network and seed: one value per case, for every region."""
 
     def make(dice: dict[tuple[str, int], list[float]], reports=("true",), cases=CASES) -> list:
         runs = []
@@ -131,7 +131,7 @@ def test_means_are_over_cases_then_seeds(made_up):
 
 
 def test_differences_are_paired_over_seeds_and_cases(made_up):
-    # Seed 1 is there for one network only: no pair.
+    # Seed 1 exists for one network only, so it forms no pair.
     full = {("full", 0): [0.9, 0.7], ("full", 2): [0.8, 0.8]}
     runs = made_up({**full, ("no_bridge", 0): [0.8, 0.7], ("no_bridge", 2): [0.6, 0.9], ("no_bridge", 1): [0.1, 0.1]})
     row = tabulate(runs).iloc[1]
@@ -141,13 +141,13 @@ def test_differences_are_paired_over_seeds_and_cases(made_up):
     assert (row["seeds"], row["pairs"]) == (3, 4)
 
 
-def test_one_seed_has_no_spread_and_no_full_network_no_difference(made_up):
+def test_one_seed_has_no_spread_and_no_difference_without_full(made_up):
     runs = made_up({("plain_unet", 0): [0.9, 0.7]})
     text = markdown(tabulate(runs), runs, {}, "the command")
     assert "| true | plain_unet | 1.23 | 1 | 0.800 | 0.800 | 0.400 | 0.800 | - |" in text
 
 
-def test_the_table_says_what_its_figures_rest_on(ablations, made_up):
+def test_table_states_command_cases_seeds_and_missing_runs(ablations, made_up):
     runs = made_up({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("no_bridge", 0): [0.8, 0.7]})
     waiting = ablations.Run("no_bridge", 1, runs[0].folder.parent / "none", (), {}, ("true",))
     text = markdown(tabulate(runs), [*runs, waiting], {}, "python scripts/run_ablations.py -x")
@@ -169,7 +169,7 @@ def test_the_table_says_what_its_figures_rest_on(ablations, made_up):
     assert "changed between runs" in markdown(tabulate(runs), runs, {}, "")
 
 
-def test_each_way_of_evaluating_has_its_own_rows_and_its_own_full_network(ablations, made_up, tmp_path):
+def test_each_report_mode_has_its_own_rows_and_full_network(ablations, made_up, tmp_path):
     runs = made_up({("full", 0): [0.9, 0.7], ("no_bridge", 0): [0.8, 0.6]}, reports=("true", "none"))
     write_metrics_csv(
         [{"case": case, **{f"dice_{c}": 0.3 for c in ("WT", "TC", "ET", "mean")}} for case in CASES],
@@ -213,7 +213,7 @@ def test_every_network_is_trained_and_evaluated_with_its_own_configs(ablate, tmp
     assert read_table(tmp_path / "out")["true", "plain_unet"]["pairs"] == "4"
 
 
-def test_what_is_finished_is_not_run_again(ablate, tmp_path):
+def test_finished_runs_are_not_repeated(ablate, tmp_path):
     assert len(ablate("--only", "full", "--seeds", "0")[1]) == 2
     assert ablate("--only", "full", "--seeds", "0") == (0, [])
     more = ablate("--only", "full", "no_bridge", "--seeds", "0", "1")[1]
@@ -224,13 +224,13 @@ def test_what_is_finished_is_not_run_again(ablate, tmp_path):
     ]
 
 
-def test_a_way_of_evaluating_that_is_added_needs_no_training(ablate):
+def test_added_report_mode_needs_no_training(ablate):
     ablate("--only", "full", "--seeds", "0")
     code, calls = ablate("--only", "full", "--seeds", "0", "--report", "true", "none")
     assert code == 0 and [(stage, options["--use_reports"]) for stage, options in calls] == [("evaluating", "False")]
 
 
-def test_a_run_cut_off_in_its_evaluation_is_not_trained_again(ablate, tmp_path):
+def test_run_interrupted_in_evaluation_is_not_trained_again(ablate, tmp_path):
     (tmp_path / "bad.txt").write_text("evaluating")
     assert [stage for stage, _ in ablate("--only", "full", "--seeds", "0")[1]] == ["training", "evaluating"]
     (tmp_path / "bad.txt").unlink()
@@ -238,7 +238,7 @@ def test_a_run_cut_off_in_its_evaluation_is_not_trained_again(ablate, tmp_path):
     assert code == 0 and [stage for stage, _ in calls] == ["evaluating"]
 
 
-def test_other_settings_in_the_same_folder_are_an_error_that_names_them(ablate, capsys, tmp_path):
+def test_other_settings_in_the_same_folder_are_an_error(ablate, capsys, tmp_path):
     some = ("--only", "full", "--seeds", "0")
     ablate(*some, "--", "--patch_size", "[96,96,96]")
     assert ablate(*some, "--", "--patch_size=[96, 96, 96]", "--progress_bar", "True") == (0, [])
@@ -253,7 +253,7 @@ def test_other_settings_in_the_same_folder_are_an_error_that_names_them(ablate, 
     assert "other settings (datalist " in capsys.readouterr().err
 
 
-def test_another_config_is_another_setting(ablate, capsys, tmp_path, monkeypatch):
+def test_changed_config_is_an_error(ablate, capsys, tmp_path, monkeypatch):
     ablate("--only", "no_bridge", "--seeds", "0")
     (tmp_path / "configs" / "ablations").mkdir(parents=True)
     for name in ("train", "evaluate", "ablations/no_bridge"):
@@ -265,14 +265,14 @@ def test_another_config_is_another_setting(ablate, capsys, tmp_path, monkeypatch
     assert "(evaluate.json#min_et_ml 0.0, now 1; weight_decay 0.01, now 0.5)" in capsys.readouterr().err
 
 
-def test_files_of_an_unknown_run_are_left_alone(ablate, capsys, tmp_path):
+def test_folder_of_an_unknown_run_is_refused(ablate, capsys, tmp_path):
     (tmp_path / "out" / "full" / "seed0").mkdir(parents=True)
     (tmp_path / "out" / "full" / "seed0" / "notes.txt").touch()
     assert ablate("--only", "full", "--seeds", "0") == (2, [])
     assert "unknown run" in capsys.readouterr().err
 
 
-def test_a_failure_is_told_at_the_end_and_stops_nothing(ablate, capsys, tmp_path):
+def test_failure_is_reported_at_the_end_and_stops_no_other_run(ablate, capsys, tmp_path):
     (tmp_path / "bad.txt").write_text("no_guidance")
     code, calls = ablate("--only", "no_bridge", "no_guidance", "plain_unet", "--seeds", "0")
     assert code == 1 and len(calls) == 5
@@ -286,23 +286,23 @@ def test_a_failure_is_told_at_the_end_and_stops_nothing(ablate, capsys, tmp_path
     assert "Missing" not in (tmp_path / "out" / "ablations.md").read_text()
 
 
-def test_without_any_finished_run_there_is_no_table(ablate, tmp_path):
+def test_no_table_is_written_without_a_finished_run(ablate, tmp_path):
     (tmp_path / "bad.txt").write_text("training")
     assert ablate("--only", "full", "--seeds", "0")[0] == 1
     assert not list((tmp_path / "out").glob("ablations*"))
 
 
-def test_a_run_that_another_process_is_at_is_left_to_it(ablate, capsys, tmp_path):
+def test_run_locked_by_another_process_is_skipped(ablate, capsys, tmp_path):
     ablate("--only", "full", "--seeds", "0")
     folder = tmp_path / "out" / "full" / "seed0"
     (folder / "report_true" / "metrics.csv").unlink()
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # the weakest lock: only an exclusive one clashes with it
+        fcntl.flock(lock, fcntl.LOCK_SH)  # a shared lock: it conflicts only with an exclusive one
         assert ablate("--only", "full", "--seeds", "0") == (1, [])
     assert "full, seed 0: another process is at it" in capsys.readouterr().err
 
 
-def test_spoilt_metrics_are_an_error_that_names_the_file(ablate, capsys, tmp_path):
+def test_corrupt_metrics_error_names_the_file(ablate, capsys, tmp_path):
     ablate("--only", "full", "--seeds", "0")
     path = tmp_path / "out" / "full" / "seed0" / "report_true" / "metrics.csv"
     path.write_text("case,dice_WT\nA,0.5\n")
@@ -324,24 +324,24 @@ def test_spoilt_metrics_are_an_error_that_names_the_file(ablate, capsys, tmp_pat
         (["--", "batch_size", "2"], "'batch_size'; expected --name value"),
     ],
 )
-def test_bad_input_ends_in_one_line_before_anything_runs(ablate, capsys, arguments, mentioned):
+def test_invalid_input_gives_one_error_line_before_any_run(ablate, capsys, arguments, mentioned):
     assert ablate(*arguments) == (2, [])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("run_ablations: ") and mentioned in line
 
 
-def test_parameters_are_those_that_are_trained(ablations, tmp_path):
+def test_parameter_count_includes_only_trained_parameters(ablations, tmp_path):
     def count(variant: str) -> int:
         words = flags(bundle_root=bundle_run.BUNDLE, cache_dir=tmp_path, **TINY_NETWORK)
         return ablations.Run(variant, 0, tmp_path, words, {}, ("true",))._count_parameters()
 
     full, plain = count("full"), count("plain_unet")
-    # The embedded CLIP alone has 8 million, and the network at its standard width more than 4.
+    # The embedded CLIP alone has 8 million parameters, and the network at its standard width more than 4 million.
     assert 1000 < plain < full < 1_000_000
 
 
 @pytest.mark.slow
-def test_a_killed_ablation_goes_on_and_ends_with_a_table(tiny_data_set, tmp_path):
+def test_killed_ablation_resumes_and_writes_the_table(tiny_data_set, tmp_path):
     out = tmp_path / "out"
     own = ["--dataset_dir", tiny_data_set.folder, "--datalist", tiny_data_set.datalist, "--output", out]
     own += ["--only", "full", "plain_unet", "--seeds", "0", "--epochs", "4"]
@@ -354,7 +354,7 @@ def test_a_killed_ablation_goes_on_and_ends_with_a_table(tiny_data_set, tmp_path
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     with (first / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the training has ended, too
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the training process has ended, too
 
     finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -367,7 +367,7 @@ def test_a_killed_ablation_goes_on_and_ends_with_a_table(tiny_data_set, tmp_path
         metrics = pd.read_csv(out / name[1] / "seed0" / "report_true" / "metrics.csv")
         assert float(row["dice_ET"]) == pytest.approx(metrics["dice_ET"].mean(), abs=1e-5)
         assert (out / name[1] / "seed0" / "training" / "curves.csv").read_text().count("\n") == 5
-    # A case for training and for validation each, in one cache for both networks.
+    # At most three training cases and one validation case, in one cache for both networks.
     assert len(list((out / "cache").glob("*.pt"))) <= 4
     assert "- Epochs: at most 4, trained 4;" in (out / "ablations.md").read_text()
     assert "Hardware: unknown" not in (out / "ablations.md").read_text()

@@ -1,4 +1,4 @@
-"""The simulated loop: its figures, which cases it takes, and what an interruption costs."""
+"""Simulated active learning: figures, selection of cases, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TINY = {"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "networ
 
 @pytest.fixture
 def simulation():
-    """What the script runs."""
+    """The module that the script runs."""
     from measuring import active_learning
 
     return active_learning
@@ -47,12 +47,12 @@ def rows(strategy: str, dice: list[float], seed: int = 0) -> list[dict]:
         ([0.2, 0.4, 0.6], 0.7, None),
     ],
 )
-def test_labels_to_reach_a_dice_lie_between_the_points(curve, target, labels):
+def test_labels_to_reach_a_dice_are_interpolated(curve, target, labels):
     found = labels_to_reach({2 * n: value for n, value in enumerate(curve, start=1)}, target)
     assert found == (None if labels is None else pytest.approx(labels))
 
 
-def test_the_summary_pairs_each_repeat_with_its_own_random(simulation):
+def test_summary_pairs_each_repeat_with_its_random_baseline(simulation):
     made = rows("random", [0.2, 0.4, 0.6]) + rows("random", [0.2, 0.3, 0.4], 1)
     made += rows("expected_gain", [0.2, 0.6, 0.7]) + rows("expected_gain", [0.2, 0.3, 0.3], 1)
     made += rows("gain_and_diversity", [0.2, 0.6])  # not finished
@@ -65,7 +65,7 @@ def test_the_summary_pairs_each_repeat_with_its_own_random(simulation):
     assert "in 1 of 2 repeats" in said and "not held" in said
 
 
-def test_a_strategy_that_never_gets_there_is_said_to(simulation, tmp_path):
+def test_strategy_that_never_reaches_the_target_is_reported(simulation, tmp_path):
     summary = simulation.summarise(rows("random", [0.2, 0.4]) + rows("expected_gain", [0.2, 0.3]))
     assert summary[1]["share"] is None and summary[1]["never"] == 1
     assert any("expected_gain never reaches" in line for line in simulation.in_short(summary))
@@ -87,7 +87,7 @@ def order(name: str, pool: dict, labelled=(), count: int = 9, seed: int = 0) -> 
     return ORDERS[name](pool, list(labelled), np.random.default_rng(seed), count)
 
 
-def test_each_order_names_every_case_once_and_puts_what_it_wants_first():
+def test_each_order_lists_every_case_once_by_its_criterion():
     pool = {
         "sure": shown(0.1, at=(0, 1)),
         "unsure": shown(0.5),
@@ -121,14 +121,14 @@ def test_iterations_stay_the_same_when_cases_are_added(simulation):
         (["--", "batch_size", "2"], "--name value"),
     ],
 )
-def test_bad_input_ends_in_one_line(simulation, tmp_path, capsys, arguments, mentioned):
+def test_invalid_input_gives_one_error_line(simulation, tmp_path, capsys, arguments, mentioned):
     assert simulate_active_learning.main(["--output", str(tmp_path / "out"), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("simulate_active_learning: ") and mentioned in line
 
 
 @pytest.mark.slow
-def test_a_killed_simulation_goes_on_and_ends_with_curves(tiny_data_set, tmp_path):
+def test_killed_simulation_resumes_and_writes_the_curves(tiny_data_set, tmp_path):
     entries = json.loads(tiny_data_set.datalist.read_text())
     (tmp_path / "list.json").write_text(json.dumps(entries | {"testing": entries["testing"][:1]}))
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""The robot that clicks: what is counted, what it is compared with, and that nothing is made up where it stops."""
+"""The simulated annotator: metrics, comparisons, and results after it has stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ tiny_bundle = interactive.bundle
 
 @pytest.fixture
 def simulation():
-    """What the script runs."""
+    """The module that the script runs."""
     from measuring import annotation
 
     return annotation
@@ -44,7 +44,7 @@ def lesion() -> np.ndarray:
 
 
 class Listener:
-    """Knows nothing at first; takes each click for the truth in a ball around it. A report shows it the oedema."""
+    """Stand-in for the network: empty at first; a click reveals the truth around it, a report the tumour as oedema."""
 
     checkpoint, device = str(SCRIPT), "cpu"
 
@@ -94,7 +94,7 @@ def data(tmp_path) -> list[str]:
 
 @pytest.fixture
 def simulated(simulation, data, tmp_path, monkeypatch):
-    """Run the command with a stand-in for the network; returns exit code, rows, the stand-in and the Markdown."""
+    """Run the command with a stand-in for the network; return exit code, rows, the stand-in and the Markdown."""
 
     def run(*arguments: str, obedient: bool = True, hears: bool = True):
         made = Listener(obedient)
@@ -115,7 +115,7 @@ def run_of(case: str, dice: list[float], repeat: int = 0, report: str = "without
     return [{**start, "clicks": n, **dict.fromkeys(columns, value), **more} for n, value in enumerate(dice)]
 
 
-def test_dice_is_that_of_the_evaluation():
+def test_dice_equals_that_of_the_evaluation():
     random = np.random.default_rng(0)
     for values in ([0, 1, 2, 4], [0, 2], [0]):
         answer, truth = random.choice(values, (8, 9, 10)), random.choice([0, 0, 0, 1, 2, 4], (8, 9, 10))
@@ -126,15 +126,15 @@ def test_dice_is_that_of_the_evaluation():
     assert region_dice(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))["dice_ET"] == 1.0
 
 
-def test_obeyed_counts_clicked_voxels_that_are_what_was_clicked():
+def test_obeyed_counts_clicked_voxels_that_have_the_clicked_kind():
     label = np.zeros((4, 4, 4), np.uint8)
     label[1, 1, 1], label[2, 2, 2], label[3, 3, 3] = 4, 1, 2
     right = [Click((1, 1, 1), "ET"), Click((2, 2, 2), "NCR"), Click((3, 3, 3), "ED"), Click((0, 0, 0), "background")]
     assert obeyed(label, right) == (4, 4)
-    # A region leaves open what else a voxel is.
+    # A click on a region does not state which label inside it the voxel has.
     assert obeyed(label, [Click((1, 1, 1), "TC"), Click((2, 2, 2), "WT"), Click((3, 3, 3), "TC")]) == (2, 3)
     assert obeyed(label, [Click((1, 1, 1), "NCR"), Click((0, 0, 0), "WT")]) == (0, 2)
-    # The same click twice is one, and a voxel that clicks disagree on is nobody's fault.
+    # A repeated click counts once, and a voxel with contradicting clicks does not count.
     assert obeyed(label, [right[0], right[0], right[1], Click((2, 2, 2), "ET")]) == (1, 1)
 
 
@@ -153,7 +153,7 @@ def test_furthest_change_is_in_mm_from_the_nearest_click():
     assert furthest_mm(first, first, clicks, affine) is None
 
 
-def test_the_robot_is_as_unsteady_in_mm_on_every_grid(simulation):
+def test_robot_jitter_is_in_mm_on_every_grid(simulation):
     truth = np.zeros((48, 48, 24), np.uint8)
     truth[4:44, 4:44, 2:22] = 2
     voxel_mm = np.array([0.5, 1.0, 4.0])
@@ -163,12 +163,12 @@ def test_the_robot_is_as_unsteady_in_mm_on_every_grid(simulation):
         assert robot.smallest == 4  # 8 mm3 of voxels of 2 mm3
         clicks = np.array([robot.click(np.zeros_like(truth), truth).voxel for _ in range(60)])
         spread[ideal] = (clicks * voxel_mm).std(axis=0)
-    # Both aim at the middle of the error, the deepest tenth of which spans some mm.
+    # Both aim at the deepest tenth of the error, which spans a few mm.
     assert simulation.make_robot(voxel_mm, False, 0).jitter * voxel_mm == pytest.approx([2.0] * 3)
     assert (spread[False] > spread[True]).all()
 
 
-def test_an_ideal_robot_always_takes_the_worst_error(simulation):
+def test_ideal_robot_always_takes_the_worst_error(simulation):
     truth = np.zeros((30, 12, 12), np.uint8)
     truth[2:12, 2:10, 2:10], truth[20:26, 3:9, 3:9] = 2, 2
     beside = {}
@@ -179,7 +179,7 @@ def test_an_ideal_robot_always_takes_the_worst_error(simulation):
     assert 3 < beside[False] < 20
 
 
-def test_each_answer_is_to_all_clicks_so_far(simulation, listener):
+def test_each_answer_uses_all_clicks_so_far(simulation, listener):
     robot = simulation.make_robot((1, 1, 1), False, seed=1)
     rows = simulation.annotate(listener, lesion(), "", [robot], clicks=4)
     assert [row["clicks"] for row in rows] == [0, 1, 2, 3, 4]
@@ -188,13 +188,13 @@ def test_each_answer_is_to_all_clicks_so_far(simulation, listener):
     assert all(before == after[:-1] for before, after in pairwise(given))  # in their order
     dice = [row["dice_mean"] for row in rows]
     assert dice == sorted(dice) and dice[-1] > dice[0]
-    # Nothing within reach but the balls that the stand-in fills.
+    # The stand-in changes only the balls around its clicks.
     assert all(0 < row["furthest_mm"] <= 4 for row in rows[1:])
     assert all((row["obeyed"], row["asked"]) == (row["clicks"], row["clicks"]) for row in rows[1:])
     assert all(row["seconds"] > 0 for row in rows)
 
 
-def test_a_robot_that_is_content_stops_and_its_last_answer_counts(simulation, listener):
+def test_robot_without_errors_stops_and_its_last_answer_is_repeated(simulation, listener):
     listener.radius = 99.0
     robots = [simulation.make_robot((1, 1, 1), False, seed=1)]
     rows = simulation.annotate(listener, lesion(), "", robots, clicks=3)
@@ -204,7 +204,7 @@ def test_a_robot_that_is_content_stops_and_its_last_answer_counts(simulation, li
     assert "seconds" not in rows[2] and "obeyed" not in rows[3]
 
 
-def test_the_first_answer_is_asked_for_once_for_all_robots(simulation, listener):
+def test_first_answer_is_computed_once_for_all_robots(simulation, listener):
     robots = [simulation.make_robot((1, 1, 1), False, seed) for seed in range(3)]
     rows = simulation.annotate(listener, lesion(), "", robots, clicks=1)
     assert len(listener.asked) == 4 and [row["repeat"] for row in rows] == [0, 0, 1, 1, 2, 2]
@@ -222,7 +222,7 @@ def test_spread_is_over_cases_of_means_over_repeats(simulation):
     assert start["gain_WT"] == 0.0
 
 
-def test_a_report_is_compared_on_the_same_case(simulation):
+def test_report_is_compared_on_the_same_case(simulation):
     rows = [*run_of("A", [0.2, 0.5]), *run_of("B", [0.6, 0.8])]
     rows += [*run_of("A", [0.3, 0.5], report="with"), *run_of("B", [0.9, 0.8], report="with")]
     lines = {(line["report"], line["clicks"]): line for line in simulation.summarise(rows)}
@@ -232,7 +232,7 @@ def test_a_report_is_compared_on_the_same_case(simulation):
     assert "report_mean" not in lines["without", 0]
 
 
-def test_clicks_to_reach_a_dice_count_those_who_never_do(simulation):
+def test_clicks_to_reach_a_dice_include_runs_that_never_do(simulation):
     rows = [*run_of("A", [0.5, 0.81, 0.7, 0.95]), *run_of("B", [0.85, 0.85, 0.85, 0.85]), *run_of("C", [0.1] * 4)]
     lines = {(line["region"], line["target"]): line for line in simulation.reach(rows)}
     eighty, ninety = lines["ET", 0.8], lines["ET", 0.9]
@@ -242,7 +242,7 @@ def test_clicks_to_reach_a_dice_count_those_who_never_do(simulation):
     assert ninety["clicks_sd"] is None and ninety["runs"] == 3
 
 
-def test_both_ways_are_simulated_with_the_same_luck(simulation, simulated, monkeypatch):
+def test_runs_with_and_without_report_use_the_same_seeds(simulation, simulated, monkeypatch):
     seeds, make = [], simulation.make_robot
     monkeypatch.setattr(simulation, "make_robot", lambda *given: seeds.append(given[-1]) or make(*given))
     code, rows, _, text = simulated("--clicks", "3", "--repeats", "2")
@@ -265,7 +265,7 @@ def test_both_ways_are_simulated_with_the_same_luck(simulation, simulated, monke
     assert "1 of the cases' own, 1 written from the label (a case without one); 0 not used" in text
 
 
-def test_one_way_alone_is_enough(simulated):
+def test_report_option_selects_one_mode(simulated):
     _, rows, made, text = simulated("--clicks", "2", "--report", "without")
     assert {r["report"] for r in rows} == {"without"} and {report for report, _ in made.asked} == {""}
     assert "- reports:" not in text and "| with |" not in text
@@ -274,18 +274,18 @@ def test_one_way_alone_is_enough(simulated):
     assert {r["case"] for r in rows} == {"A"}
 
 
-def test_reports_that_were_not_used_are_told(simulated):
+def test_unused_reports_are_counted_in_the_table(simulated):
     assert "; 2 not used, since they put the tumour where" in simulated("--clicks", "1", hears=False)[3]
 
 
-def test_a_click_that_is_not_obeyed_is_told(simulated):
+def test_clicks_that_are_not_obeyed_are_counted_in_the_table(simulated):
     _, rows, _, text = simulated("--clicks", "2", "--report", "without", obedient=False)
     assert {r["obeyed"] for r in rows if r["clicks"] == "2"} == {"0"}
     assert "Clicks obeyed at their voxel, in every answer since: 0 of 6." in text
     assert "in every answer since: 6 of 6." in simulated("--clicks", "2", "--report", "without")[3]
 
 
-def test_the_table_says_what_its_figures_rest_on(simulated):
+def test_table_states_cases_runs_hardware_and_seed(simulated):
     text = simulated("--clicks", "2", "--repeats", "2", "--ideal", "--seed", "5")[3]
     for fact in ("- cases: 2", "- runs per case: 2", "- date: 20", "- hardware: ", "- seed: 5", "- robot: ideal robot"):
         assert fact in text
@@ -293,7 +293,7 @@ def test_the_table_says_what_its_figures_rest_on(simulated):
     assert "realistic robot: jitter 2 mm" in simulated("--clicks", "1")[3]
 
 
-def test_one_bad_case_does_not_cost_the_others(simulated, capsys, tmp_path):
+def test_one_bad_case_does_not_stop_the_others(simulated, capsys, tmp_path):
     (tmp_path / "data" / "A" / "seg.nii.gz").write_bytes(b"no label")
     code, rows, _, text = simulated("--clicks", "1")
     assert code == 1 and {r["case"] for r in rows} == {"B"}
@@ -303,7 +303,7 @@ def test_one_bad_case_does_not_cost_the_others(simulated, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cases", "nowhere"], ["--dataset_dir", "."]])
-def test_no_cases_are_one_clear_line(simulation, capsys, arguments):
+def test_missing_cases_give_one_error_line(simulation, capsys, arguments):
     assert simulate_annotation.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("simulate_annotation: ")
@@ -312,13 +312,13 @@ def test_no_cases_are_one_clear_line(simulation, capsys, arguments):
 @pytest.mark.parametrize(
     "arguments", [["--clicks", "0"], ["--clicks", "1001"], ["--repeats", "0"], ["--report", "half"], ["--limit", "0"]]
 )
-def test_nonsense_is_refused_before_anything_is_read(simulation, arguments):
+def test_invalid_arguments_are_refused_before_reading(simulation, arguments):
     with pytest.raises(SystemExit) as ended:
         simulate_annotation.main(["--cases", "nowhere", *arguments])
     assert ended.value.code == 2
 
 
-def test_the_command_measures_a_network(simulation, tiny_bundle, tiny_data_set, tmp_path, monkeypatch):
+def test_command_runs_with_a_tiny_network(simulation, tiny_bundle, tiny_data_set, tmp_path, monkeypatch):
     monkeypatch.setattr(simulation, "Segmenter", lambda **options: Segmenter(tiny_bundle, **options))
     output = tmp_path / "out"
     data = ["--cases", str(tiny_data_set.folder), "--limit", "2", "--clicks", "3"]

@@ -1,4 +1,4 @@
-"""Small CLIPs and brains that the tests of the semantics share."""
+"""Small CLIP models and brain volumes shared by the tests of the semantics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tiny_clip(tiny_config, tmp_path_factory):
 
 @pytest.fixture
 def brain():
-    """Make a z-scored volume ``(1, 4, *shape)``: noise in an ellipsoid, and a FLAIR-bright ball where asked."""
+    """Make a z-scored volume ``(1, 4, *shape)``: noise in an ellipsoid, optionally a ball bright on T2 and FLAIR."""
 
     def make(shape=(64, 80, 64), ball=None, radius=7, seed=0):
         generator = torch.Generator().manual_seed(seed)

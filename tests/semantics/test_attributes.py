@@ -14,7 +14,7 @@ def stated(findings: Findings, *only: str) -> dict[tuple[str, str], float]:
     return {VALUES[i]: float(targets[i]) for i in targets.nonzero()[:, 0].tolist()}
 
 
-def test_the_statements_of_a_case():
+def test_targets_of_a_case_follow_its_findings():
     assert stated(CASE) == {
         ("side", "left"): 1.0,
         ("lobe", "frontal"): 0.5,
@@ -29,7 +29,7 @@ def test_the_statements_of_a_case():
     assert set(stated(CASE, "side", "size")) == {("side", "left"), ("size", "medium-sized")}
 
 
-def test_nothing_is_stated_without_findings_or_lesion():
+def test_targets_are_zero_without_findings_or_lesion():
     assert attribute_targets(None).sum() == 0
     assert attribute_targets(Findings()).sum() == 0
 
@@ -38,7 +38,7 @@ def test_nothing_is_stated_without_findings_or_lesion():
     ("field", "words"),
     [("side", SIDES), ("enhancement", ENHANCEMENTS), ("oedema", OEDEMAS), ("mass_effect", MASS_EFFECTS)],
 )
-def test_every_word_of_the_findings_has_a_statement(field, words):
+def test_every_value_of_the_findings_has_an_attribute_value(field, words):
     for word in words:
         values = {"side": "left", "lobes": LOBES, "wt_ml": 5.0, field: word}
         targets = attribute_targets(Findings(**values))
@@ -48,6 +48,6 @@ def test_every_word_of_the_findings_has_a_statement(field, words):
         assert sums == pytest.approx({attribute: float(attribute not in unsaid) for attribute in ATTRIBUTES})
 
 
-def test_left_and_right_are_worded_alike():
+def test_left_and_right_have_the_same_wordings():
     left, right = (ATTRIBUTES["side"][side] for side in ("left", "right"))
     assert [words.replace("left", "right") for words in left] == list(right)

@@ -15,13 +15,13 @@ def network(tiny_config, monkeypatch):
     return ContrastiveClip(3, tiny_config)
 
 
-def test_short_texts_are_encoded_as_by_the_clip(network):
+def test_short_texts_are_encoded_as_by_encode_text(network):
     ids = network.tokenizer(["a lesion on the left", "right"])
     expected = torch.nn.functional.normalize(network.clip.encode_text(ids), dim=-1)
     torch.testing.assert_close(encode_tokens(network.clip, ids[:, :10]), expected)
 
 
-def test_an_unknown_word_is_read_as_a_silenced_one_will_be(network):
+def test_unknown_word_is_encoded_like_a_silenced_token(network):
     ids = network.tokenizer(["lesion zebra left"])[:, :8]
     hidden = torch.where(ids == ids[0, 2], UNKNOWN_WORD, ids)
     before = encode_tokens(network.clip, hidden)
@@ -29,7 +29,7 @@ def test_an_unknown_word_is_read_as_a_silenced_one_will_be(network):
     torch.testing.assert_close(encode_tokens(network.clip, ids), before)
 
 
-def test_a_case_is_the_mean_of_its_slices_and_of_its_texts(network):
+def test_case_embedding_is_the_mean_of_its_slices_and_texts(network):
     network.eval()
     slices = torch.rand(2, 4, 3, 32, 32)
     ids = network.tokenizer(["one", "two", "three", ""]).view(2, 2, 77)
@@ -43,7 +43,7 @@ def test_a_case_is_the_mean_of_its_slices_and_of_its_texts(network):
     assert out["prompts"].shape == (len(VALUES), 24)
 
 
-def test_training_draws_one_wording_and_evaluation_takes_all(network):
+def test_prompts_are_sampled_in_training_and_averaged_in_evaluation(network):
     network.train()
     torch.manual_seed(0)
     assert not torch.equal(network.encode_prompts(), network.encode_prompts())
@@ -51,7 +51,7 @@ def test_training_draws_one_wording_and_evaluation_takes_all(network):
     torch.testing.assert_close(network.encode_prompts(), network.encode_prompts())
 
 
-def test_the_loss_is_lower_for_the_right_statement_and_ignores_unknown_ones():
+def test_loss_is_lower_for_the_right_statement_and_ignores_unknown_ones():
     features = torch.nn.functional.normalize(torch.randn(4, 8), dim=1)
     prompts = torch.nn.functional.normalize(torch.randn(len(VALUES), 8), dim=1)
     side = attribute_slices()["side"]
@@ -66,7 +66,7 @@ def test_the_loss_is_lower_for_the_right_statement_and_ignores_unknown_ones():
     assert values[0] <= values[1] < values[2]
 
 
-def test_every_weight_but_unused_tokens_learns(network):
+def test_every_parameter_gets_a_gradient(network):
     network.train()
     ids = network.tokenizer(["left tumour", "right tumour"]).unsqueeze(1)
     prediction = network(torch.rand(2, 3, 3, 32, 32), ids, torch.ones(2, 1, dtype=torch.bool))

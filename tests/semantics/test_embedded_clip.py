@@ -9,7 +9,7 @@ from brats_clip.semantics import embedded as embedded_module
 from brats_clip.semantics.embedded import WEIGHTS_FILE, build_embedded, save_clip, silence_unseen_tokens
 
 
-def test_the_seed_decides_the_weights_and_nothing_else(tiny_config):
+def test_weights_depend_only_on_the_seed(tiny_config):
     torch.manual_seed(0)
     first = build_embedded(7, tiny_config).state_dict()
     torch.manual_seed(1)
@@ -18,23 +18,23 @@ def test_the_seed_decides_the_weights_and_nothing_else(tiny_config):
     assert not torch.equal(first["visual.conv1.weight"], other["visual.conv1.weight"])
 
 
-def test_the_shipped_clip_loads():
+def test_shipped_clip_loads():
     clip = load_clip(EMBEDDED_CLIP)
     assert clip.image_size == 96 and clip.embed_dim == 128 and clip.context_length == 77
 
 
-def test_a_saved_embedded_clip_stays_below_25_mb(tmp_path):
+def test_saved_embedded_clip_stays_below_25_mb(tmp_path):
     paths = save_clip(build_embedded(0), tmp_path, "test")
     assert paths["weights"].stat().st_size < 25e6
     assert all(value.dtype == torch.float16 for value in load_file(paths["weights"]).values())
 
 
-def test_whoever_can_read_the_config_can_read_the_weights(tmp_path, tiny_config):
+def test_weights_have_the_file_mode_of_the_config(tmp_path, tiny_config):
     paths = save_clip(build_embedded(0, tiny_config), tmp_path, "test", tiny_config)
     assert paths["weights"].stat().st_mode == paths["config"].stat().st_mode
 
 
-def test_a_resnet_keeps_its_counters_whole(tmp_path, tiny_config):
+def test_integer_buffers_are_not_saved_in_half_precision(tmp_path, tiny_config):
     model = {**tiny_config["model_cfg"], "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}}
     config = {**tiny_config, "model_cfg": model}
     network = build_embedded(0, config)
@@ -43,7 +43,7 @@ def test_a_resnet_keeps_its_counters_whole(tmp_path, tiny_config):
     assert load_clip(tmp_path).visual.bn1.num_batches_tracked == 4099
 
 
-def test_silenced_tokens_change_nothing_but_themselves(tiny_config, tiny_clip):
+def test_silencing_unseen_tokens_does_not_change_seen_ones(tiny_config, tiny_clip):
     model = build_embedded(3, tiny_config)
     ids = tiny_clip.tokenizer(["lesion in the left frontal lobe"])
     before = model.encode_text(ids)
@@ -54,7 +54,7 @@ def test_silenced_tokens_change_nothing_but_themselves(tiny_config, tiny_clip):
     torch.testing.assert_close(unknown[0], unknown[1])
 
 
-def test_a_failed_save_leaves_the_old_weights(tmp_path, tiny_config, monkeypatch):
+def test_failed_save_leaves_the_old_weights(tmp_path, tiny_config, monkeypatch):
     save_clip(build_embedded(1, tiny_config), tmp_path, "old", tiny_config)
     before = (tmp_path / WEIGHTS_FILE).read_bytes()
 

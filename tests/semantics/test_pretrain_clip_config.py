@@ -41,7 +41,7 @@ def data_set(tmp_path, brain):
 
 
 @pytest.mark.slow
-def test_the_pretraining_of_the_bundle_saves_a_clip_that_loads(data_set, tmp_path):
+def test_pretraining_of_the_bundle_saves_a_clip_that_loads(data_set, tmp_path):
     workflow = ConfigWorkflow(
         config_file=str(BUNDLE / "configs" / "pretrain_clip.json"),
         init_id="initialize",
@@ -63,7 +63,7 @@ def test_the_pretraining_of_the_bundle_saves_a_clip_that_loads(data_set, tmp_pat
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_training_teaches_left_from_right(tiny_config):
+def test_training_learns_to_distinguish_left_from_right(tiny_config):
     torch.manual_seed(0)
     network = ContrastiveClip(0, tiny_config)
     optimizer, loss = torch.optim.AdamW(network.parameters(), lr=6e-3), ContrastiveLoss()

@@ -10,7 +10,7 @@ from brats_clip.semantics.contrastive import UNKNOWN_WORD, ContrastiveClip
 from brats_clip.semantics.pretraining import MatchRate, SaveEmbeddedClip, StatementRate
 
 
-def test_match_rate_is_one_for_equal_pairs_and_near_chance_for_strangers():
+def test_match_rate_is_one_for_equal_and_near_chance_for_unrelated_pairs():
     features = torch.nn.functional.normalize(torch.randn(320, 32, generator=torch.Generator().manual_seed(0)), dim=1)
     metric = MatchRate(group=16)
     metric.reset()
@@ -41,7 +41,7 @@ def test_statement_rate_counts_true_statements_and_skips_unknown_cases():
     assert metric.compute() == 0.5
 
 
-def test_the_best_clip_is_saved_with_unmet_tokens_silenced(tiny_config, tmp_path):
+def test_best_clip_is_saved_with_unseen_tokens_silenced(tiny_config, tmp_path):
     network = ContrastiveClip(3, tiny_config)
     met, unmet = (network.tokenizer.encode(word)[0] for word in ("zebra", "tiger"))
     evaluator = Engine(lambda engine, batch: None)

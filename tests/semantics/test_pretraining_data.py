@@ -74,13 +74,13 @@ def test_findings_come_from_the_label_where_there_is_no_file(tmp_path, brain):
     assert FindFindingsd()(case)["findings"] is None
 
 
-def test_drawn_slices_are_small_plain_data(case):
+def test_draw_slices_keeps_only_small_tensors(case):
     assert set(case) == {"case", "report", "findings", "slices", "planes"}
     assert case["slices"].shape == (9, 3, 32, 32) and case["slices"].dtype == torch.uint8
     assert case["planes"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-def test_mirroring_moves_the_lesion_and_the_words_to_the_other_side(case):
+def test_mirroring_swaps_the_side_of_slices_report_and_findings(case):
     mirrored = MirrorCased(prob=1.0)(case)
     assert mirrored["findings"]["side"] == "right" and mirrored["findings"]["right_fraction"] == pytest.approx(0.9)
     assert mirrored["report"] == REPORT.replace("left", "right")
@@ -105,7 +105,7 @@ def test_varying_never_swaps_sides(case):
         assert axial.amax(0).argmax() < 16
 
 
-def test_fresh_texts_tell_the_findings(case):
+def test_fresh_texts_describe_the_findings(case):
     draw = DrawTextsd(TOKENIZER, unknown_words=0.0).set_random_state(0)
     drawn = [draw({**case, "slices": torch.zeros(1)}) for _ in range(40)]
     texts = [" ".join(text_of(ids) for ids in item["token_ids"]) for item in drawn]
@@ -129,19 +129,19 @@ def test_given_reports_are_taken_whole_and_unchanged(case):
     assert item["slices"].shape == (9, 3, 32, 32) and item["slices"].max() <= 1
 
 
-def test_a_case_without_report_is_evaluated_on_its_findings(case):
+def test_case_without_report_is_evaluated_on_its_findings(case):
     draw = DrawTextsd(TOKENIZER, fresh=False)
     first, second = ([text_of(ids) for ids in draw({**case, "report": ""})["token_ids"]] for _ in range(2))
     assert first == second and "left" in " ".join(first).split()
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_a_case_with_nothing_to_say_is_refused(case, fresh):
+def test_case_without_report_and_findings_is_refused(case, fresh):
     with pytest.raises(ReportError, match="case C1: found neither report nor label"):
         DrawTextsd(TOKENIZER, fresh=fresh)({**case, "report": "", "findings": None})
 
 
-def test_without_findings_the_given_report_is_drawn_from(case):
+def test_sentences_are_drawn_from_the_report_without_findings(case):
     draw = DrawTextsd(TOKENIZER, unknown_words=0.0).set_random_state(0)
     for _ in range(10):
         item = draw({**case, "findings": None})
@@ -153,7 +153,7 @@ def test_without_findings_the_given_report_is_drawn_from(case):
         assert item["targets"]["image"].sum() == 0
 
 
-def test_unknown_words_are_strewn_in_and_the_ends_kept(case):
+def test_unknown_words_are_inserted_between_start_and_end_tokens(case):
     draw = DrawTextsd(TOKENIZER, unknown_words=0.3).set_random_state(0)
     for _ in range(20):
         for ids in draw(case)["token_ids"]:
@@ -172,7 +172,7 @@ def test_equal_seeds_draw_equal_pairs(case):
     assert all(torch.equal(a, b) for a, b in zip(first["token_ids"], second["token_ids"], strict=True))
 
 
-def test_batches_mask_the_texts_that_are_there(case):
+def test_batches_pad_texts_and_mask_the_padding(case):
     draw = DrawTextsd(TOKENIZER, fresh=False)
     items = [draw(AllSlicesd()({**case, "report": text})) for text in (REPORT, "One sentence only, but a longer one.")]
     batch = collate_pairs(items)

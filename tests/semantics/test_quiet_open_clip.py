@@ -6,7 +6,7 @@ from brats_clip.semantics import load_clip
 from brats_clip.semantics.quiet import quiet_open_clip
 
 
-def test_loading_says_nothing_at_info_and_leaves_the_root_logger_as_it_was(caplog):
+def test_loading_logs_nothing_and_keeps_the_root_logger_unchanged(caplog):
     with caplog.at_level(logging.INFO):
         load_clip()
         logging.info("of another")
@@ -14,7 +14,7 @@ def test_loading_says_nothing_at_info_and_leaves_the_root_logger_as_it_was(caplo
     assert logging.getLogger().filters == []
 
 
-def test_others_and_warnings_are_heard_meanwhile(caplog):
+def test_other_records_and_warnings_are_not_suppressed(caplog):
     with caplog.at_level(logging.INFO), quiet_open_clip():
         logging.info("of another")
         logging.warning("a warning")

@@ -21,7 +21,7 @@ def test_tokens_are_those_of_the_clip(tiny_clip, brain):
     torch.testing.assert_close(encoder(image)[0][0], tiny_clip.vision(slices[0]))
 
 
-def test_it_stays_frozen_when_its_network_trains(tiny_clip, brain):
+def test_encoder_stays_frozen_when_its_network_trains(tiny_clip, brain):
     network = torch.nn.Sequential(SliceEncoder(tiny_clip)).train()
     tokens, _ = network(brain().requires_grad_())
     assert not tokens.requires_grad
@@ -29,7 +29,7 @@ def test_it_stays_frozen_when_its_network_trains(tiny_clip, brain):
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_scripted_gives_the_same(tiny_clip, brain, tmp_path):
+def test_scripted_encoder_equals_eager(tiny_clip, brain, tmp_path):
     encoder = SliceEncoder(tiny_clip)
     image = torch.cat([brain(ball=(20, 30, 40)), brain()])
     torch.jit.script(encoder).save(str(tmp_path / "encoder.ts"))
@@ -38,7 +38,7 @@ def test_scripted_gives_the_same(tiny_clip, brain, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_embedded_clip_reads_a_whole_brain_in_a_fraction_of_a_second(brain):
+def test_embedded_clip_encodes_a_whole_brain_in_under_0_3_s(brain):
     encoder, image = SliceEncoder(load_clip()), brain((144, 176, 144), ball=(40, 60, 80), radius=20)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -53,6 +53,6 @@ def test_the_embedded_clip_reads_a_whole_brain_in_a_fraction_of_a_second(brain):
     assert min(seconds) < 0.3  # 0.05 s on an idle core
 
 
-def test_moving_the_encoder_leaves_the_clip_where_it_was(tiny_clip):
+def test_moving_the_encoder_does_not_move_the_clip(tiny_clip):
     SliceEncoder(tiny_clip).to("meta")
     assert {parameter.device.type for parameter in tiny_clip.parameters()} == {"cpu"}

@@ -12,7 +12,7 @@ from brats_clip.semantics import SliceSelector
 
 
 def voxels(positions: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Slice numbers of positions ``(S, 2)``."""
+    """Return the slice indices of positions ``(S, 2)``."""
     lengths = torch.tensor(shape)[positions[:, 0].long()]
     return ((positions[:, 1] + 1) / 2 * lengths).long()
 
@@ -27,7 +27,7 @@ def test_most_slices_of_every_plane_pass_through_the_lesion(brain, ball):
     assert (hits.sum(dim=1) >= 3).all()
 
 
-def test_a_brain_without_abnormal_signal_is_sampled_across_its_extent(brain):
+def test_brain_without_abnormal_signal_is_sampled_across_its_extent(brain):
     _, positions = SliceSelector(4)(brain())
     for plane in range(3):
         places = positions[0, positions[0, :, 0] == plane, 1]
@@ -35,13 +35,13 @@ def test_a_brain_without_abnormal_signal_is_sampled_across_its_extent(brain):
         assert places.abs().max() < 0.95
 
 
-def test_planes_come_in_order_and_positions_stay_inside(brain):
+def test_planes_are_in_order_and_positions_are_inside(brain):
     _, positions = SliceSelector(2)(brain(ball=(20, 30, 40)))
     assert positions[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert positions[..., 1].abs().max() < 1
 
 
-def test_a_lesion_keeps_its_place_in_the_drawing(brain):
+def test_slices_are_drawn_in_the_documented_orientation(brain):
     # Left, anterior, superior: x low, y high, z high.
     slices, _ = SliceSelector(4, image_size=64)(brain((64, 64, 64), ball=(18, 46, 44)))
     flair = slices[0, :, 0].view(3, 4, 64, 64).amax(dim=1)
@@ -64,14 +64,14 @@ def test_channels_are_flair_t1ce_t2(brain):
         assert slices[:, :, (channel + 1) % 3].amax() < 0.9
 
 
-def test_slices_lie_in_0_1_with_black_background(brain):
+def test_slices_are_between_0_and_1_with_black_background(brain):
     slices, _ = SliceSelector(3, image_size=48)(brain(ball=(20, 30, 40)) * 10)
     assert slices.shape == (1, 9, 3, 48, 48)
     assert slices.min() >= 0 and slices.max() <= 1
     assert slices[..., 0, 0].abs().max() == 0
 
 
-def test_a_case_does_not_depend_on_its_batch(brain):
+def test_slices_of_a_case_do_not_depend_on_its_batch(brain):
     images = torch.cat([brain(ball=(20, 30, 40)), brain(ball=(46, 55, 22), seed=1), brain(seed=2)])
     selector = SliceSelector(4)
     slices, positions = selector(images)
@@ -88,7 +88,7 @@ def test_empty_and_odd_volumes_give_slices(shape):
     assert torch.isfinite(slices).all() and positions[..., 1].abs().max() < 1
 
 
-def test_scripted_gives_the_same(brain):
+def test_scripted_selector_equals_eager(brain):
     image = brain(ball=(20, 30, 40))
     selector = SliceSelector(4)
     for eager, scripted in zip(selector(image), torch.jit.script(selector)(image), strict=True):

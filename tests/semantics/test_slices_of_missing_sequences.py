@@ -1,4 +1,4 @@
-"""Slices of a case that lacks sequences: chosen by what is there, drawn without what is not."""
+"""Slices of a case with missing sequences are selected and drawn from the remaining ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOME = [c for n in (1, 2, 3) for c in itertools.combinations(range(4), n)]
 
 @pytest.fixture
 def case(brain):
-    """A brain with a lesion that T2 and FLAIR show, and that enhances; sequences can be taken away."""
+    """A brain with an enhancing lesion that is bright on T2 and FLAIR; sequences can be removed."""
 
     def make(*missing: int) -> torch.Tensor:
         image = brain(ball=BALL, radius=7)
@@ -30,7 +30,7 @@ def case(brain):
 
 
 def hits(image: torch.Tensor, slices: int = 4) -> int:
-    """How many slices of every plane pass through the lesion, at least."""
+    """Return the smallest number of slices of a plane that pass through the lesion."""
     _, positions = SliceSelector(slices)(image)
     lengths = torch.tensor(image.shape[2:])[positions[0, :, 0].long()]
     numbers = ((positions[0, :, 1] + 1) / 2 * lengths).long().view(3, slices)
@@ -45,36 +45,36 @@ def test_slices_and_positions_stay_finite_and_inside(case, missing):
 
 
 @pytest.mark.parametrize("missing", [(0,), (1,), (2,), (3,), (0, 1), (0, 3), (0, 1, 2), (0, 1, 3), (2, 3)])
-def test_most_slices_still_pass_through_the_lesion_where_something_shows_it(case, missing):
+def test_most_slices_pass_through_the_lesion_if_a_sequence_shows_it(case, missing):
     assert hits(case(*missing)) >= 3
 
 
-def test_without_flair_t2_speaks_for_it(case):
+def test_t2_replaces_a_missing_flair(case):
     selector = SliceSelector(4)
     assert torch.equal(selector.suspicion(case(0, 1, 3)), selector.suspicion(swapped(case(0, 1, 3))))
 
 
 def swapped(image: torch.Tensor) -> torch.Tensor:
-    """The T2 as FLAIR, too."""
+    """Return a copy in which T2 also replaces FLAIR."""
     image = image.clone()
     image[:, 3] = image[:, 2]
     return image
 
 
-def test_without_t1_the_t1ce_speaks_for_itself(case):
+def test_t1ce_alone_finds_the_lesion(case):
     """T1ce alone cannot tell enhancement from fat or blood, but it is better than nothing."""
     assert hits(case(0, 2, 3)) >= 3
 
 
 @pytest.mark.parametrize(("missing", "channel"), [(3, 0), (1, 1), (2, 2)])
-def test_what_is_missing_is_drawn_flat_and_the_rest_is_not(case, missing, channel):
+def test_only_missing_sequences_are_drawn_flat(case, missing, channel):
     slices, _ = SliceSelector(4)(case(missing))
     flat, other = slices[:, :, channel], slices[:, :, (channel + 1) % 3]
     assert flat.max() <= 1 / 3 + 1e-4 < 0.5 < other.max()  # z-score 0, in a window from -2 to 4
     assert ((flat - 1 / 3).abs() < 1e-4).sum() > 0.8 * (other > 0).sum()
 
 
-def test_each_case_of_a_batch_is_judged_by_what_it_has(case):
+def test_each_case_of_a_batch_uses_its_own_sequences(case):
     whole, part = case(), case(3)
     selector = SliceSelector(4)
     slices, positions = selector(torch.cat([whole, part]))
@@ -84,21 +84,21 @@ def test_each_case_of_a_batch_is_judged_by_what_it_has(case):
         torch.testing.assert_close(positions[n : n + 1], alone[1])
 
 
-def test_a_complete_case_is_judged_by_all_of_it(case):
-    """What was done for missing sequences must not show where none is missing."""
+def test_complete_case_uses_all_sequences(case):
+    """The handling of missing sequences must not affect complete cases."""
     selector, image = SliceSelector(4), case()
     brighter = image.clone()
     brighter[:, 2] = torch.where(image[:, 2] != 0, image[:, 2] + 3, 0)  # bright T2 alone is fluid, not oedema
     assert torch.allclose(selector.suspicion(image), selector.suspicion(brighter), atol=1e-6)
 
 
-def test_scripted_gives_the_same(case):
+def test_scripted_selector_equals_eager(case):
     selector = SliceSelector(4)
     for eager, scripted in zip(selector(case(1, 3)), torch.jit.script(selector)(case(1, 3)), strict=True):
         torch.testing.assert_close(eager, scripted)
 
 
-def test_tokens_of_a_case_with_missing_sequences_are_real_and_others(case, tiny_clip):
+def test_tokens_with_missing_sequences_are_finite_and_differ(case, tiny_clip):
     encode = EncodeSemanticsd(tiny_clip, slices_per_plane=2)
     tokens = [encode({"image": MetaTensor(case(*missing)[0])})["slice_tokens"] for missing in ((), (3,), (0, 1, 2))]
     for some in tokens:

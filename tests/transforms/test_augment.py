@@ -1,4 +1,4 @@
-"""Augmentation: left and right stay what they are, and the background stays exactly zero."""
+"""Augmentation keeps left and right consistent, and the background exactly zero."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def image() -> torch.Tensor:
         (RandScaleIntensity(0.5, prob=1), 0.0),
     ],
 )
-def test_each_sequence_changes_by_itself_and_the_background_stays_zero(image, transform, offset):
+def test_each_sequence_is_changed_independently_and_background_stays_0(image, transform, offset):
     before = image.clone()
     change = RandPerSequenced([transform], offset).set_random_state(1)
     after = change({"image": image})["image"]
@@ -64,7 +64,7 @@ def test_each_sequence_changes_by_itself_and_the_background_stays_zero(image, tr
     assert not torch.allclose(after[0] - before[0], after[1] - before[1], atol=1e-3)
 
 
-def test_a_composed_transform_seeds_what_is_applied_to_each_sequence(image):
+def test_compose_seeds_the_transforms_of_each_sequence(image):
     def changed(seed: int) -> torch.Tensor:
         chain = Compose([RandPerSequenced([RandGaussianNoise(prob=1, std=0.5)])]).set_random_state(seed)
         return chain({"image": image})["image"]
@@ -72,13 +72,13 @@ def test_a_composed_transform_seeds_what_is_applied_to_each_sequence(image):
     assert torch.equal(changed(1), changed(1)) and not torch.equal(changed(1), changed(2))
 
 
-def test_transforms_apply_one_after_the_other(image):
+def test_transforms_are_applied_in_order(image):
     change = RandPerSequenced([RandThickSlices((32, 32), prob=1), lambda volume: volume + 5.0]).set_random_state(0)
     after = change({"image": image})["image"]
     assert after[0][image[0] != 0].mean() == pytest.approx(5.0, abs=0.5) and not after[image == 0].any()
 
 
-def test_thick_slices_are_constant_before_interpolation_along_one_axis_alone():
+def test_thick_slices_spread_values_along_one_axis_only():
     line = torch.zeros(1, 12, 12, 12)
     line[0, 6, 6, 6] = 1
     spread = RandThickSlices((4, 4), prob=1).set_random_state(0)(line)
@@ -88,7 +88,7 @@ def test_thick_slices_are_constant_before_interpolation_along_one_axis_alone():
 
 
 @pytest.mark.parametrize("thickness", [3, 5, 7])
-def test_thick_slices_that_do_not_divide_the_volume_displace_nothing(thickness):
+def test_thick_slices_that_do_not_divide_the_volume_do_not_displace_it(thickness):
     ramp = torch.arange(10.0, 42.0)
     volume = ramp[:, None, None] + ramp[:, None] + ramp
     thick = RandThickSlices((thickness, thickness), prob=1).set_random_state(0)(volume[None])[0]
@@ -101,7 +101,7 @@ def test_thicknesses_in_the_wrong_order_are_refused():
         RandThickSlices((5, 2))
 
 
-def test_a_changed_mask_takes_voxels_away_and_adds_none(image):
+def test_changed_brain_mask_only_removes_voxels(image):
     change = RandBrainMaskd(largest=2, prob=1).set_random_state(0)
     for _ in range(8):
         after = change({"image": image})["image"]
@@ -110,7 +110,7 @@ def test_a_changed_mask_takes_voxels_away_and_adds_none(image):
     assert any((change({"image": image})["image"] != image).any() for _ in range(4))
 
 
-def test_a_field_of_view_ends_for_one_sequence_alone(image):
+def test_field_of_view_is_shortened_for_one_sequence_only(image):
     change = RandFieldOfViewd(prob=1).set_random_state(0)
     shortened = set()
     for _ in range(30):
@@ -126,7 +126,7 @@ def clip():
     return load_clip()
 
 
-def test_mirroring_exchanges_the_sides_of_image_label_report_and_findings(image, clip):
+def test_mirroring_swaps_the_sides_of_image_label_report_and_findings(image, clip):
     label = MetaTensor(torch.zeros(1, 32, 32, 32), affine=torch.eye(4))
     label[:, 4:8] = 1
     findings = Findings(side="left", right_fraction=0.1, lobes=("frontal",)).to_dict()
@@ -143,7 +143,7 @@ def test_mirroring_exchanges_the_sides_of_image_label_report_and_findings(image,
     assert torch.equal(twice["image"], image) and twice["report"] == REPORT and twice["findings"]["side"] == "left"
 
 
-def test_the_extent_of_a_turned_and_scaled_crop_keeps_its_middle(image):
+def test_extent_of_a_rotated_and_scaled_volume_keeps_its_centre(image):
     chain = Compose(
         [
             MarkWholed(),

@@ -1,4 +1,4 @@
-"""Clicks on their way to the working grid, and back into the label map of the case."""
+"""Clicks are mapped to the working grid, and applied to the label map of the case."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(tmp_path, clicks=None, **options) -> dict:
     return Compose([LoadCased(), *WORKING, PlaceClicksd(**options)])({**case, "clicks": clicks})
 
 
-def test_a_click_keeps_its_place_in_the_world(tmp_path):
+def test_click_keeps_its_world_position(tmp_path):
     data = prepare(tmp_path, {"ET": [(5, 9, 12), (0, 27, 19)], "background": [(12, 12, 3)]})
     native = np.array([[5, 9, 12, 1], [0, 27, 19, 1], [12, 12, 3, 1]]) @ AFFINE.T
     placed = np.c_[data["clicks"].numpy(), np.ones(3)] @ data["image"].affine.numpy().T
@@ -40,7 +40,7 @@ def test_a_click_keeps_its_place_in_the_world(tmp_path):
     assert data["clicks"].dtype == torch.float32
 
 
-def test_a_click_points_at_the_same_tissue_on_the_working_grid(tmp_path):
+def test_click_points_at_the_same_tissue_on_the_working_grid(tmp_path):
     voxel = (11, 9, 12)
     case = write_case(tmp_path, label=False)
     loaded = LoadCased()({**case, "clicks": {"ET": [voxel]}})
@@ -67,19 +67,19 @@ def test_world_positions_are_placed_like_voxels(tmp_path):
     ],
     ids=["by kind", "pairs", "array"],
 )
-def test_clicks_are_kept_as_given_for_the_record(tmp_path, clicks):
+def test_clicks_are_recorded_as_given(tmp_path, clicks):
     given = json.loads(prepare(tmp_path, clicks)["clicks_given"])
     assert [click["position"] for click in given] == [[5, 9, 12], [0, 27.4, 19]]
     assert {(click["kind"], click["space"]) for click in given} == {("ET", "voxel")}
 
 
 @pytest.mark.parametrize("clicks", [None, {}, {"ET": []}])
-def test_without_clicks_there_are_lists_of_none(tmp_path, clicks):
+def test_missing_clicks_give_empty_lists(tmp_path, clicks):
     data = prepare(tmp_path, clicks)
     assert data["clicks"].shape == data["click_targets"].shape == data["native_clicks"].shape == (0, 3)
 
 
-def test_a_click_outside_names_the_case(tmp_path):
+def test_click_outside_error_names_the_case(tmp_path):
     loaded = LoadCased()(write_case(tmp_path, label=False))
     with pytest.raises(InputError, match=r"clicks of case BraTS2021_00000.*outside"):
         PlaceClicksd()({**loaded, "clicks": {"ET": [(SHAPE[0], 0, 0)]}})
@@ -95,13 +95,13 @@ def obey(label: torch.Tensor, *clicks: tuple) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("value", [0, 1, 2, 4])
-def test_the_clicked_voxel_takes_the_nearest_label_that_was_meant(kind, value):
+def test_clicked_voxel_takes_the_nearest_label_of_its_kind(kind, value):
     label = torch.full((1, 6, 6, 6), value, dtype=torch.uint8)
     found = obey(label.clone(), ((2, 3, 4), kind))
     here = int(found[0, 2, 3, 4])
     assert here in LABELS[kind]
     if value in LABELS[kind]:
-        assert here == value  # it was right already
+        assert here == value  # the label was correct already
     found[0, 2, 3, 4] = value
     assert torch.equal(found, label) and found.dtype == torch.uint8
 
@@ -109,12 +109,12 @@ def test_the_clicked_voxel_takes_the_nearest_label_that_was_meant(kind, value):
 @pytest.mark.parametrize(
     ("first", "second", "label"), [("ET", "background", 0), ("background", "TC", 1), ("ED", "NCR", 1), ("ET", "WT", 4)]
 )
-def test_where_clicks_disagree_the_last_one_counts(first, second, label):
+def test_last_of_contradicting_clicks_wins(first, second, label):
     found = obey(torch.zeros(1, 4, 4, 4, dtype=torch.uint8), ((1, 1, 1), first), ((1, 1, 1), second))
     assert int(found[0, 1, 1, 1]) == label
 
 
-def test_a_label_with_geometry_keeps_it_and_no_clicks_change_nothing():
+def test_label_keeps_its_geometry_and_no_clicks_have_no_effect():
     label = MetaTensor(torch.ones(1, 4, 4, 4, dtype=torch.uint8), affine=torch.from_numpy(AFFINE))
     found = obey(label, ((0, 0, 0), "background"))
     assert isinstance(found, MetaTensor) and int(found[0, 0, 0, 0]) == 0 and int(found.sum()) == 63
@@ -122,7 +122,7 @@ def test_a_label_with_geometry_keeps_it_and_no_clicks_change_nothing():
     assert torch.equal(obey(label.clone()), label)
 
 
-def test_a_thousand_clicks_take_seconds():
+def test_1000_clicks_take_under_5_seconds():
     label = MetaTensor(torch.zeros(1, 20, 20, 20, dtype=torch.uint8))
     clicks = [((i // 100, i // 10 % 10, i % 10), list(KINDS)[i % 6]) for i in range(1000)]
     started = time.process_time()
@@ -132,7 +132,7 @@ def test_a_thousand_clicks_take_seconds():
 
 
 def specks() -> torch.Tensor:
-    """A tumour of 512 voxels, and one of 8 at 15."""
+    """Return regions with a tumour of 512 voxels, and one of 8 voxels at (15, 15, 15)."""
     regions = torch.zeros(3, 20, 20, 20, dtype=torch.bool)
     regions[:, 2:10, 2:10, 2:10] = True
     regions[:, 15:17, 15:17, 15:17] = True
@@ -143,14 +143,14 @@ def clean(regions: torch.Tensor, *voxels: tuple, kind: str = "ET", **limits) -> 
     return clean_label(regions, 0.001, clicks=voxels, targets=[KINDS[kind]] * len(voxels), **limits)[0]
 
 
-def test_a_small_piece_stays_if_somebody_clicked_on_it():
+def test_small_piece_is_kept_if_clicked():
     assert int((clean(specks(), min_lesion_ml=0.05) > 0).sum()) == 512
     assert int((clean(specks(), (16, 15, 15), min_lesion_ml=0.05) > 0).sum()) == 520
     assert int((clean(specks(), (5, 5, 5), min_lesion_ml=0.05) > 0).sum()) == 512
-    assert int((clean(specks(), (12, 12, 12), min_lesion_ml=0.05) > 0).sum()) == 512  # where nothing is
+    assert int((clean(specks(), (12, 12, 12), min_lesion_ml=0.05) > 0).sum()) == 512  # a click on background
 
 
-def test_a_speck_of_enhancement_becomes_core_unless_somebody_clicked_on_it():
+def test_speck_of_enhancement_becomes_core_unless_clicked():
     def regions():
         core = specks()
         core[2] = False
@@ -163,14 +163,14 @@ def test_a_speck_of_enhancement_becomes_core_unless_somebody_clicked_on_it():
     assert int((clean(regions(), (3, 3, 4), kind="TC", min_part_ml=0.02) == 4).sum()) == 27
 
 
-def test_a_click_keeps_its_own_piece_alone():
+def test_click_keeps_only_its_own_piece():
     regions = specks()
     regions[:, 18:20, 2:4, 2:4] = True
     found = clean(regions, (15, 15, 15), min_lesion_ml=0.05)
     assert int((found > 0).sum()) == 520 and (found[18:] == 0).all()
 
 
-def test_a_little_enhancement_stays_if_somebody_clicked_on_it():
+def test_little_enhancement_is_kept_if_clicked():
     def regions():
         small = specks()
         small[2] = False
@@ -183,7 +183,7 @@ def test_a_little_enhancement_stays_if_somebody_clicked_on_it():
 
 
 @pytest.mark.parametrize("voxel", [(-3, 5, 5), (25, 5, 5), (5, 5, 20)])
-def test_a_click_beside_the_grid_keeps_nothing_and_breaks_nothing(voxel):
+def test_click_outside_the_working_grid_has_no_effect(voxel):
     """The working grid ends at the brain; a click may lie in the air around it."""
     regions = specks()
     regions[:, 17:19, 5:7, 5:7] = True
@@ -205,10 +205,10 @@ def pred_with(kind: str, voxel: tuple) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["WT", "TC", "ET", "NCR", "ED"])
-def test_the_label_map_keeps_pieces_that_were_clicked_as_tumour(kind):
+def test_label_map_keeps_pieces_clicked_as_tumour(kind):
     assert int((pred_with(kind, (15, 15, 15)) > 0).sum()) == 520
     assert int((pred_with(kind, (5, 5, 5)) > 0).sum()) == 512
 
 
-def test_a_piece_that_was_clicked_as_background_goes():
+def test_piece_clicked_as_background_is_removed():
     assert int((pred_with("background", (15, 15, 15)) > 0).sum()) == 512

@@ -1,4 +1,4 @@
-"""Sequence dropout: one to three of four, in the shares asked for, and CLIP sees no more than the network."""
+"""Sequence dropout: one to three of four are dropped with the given probabilities, for CLIP and network alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AFFINE = torch.diag(torch.tensor([-1.0, -1.0, 2.0, 1.0], dtype=torch.float64))
 
 
 class CountingEncoder:
-    """In place of CLIP: tells the mean of each sequence that it was shown."""
+    """Stand-in for CLIP: return the mean of each sequence as the token."""
 
     def __init__(self, clip, slices_per_plane):
         self.slices_per_plane = slices_per_plane
@@ -35,7 +35,7 @@ def case(dtype=torch.float32) -> dict:
 
 
 def dropped(drop, times: int) -> list[tuple]:
-    """Which sequences are gone, time after time."""
+    """Return the dropped sequences of each repetition."""
     found = []
     for _ in range(times):
         left = drop({"image": torch.ones(4, 1, 1, 1)})["image"].flatten().tolist()
@@ -44,7 +44,7 @@ def dropped(drop, times: int) -> list[tuple]:
     return found
 
 
-def test_one_to_three_are_dropped_in_the_shares_asked_for(quick):
+def test_number_of_dropped_sequences_follows_the_probabilities(quick):
     drop = RandDropSequencesd(None, probability=0.6, counts=(3, 2, 1)).set_random_state(0)
     counts = [len(found) for found in dropped(drop, 2000)]
     for count, share in enumerate((0.4, 0.3, 0.2, 0.1)):
@@ -58,7 +58,7 @@ def test_every_sequence_is_dropped_about_as_often(quick):
         assert sum(sequence in drop for drop in found) / 1000 == pytest.approx(1.75 / 4, abs=0.06)
 
 
-def test_what_stays_is_untouched_and_so_is_the_case_given(quick):
+def test_dropping_does_not_modify_the_input_and_keeps_other_entries(quick):
     given = case()
     result = RandDropSequencesd(None, probability=1.0).set_random_state(3)(given)
     assert given["image"].all() and given["slice_tokens"] == "old"
@@ -66,23 +66,23 @@ def test_what_stays_is_untouched_and_so_is_the_case_given(quick):
     assert result["case"] == "p"
 
 
-def test_slices_are_encoded_anew_from_what_is_left(quick):
+def test_slices_are_encoded_again_from_the_remaining_sequences(quick):
     result = RandDropSequencesd(None, probability=1.0).set_random_state(3)(case())
     assert torch.equal(result["slice_tokens"][0], result["image"].as_tensor().mean(dim=(1, 2, 3)))
     assert type(result["slice_tokens"]) is torch.Tensor and result["slice_positions"].shape == (1, 2)
 
 
-def test_an_image_stored_in_half_precision_stays_so(quick):
+def test_half_precision_image_keeps_its_dtype(quick):
     result = RandDropSequencesd(None, probability=1.0).set_random_state(0)(case(torch.float16))
     assert result["image"].dtype == torch.float16 and result["slice_tokens"].dtype == torch.float32
 
 
-def test_where_nothing_is_dropped_nothing_is_encoded(quick):
+def test_slices_are_not_encoded_if_nothing_is_dropped(quick):
     result = RandDropSequencesd(None, probability=0.0)(case())
     assert result["slice_tokens"] == "old" and result["image"].all()
 
 
-def test_equal_seeds_drop_the_same(quick):
+def test_dropped_sequences_are_reproducible_by_seed(quick):
     def draw(seed: int) -> list[tuple]:
         return dropped(Compose([RandDropSequencesd(None, probability=0.5)]).set_random_state(seed), 30)
 
@@ -102,12 +102,12 @@ def test_tokens_are_those_of_the_slice_encoder_of_inference():
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
-def test_a_probability_that_is_none_is_rejected(probability):
+def test_invalid_probability_is_refused(probability):
     with pytest.raises(InputError, match="probability"):
         RandDropSequencesd(None, probability=probability)
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (1, 1, 1, 1), (0, 0, 0), (-1, 1, 1)])
-def test_shares_that_are_none_are_rejected(counts):
+def test_invalid_counts_are_refused(counts):
     with pytest.raises(InputError, match="one, two and three"):
         RandDropSequencesd(None, counts=counts)

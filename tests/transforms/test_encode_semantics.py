@@ -34,27 +34,27 @@ def encoded(clip, image) -> dict:
     return EncodeSemanticsd(clip, slices_per_plane=2)({"image": image, "report": REPORT, "case": "p1"})
 
 
-def test_slices_are_encoded_as_the_network_would(clip, image, encoded):
+def test_slices_are_encoded_as_by_the_slice_encoder(clip, image, encoded):
     tokens, positions = SliceEncoder(clip, 2)(image.as_tensor()[None])
     assert encoded["slice_tokens"].shape == (6, clip.embed_dim) and encoded["slice_positions"].shape == (6, 2)
     assert torch.allclose(encoded["slice_tokens"], tokens[0], atol=1e-5)
     assert torch.equal(encoded["slice_positions"], positions[0])
 
 
-def test_a_report_gives_one_real_token_per_sentence(clip, encoded):
+def test_report_gives_one_unmasked_token_per_sentence(clip, encoded):
     assert encoded["report_mask"].tolist() == [True] * 3 and encoded["report_mask"].dtype == torch.bool
     assert torch.equal(encoded["report_tokens"], encode_report(REPORT, clip))
     assert encoded["report"] == REPORT and encoded["case"] == "p1"
 
 
 @pytest.mark.parametrize("report", [{"report": ""}, {}])
-def test_without_a_report_one_token_is_there_and_masked(clip, image, report):
+def test_missing_report_gives_one_masked_token(clip, image, report):
     data = EncodeSemanticsd(clip, slices=False)({"image": image, **report})
     assert data["report_tokens"].shape == (1, clip.embed_dim) and not data["report_tokens"].any()
     assert data["report_mask"].tolist() == [False]
 
 
-def test_slices_can_be_left_to_the_network(clip, image):
+def test_slices_are_not_encoded_if_disabled(clip, image):
     data = EncodeSemanticsd(clip, slices=False)({"image": image, "report": REPORT})
     assert "slice_tokens" not in data and "slice_positions" not in data
 
@@ -72,10 +72,10 @@ def test_cases_of_equal_length_can_be_batched(clip, image):
     assert batch["report_mask"].tolist() == [[True], [False]]
 
 
-def test_the_cache_of_prepared_cases_recognises_it(clip):
+def test_transform_hash_depends_on_settings_and_clip_weights(clip):
     one, same, other = (hash_transforms([EncodeSemanticsd(clip, slices_per_plane=n)]) for n in (2, 2, 3))
     assert one == same and one != other
     retrained = deepcopy(clip)
     retrained.model.logit_scale.data += 1
-    retrained._fingerprint = None  # as of a CLIP that is loaded anew
+    retrained._fingerprint = None  # as for a CLIP that has just been loaded
     assert hash_transforms([EncodeSemanticsd(retrained, slices_per_plane=2)]) != one

@@ -1,4 +1,4 @@
-"""Where a crop lies in its case."""
+"""The extent of a crop within its case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai.transforms import (
 
 from brats_clip.transforms import Extentd, MarkWholed
 
-# Not axis-aligned, not isotropic: only voxels count.
+# Neither axis-aligned nor isotropic: the extent is in voxels only.
 AFFINE = torch.tensor(
     [[0.9, 0.1, 0.0, -80.0], [-0.1, 1.9, 0.2, 33.0], [0.0, 0.1, 1.4, 5.0], [0, 0, 0, 1]], dtype=torch.float64
 )
@@ -28,31 +28,31 @@ def extent_after(*transforms, shape=(40, 20, 32)) -> tuple[torch.Tensor, dict]:
     return data["extent"], data
 
 
-def test_the_whole_volume_reaches_from_edge_to_edge():
+def test_extent_of_the_whole_volume_is_minus_1_to_1():
     extent, data = extent_after()
     assert torch.allclose(extent, torch.tensor([-1.0, 1.0]).expand(3, 2), atol=1e-5)
     assert "whole" not in data and data["case"] == "p1"
 
 
-def test_a_crop_reaches_over_its_share_of_each_axis():
+def test_extent_of_a_crop_is_its_part_of_each_axis():
     extent, _ = extent_after(SpatialCropd("image", roi_start=(10, 0, 24), roi_end=(20, 20, 32)))
     wanted = torch.tensor([[-0.5, 0.0], [-1.0, 1.0], [0.5, 1.0]])
     assert torch.allclose(extent, wanted, atol=1e-5)
 
 
-def test_a_central_crop_lies_around_zero():
+def test_extent_of_a_central_crop_is_symmetric():
     extent, _ = extent_after(CenterSpatialCropd("image", (20, 10, 16)))
     assert torch.allclose(extent, torch.tensor([-0.5, 0.5]).expand(3, 2), atol=1e-5)
 
 
-def test_padding_reaches_beyond_the_volume():
+def test_extent_of_padding_is_beyond_the_volume():
     extent, _ = extent_after(SpatialPadd("image", (60, 20, 32)))
     assert torch.allclose(extent[0], torch.tensor([-1.5, 1.5]), atol=1e-5)
     assert torch.allclose(extent[1], torch.tensor([-1.0, 1.0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_random_crop_knows_where_its_voxels_came_from(seed):
+def test_extent_of_a_random_crop_matches_its_voxels(seed):
     shape = (40, 20, 32)
     steps = torch.meshgrid(*[(torch.arange(n) + 0.5) * 2 / n - 1 for n in shape], indexing="ij")
     image = MetaTensor(torch.stack(steps), affine=AFFINE)
@@ -66,11 +66,11 @@ def test_a_random_crop_knows_where_its_voxels_came_from(seed):
         assert high == pytest.approx(float(centres.max()) + half, abs=1e-5)
 
 
-def test_the_note_on_the_whole_survives_a_cache(tmp_path):
+def test_whole_entry_survives_saving_and_loading(tmp_path):
     data = MarkWholed()({"image": MetaTensor(torch.rand(4, 8, 8, 8), affine=AFFINE)})
     torch.save(data["whole"], tmp_path / "whole.pt")
     data["whole"] = torch.load(tmp_path / "whole.pt", weights_only=True)
-    data["image"] = data["image"][:, 4:]  # as a cropper would, whose affine is kept by hand here
+    data["image"] = data["image"][:, 4:]  # a crop, whose affine is set by hand here
     data["image"].affine = AFFINE @ torch.tensor(
         [[1, 0, 0, 4.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64
     )

@@ -1,4 +1,4 @@
-"""LoadCased: named files in, one image on one grid out."""
+"""LoadCased loads named files as one image on one grid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_msd_case_equals_the_same_case_in_brats_files(tmp_path):
     assert int(msd["label"][0, 6, 6, 6]) == 1  # stored 2, which MSD calls non-enhancing core
 
 
-def test_meta_is_that_of_the_reference(tmp_path):
+def test_metadata_is_that_of_the_reference(tmp_path):
     case = write_case(tmp_path)
     image = LoadCased()(case)["image"]
     assert image.meta["filename_or_obj"] == case["t1ce"]
@@ -97,7 +97,7 @@ def test_report_is_read_from_its_file_or_taken_as_text(tmp_path):
     assert LoadCased()(case)["report"] == ""
 
 
-def test_other_entries_pass_and_the_input_is_left_alone(tmp_path):
+def test_other_entries_are_kept_and_the_input_is_not_modified(tmp_path):
     case = write_case(tmp_path) | {"fold": 3}
     before = dict(case)
     data = LoadCased()(case)
@@ -114,7 +114,7 @@ def test_missing_label_is_allowed_unless_it_is_needed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32, np.float64])
-def test_stored_types_are_read(tmp_path, kind):
+def test_stored_dtypes_are_read(tmp_path, kind):
     case = write_case(tmp_path)
     write_nifti(Path(case["t1"]), (make_image(100) // 2).astype(kind))
     np.testing.assert_array_equal(LoadCased()(case)["image"][0].numpy(), make_image(100) // 2)
@@ -128,7 +128,7 @@ def test_scl_slope_is_applied(tmp_path):
     nib.save(scaled, case["t1"])
     assert nib.load(case["t1"]).get_data_dtype() == np.int16
     np.testing.assert_allclose(read_volume(case["t1"]).array, make_image(100) * 0.5 + 10, atol=0.01)
-    # What is around the brain has the value 10 then, and becomes 0.
+    # The background then has the value 10 and is set to 0.
     np.testing.assert_allclose(LoadCased()(case)["image"][0].numpy(), make_image(100) * 0.5, atol=0.01)
 
 
@@ -143,7 +143,7 @@ def test_scl_slope_is_applied(tmp_path):
     ],
     ids=["other grid", "constant", "NaN", "2D", "unknown label"],
 )
-def test_bad_file_is_named(tmp_path, key, array, error):
+def test_bad_file_error_names_the_file(tmp_path, key, array, error):
     case = write_case(tmp_path)
     write_nifti(Path(case[key]), array)
     with pytest.raises(error) as caught:
@@ -152,7 +152,7 @@ def test_bad_file_is_named(tmp_path, key, array, error):
     assert "found" in str(caught.value) and "expected" in str(caught.value)
 
 
-def test_missing_sequence_truncated_file_and_empty_report(tmp_path):
+def test_missing_sequence_truncated_file_and_empty_report_are_errors(tmp_path):
     case = write_case(tmp_path, report="")
     with pytest.raises(ReportError, match="empty"):
         LoadCased()(case)

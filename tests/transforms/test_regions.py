@@ -1,4 +1,4 @@
-"""From label to regions for training, and from logits to a label map for people."""
+"""Conversion of labels to regions for training, and of logits to a label map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brats_clip.errors import InputError
 from brats_clip.labels import label_to_regions
 from brats_clip.transforms import LabelToRegionsd, LogitsToLabeld, PlaceClicksd
 
-AFFINE = torch.diag(torch.tensor([-2.0, -2.0, 2.5, 1.0], dtype=torch.float64))  # 0.01 ml a voxel
+AFFINE = torch.diag(torch.tensor([-2.0, -2.0, 2.5, 1.0], dtype=torch.float64))  # 0.01 ml per voxel
 
 
 def logits(et_voxels: int = 5, affine=AFFINE) -> MetaTensor:
@@ -28,7 +28,7 @@ def test_label_becomes_its_regions():
     assert torch.equal(data["label"].affine, AFFINE)
 
 
-def test_a_case_without_label_stays():
+def test_case_without_label_is_unchanged():
     assert LabelToRegionsd()({"image": 1}) == {"image": 1}
 
 
@@ -42,8 +42,8 @@ def test_logits_become_one_label_map_with_their_geometry():
 
 @pytest.mark.parametrize("clicks", [False, True])
 @pytest.mark.parametrize(("axcodes", "pixdim"), [("RAS", 2.0), ("PIL", 2.0), ("RAS", 1.5)])
-def test_a_label_is_placed_where_inverting_would_put_it(axcodes, pixdim, clicks):
-    """Flipped and exchanged axes, cropped and padded; resampled, it is inverted."""
+def test_placed_label_equals_the_inverted_label(axcodes, pixdim, clicks):
+    """Axes are flipped and permuted, volumes cropped and padded; a resampled label is inverted."""
     array = torch.zeros(1, 20, 18, 16)
     array[:, 3:16, 2:15, 4:13] = 1
     affine = torch.diag(torch.tensor([-2.0, -2.0, 2.0, 1.0], dtype=torch.float64))
@@ -73,16 +73,16 @@ def test_a_label_is_placed_where_inverting_would_put_it(axcodes, pixdim, clicks)
     assert torch.allclose(torch.as_tensor(placed.affine), affine)
 
 
-def test_a_region_outside_the_one_around_it_is_not_believed():
+def test_region_outside_its_enclosing_region_is_ignored():
     pred = torch.full((3, 1, 1, 4), -1.0)
-    pred[2] = 9  # enhancing everywhere, the core says no on the first half, the tumour on the last voxel
+    pred[2] = 9  # ET everywhere, no TC in the first half, no WT in the last voxel
     pred[1, ..., 2:], pred[0, ..., :3] = 1, 1
     label = LogitsToLabeld()({"pred": pred})["pred"]
     assert not isinstance(label, MetaTensor)
     assert label.flatten().tolist() == [2, 2, 4, 0]
 
 
-def test_input_is_left_as_it_was():
+def test_input_is_not_modified():
     pred = logits()
     before = pred.clone()
     LogitsToLabeld(min_et_ml=1)({"pred": pred})
@@ -113,7 +113,7 @@ def test_enhancement_of_a_lesion_that_is_dropped_does_not_count_towards_the_thre
     assert int((kept == 4).sum()) == 32
 
 
-def test_the_threshold_is_in_ml_whatever_the_voxel():
+def test_threshold_is_in_ml_for_any_voxel_size():
     finer = AFFINE.clone()
     finer[:3, :3] /= 2  # an eighth of the volume
     label = LogitsToLabeld(min_et_ml=0.1)({"pred": logits(20, finer)})["pred"]
@@ -122,7 +122,7 @@ def test_the_threshold_is_in_ml_whatever_the_voxel():
     assert (plain == 4).sum() == 5
 
 
-def test_zero_keeps_a_single_voxel():
+def test_threshold_0_keeps_a_single_voxel():
     assert (LogitsToLabeld()({"pred": logits(1)})["pred"] == 4).sum() == 1
 
 
@@ -132,7 +132,7 @@ def test_half_precision_logits_give_the_same_label(dtype):
     assert torch.equal(whole.as_tensor(), half.as_tensor())
 
 
-def test_logits_that_are_no_numbers_are_an_error_not_an_empty_mask():
+def test_nan_logits_are_an_error():
     pred = logits()
     pred[1, 3, 3, 3] = float("nan")
     with pytest.raises(InputError, match=r"pred.*NaN"):

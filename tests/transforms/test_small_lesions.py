@@ -13,15 +13,15 @@ def logits_with_speck(spacing: float) -> MetaTensor:
     return MetaTensor(logits, affine=torch.diag(torch.tensor([spacing, spacing, spacing, 1.0])))
 
 
-def test_a_speck_below_the_limit_is_dropped_from_every_region_and_the_tumour_stays():
+def test_lesion_below_the_limit_is_removed_from_every_region():
     label = LogitsToLabeld(min_lesion_ml=0.05)({"pred": logits_with_speck(1.0)})["pred"]
     assert (label > 0).sum() == 512 and (label[0, 15:17, 15:17, 15:17] == 0).all()
 
 
-def test_the_limit_is_a_volume_not_a_number_of_voxels():
+def test_limit_is_a_volume_not_a_number_of_voxels():
     label = LogitsToLabeld(min_lesion_ml=0.05)({"pred": logits_with_speck(2.0)})["pred"]
     assert (label > 0).sum() == 520
 
 
-def test_without_a_limit_every_voxel_stays():
+def test_every_voxel_is_kept_without_a_limit():
     assert (LogitsToLabeld()({"pred": logits_with_speck(1.0)})["pred"] > 0).sum() == 520

@@ -1,4 +1,4 @@
-"""Logits and attention maps travel as one tensor and part again."""
+"""Logits and attention maps are passed on as one tensor and split again."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from brats_clip.engines import BrainInferer
 from brats_clip.transforms import SplitAttentiond
 
 
-def test_the_first_three_channels_are_logits_the_rest_attention():
+def test_first_three_channels_are_logits_the_rest_attention():
     both = torch.randn(6, 4, 4, 4)
     data = SplitAttentiond()({"pred": both, "case": "p1"})
     assert torch.equal(data["pred"], both[:3]) and torch.equal(data["attention"], both[3:])
     assert data["case"] == "p1"
 
 
-def test_a_network_without_attention_has_nothing_to_split():
+def test_network_without_attention_has_nothing_to_split():
     pred = torch.randn(3, 4, 4, 4)
     data = SplitAttentiond()({"pred": pred})
     assert data["pred"] is pred and "attention" not in data
 
 
 class Everywhere(torch.nn.Module):
-    """Sees tumour, and looks, everywhere."""
+    """Predict tumour and attention in every voxel."""
 
     def encode(self, image):
         return [image]
@@ -39,7 +39,7 @@ class Everywhere(torch.nn.Module):
         )
 
 
-def test_nothing_is_seen_outside_the_brain_once_a_case_is_back_on_its_own_grid():
+def test_attention_outside_the_brain_is_zero_on_the_native_grid():
     image = torch.zeros(1, 12, 12, 12)
     image[:, 2:10, 2:10, 2:10] = 1
     crop = Compose([CropForegroundd("image", source_key="image", allow_smaller=True)])

@@ -1,4 +1,4 @@
-"""The report as training shows it: whole, in part, not at all, generic or wrong, in the shares asked for."""
+"""The report in training is whole, partial, missing, generic or wrong, with the given probabilities."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def case(report: str = REPORT) -> dict:
 
 
 def read(data: dict) -> str:
-    """The sentences that the network would be shown."""
+    """Return the sentences that the network would receive."""
     kept = data["report_tokens"][data["report_mask"]]
     return " ".join("".join(chr(int(c)) for c in row if c) for row in kept)
 
@@ -48,20 +48,20 @@ def vary(times: int, data: dict | None = None, seed: int = 0, **shares) -> list[
 
 
 def kept(times: int, seed: int = 0, **shares) -> torch.Tensor:
-    """How many sentences of a report of twelve are shown."""
+    """Return how many of the twelve sentences of a report are shown."""
     twelve = " ".join(f"Finding number {i} is described here." for i in range(12))
     return torch.tensor([text.count("Finding") for text in vary(times, case(twelve), seed, **shares)]).float()
 
 
-def test_shares_of_whole_partial_and_no_reports_are_those_asked_for():
-    shown = kept(4000, none=0.4, partial=0.3)  # a part of 12 sentences is all or none once in 2000
+def test_whole_partial_and_no_reports_have_their_probabilities():
+    shown = kept(4000, none=0.4, partial=0.3)  # all or none of 12 sentences are kept once in 2000
     assert (shown == 0).float().mean() == pytest.approx(0.4, abs=0.03)
     assert (shown == 12).float().mean() == pytest.approx(0.3, abs=0.03)
     some = shown[(shown > 0) & (shown < 12)]
     assert some.float().mean() == pytest.approx(6, abs=0.3)
 
 
-def test_shares_of_generic_and_wrong_reports_are_those_asked_for():
+def test_generic_and_wrong_reports_have_their_probabilities():
     shown = vary(300, none=0.1, generic=0.3, wrong=0.4)
     true, nothing = shown.count(REPORT) / 300, shown.count("") / 300
     wrong = {OTHER, flip_side(REPORT)} | set(vary(60, wrong=1.0))
@@ -69,19 +69,19 @@ def test_shares_of_generic_and_wrong_reports_are_those_asked_for():
     assert sum(text in wrong for text in shown) / 300 == pytest.approx(0.4, abs=0.09)
 
 
-def test_the_extremes_are_certain():
+def test_probabilities_of_0_and_1_are_certain():
     assert (kept(50, none=0, partial=0) == 12).all()
     assert not kept(50, none=1, partial=0).any()
     assert set(vary(20)) == {REPORT}
 
 
-def test_a_generic_report_says_nothing_of_this_patient():
+def test_generic_report_does_not_describe_the_patient():
     shown = vary(20, generic=1.0)
     assert len(set(shown)) > 5
     assert not any("left frontal" in text or "Ring" in text for text in shown) and all(shown)
 
 
-def test_wrong_reports_are_another_patient_s_or_contradict_this_one_s():
+def test_wrong_reports_are_of_another_patient_or_contradict_the_true_one():
     shown = set(vary(80, wrong=1.0))
     assert OTHER in shown and flip_side(REPORT) in shown and REPORT not in shown
     assert any("occipital" in text for text in shown)
@@ -92,18 +92,18 @@ def test_wrong_reports_are_another_patient_s_or_contradict_this_one_s():
 
 
 @pytest.mark.parametrize("pool", [(), (REPORT,), (REPORT, REPORT)])
-def test_without_another_patient_the_other_ways_of_being_wrong_remain(pool):
+def test_other_kinds_of_wrong_reports_remain_without_another_patient(pool):
     shown = set(vary(60, wrong=1.0, pool=pool))
     assert flip_side(REPORT) in shown and REPORT not in shown and len(shown) >= 3
 
 
 @pytest.mark.parametrize("shares", [{"generic": 1.0}, {"wrong": 1.0}, {"partial": 1.0}, {"none": 1.0}])
-def test_a_case_without_a_report_stays_without_one(shares):
+def test_case_without_a_report_stays_without_one(shares):
     empty = {"report": "", "report_tokens": torch.zeros(1, 200), "report_mask": torch.zeros(1, dtype=torch.bool)}
     assert set(vary(20, empty, **shares)) == {""}
 
 
-def test_tokens_and_mask_always_fit_together():
+def test_tokens_and_mask_have_the_same_length():
     change = RandVaryReportd(Clip(), 0.1, 0.2, 0.3, 0.4, pool=[OTHER]).set_random_state(1)
     for _ in range(100):
         data = change(case())
@@ -116,19 +116,19 @@ FINDINGS = Findings(
 )
 
 
-def test_a_case_without_a_report_gets_one_written_from_its_findings():
+def test_case_without_a_report_gets_one_written_from_its_findings():
     shown = vary(20, case("") | {"findings": FINDINGS.to_dict()})
     assert len(set(shown)) == 20
     assert all(read_findings(text)["side"] in ("left", None) for text in shown)
     assert sum("temporal" in text for text in shown) > 10
 
 
-def test_the_share_of_reports_that_are_written_anew_is_the_one_asked_for():
+def test_newly_written_reports_have_their_probability():
     shown = vary(300, case() | {"findings": FINDINGS.to_dict()}, written=0.4)
     assert shown.count(REPORT) / 300 == pytest.approx(0.6, abs=0.09)
 
 
-def test_the_numbers_that_are_shown_are_those_of_the_text_that_is_shown():
+def test_report_findings_match_the_shown_report():
     data = case() | {"findings": FINDINGS.to_dict()}
     change = RandVaryReportd(Clip(), 0.2, 0.2, 0.1, 0.3, 0.5, [OTHER]).set_random_state(3)
     for _ in range(40):
@@ -137,13 +137,13 @@ def test_the_numbers_that_are_shown_are_those_of_the_text_that_is_shown():
         assert bool(shown["report_findings"].any()) or not read_findings(shown["report"])["side"]
 
 
-def test_equal_seeds_show_the_same_and_others_do_not():
+def test_shown_reports_are_reproducible_by_seed():
     shares = {"none": 0.2, "partial": 0.2, "generic": 0.2, "wrong": 0.2}
     assert vary(30, seed=7, **shares) == vary(30, seed=7, **shares)
     assert vary(30, seed=7, **shares) != vary(30, seed=8, **shares)
 
 
-def test_a_composed_transform_seeds_it():
+def test_compose_seeds_the_transform():
     def shown(seed: int) -> list[str]:
         chain = Compose([RandVaryReportd(Clip(), 0.2, 0.2, 0.2, 0.2, pool=[OTHER])]).set_random_state(seed)
         return [read(chain(case())) for _ in range(20)]
@@ -152,7 +152,7 @@ def test_a_composed_transform_seeds_it():
 
 
 @pytest.mark.parametrize("share", ["none", "partial", "generic", "wrong"])
-def test_the_case_it_was_given_keeps_its_report(share):
+def test_input_case_is_not_modified(share):
     given = case() | {"case": "p1"}
     before = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in given.items()}
     shares = dict.fromkeys(("none", "partial", "generic", "wrong"), 0.0) | {share: 1.0}
@@ -164,6 +164,6 @@ def test_the_case_it_was_given_keeps_its_report(share):
 
 @pytest.mark.parametrize("share", ["none", "partial", "generic", "wrong"])
 @pytest.mark.parametrize("value", [-0.1, 0.9, float("nan")])
-def test_probabilities_that_are_none_are_rejected(share, value):
+def test_invalid_probabilities_are_refused(share, value):
     with pytest.raises(InputError, match="none, partial, generic, wrong"):
         RandVaryReportd(None, **({"none": 0.1, "partial": 0.1, "generic": 0.1, "wrong": 0.1} | {share: value}))

@@ -1,8 +1,8 @@
-"""What is around the brain: tell stripped images from raw ones, and set a background that is not 0 to exactly 0.
+"""Background of an image: tell skull-stripped images from raw ones, and set a background that is not 0 to exactly 0.
 
-Everything downstream takes "not 0" for the brain: cropping, normalising, the choice of slices, pixel fusion, what a
-report is compared with. Resampling with splines lets a stripped image ring around 0; other tools fill the background
-with the minimum, with -1, or leave noise. Whatever is inside the brain stays as it is, negative values too.
+All later steps take nonzero voxels for the brain: cropping, normalisation, slice selection, pixel fusion, and the
+comparison with a report. Spline resampling makes a stripped image ring around 0; other tools fill the background with
+the minimum or -1, or leave noise. Values inside the brain, including negative ones, are not changed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import numpy as np
 
 from ..images import Volume
 
-# Of the median magnitude inside. At the edge of an image whose background is 0 the magnitude is 0.12 or more of it
-# (28 BraTS cases); where a spline rings, its last ripples end in rounding.
+# Share of the median magnitude inside. At the edge of an image with background 0 the magnitude is at least 0.12 of it
+# (28 BraTS cases); spline ringing fades down to rounding error.
 _FAINT = 0.03
-_SLICES = 12  # looked at to decide what the background of a sequence is
-_INSIDE = 0.25  # of the median magnitude, averaged over sequences: above the ripples, below grey matter and CSF on T2
-# A brain with its CSF has up to about 2.0 l, in BraTS up to 1.8 l; a head, even cut above the eyes, more than this.
+_SLICES = 12  # sampled to classify the background of a sequence
+_INSIDE = 0.25  # of the median magnitude, averaged over sequences: above ringing, below grey matter and CSF on T2
+_ABOVE_NOISE = 2.0  # times the strongest noise at the border of the image
+_LARGEST_EDGE = 1.03  # volume with the dark edge of the brain relative to that without; ringing adds 10 % or more
+# A brain with its CSF has up to about 2.0 l, in BraTS up to 1.8 l; a head, even cut off above the eyes, is larger.
 _LARGEST_BRAIN_ML = 2100.0
 
 
 class Background(NamedTuple):
-    """What a sequence shows around the brain.
+    """The background of a sequence.
 
     Attributes:
-        clear: whether it is 0, up to a sharp edge.
-        value: the one value it has, where it has one; else 0.
-        inside: share of the voxels that stand out from it.
+        clear: whether it is 0, with a sharp edge to the brain.
+        value: its value if it is constant; else 0.
+        inside: share of the voxels that stand out from the background.
     """
 
     clear: bool
@@ -39,8 +41,8 @@ class Background(NamedTuple):
 
 
 def look_at_background(array: np.ndarray) -> Background:
-    """Judge the background of ``(X, Y, Z)`` by a dozen slices; takes a few milliseconds."""
-    # Along the axis with the longest stride a slice lies in one piece.
+    """Classify the background of ``(X, Y, Z)`` from a dozen slices; takes a few milliseconds."""
+    # Slices along the axis with the longest stride are contiguous in memory.
     slices = np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
     slices = slices[:: max(1, len(slices) // _SLICES)]
     there = slices != 0
@@ -59,23 +61,23 @@ def look_at_background(array: np.ndarray) -> Background:
 
 
 def is_stripped(volume: Volume) -> bool:
-    """Whether no more than a brain stands out from the background; a head is larger."""
+    """Whether the foreground is no larger than a brain; a head is larger."""
     inside = look_at_background(volume.array).inside
     return inside * volume.array.size * volume.grid.voxel_ml <= _LARGEST_BRAIN_ML
 
 
 def clear_background(volumes: Mapping[str, Volume]) -> tuple[dict[str, Volume], list[str]]:
-    """Find one brain mask per case and set the sequences that are not 0 outside it to 0 there.
+    """Find one brain mask per case, and set the sequences whose background is not 0 to 0 outside it.
 
-    A background of one value other than 0 is subtracted first: an image with its minimum as background becomes the one
-    it was made from. The mask is where the sequences with a background of 0 are not 0; without such, what stands out
-    from the background in all sequences together: connected, without holes.
+    A constant background other than 0 is subtracted first, which restores an image that was filled with its minimum.
+    The mask is the union of the nonzero voxels of the sequences with background 0; without any, the voxels that stand
+    out in all sequences together. Its largest connected component is kept, and its holes are filled.
 
     Args:
         volumes: stripped images on one grid, by sequence. They are not changed.
 
     Returns:
-        The volumes, the same objects where nothing was to do, and sentences on what was done.
+        The volumes, the same objects where nothing changed, and notes on what was done.
     """
     found = {sequence: look_at_background(volume.array) for sequence, volume in volumes.items()}
     bad = {sequence: background.value for sequence, background in found.items() if not background.clear}
@@ -96,21 +98,33 @@ def clear_background(volumes: Mapping[str, Volume]) -> tuple[dict[str, Volume], 
 
 
 def solid(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask ``(X, Y, Z)``, without holes."""
+    """Return the largest connected component of a mask ``(X, Y, Z)``, with holes filled."""
     import fill_voids
 
     return fill_voids.fill(cc3d.largest_k(mask, k=1, connectivity=6) > 0)
 
 
 def _standing_out(arrays: list[np.ndarray]) -> np.ndarray:
+    """Brain mask where no sequence has a sharp edge: the bright voxels, and the dark edge if it exceeds the noise.
+
+    Noise is as strong at the border of the image as beside the brain, so the dark edge (fluid on T1) stands
+    out from it. Spline ringing does not reach the border; the voxels that exceed the noise are then too many.
+    """
     total = np.zeros(arrays[0].shape, np.float32)
+    above_noise = np.zeros(arrays[0].shape, bool)
     for array in arrays:
-        total += np.minimum(np.abs(array) / _scale(array[::4, ::4, ::4]), 2.0)
-    return solid(total > _INSIDE * len(arrays))
+        magnitude = np.abs(array)
+        total += np.minimum(magnitude / _scale(array[::4, ::4, ::4]), 2.0)
+        # The median of the six sides: the brain may touch one of them.
+        noise = np.median([magnitude.take(end, axis).max() for axis in range(3) for end in (0, -1)])
+        above_noise |= magnitude > _ABOVE_NOISE * noise
+    bright = solid(total > _INSIDE * len(arrays))
+    with_edge = solid(bright | above_noise)
+    return with_edge if with_edge.sum() <= _LARGEST_EDGE * bright.sum() else bright
 
 
 def _scale(sample: np.ndarray) -> float:
-    """Median magnitude of what is not background."""
+    """Return the median magnitude of the foreground."""
     magnitude = np.abs(sample)
     high = float(np.percentile(magnitude[:: max(1, len(magnitude) // 40)], 99))
     return float(np.median(magnitude[magnitude > 0.1 * high])) if high else 1.0

@@ -1,4 +1,4 @@
-"""Check the files of a case: one implementation for the command that prepares data and for the loading transform."""
+"""Check the files of a case; used by the command that prepares data and by the loading transform."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from .report import case_report
 
 @dataclass
 class CaseContent:
-    """What the files of a case hold: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report.
+    """Contents of the files of a case: volumes by sequence, label ``(X, Y, Z)`` uint8 with 0, 1, 2, 4, and report.
 
-    ``notes`` say what was done to the images, ``preparation`` how they were brought to one grid, None if they came so.
+    ``notes`` tell what was done to the images; ``preparation`` tells how they were brought to one grid, None if they
+    were used as given.
     """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
@@ -39,8 +40,8 @@ class CaseContent:
 class CaseCheck:
     """Result of checking one case.
 
-    ``problems`` forbid its use, ``notes`` should be read. ``shape`` is in voxels, ``spacing`` in mm, ``volumes``
-    holds ml per region (WT, TC, ET); they are None, and ``label_convention`` is "", where there is nothing to tell.
+    ``problems`` exclude the case, ``notes`` are for information. ``shape`` is in voxels, ``spacing`` in mm, ``volumes``
+    in ml per region (WT, TC, ET). Unknown values are None; an unknown ``label_convention`` is "".
     """
 
     case: str
@@ -58,7 +59,7 @@ class CaseCheck:
 
 
 def check_case(case: dict) -> CaseCheck:
-    """Read every file of a case and say what is wrong with it; nothing is raised for bad files.
+    """Read every file of a case and report all problems; bad files raise no error.
 
     Args:
         case: as from ``find_cases``.
@@ -66,7 +67,7 @@ def check_case(case: dict) -> CaseCheck:
     result = CaseCheck(str(case.get("case", "")))
 
     def keep(problem: InputError) -> None:
-        # A fresh one: the traceback of the one raised would keep every array of a bad case in memory.
+        # A new error: the traceback of the raised one would keep every array of a bad case in memory.
         result.problems.append(type(problem)(problem.where, problem.found, problem.expected))
 
     content = read_case(case, keep)
@@ -93,16 +94,16 @@ def check_case(case: dict) -> CaseCheck:
 
 
 def check_cases(cases: Iterable[dict], workers: int = 1, progress: bool = False) -> list[CaseCheck]:
-    """Check cases, ``workers`` at a time, in the order given. ``progress`` shows a bar on stderr."""
+    """Check ``workers`` cases at a time; results keep the order of ``cases``. ``progress`` shows a bar on stderr."""
     cases = list(cases)
-    # Threads are enough: unpacking and numpy let go of the interpreter lock, and nothing has to be sent back.
+    # Threads are enough: decompression and NumPy release the GIL, and results need no pickling.
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = pool.map(check_case, cases)
         return list(tqdm(results, total=len(cases), desc="checking", unit="case", disable=None if progress else True))
 
 
 def check_same_grid(volume: Volume, reference: Volume, error: type[InputError] = CaseError) -> None:
-    """Raise ``error`` unless both volumes are on one grid, within ``geometry.TOLERANCE_MM``."""
+    """Raise ``error`` unless both volumes share one grid, within ``geometry.TOLERANCE_MM``."""
     name = Path(reference.path).name
     if volume.array.shape != reference.array.shape:
         shape, wanted = (" x ".join(map(str, v.array.shape)) for v in (volume, reference))
@@ -129,11 +130,10 @@ def read_case(
     """Read the files of a case, checking each.
 
     Args:
-        case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before) and, if any, ``label``
-            and ``report`` (text) or ``report_path``; ``label_convention``, if given, says what the label values mean;
-            ``note``, if given, is what is known of the files already.
+        case: paths by ``t1``, ``t1ce``, ``t2``, ``flair`` (or a ``Volume`` that was read before). Optional: ``label``;
+            ``report`` (text) or ``report_path``; ``label_convention``, the meaning of the label values; ``note``, what
+            is already known about the files; ``brain_mask``, path of a brain mask on the grid of one sequence.
         on_problem: called with each problem; the default raises it.
-            ``brain_mask``, if given, is the path to a mask of the brain on the grid of one of the sequences.
         allow_missing_sequences: accept a case with one to three sequences.
         preprocess: whether to register, strip and resample; see ``prepare``.
 
@@ -201,12 +201,12 @@ def _read_label(case: dict, reference: Volume | None, preparation: Preparation |
     if given is not None and given not in (known := CONVENTIONS | OTHER_TASKS):
         raise LabelError(volume.path, f"the label convention {given!r}", f"one of {', '.join(known)}")
     hint = given or convention_of_name(case["label"]) or convention_of_name(case.get(REFERENCE, ""))
-    with np.errstate(invalid="ignore"):  # NaN is caught by the comparison
+    with np.errstate(invalid="ignore"):  # the comparison below catches NaN
         whole = volume.array.astype(np.uint8)
-    # Distinct values of 8.9 million bytes are found ten times faster than those of floats.
+    # Finding the distinct values of 8.9 million voxels is ten times faster with bytes than with floats.
     array = whole if np.array_equal(whole, volume.array) else volume.array
     if hint == BRATS_2023 and given is None and ET in array:
-        hint = BRATS_2024  # 4 is the resection cavity there, and must not pass for the ET of BraTS 2018
+        hint = BRATS_2024  # there, 4 is the resection cavity and must not be read as the ET of BraTS 2018
     if hint in (BRATS_2023, MSD) and ET in array:
         raise LabelError(volume.path, f"the label value {ET}", f"0, 1, 2, 3, the values of {hint}")
     label, convention = to_internal(array, volume.path, hint)

@@ -1,9 +1,9 @@
-"""Whether a series description or a file name says that contrast agent was given: the words of ten languages.
+"""Detect whether a series description or a file name says that contrast agent was given, in ten languages.
 
-English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. This one table
-tells apart the series of a DICOM study and the files of a folder. A word that denies ("ohne", "sin", "bez") or comes
-before ("vor", "avant", "przed") takes the agent's name that follows with it; Turkish puts such words behind. What is
-left over then says that agent was given.
+English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages, Polish and Turkish. The series of a
+DICOM study and the files of a folder share this table. A negation ("ohne", "sin", "bez") or a word for "before" ("vor",
+"avant", "przed") cancels the name of the agent that follows; in Turkish it follows the name. Any name of an agent that
+is not cancelled means that agent was given.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-# What is given. "c" and "k" alone only count beside a sign, T1 or a denial.
+# Names of contrast agent. "c" and "k" alone only count next to a sign, T1 or a negation.
 _AGENT = (
     r"(?:(?:contr|kontr)(?:ast|asc)\w*|[ck]on?tr|ctre?|cte|gd(?:tpa)?|gad\w*|mdc|pdc|km|ce|iv ?[ck]?m?|inj\w*"
     r"|iniez\w*|iniett\w*|inye[ck]\w*|enje[ck]\w*|insprojt\w*|bolus\w*|dota(?:rem|graf|vist)|magnevist|prohance|omniscan|multihance"
     r"|clariscan|elucirem|artirem|vueway|enh(?:anc\w*)?|rehauss\w*|wzmocn\w*|srod\w+)"
 )
 _LETTER = rf"(?:{_AGENT}|[ck])"
-# Between a denial or a time and the agent, or between two names of it: "avant injection de produit de contraste".
+# Words between a negation or time and the agent, or between two agent names: "avant injection de produit de contraste".
 _FILLER = (
     r"(?:d[eaio]|del|della|dell|do|da|du|d|l|la|le|el|il|lo|o|a|the|den|der|des|of|i|v|ev|iv|any|intraven\w*|endoven\w*"
     r"|mezzo|medio|meio|produit|agent\w*|material\w*|media|medium|madde\w*|mittel|stof|middel|medel|substan\w*"
@@ -30,12 +30,12 @@ _PHRASE = rf"(?: {_FILLER})* {_LETTER}\b(?:(?: {_FILLER})* {_AGENT}\b)*"
 _NEEDS_NO_AGENT = r"without|wo|w o|ohne|sans|sin|senza|sem|zonder|utan|uden|uten|bez"
 _WITHOUT = rf"{_NEEDS_NO_AGENT}|kein\w*|geen|ikke|inte|ej|brak|no|non|not|none|nao|nie|niet|nicht|minus|u|o|s"
 _BEFORE = r"pre|prae?|prior(?: to)?|before|vor|avant|antes|ante|prima|prev\w*|voor|fore|foer|for|innan|forud|przed"
-_ALONE = rf"{_NEEDS_NO_AGENT}|pre|prae?|before|vor|avant|antes|prima|voor|przed|prior"  # with no agent's name behind
+_ALONE = rf"{_NEEDS_NO_AGENT}|pre|prae?|before|vor|avant|antes|prima|voor|przed|prior"  # valid without an agent's name
 _AFTER = (
     r"post|after|nach|apres|despues|tras|dopo|depois|apos|pos|efter|etter|sonra\w*|following"
     r"|with|mit|avec|con|com|met|med"
 )
-# "without FS", "post op", "vor OP": not of the agent.
+# "without FS", "post op", "vor OP": not about the agent.
 _OTHER_MATTER = (
     r"(?! (?:fs|fat\w*|fett\w*|satur\w*|sat|supp\w*|mt|mtc|mtr|gap|motion|beweg\w*|gating|dixon|stir|sedat\w*|narkose|"
     r"flow|fc|dis\w*|filter|norm|op|ops|oper\w*|opr|ok|surg\w*|chir\w*|resec\w*|resek\w*|biop\w*|bx|tx|rt|rxt|xrt|radio\w*|"
@@ -45,7 +45,7 @@ _OTHER_MATTER = (
 
 NATIVE = re.compile(
     rf"\b(?:{_WITHOUT}|{_BEFORE}){_PHRASE}"
-    rf"|\bz contrast\w*"  # Dutch; Polish "z kontrastem" is with
+    rf"|\bz contrast\w*"  # Dutch for "without contrast"; Polish "z kontrastem" means "with"
     rf"|\b{_LETTER}(?: {_FILLER})* (?:once\w*|yok|free|fri|frei|vrij|neg\w*)\b"
     r"|\b(?:[ck]ontrast\w*|km|gado?\w*)(?:siz|suz|fri|frei|vrij|los|free)\b"
     r"|\b(?:t1w?)?(?:pre|pra|vor|ohne|sans|sin|senza|sem|bez|non?|un|not)"
@@ -72,13 +72,13 @@ _SIGNED = r"(?:t1w?)?(?:c|k|ce|gd|gad\w*|km|mdc|iv|contrast\w*|kontrast\w*)"
 
 @dataclass(frozen=True)
 class ContrastWords:
-    """What a text says of contrast agent.
+    """What a text says about contrast agent.
 
     Attributes:
-        answer: "yes", "no", or "" where it says nothing or both.
-        words: those that say so.
-        by_hyphen: the answer is "yes" for a hyphen before the agent, as in "T1-C", which is "no" beside a "T1+C".
-        by_plus: the answer is "yes" for a plus sign.
+        answer: "yes", "no", or "" if the text says nothing or both.
+        words: the words that decide the answer.
+        by_hyphen: "yes" is due to a hyphen before the agent, as in "T1-C", which means "no" next to a "T1+C".
+        by_plus: "yes" is due to a plus sign.
     """
 
     answer: str = ""
@@ -88,7 +88,7 @@ class ContrastWords:
 
 
 def contrast_of(text: str) -> ContrastWords:
-    """What ``text``, a series description or the name of a file without its extension, says of contrast agent."""
+    """Return what ``text`` (a series description, or a file name without extension) says about contrast agent."""
     plain = _plain(text)
     hyphen = re.search(r"(?<=\w)-(?=(?:c|k|gd|km)(?: |$))", plain) is not None
     plain = " ".join(re.sub(r"[^\w+]", " ", plain).split())
@@ -104,10 +104,10 @@ def contrast_of(text: str) -> ContrastWords:
 
 
 def against_each_other(said: dict[str, ContrastWords]) -> dict[str, ContrastWords]:
-    """Read "T1-C" as "no" where another text of the same exam has "T1+C".
+    """Read "T1-C" as "no" if another text of the same exam has "T1+C".
 
     Args:
-        said: of the T1-weighted images of one exam, by any key.
+        said: answers for the T1-weighted images of one exam, by any key.
     """
     if not any(words.by_plus for words in said.values()):
         return said
@@ -115,7 +115,7 @@ def against_each_other(said: dict[str, ContrastWords]) -> dict[str, ContrastWord
 
 
 def _plain(text: str) -> str:
-    """Lower case without accents; signs and abbreviations spelt out."""
+    """Convert to lower case without accents, and spell out signs and abbreviations."""
     decomposed = unicodedata.normalize("NFKD", text.lower())
     text = "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_LETTERS)
     text = re.sub(r"\bm ?\. ?d ?\. ?c\b\.?", "mdc", text)

@@ -1,4 +1,4 @@
-"""Write and read the datalist: which cases there are, in which section, in the Decathlon's style."""
+"""Write and read the datalist: the cases of each section, in the style of the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def make_datalist(
     checks: Iterable[CaseCheck] = (),
     left_out: Mapping[str, str] | None = None,
 ) -> dict:
-    """Put cases into sections.
+    """Assign cases to sections.
 
     Args:
         cases: as from ``find_cases(root)``.
-        root: the folder that the paths in the datalist are relative to.
+        root: folder that the paths in the datalist are relative to.
         fractions: shares of training, validation and testing, counted in patients; see ``split_patients``.
         folds: number of folds over training and validation together, for cross-validation; 0 for none.
-        seed: of the split and of the folds.
-        checks: results of ``check_cases``, to record the label conventions found.
-        left_out: why other cases are not in the list, to record it.
+        seed: random seed of the split and the folds.
+        checks: results of ``check_cases``, whose label conventions are recorded.
+        left_out: reason by case for cases that are not in the list, recorded.
 
     Returns:
-        ``training``, ``validation`` and ``testing``, lists of cases with a label, and ``unlabeled``, those without;
-        paths with forward slashes; and what describes them: name, description, seed, fractions, folds, sequences,
-        labels, label_conventions, number, left_out.
+        ``training``, ``validation`` and ``testing``: lists of cases with a label; ``unlabeled``: cases without one.
+        Paths have forward slashes. Metadata: name, description, seed, fractions, folds, sequences, labels,
+        label_conventions, number, left_out.
 
     Raises:
-        InputError: if the fractions are not three shares of 1, or ``folds`` is below 0.
+        InputError: if the fractions are not three shares that add up to 1, or ``folds`` is below 0.
     """
     if folds < 0:
         raise InputError("folds", str(folds), "0 (none) or more")
@@ -81,7 +81,7 @@ def make_datalist(
 
 
 def write_datalist(datalist: dict, path: str | PathLike) -> None:
-    """Write a datalist as JSON, whole or not at all.
+    """Write a datalist as JSON, atomically.
 
     Raises:
         InputError: if the file cannot be written.
@@ -90,20 +90,20 @@ def write_datalist(datalist: dict, path: str | PathLike) -> None:
         with atomic_write(path) as draft:
             draft.write_text(json.dumps(datalist, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as reason:
-        raise InputError(path, f"that it cannot be written ({reason.strerror})", "a path to write to") from reason
+        raise InputError(path, f"a path that cannot be written ({reason.strerror})", "a writable path") from reason
 
 
 def load_datalist(datalist: str | PathLike, dataset_dir: str | PathLike, section: str | Sequence[str]) -> list[dict]:
     """Read the cases of one or more sections, with absolute paths.
 
     Args:
-        datalist: JSON file of ``scripts/prepare_brats.py``.
-        dataset_dir: the folder that its paths are relative to.
+        datalist: JSON file written by ``scripts/prepare_brats.py``.
+        dataset_dir: folder that its paths are relative to.
         section: ``training``, ``validation``, ``testing``, ``unlabeled``, or a list of them.
 
     Raises:
-        InputError: if the file is missing or no datalist, or a section is missing or (all of them) empty.
-        CaseError: if a case lacks a sequence, or a file that it names does not exist.
+        InputError: if the file is missing or not a datalist, a section is missing, or all given sections are empty.
+        CaseError: if a case lacks a sequence, or one of its files does not exist.
     """
     content = _read_json(datalist)
     names = [section] if isinstance(section, str) else list(section)
@@ -136,27 +136,27 @@ def load_cases(
 ) -> list[dict]:
     """Find the cases of a folder for inference.
 
-    Those that are incomplete come, too, with nothing but ``case`` and ``problem``, the error that ``LoadCased`` raises:
-    a batch names them at its end.
+    Incomplete cases are included, with only ``case`` and ``problem``, the error that ``LoadCased`` raises: a batch
+    lists them at its end.
 
     Args:
-        dataset_dir: a folder of cases, or of one.
-        report: text of the report of the only case; "" takes the reports found beside the images.
-        report_path: path to a text file with it, instead.
-        clicks: on the only case, positions by kind or pairs in their order; see ``clicks.place_clicks``.
-        brain_mask: path of a mask of the brain of the only case, on the grid of one of its sequences.
-        allow_missing_sequences: take cases with one to three sequences, too; "true" and "false" are read as such.
+        dataset_dir: a folder of cases, or the folder of one case.
+        report: text of the report, for a single case; "" uses the reports found beside the images.
+        report_path: path of a text file with the report, instead of ``report``.
+        clicks: for a single case, positions by kind or ordered pairs; see ``clicks.place_clicks``.
+        brain_mask: for a single case, path of a brain mask on the grid of one of its sequences.
+        allow_missing_sequences: also accept cases with one to three sequences; a bool, "true" or "false".
 
     Raises:
-        InputError: if there is no case, or a report is given and there are several, or both text and path.
+        InputError: if there is no case, a prompt or mask is given for several cases, or both report and path are given.
         ReportError: if ``report`` looks like a path.
-        CaseError: if all cases are incomplete, naming them, or one occurs twice.
+        CaseError: if all cases are incomplete, naming them, or a case id occurs twice.
     """
     found = survey(undo_resolver(dataset_dir))
     allowed = read_switch("allow_missing_sequences", allow_missing_sequences)
     partial = [left_out.partial for left_out in found.left_out if allowed and left_out.partial]
     incomplete = [left_out for left_out in found.left_out if left_out.has_images and left_out.partial not in partial]
-    advice = "; --allow_missing_sequences true segments what is there"
+    advice = "; --allow_missing_sequences true accepts cases with fewer sequences"
     errors = {}
     for left_out in incomplete:
         error = left_out.error
@@ -197,7 +197,7 @@ def load_cases(
 
 
 def undo_resolver(path: str | PathLike) -> Path:
-    """The path that a command was given: MONAI's config parser turns every ``#`` in a value into ``::``."""
+    """Return a path as the user gave it: MONAI's config parser turns every ``#`` in a value into ``::``."""
     path = Path(path)
     return path if "::" not in str(path) or path.exists() else Path(str(path).replace("::", "#"))
 

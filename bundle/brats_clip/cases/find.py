@@ -1,4 +1,4 @@
-"""Find the cases below a folder."""
+"""Find the cases in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _ENDINGS = (".nii.gz", ".nii")
 
 @dataclass
 class LeftOut:
-    """Files that make no complete case, and why.
+    """Files that do not form a complete case, and the reason.
 
-    ``has_images`` is False for a label or a report on its own; ``partial`` is the case as far as it is there, where
-    nothing is wrong but that one to three sequences are missing.
+    ``has_images`` is False for a label or a report without images. ``partial`` is the incomplete case if its only fault
+    is that one to three sequences are missing.
     """
 
     case: str
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass
 class Survey:
-    """What lies below a folder: complete cases, those left out, and the number of complete cases per naming."""
+    """The cases found in a folder: complete cases, those left out, and the number of complete cases per naming."""
 
     cases: list[dict] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -56,18 +56,18 @@ class Survey:
 
 
 def find_cases(root: str | PathLike) -> list[dict]:
-    """Find every complete case below ``root``, or in it when it is the folder of one case.
+    """Find every complete case below ``root``, which may itself be the folder of one case.
 
     Args:
-        root: folder in the layout of BraTS 2018-2024, of MSD Task01 or of nnU-Net's raw data, or with a folder per case
-            in which names say T1, T1 post, T2 and FLAIR in whatever words; nested as deep as it likes.
+        root: folder in the layout of BraTS 2018-2024, MSD Task01 or nnU-Net raw data, or with a folder per case whose
+            file names identify T1, T1 post, T2 and FLAIR in any wording; nested to any depth.
 
     Returns:
-        One dict per case, sorted by id: ``case``, ``t1``, ``t1ce``, ``t2``, ``flair`` and, where there is one,
-        ``label`` and ``report_path``, as absolute paths. A sequence inside a 4D file is ``path#channel``.
+        One dict per case, sorted by id: ``case``, and as absolute paths ``t1``, ``t1ce``, ``t2``, ``flair`` and, if
+        present, ``label`` and ``report_path``. A sequence inside a 4D file is ``path#channel``.
 
     Raises:
-        InputError: if ``root`` is no folder, or holds no complete case.
+        InputError: if ``root`` is not a folder, or holds no complete case.
         CaseError: if a case id occurs twice.
     """
     found = survey(root)
@@ -80,11 +80,11 @@ def find_cases(root: str | PathLike) -> list[dict]:
 def survey(root: str | PathLike) -> Survey:
     """Find complete and incomplete cases below ``root`` by their file names.
 
-    No image is opened, but for two T1 of whose names both or neither speak of contrast agent: these are told apart by
-    enhancement, which ``note`` of the case says.
+    Images are only opened to tell apart two T1 files if the names of both or of neither mention contrast agent: the
+    enhancement decides, and the ``note`` of the case says so.
 
     Raises:
-        InputError: if ``root`` is no folder, or nothing in it is named like a file of a case.
+        InputError: if ``root`` is not a folder, or nothing in it is named like a file of a case.
         CaseError: if a case id occurs twice.
     """
     root = Path(root).expanduser().absolute()
@@ -115,7 +115,7 @@ def survey(root: str | PathLike) -> Survey:
 
 
 def _walk(root: Path, found: Survey) -> Iterator[tuple[Path, list[str]]]:
-    """Yield every folder once, links followed, with its file names; hidden ones (``._x`` of macOS) are skipped."""
+    """Yield each folder once, following links, with its file names; hidden files (``._x`` of macOS) are skipped."""
 
     def unreadable(error: OSError) -> None:
         problem = CaseError(error.filename, f"a folder that cannot be opened ({error.strerror})", "read permission")
@@ -124,7 +124,7 @@ def _walk(root: Path, found: Survey) -> Iterator[tuple[Path, list[str]]]:
     seen = set()
     for folder, subfolders, files in os.walk(root, onerror=unreadable, followlinks=True):
         status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up would never end
+        if (status.st_dev, status.st_ino) in seen:  # a link to a parent folder would never end
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -133,7 +133,7 @@ def _walk(root: Path, found: Survey) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | LeftOut]]:
-    """Yield (id, naming, case or why it is left out) for BraTS files of one folder."""
+    """Yield (id, naming, case or ``LeftOut``) for the BraTS files of one folder."""
     groups: dict[tuple[str, Naming], dict[str, list[str]]] = {}
     msd = set(_msd_files(folder, files))
     for name in files:
@@ -149,13 +149,13 @@ def _cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | Le
         free = _free_case(folder, files)
         with_images = [outcome for _, _, outcome in outcomes if outcome.has_images]
         if isinstance(free, dict) or (free is not None and not with_images):
-            # Names that are known by half, such as X_T1 beside X_T1_post, are of the same case.
+            # Partly conventional names, such as X_T1 beside X_T1_post, belong to the same case.
             outcomes = [(free["case"] if isinstance(free, dict) else free.case, FREE_NAMES, free)]
     yield from outcomes
 
 
 def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
-    """The case that the files of a folder make by what their names say in any order of words; None if they are none."""
+    """Return the case that the files of a folder form by the words in their names; None if they form none."""
     case = folder.name
     asked: list[str] = []
 
@@ -188,7 +188,7 @@ def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
 
 
 def _nnunet_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict | LeftOut]]:
-    """Yield (id, naming, case) for nnU-Net's raw data: CASE_0000.nii.gz, what the number means in dataset.json."""
+    """Yield (id, naming, case) for nnU-Net raw data: CASE_0000.nii.gz, with channel names in dataset.json."""
     matches = [match for name in files if (match := NNUNET_FILE.fullmatch(name))]
     content = None
     for place in (folder.parent, folder):
@@ -232,14 +232,14 @@ def _complete(case: str, naming: Naming, folder: Path, roles: dict[str, list[str
 
 
 def _msd_files(folder: Path, files: list[str]) -> dict[str, str]:
-    """Case ids and file names of the MSD 4D images in a folder."""
+    """Return case ids and file names of the MSD 4D images in a folder."""
     if folder.name not in MSD_FOLDERS:
         return {}
     return {match["case"]: name for name in files if (match := MSD_FILE.fullmatch(name))}
 
 
 def _msd_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, dict]]:
-    """Yield (id, naming, case) for the MSD images of one folder; their labels lie in the folder beside it."""
+    """Yield (id, naming, case) for the MSD images of one folder; their labels are in the sibling folder."""
     for case_id, name in _msd_files(folder, files).items():
         case = {"case": case_id, **{s: f"{folder / name}#{MSD_CHANNELS[s]}" for s in SEQUENCES}}
         label = folder.parent / MSD_FOLDERS[folder.name] / name

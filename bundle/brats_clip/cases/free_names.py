@@ -1,4 +1,4 @@
-"""Tell sequences by file names that follow no convention."""
+"""Identify sequences by file names that follow no convention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEPARATOR = re.compile(r"[\s\-_.+,()\[\]]+")
 _PLANE = re.compile(r"^(ax|sag|cor|tra|3d)(?=t[12]|flair)")  # "axT1"
 
 _LABEL = {"seg", "segm", "segmentation", "label", "labels", "labelmap", "mask", "gt", "roi", "groundtruth"}
-# Words that make a T1 something else, or a map that was computed from one.
+# Words that mark another kind of image, or a computed map, even if the name also contains "T1".
 _OTHER = {"star", "gre", "swi", "adc", "dwi", "dti", "fa", "md", "dsc", "dce", "asl", "cbv", "cbf", "map", "pd", "diff"}
 
 _T1 = {"t1", "t1w", "t1n", "t1wi", "t1pre", "t1native", "t1nativ", "mprage", "t1mprage", "t1se", "t1tse", "t1fse"}
@@ -26,23 +26,23 @@ _T2 = {"t2", "t2w", "t2wi", "t2se", "t2tse", "t2fse"}
 _FLAIR = {"flair", "fla", "t2flair", "t2f", "tirmflair", "flairw"}
 
 
-# What is used only where there is no plain file beside it: UCSF-PDGM has T1_bias, bias-corrected, beside T1.
+# Processed versions are used only if there is no plain file: UCSF-PDGM has T1_bias, bias-corrected, beside T1.
 _SECOND = {"bias", "n4", "corrected", "bet", "stripped"}
-# A mask of the brain or of an organ in it is no label of the tumour.
+# A mask of the brain or of a structure in it is not a tumour label.
 _NO_TUMOUR = {"brain", "parenchyma", "ventricle", "ventricles", "bet", "hdbet", "skull", "head"}
 
 
 class Clash(Exception):
-    """Two files for one sequence, or one file for two."""
+    """Two files fit one sequence, or one file fits two sequences."""
 
 
 def is_image(file_name: str) -> bool:
-    """Whether the name is that of a NIfTI file that is not hidden."""
+    """Whether the name is that of a NIfTI file and not hidden."""
     return bool(_EXTENSION.search(file_name)) and not file_name.startswith(".")
 
 
 def stem_of(file_name: str) -> str:
-    """The name without .nii or .nii.gz."""
+    """Return the name without .nii or .nii.gz."""
     return _EXTENSION.sub("", file_name)
 
 
@@ -55,18 +55,18 @@ def is_label(file_name: str, prefix: str = "") -> bool:
 
 
 def find_label(file_names: Iterable[str], prefix: str = "") -> str | None:
-    """The one file that is a segmentation of the tumour; None if there is none, or more than one."""
+    """Return the only file that is a tumour segmentation; None if there is none, or more than one."""
     labels = [n for n in file_names if is_image(n) and is_label(n, prefix)]
     labels = [n for n in labels if _NO_TUMOUR.isdisjoint(_words(_without(stem_of(n), prefix)))]
     return labels[0] if len(labels) == 1 else None
 
 
 def sequence_of(name: str, prefix: str = "") -> str | None:
-    """The sequence that ``name`` tells, such as "t1ce" for ``T1_post.nii.gz`` or ``T1w Gd``; None if it tells none.
+    """Return the sequence that ``name`` indicates, such as "t1ce" for ``T1_post.nii.gz`` or ``T1w Gd``; None if none.
 
     Args:
-        name: a file name, or what a ``dataset.json`` calls a channel.
-        prefix: what names begin with that says nothing, such as the patient's folder.
+        name: a file name, or the name of a channel in a ``dataset.json``.
+        prefix: start of the name to ignore, such as the name of the patient's folder.
     """
     stem = _without(stem_of(name), prefix)
     words = _words(stem)
@@ -88,17 +88,17 @@ def assign(
     prefix: str = "",
     tell: Callable[[list[str]], Mapping[str, str]] = lambda names: {},
 ) -> dict[str, str]:
-    """Choose a file per sequence.
+    """Choose one file per sequence.
 
     Args:
-        file_names: of one patient.
-        patterns: by sequence, as in ``T1*.nii.gz``, upper and lower case alike; a sequence without one goes by its
-            usual names. A file that is the only one for a sequence is no candidate for another.
+        file_names: the files of one patient.
+        patterns: by sequence, such as ``T1*.nii.gz``, ignoring letter case; a sequence without a pattern is found by
+            its usual names. A file that is the only one for a sequence is no candidate for another.
         prefix: as for ``sequence_of``.
-        tell: asked which is "t1" and which "t1ce" where the names of two files say the same of contrast agent.
+        tell: called to decide between "t1" and "t1ce" if the names of two files say the same about contrast agent.
 
     Returns:
-        File name by sequence, in the order of ``SEQUENCES``, without those that no file fits.
+        File name by sequence, in the order of ``SEQUENCES``; sequences that no file fits are left out.
 
     Raises:
         Clash: if two files fit a sequence, or one file alone fits two.

@@ -1,4 +1,4 @@
-"""How public data sets name the files of a case, as data."""
+"""File naming conventions of public data sets, as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..images import split_channel
 from ..labels import BRATS_2018, BRATS_2023, BRATS_PED, MSD
 
 SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
-# Its grid is the one that the image, the label and every result of a case are on.
+# The image, the label and all results of a case are on the grid of this sequence.
 REFERENCE = "t1ce"
 
 _NIFTI = (".nii.gz", ".nii")
@@ -19,11 +19,11 @@ _NIFTI = (".nii.gz", ".nii")
 
 @dataclass(frozen=True, eq=False)
 class Naming:
-    """One way of naming files: ``<case id><ending>.nii.gz``, and ``.txt`` for the report.
+    """A file naming convention: ``<case id><ending>.nii.gz``, and ``.txt`` for the report.
 
     Args:
-        name: for people.
-        endings: what follows the case id, for each of t1, t1ce, t2, flair, label and report; the first is the usual.
+        name: for messages.
+        endings: what follows the case id, for each of t1, t1ce, t2, flair, label and report; the usual one first.
         convention: what the label values mean under this naming (a key of ``labels.CONVENTIONS``).
     """
 
@@ -32,7 +32,7 @@ class Naming:
     convention: str
 
     def pattern(self, role: str) -> str:
-        """File name to expect for ``role``, for messages."""
+        """Return the file name to expect for ``role``, for messages."""
         return f"CASE{self.endings[role][0]}" + (".txt" if role == "report" else ".nii.gz")
 
 
@@ -72,7 +72,7 @@ _PEDIATRIC = re.compile(r"brats[-_]?ped", re.IGNORECASE)
 
 MSD_NAME = "MSD Task01_BrainTumour"
 MSD_FILE = re.compile(r"(?P<case>BRATS_\d+)\.nii(\.gz)?$")
-# nnU-Net's raw data: what a channel is stands in dataset.json beside the folder.
+# nnU-Net raw data: dataset.json beside the folder names the channels.
 NNUNET_NAME = "nnU-Net"
 NNUNET_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii(\.gz)?$")
 FREE_NAMES = "free names"
@@ -81,7 +81,7 @@ MSD_CHANNELS: dict[str, int] = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
 
 _FREE_EXAMPLE = "a folder with T1.nii.gz, T1_post.nii.gz, T2.nii.gz, FLAIR.nii.gz"
 
-# What of an id is the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
+# The part of a case id that names the patient: BraTS 2023 ids end in a time point, those of 2017-2019 in a scan number.
 _PATIENT = (
     re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d+", re.IGNORECASE),
     re.compile(r"(?P<patient>Brats1[789]_.+)_\d+", re.IGNORECASE),
@@ -89,7 +89,7 @@ _PATIENT = (
 
 
 def parse_name(file_name: str) -> tuple[str, str, Naming] | None:
-    """Read a file name as ``(case id, role, naming)``; None if no naming fits. Upper and lower case count as equal."""
+    """Read a file name as ``(case id, role, naming)``; None if no naming fits. Letter case is ignored."""
     lower = file_name.lower()
     for naming in NAMINGS:
         for role, endings in naming.endings.items():
@@ -101,7 +101,7 @@ def parse_name(file_name: str) -> tuple[str, str, Naming] | None:
 
 
 def patient_of(case_id: str) -> str:
-    """Name the patient of a case: cases of one patient must never be split over sections."""
+    """Return the patient id of a case: cases of one patient must never be split across sections."""
     for pattern in _PATIENT:
         if match := pattern.fullmatch(case_id):
             return match["patient"]
@@ -109,7 +109,7 @@ def patient_of(case_id: str) -> str:
 
 
 def convention_of_name(source: str | PathLike) -> str | None:
-    """Name the label convention that the name of an image or label file suggests, None if it suggests none."""
+    """Return the label convention that the name of an image or label file suggests; None if it suggests none."""
     name = PurePath(split_channel(source)[0]).name
     if MSD_FILE.fullmatch(name):
         return MSD
@@ -120,6 +120,6 @@ def convention_of_name(source: str | PathLike) -> str | None:
 
 
 def describe_namings() -> str:
-    """List the file names that are looked for, for messages."""
+    """List the supported file names, for messages."""
     names = [", ".join(naming.pattern(s) for s in SEQUENCES) + f" ({naming.name})" for naming in NAMINGS]
     return "; ".join([*names, f"imagesTr/BRATS_001.nii.gz ({MSD_NAME})", _FREE_EXAMPLE])

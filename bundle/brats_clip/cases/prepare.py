@@ -1,13 +1,15 @@
-"""Prepare the images of a case as they came from the scanner: register, extract the brain, bring to one grid.
+"""Prepare raw images of a case: register, extract the brain, resample to one grid.
 
-What the network needs is four stripped sequences on one grid. ``prepare`` looks at each sequence and does what is
-missing. Everything that it did is in a :class:`Preparation`, with which labels get back to every native series.
+The network needs four skull-stripped sequences on one grid. ``prepare`` inspects each sequence and does only the
+missing steps. It records them in a :class:`Preparation`, which maps labels back to every native series.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,17 +21,17 @@ from ..images import Volume
 from .background import clear_background, is_stripped, look_at_background, solid
 from .brain import extract_brain
 from .naming import REFERENCE, SEQUENCES
-from .registration import Motion, register
+from .registration import register
 
 MODES = ("auto", "always", "never")
 
 _WORKING_MM = 1.0
 _MARGIN_MM = 8.0  # around the brain, on the working grid
-_COARSER = 1.5  # a T1ce with slices this many times thicker than another sequence's is not the reference
+_COARSER = 1.5  # T1ce is not the reference if its slices are this many times thicker than another sequence's
 _LEAST_COVERED, _WELL_COVERED = 0.5, 0.9  # share of the brain that lies in a sequence's field of view
-# Share of the mutual information that is lost 6 mm away: 0.6 for the series of one exam, 0.03 where the search failed.
+# Share of the mutual information lost at a shift of 6 mm: 0.6 for the series of one exam, 0.03 for a failed search.
 _LEAST_PEAK, _NO_PEAK = 0.15, 0.03
-# T1 first: there the extractor agrees best with others.
+# T1 first: on T1 the extractor agrees best with other extractors.
 _FOR_EXTRACTION = ("t1", "t1ce", "t2", "flair")
 
 
@@ -38,8 +40,8 @@ class Preparation:
     """How the sequences of a case were brought onto one grid.
 
     Attributes:
-        reference: the sequence whose axes and world the working grid has.
-        working: the grid that all sequences, and the answer, are on.
+        reference: the sequence that defines the axes and world space of the working grid.
+        working: the grid of all prepared sequences and of the segmentation.
         native: the grid of each sequence as it was given.
         motions: ``(4, 4)`` by sequence, from RAS mm of the reference to RAS mm of the sequence.
         notes: sentences on what was done.
@@ -53,7 +55,7 @@ class Preparation:
 
     @property
     def elsewhere(self) -> list[str]:
-        """The sequences whose own voxels are not those of the working grid."""
+        """The sequences whose native voxels differ from those of the working grid."""
         return [
             sequence
             for sequence, grid in self.native.items()
@@ -61,16 +63,16 @@ class Preparation:
         ]
 
     def to_native(self, label: np.ndarray, sequence: str) -> np.ndarray:
-        """A label ``(X, Y, Z)`` on the working grid, on the native grid of ``sequence``, by the nearest voxel."""
+        """Resample a label ``(X, Y, Z)`` from the working grid to the native grid of ``sequence``, nearest voxel."""
         across = np.linalg.inv(self.motions[sequence])
         return resample(label, self.working, self.native[sequence], across, linear=False)
 
     def from_native(self, label: np.ndarray, sequence: str) -> np.ndarray:
-        """A label on the native grid of ``sequence``, on the working grid, by the nearest voxel."""
+        """Resample a label from the native grid of ``sequence`` to the working grid, nearest voxel."""
         return resample(label, self.native[sequence], self.working, self.motions[sequence], linear=False)
 
     def to_json(self) -> str:
-        """Everything, as text: what a data loader can pass on."""
+        """Serialise to JSON text, which a data loader can pass on."""
         grids = {name: {"shape": g.shape, "affine": g.affine.tolist()} for name, g in self.native.items()}
         return json.dumps(
             {
@@ -84,7 +86,7 @@ class Preparation:
 
     @classmethod
     def from_json(cls, text: str) -> Preparation:
-        """What ``to_json`` wrote."""
+        """Restore a preparation from the text of ``to_json``."""
         content = json.loads(text)
         native = {name: Grid(g["shape"], g["affine"]) for name, g in content["native"].items()}
         motions = {name: np.array(motion, float) for name, motion in content["motions"].items()}
@@ -99,26 +101,26 @@ def prepare(
     reference: str | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> tuple[dict[str, Volume], Preparation | None]:
-    """Bring sequences to one grid, without what is around the brain.
+    """Bring sequences to one grid, and set everything outside the brain to 0.
 
-    Stripped images on one grid stay the objects that they are. Stripped images whose voxels differ only in the order
-    and direction of their axes are turned, without interpolation. Otherwise the others are registered to the sequence
-    in which the brain is found, everything outside it becomes 0, and what is not on one grid is resampled: to that of
-    the reference if all are stripped, else to 1 mm around the brain.
+    Stripped images on one grid are returned unchanged. Stripped images whose voxels differ only in the order and
+    direction of their axes are reoriented without interpolation. Otherwise the other sequences are registered to the
+    sequence in which the brain is found, everything outside the brain becomes 0, and images on different grids are
+    resampled: to the grid of the reference if all are stripped, else to 1 mm around the brain.
 
     Args:
         volumes: by sequence, as read.
-        mode: "auto" does what is missing; "always" registers and extracts the brain whatever the images look like;
+        mode: "auto" does the missing steps; "always" registers and extracts the brain whatever the images look like;
             "never" leaves them as they are.
-        brain: a mask of the brain, on the grid of one of the sequences, instead of one that is extracted.
-        reference: the sequence whose axes and world the working grid has; None takes T1ce, or the one with far thinner
-            slices.
-        on_step: is told what is done next, for people who wait: "register t2".
+        brain: a brain mask on the grid of one of the sequences; None extracts the brain.
+        reference: the sequence that defines the axes and world space of the working grid; None takes T1ce, unless
+            another sequence has far thinner slices.
+        on_step: progress callback, called with the name of each step before it starts, such as "register t2".
 
     Raises:
-        InputError: for another mode.
+        InputError: for an unknown mode.
         CaseError: if no brain is found, a sequence shows less than half of it or cannot be registered, or the mask is
-            empty or on no sequence's grid.
+            empty or on the grid of no sequence.
     """
     if mode not in MODES:
         raise InputError("preprocess", repr(mode), f"one of {', '.join(MODES)}")
@@ -141,14 +143,18 @@ def prepare(
     on_step("find the brain")
     base, mask, how = _find_brain(volumes, stripped, brain, reference)
     notes.append(how)
-    motions = {}
-    for sequence in volumes:
-        motions[sequence] = np.eye(4)
-        if sequence != base:
-            on_step(f"register {sequence}")
-            motion = _register(volumes, base, sequence, mask, notes)
-            motions[sequence] = motion.matrix if motion else np.eye(4)
-    # So far from the base; the world is the reference's.
+
+    def register_to_base(sequence: str) -> tuple[np.ndarray, list[str]]:
+        on_step(f"register {sequence}")
+        return _register(volumes, base, sequence, mask)
+
+    motions, others = {base: np.eye(4)}, [sequence for sequence in volumes if sequence != base]
+    # SimpleITK releases the GIL, and a registration uses one thread.
+    with ThreadPoolExecutor(max(1, min(len(others), len(os.sched_getaffinity(0))))) as pool:
+        for sequence, (motion, said) in zip(others, pool.map(register_to_base, others), strict=True):
+            motions[sequence] = motion
+            notes += said
+    # The motions map from the base so far; make them map from the reference.
     back = np.linalg.inv(motions[reference])
     motions = {s: np.eye(4) if s == reference else motions[s] @ back for s in volumes}
     if one_grid or all(stripped.values()):
@@ -173,7 +179,7 @@ def prepare(
 
 
 def is_ready(volumes: Mapping[str, Volume]) -> bool:
-    """Whether ``prepare`` in mode "auto" leaves sequences as they are: stripped, and on one grid."""
+    """Whether ``prepare`` in mode "auto" would change nothing: all sequences are stripped and on one grid."""
     return _on_one_grid(volumes) and all(is_stripped(volume) for volume in volumes.values())
 
 
@@ -183,7 +189,7 @@ def _on_one_grid(volumes: Mapping[str, Volume]) -> bool:
 
 
 def label_on_working_grid(label: Volume, preparation: Preparation) -> Volume | None:
-    """A label that was drawn on the working grid or on one of the sequences; None if it lies on neither."""
+    """Bring a label on the working grid or on a native grid to the working grid; None if it is on neither."""
     if label.grid.same_as(preparation.working):
         return label
     for sequence in sorted(preparation.native, key=lambda s: s != preparation.reference):
@@ -194,14 +200,14 @@ def label_on_working_grid(label: Volume, preparation: Preparation) -> Volume | N
 
 
 def _choose_reference(native: Mapping[str, Grid]) -> str:
-    """T1ce, unless another sequence has far thinner slices."""
+    """Return T1ce, unless another sequence has far thinner slices."""
     order = [s for s in (REFERENCE, *SEQUENCES) if s in native]
     finest = min(float(native[s].spacing.max()) for s in order)
     return next(s for s in order if native[s].spacing.max() <= _COARSER * finest)
 
 
 def _turn(volumes: Mapping[str, Volume], reference: str) -> dict[str, Volume] | None:
-    """All sequences on the reference's grid, if that takes no more than turning axes."""
+    """Return all sequences on the reference's grid if reorienting the axes is enough; else None."""
     target, turned = volumes[reference], {}
     for sequence, volume in volumes.items():
         placement = find_placement(volume.grid, target.grid)
@@ -226,7 +232,7 @@ def _clear_each(volumes: Mapping[str, Volume], stripped: Mapping[str, bool]) -> 
 def _find_brain(
     volumes: Mapping[str, Volume], stripped: Mapping[str, bool], given: Volume | None, reference: str
 ) -> tuple[str, np.ndarray, str]:
-    """The sequence in which the brain is known, its mask there, and a sentence on where it comes from."""
+    """Return the sequence in which the brain is known, its mask there, and a note on the source of the mask."""
     if given is not None:
         mask = given.array > 0.5
         if not mask.any():
@@ -237,7 +243,7 @@ def _find_brain(
         raise CaseError(given.path, f"a brain mask on a grid of its own ({given.grid})", "the grid of one sequence")
     if any(stripped.values()):
         base = reference if stripped[reference] else next(s for s in volumes if stripped[s])
-        return base, solid(volumes[base].array != 0), f"brain: where {base}, which came stripped, is not 0"
+        return base, solid(volumes[base].array != 0), f"brain: nonzero voxels of {base}, already skull-stripped"
     failure = None
     for sequence in (s for s in _FOR_EXTRACTION if s in volumes):
         try:
@@ -247,13 +253,14 @@ def _find_brain(
             continue
         ml = float(mask.sum()) * volumes[sequence].grid.voxel_ml
         return sequence, mask, f"brain extracted from {sequence} by deepbet ({ml:.0f} ml)"
-    expected = f"{failure.expected}; a mask may be given with --brain_mask, and --preprocess never takes images as is"
+    expected = f"{failure.expected}; give a mask with --brain_mask, or use the images unchanged with --preprocess never"
     raise CaseError(failure.where, failure.found, expected)
 
 
 def _register(
-    volumes: Mapping[str, Volume], base: str, sequence: str, brain: np.ndarray, notes: list[str]
-) -> Motion | None:
+    volumes: Mapping[str, Volume], base: str, sequence: str, brain: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Return the matrix from RAS mm of ``base`` to RAS mm of ``sequence``, and notes."""
     fixed, moving = volumes[base], volumes[sequence]
     motion = register(fixed.array, fixed.grid, _above_zero(moving.array), moving.grid, brain)
     covered = _covered(brain, fixed.grid, moving.grid, motion.matrix if motion else np.eye(4))
@@ -261,20 +268,20 @@ def _register(
         found = f"{covered:.0%} of the brain that {base} shows"
         raise CaseError(moving.path, found, "images of one head, each with most of the brain")
     if motion is None and (fixed.grid.sheared or moving.grid.sheared):
-        notes.append(f"{sequence}: not registered, since its axes or those of {base} are sheared")
+        notes = [f"{sequence}: not registered, since its axes or those of {base} are sheared"]
     elif motion is None or motion.peak < _NO_PEAK:
-        found = f"nothing in it that matches {base}, so that it cannot be registered"
+        found = f"no match with {base}, so that it cannot be registered"
         raise CaseError(moving.path, found, "images of one head")
     elif motion.peak < _LEAST_PEAK:
-        notes.append(f"{sequence}: the registration to {base} is doubtful (peak {motion.peak:.2f}): check the images")
+        notes = [f"{sequence}: the registration to {base} is doubtful (peak {motion.peak:.2f}): check the images"]
     elif motion.moves:
         moved = f"moved {motion.moved_mm:.1f} mm, turned {motion.turned_degrees:.1f} degrees, peak {motion.peak:.2f}"
-        notes.append(f"{sequence}: registered to {base} ({moved})")
+        notes = [f"{sequence}: registered to {base} ({moved})"]
     else:
-        notes.append(f"{sequence}: aligned with {base} as it is (peak {motion.peak:.2f})")
+        notes = [f"{sequence}: already aligned with {base} (peak {motion.peak:.2f})"]
     if covered < _WELL_COVERED:
-        notes.append(f"{sequence}: shows {covered:.0%} of the brain only")
-    return motion
+        notes.append(f"{sequence}: shows only {covered:.0%} of the brain")
+    return motion.matrix if motion else np.eye(4), notes
 
 
 def _above_zero(array: np.ndarray) -> np.ndarray:
@@ -283,7 +290,7 @@ def _above_zero(array: np.ndarray) -> np.ndarray:
 
 
 def _covered(brain: np.ndarray, grid: Grid, other: Grid, across: np.ndarray) -> float:
-    """The share of the brain's voxels that lie in another grid."""
+    """Return the share of the brain's voxels that lie inside the grid ``other``."""
     voxels = np.argwhere(brain)
     voxels = voxels[:: max(1, len(voxels) // 20_000)]
     there = np.linalg.inv(other.affine) @ across @ grid.affine
@@ -292,7 +299,7 @@ def _covered(brain: np.ndarray, grid: Grid, other: Grid, across: np.ndarray) -> 
 
 
 def _around(brain: np.ndarray, grid: Grid, across: np.ndarray, reference: Grid) -> Grid:
-    """A grid of 1 mm along the reference's axes, around the brain; ``across`` takes its RAS mm to the reference's."""
+    """Return a 1 mm grid around the brain, along the reference's axes; ``across`` maps RAS mm to the reference's."""
     voxels = np.argwhere(brain)
     ends = np.array(np.meshgrid(*zip(voxels.min(axis=0) - 0.5, voxels.max(axis=0) + 0.5, strict=True))).reshape(3, -1)
     there = np.linalg.inv(reference.affine) @ across @ grid.affine

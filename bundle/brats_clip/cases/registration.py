@@ -10,19 +10,19 @@ import SimpleITK as sitk
 
 from ..geometry import Grid, resample
 
-_LEVELS = (4, 2, 1)  # coarse to fine, in voxels of the grid that is searched on
-_FINEST_MM = 2.0  # below, it takes longer and gains nothing: aligned to a tenth of a voxel
-_MARGIN_MM = 8.0  # around the brain: its edge is what aligns best
-_SAMPLES = 60_000  # voxels that the metric is estimated from, at each level
-# Below these, what is found is noise of the search: resampling would only blur.
-_LEAST_SHARE, _LEAST_MM = 0.5, 1.0  # of the fixed image's smallest voxel side, and that is enough
-_LEAST_GAIN = 0.01  # of the metric; BraTS cases, aligned by their makers, gain up to 0.007
-_SURE = 0.25  # a smaller peak is looked for elsewhere, too: see Motion.peak
+_LEVELS = (4, 2, 1)  # coarse to fine, in voxels of the search grid
+_FINEST_MM = 2.0  # a finer search takes longer and gains nothing: alignment is within a tenth of a voxel
+_MARGIN_MM = 8.0  # around the brain, because its edge aligns best
+_SAMPLES = 60_000  # voxels from which the metric is estimated, at each level
+# Smaller motions are noise of the search: resampling would only blur.
+_LEAST_SHARE, _LEAST_MM = 0.5, 1.0  # share of the fixed image's smallest voxel side, with an upper limit
+_LEAST_GAIN = 0.01  # of the metric; BraTS cases, which are aligned already, gain up to 0.007
+_SURE = 0.25  # with a smaller peak, other starting positions are tried: see Motion.peak
 _COARSE_MM, _COARSE_KEPT = 6.0, 2
 _LEAST_VOXELS = 2000
-_SLICE_SIGMA = 0.35  # of a slice's thickness: the blur of its profile, a box
-_THICK = 1.5  # slices this many times thicker than the voxels that are searched on are aligned once more: see _refined
-_PROBE_MM = 6.0  # how far the found position is shifted to see whether it is a peak
+_SLICE_SIGMA = 0.35  # of the slice thickness: blur that stands for the box profile of a slice
+_THICK = 1.5  # slices this many times thicker than the search voxels are aligned once more: see _refined
+_PROBE_MM = 6.0  # shift of the found position to test whether it is a peak
 
 
 class Motion(NamedTuple):
@@ -30,10 +30,10 @@ class Motion(NamedTuple):
 
     Attributes:
         matrix: ``(4, 4)`` from RAS mm of the fixed image to RAS mm of the moving one.
-        moved_mm: how far the middle of the fixed image's brain goes.
-        turned_degrees: about the axis of the rotation.
-        peak: the share of the mutual information that is lost 6 mm away, in the mean of six directions: how sure the
-            position is. 0 or less means that the images do not show that they belong together.
+        moved_mm: displacement of the centre of the brain in the fixed image.
+        turned_degrees: rotation angle.
+        peak: share of the mutual information that is lost at a shift of 6 mm, averaged over six directions; measures
+            certainty. 0 or less means that the images show no sign of belonging together.
     """
 
     matrix: np.ndarray
@@ -43,7 +43,7 @@ class Motion(NamedTuple):
 
     @property
     def moves(self) -> bool:
-        """Whether it is any motion at all."""
+        """Whether the motion differs from the identity."""
         return not np.array_equal(self.matrix, np.eye(4))
 
 
@@ -52,17 +52,17 @@ def register(
 ) -> Motion | None:
     """Find the rigid motion that aligns ``moving`` to ``fixed`` by Mattes' mutual information, coarse to fine.
 
-    The search starts where the headers put the images; where that leads nowhere, from the best of many positions. Equal
-    volumes give equal motions, whatever runs beside.
+    The search starts at the position that the headers give; if it finds no clear peak, it is repeated from the best of
+    many positions. The result is deterministic, whatever else runs on the machine.
 
     Args:
         fixed, moving: ``(X, Y, Z)``.
         grid, moving_grid: their grids.
-        brain: ``(X, Y, Z)`` bool on ``grid``: what is to be aligned, with its surroundings; None takes what is not 0.
+        brain: ``(X, Y, Z)`` bool on ``grid``: region to align, with its surroundings; None takes voxels above 0.
 
     Returns:
-        The motion, the identity where nothing better was found; None if it went astray, an image is empty, or the
-        axes of a grid are sheared.
+        The motion, the identity if nothing better was found; None if the search failed, an image is empty, or the axes
+        of a grid are sheared.
     """
     inside = np.argwhere(fixed > 0 if brain is None else brain)
     if not len(inside) or not (moving > 0).any() or grid.sheared or moving_grid.sheared:
@@ -88,7 +88,7 @@ def register(
             attempts = [(found, after, peak)]
             attempts += [_attempt(begin, reference, other, mask) for begin in coarse.starts(start)]
             found, after, peak = max(attempts, key=lambda attempt: coarse.agreement(attempt[0]))
-    except RuntimeError:  # too few samples are inside both
+    except RuntimeError:  # too few samples lie inside both images
         return None
     matrix = np.eye(4)
     if after <= before * (1 + _LEAST_GAIN):
@@ -105,11 +105,11 @@ def register(
 
 
 def _refined(matrix: np.ndarray, fixed: np.ndarray, grid: Grid, other: sitk.Image, brain: np.ndarray) -> np.ndarray:
-    """Align once more on the voxels of thick slices, where the fixed image is averaged as such a slice averages.
+    """Align once more on the voxels of thick slices, with the fixed image blurred by the slice thickness.
 
-    Sampled between its slices, a thick image is blurred by an amount that depends on the position, and the metric
-    follows the blur by one or two millimetres. On its own voxels nothing is interpolated but the fine image. Nothing
-    beside the brain counts, since the brain alone is rigid.
+    Interpolation between thick slices blurs by an amount that depends on the position, which biases the metric by one
+    or two millimetres. On the voxels of the slices, only the fine image is interpolated. Only voxels of the brain
+    count, since only the brain is rigid.
     """
     side = np.array(other.GetSpacing())
     axes = np.array(other.GetDirection()).reshape(3, 3)
@@ -117,7 +117,7 @@ def _refined(matrix: np.ndarray, fixed: np.ndarray, grid: Grid, other: sitk.Imag
     inside = resample(brain.astype(np.float32), grid, slices, np.linalg.inv(matrix)) > 0.5
     if inside.sum() < _LEAST_VOXELS:
         return matrix
-    # The fine image, where the first search puts it, on the axes of the slices.
+    # The fine image at the position found by the first search, on the axes of the slices.
     fine = slices.box(np.zeros(3), np.array(slices.shape) - 1, np.minimum(side, _FINEST_MM))
     moved = sitk_image(resample(fixed, grid, fine, np.linalg.inv(matrix)), fine)
     blur = sitk.SmoothingRecursiveGaussianImageFilter()
@@ -133,13 +133,13 @@ def _refined(matrix: np.ndarray, fixed: np.ndarray, grid: Grid, other: sitk.Imag
     method.SetOptimizerScalesFromPhysicalShift()
     try:
         found = method.Execute(other, blur.Execute(moved))
-    except RuntimeError:  # too few samples are inside both
+    except RuntimeError:  # too few samples lie inside both images
         return matrix
     return np.linalg.inv(_matrix(found)) @ matrix
 
 
 def _matrix(transform: sitk.Transform) -> np.ndarray:
-    """``(4, 4)`` of a rigid transform."""
+    """Return the ``(4, 4)`` matrix of a rigid transform."""
     matrix = np.eye(4)
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
     matrix[:3, :3] = np.transpose([transform.TransformPoint(tuple(unit)) - matrix[:3, 3] for unit in np.eye(3)])
@@ -149,16 +149,16 @@ def _matrix(transform: sitk.Transform) -> np.ndarray:
 def _attempt(
     begin: sitk.Transform, reference: sitk.Image, other: sitk.Image, mask: sitk.Image | None
 ) -> tuple[sitk.Transform, float, float]:
-    """What the search finds from ``begin`` on, the metric there, and how much of a peak it is."""
+    """Return the transform that the search from ``begin`` finds, its metric, and its peak (see ``Motion.peak``)."""
     found = rigid_search(begin, reference, mask).Execute(reference, other)
     value = _value(found, reference, other, mask)
     return found, value, _peak(found, value, reference, other, mask)
 
 
 class _Coarse:
-    """Both images on voxels of 6 mm, to compare positions far apart.
+    """Both images at 6 mm, to compare positions that are far apart.
 
-    Series of one exam can lie 50 mm apart and be pitched by 20 degrees, when the patient was repositioned.
+    Series of one exam can be 50 mm apart and pitched by 20 degrees if the patient was repositioned.
     """
 
     def __init__(self, reference: sitk.Image, other: sitk.Image, mask: sitk.Image | None) -> None:
@@ -173,7 +173,7 @@ class _Coarse:
         self.fixed = _scaled(sitk.GetArrayFromImage(self.reference)[self.inside])
 
     def starts(self, start: sitk.Euler3DTransform) -> list[sitk.Transform]:
-        """The best few of many positions around that with the middles of both images one above the other."""
+        """Return the best few of many positions around the one that aligns the centres of both images."""
         middles = [
             image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
             for image in (self.reference, self.other)
@@ -188,9 +188,9 @@ class _Coarse:
         return [begin for _, _, begin in sorted(tried)[:_COARSE_KEPT]]
 
     def agreement(self, position: sitk.Transform) -> float:
-        """Mutual information, nats, of all voxels inside; those that ``other`` does not reach count as 0.
+        """Return the mutual information (nats) of all voxels inside; voxels outside ``other`` count as 0.
 
-        So a position does not win by a small overlap, as it may by the metric of the search.
+        So a position cannot win by a small overlap, as it may with the metric of the search.
         """
         moved = sitk.GetArrayFromImage(sitk.Resample(self.other, self.reference, position, sitk.sitkLinear, 0.0))
         joint, _, _ = np.histogram2d(self.fixed, _scaled(moved[self.inside]), bins=24)
@@ -201,12 +201,12 @@ class _Coarse:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Intensities in 0 to 1, without the brightest hundredth."""
+    """Scale intensities to 0 to 1, clipped at the 99th percentile."""
     return np.clip(values.ravel() / max(float(np.percentile(values, 99)), 1e-6), 0, 1)
 
 
 def sitk_image(array: np.ndarray, grid: Grid) -> sitk.Image:
-    """An image of SimpleITK whose world is RAS."""
+    """Return a SimpleITK image whose world space is RAS."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T.astype(np.float32, copy=False)))
     image.SetSpacing(grid.spacing.tolist())
     image.SetOrigin(grid.affine[:3, 3].tolist())
@@ -215,10 +215,10 @@ def sitk_image(array: np.ndarray, grid: Grid) -> sitk.Image:
 
 
 def mutual_information(transform: sitk.Transform, mask: sitk.Image | None = None) -> sitk.ImageRegistrationMethod:
-    """Mattes' mutual information at ``transform``, inside ``mask``; equal volumes give equal values."""
+    """Return a deterministic registration method: Mattes' mutual information at ``transform``, inside ``mask``."""
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
-    method.SetNumberOfWorkUnits(1)  # the order of a sum decides its last bits
+    method.SetNumberOfWorkUnits(1)  # the order of summation affects the last bits
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=48)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(sitk.Transform(transform), inPlace=False)
@@ -246,7 +246,7 @@ def _peak(
 def rigid_search(
     start: sitk.Transform, reference: sitk.Image, mask: sitk.Image | None = None
 ) -> sitk.ImageRegistrationMethod:
-    """A coarse-to-fine search from ``start`` on, ready to execute on ``reference`` and the other image."""
+    """Return a coarse-to-fine search from ``start``, ready to execute on ``reference`` and the other image."""
     method = mutual_information(start, mask)
     voxels = np.prod(reference.GetSize())
     shares = [min(1.0, _SAMPLES * level**3 / voxels) for level in _LEVELS]

@@ -16,7 +16,7 @@ _PATH = re.compile(r"\S*[/\\].*\.txt|\S+\.txt", re.IGNORECASE)
 
 
 def looks_like_path(report: str | None) -> bool:
-    """Whether a text is written like a path to a .txt file. No file is looked for."""
+    """Whether a text looks like the path of a .txt file. The file system is not checked."""
     return isinstance(report, str) and _PATH.fullmatch(report.strip()) is not None
 
 
@@ -24,15 +24,15 @@ def read_report(report: str | None = None, path: str | PathLike | None = None, w
     """Return the text of a report.
 
     Args:
-        report: the text itself; "" for no report. None takes that of ``path``.
-        path: to a text file; None or "" for no report.
-        where: what to name in an error about ``report``.
+        report: the text itself; "" for no report; None reads ``path``.
+        path: path of a text file; None or "" for no report.
+        where: name of ``report`` in errors.
 
     Returns:
         The text without white space around it; "" for no report.
 
     Raises:
-        ReportError: if the file is missing, empty, or holds anything but text.
+        ReportError: if the file is missing or empty, or the report is not text.
     """
     if report is not None:
         if not isinstance(report, str):
@@ -53,12 +53,12 @@ def read_report(report: str | None = None, path: str | PathLike | None = None, w
 
 
 def case_report(case: Mapping) -> str:
-    """The report of a case, from its ``report`` or, without one, its ``report_path``; see ``read_report``."""
+    """Return the report of a case, from its ``report`` or, if missing, its ``report_path``; see ``read_report``."""
     return read_report(case.get("report"), case.get("report_path"), f"report of case {case.get('case')}")
 
 
 def _decode(content: bytes) -> str:
-    """Text in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252, which many report systems export."""
+    """Decode UTF-8, UTF-16 with a byte order mark, or Windows-1252, which many report systems export."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")
     try:
@@ -74,7 +74,7 @@ def read_reports(cases: Iterable[Mapping]) -> list[str]:
         cases: as from ``find_cases`` or ``load_datalist``.
 
     Raises:
-        ReportError: if one cannot be read.
+        ReportError: if a report cannot be read.
     """
     return [text for case in cases if (text := case_report(case))]
 

@@ -1,4 +1,4 @@
-"""Put patients into sections and folds so that the answer for one patient does not hang on the others."""
+"""Assign patients to sections and folds, as independently of the other patients as possible."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ def split_patients(patients: Iterable[str], fractions: Sequence[float], seed: in
     """Choose a section for each patient.
 
     A hash of seed and patient gives a position in [0, 1), and the position gives the section. So the order of folders
-    plays no part, and a patient stays put when others are added. The price is that sections have the wanted sizes
-    only roughly, and that with few patients (below 50 or so) a section may draw nobody. It then borrows the patient
-    next to it from the largest section, who goes home once the section draws one of its own: only then does an
-    earlier patient move.
+    does not matter, and a patient keeps the section when others are added. In return, section sizes are only
+    approximate, and with few patients (below about 50) a section may be empty. An empty section borrows the patient
+    with the nearest position from the largest section. Once the section has a patient of its own, the borrowed
+    patient returns: only then does the section of an existing patient change.
 
     Args:
         patients: ids; equal ids count once.
-        fractions: shares of training, validation and testing; their sum is 1.
-        seed: another seed gives another split.
+        fractions: shares of training, validation and testing, which add up to 1.
+        seed: random seed; another seed gives another split.
 
     Returns:
-        Section by patient. With three patients or more no section with a share is empty; with fewer, training comes
-        first, then validation.
+        Section by patient. With three patients or more, no section with a nonzero share is empty; with fewer, training
+        is filled first, then validation.
 
     Raises:
-        InputError: if the fractions are not three shares of 1.
+        InputError: if the fractions are not three shares that add up to 1.
     """
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise InputError("fractions", " ".join(map(str, fractions)), "three shares, none below 0, with the sum 1")
     positions = {patient: _position("section", seed, patient) for patient in sorted(set(patients))}
     _, validation, testing = fractions
-    # Testing first: another share of validation then leaves the test patients as they are.
+    # Testing comes first, so that changing the validation share keeps the test patients.
     intervals = {
         "testing": (0.0, testing),
         "validation": (testing, testing + validation),
@@ -59,7 +59,7 @@ def split_patients(patients: Iterable[str], fractions: Sequence[float], seed: in
 
 
 def fold_of(patient: str, folds: int, seed: int = 0) -> int:
-    """Fold of a patient, 0 to ``folds - 1``, from a hash of seed and patient: folds are of roughly equal size."""
+    """Return the fold of a patient, 0 to ``folds - 1``, from a hash of seed and patient; fold sizes are similar."""
     return int(_position("fold", seed, patient) * folds)
 
 

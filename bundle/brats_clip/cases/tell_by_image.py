@@ -1,4 +1,4 @@
-"""Tell sequences apart by what the images show, where names and headers do not."""
+"""Identify sequences by image content where names and headers do not tell them apart."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 GRID_MM = 2.0
-# Four real cases and ten phantoms: T1ce over T1 gives 2.9 and more on the real ones, T1 over itself with noise -0.2.
+# On four real cases and ten phantoms: T1ce over T1 gives 2.9 or more (real cases), T1 over itself with noise -0.2.
 ENHANCED = 1.5
 BRIGHTER = 1.1
-# The same cases: T2 against FLAIR gives 0.36 and more.
+# On the same cases, FLAIR against T2 gives 0.36 or more.
 FLUID = 0.2
-RIM = 3  # voxels at the surface, where resampling and skull stripping leave differences of their own
+RIM = 3  # surface voxels to ignore, where resampling and skull stripping cause differences
 MIN_VOXELS = 500
 
 
 def tell_by_image(volumes: Mapping[str, np.ndarray], sequences: Sequence[str]) -> dict[str, str]:
-    """Tell which of ``sequences`` each volume is.
+    """Identify which of ``sequences`` each volume is.
 
     Args:
         volumes: image ``(X, Y, Z)`` by SeriesInstanceUID, all on one grid of about 2 mm.
-        sequences: what they may be: ("t1", "t1ce"), ("t2", "flair"), or all four for exactly four volumes.
+        sequences: the possible sequences: ("t1", "t1ce"), ("t2", "flair"), or all four for exactly four volumes.
 
     Returns:
-        Sequence by SeriesInstanceUID; several may be the same; "" where the image does not tell either.
+        Sequence by SeriesInstanceUID; several may be the same; "" if the image does not decide it.
     """
     arrays = {uid: np.asarray(volume, np.float32) for uid, volume in volumes.items()}
     inside = _brain(list(arrays.values())) if arrays else np.zeros(0, bool)
@@ -44,7 +44,7 @@ def tell_by_image(volumes: Mapping[str, np.ndarray], sequences: Sequence[str]) -
 
 
 def enhancement(a: np.ndarray, b: np.ndarray) -> float:
-    """How much more ``a`` has spots brighter than ``b`` predicts than spots darker, and the reverse for ``b``.
+    """Return how strongly ``a`` enhances over ``b``: bright minus dark outliers in regressions of one on the other.
 
     Contrast agent makes vessels, dura and tumour brighter and nothing darker, so T1ce over T1 is positive, T1 over T1ce
     negative, and T1 over T1 about zero.
@@ -56,9 +56,9 @@ def enhancement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fluid_nulled(a: np.ndarray, b: np.ndarray) -> float:
-    """How much more ``a`` looks like the FLAIR of the T2 ``b`` than the reverse, -2 to 2.
+    """Return how much more ``a`` looks like FLAIR and ``b`` like T2 than the reverse, -2 to 2.
 
-    Fluid is darkest on FLAIR and brightest on T2; what is bright on FLAIR is bright on T2, but not the reverse.
+    Fluid is darkest on FLAIR and brightest on T2; tissue that is bright on FLAIR is bright on T2, but not the reverse.
     """
     dark_a, dark_b = _rank_of(b, a <= np.percentile(a, 5)), _rank_of(a, b <= np.percentile(b, 5))
     bright_a, bright_b = _rank_of(b, a >= np.percentile(a, 97)), _rank_of(a, b >= np.percentile(b, 97))
@@ -85,7 +85,7 @@ def _by_fluid(values: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def _among_four(values: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Two pairs that look alike; the pair with the brighter tails is T2 and FLAIR."""
+    """Split four volumes into two pairs of similar images; the pair with the brighter tails is T2 and FLAIR."""
     uids = list(values)
     alike = {pair: _correlation(values[pair[0]], values[pair[1]]) for pair in combinations(uids, 2)}
     pairings = [((uids[0], u), tuple(v for v in uids[1:] if v != u)) for u in uids[1:]]
@@ -103,7 +103,7 @@ def _brain(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _foreground(array: np.ndarray) -> np.ndarray:
-    """What is not the background of zeros, or of noise well below the bright voxels."""
+    """Return the voxels above a background of zeros, or of noise well below the bright voxels."""
     return array > 0.05 * (np.percentile(array[array > 0], 98) if (array > 0).any() else 1.0)
 
 
@@ -127,7 +127,7 @@ def _brightest(values: np.ndarray) -> float:
 
 
 def _rank_of(values: np.ndarray, where: np.ndarray) -> float:
-    """Median rank among ``values``, 0 to 1, of those at ``where``."""
+    """Return the median rank (0 to 1) among ``values`` of those in the mask ``where``."""
     return float(np.median(np.searchsorted(np.sort(values), values[where])) / len(values))
 
 
@@ -140,10 +140,10 @@ def _standardise(values: np.ndarray) -> np.ndarray:
 
 
 def on_small_grid(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """Read 3D NIfTI files onto the first one's field of view, at about 2 mm.
+    """Read 3D NIfTI files, resampled to about 2 mm in the field of view of the first file.
 
     Args:
-        files: by any name.
+        files: paths by any key.
     """
     grid, volumes = None, {}
     for name, path in files.items():
@@ -157,7 +157,7 @@ def on_small_grid(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 
 def _isotropic(image: sitk.Image) -> sitk.Image:
-    """An empty image of the same extent with voxels of about 2 mm, and no finer than they are where they are coarse."""
+    """Return an empty image of the same extent with isotropic voxels of 2 mm, or of the finest spacing if coarser."""
     spacing = np.asarray(image.GetSpacing())
     wanted = np.full(3, max(GRID_MM, float(spacing.min())))
     size = np.maximum(1, np.rint(np.asarray(image.GetSize()) * spacing / wanted)).astype(int)
@@ -169,7 +169,7 @@ def _isotropic(image: sitk.Image) -> sitk.Image:
 
 
 def tell_t1s(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Which of two T1-weighted files is "t1", and which "t1ce", by enhancement; empty where the images do not tell."""
+    """Decide by enhancement which of two T1-weighted files is "t1" and which is "t1ce"; empty if undecided."""
     try:
         files = [(name, *_stamp(folder / name)) for name in names]
         return dict(_told(folder, tuple(files)))

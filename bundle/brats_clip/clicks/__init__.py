@@ -1,4 +1,4 @@
-"""Clicks: what kinds there are, where they lie in a case, and a robot that clicks like a person."""
+"""Clicks: their kinds, their positions in a case, and a robot that clicks like a person."""
 
 from .annotator import Click, RobotAnnotator
 from .kinds import KINDS, click_targets, kind_of_label

@@ -1,4 +1,4 @@
-"""A robot that clicks where an answer is wrong, roughly as a person would."""
+"""A robot that clicks on segmentation errors, roughly as a person would."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .strokes import rasterise
 
 
 class Click(NamedTuple):
-    """A voxel and what the click says of it (a key of ``KINDS``)."""
+    """A voxel and the kind of the click on it (a key of ``KINDS``)."""
 
     voxel: tuple[int, int, int]
     kind: str
 
 
 class RobotAnnotator:
-    """Clicks into one of the worst errors, near its middle.
+    """Clicks on one of the worst errors, near its middle.
 
-    The worst error is the connected piece, missing from a region or added to it, that costs this region most Dice: a
-    person who corrects a small enhancing tumour does not start with a sliver of oedema that is larger. A person
-    neither finds the worst error every time nor hits its middle; a robot that does both overestimates what clicks
-    achieve.
+    The worst error is the connected component, missing from a region or added to it, that costs this region most Dice:
+    a person who corrects a small enhancing tumour does not start with a sliver of oedema that is larger. A person
+    does not always find the worst error or hit its middle; a robot that does both overestimates the benefit of
+    clicks.
 
     Args:
         second: probability of taking the second-worst error instead of the worst.
-        jitter: by how much a click misses the middle: standard deviation per axis, in voxels.
-        smallest: errors with fewer voxels are overlooked.
-        seed: of everything that is drawn.
+        jitter: standard deviation of the offset of a click from the middle, per axis, in voxels.
+        smallest: errors with fewer voxels are ignored.
+        seed: seed of all random draws.
     """
 
     def __init__(self, second: float = 0.25, jitter: float = 2.0, smallest: int = 8, seed: int = 0) -> None:
@@ -44,10 +44,10 @@ class RobotAnnotator:
 
         Args:
             answer: label map ``(X, Y, Z)`` with 0, 1 NCR, 2 ED, 4 ET.
-            truth: the same, as it should be.
+            truth: ground truth, in the same format.
 
         Returns:
-            A voxel that is wrong with the label that it should have, or None if nothing worth a click is wrong.
+            A wrong voxel with the kind of its true label, or None if no error is large enough.
         """
         if (box := _bounds(answer != truth)) is None:
             return None
@@ -55,17 +55,17 @@ class RobotAnnotator:
         if not errors:
             return None
         errors.sort(key=lambda error: -error[0])
-        # One error may belong to two regions; the second-worst must be another one.
+        # One error may appear in two regions; the second-worst must be a different one.
         others = [error for error in errors[1:] if not (error[1] & errors[0][1]).any()]
         part = others[0][1] if others and self.random.random() < self.second else errors[0][1]
         voxel = tuple(int(v) + s.start for v, s in zip(self._aim(part), box, strict=True))
         return Click(voxel, kind_of_label(truth[voxel]))
 
     def stroke(self, answer: np.ndarray, truth: np.ndarray) -> tuple[str, list[list[int]]] | None:
-        """Draw once: along the wrong voxels around where ``click`` would click, in the axial slice (the last axis).
+        """Draw one stroke along the wrong voxels around the position of ``click``, in the axial slice (the last axis).
 
         Returns:
-            The kind, and the corners of a polyline all of whose voxels have it; None where ``click`` has none.
+            The kind, and the corners of a polyline whose voxels all have this true label; None if ``click`` gives None.
         """
         click = self.click(answer, truth)
         if click is None:
@@ -91,14 +91,14 @@ class RobotAnnotator:
         return bool((truth[tuple(line.T)] == value).all())
 
     def confirm(self, truth: np.ndarray) -> Click:
-        """Click anywhere, on what is right."""
+        """Return a click on a random voxel with its true label."""
         value = self.random.choice(np.unique(truth))
         places = np.flatnonzero(truth == value)
         voxel = np.unravel_index(places[self.random.integers(len(places))], truth.shape)
         return Click(tuple(int(v) for v in voxel), kind_of_label(value))
 
     def _errors(self, answer: np.ndarray, truth: np.ndarray, box: tuple) -> list[tuple[float, np.ndarray]]:
-        """The worst two pieces per region with the Dice each costs, within ``box``."""
+        """Return the two largest errors per region with the Dice that each costs, within ``box``."""
         found = []
         for values in REGIONS.values():
             said, true = np.isin(answer, values), np.isin(truth, values)
@@ -113,7 +113,7 @@ class RobotAnnotator:
         return found
 
     def _aim(self, part: np.ndarray) -> np.ndarray:
-        """A voxel of ``part`` near its middle."""
+        """Return a voxel of ``part`` near its middle."""
         box = _bounds(part)
         part = part[box]
         depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
@@ -125,6 +125,6 @@ class RobotAnnotator:
 
 
 def _bounds(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The box around a mask; None if it is empty."""
+    """Return the bounding box of a mask; None if it is empty."""
     found = ndimage.find_objects(mask.astype(np.uint8))
     return found[0] if found else None

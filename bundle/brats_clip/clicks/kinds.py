@@ -9,7 +9,7 @@ import torch
 from ..errors import InputError
 from ..labels import ED, ET, NCR
 
-# What a click says about its voxel for each of labels.REGIONS (WT, TC, ET): 1 in it, -1 not in it, 0 nothing.
+# Targets of a click at its voxel for labels.REGIONS (WT, TC, ET): 1 inside, -1 outside, 0 unspecified.
 KINDS: dict[str, tuple[int, int, int]] = {
     "WT": (1, 0, 0),
     "TC": (1, 1, 0),
@@ -18,19 +18,19 @@ KINDS: dict[str, tuple[int, int, int]] = {
     "ED": (1, -1, -1),
     "background": (-1, -1, -1),
 }
-"""A click on a region puts the voxel inside it and leaves open what else it is; "NCR", "ED" and "background" say
-exactly what it is."""
+"""A click on a region puts the voxel inside the region but may leave its label open; "NCR", "ED" and "background" set
+the exact label."""
 
 _OF_LABEL = {0: "background", NCR: "NCR", ED: "ED", ET: "ET"}
 
 
 def kind_of_label(value: int) -> str:
-    """The kind of click that says exactly ``value`` (0, 1 NCR, 2 ED, 4 ET)."""
+    """Return the kind of click that sets exactly the label ``value`` (0, 1 NCR, 2 ED, 4 ET)."""
     return _OF_LABEL[int(value)]
 
 
 def click_targets(kinds: Sequence[str]) -> torch.Tensor:
-    """Targets ``(K, 3)`` of kinds by name.
+    """Return the targets ``(K, 3)`` of kinds, given by name.
 
     Raises:
         InputError: for an unknown kind.

@@ -1,4 +1,4 @@
-"""From the clicks a person made to voxels of a case."""
+"""Convert the clicks of a person to voxels of a case."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def place_clicks(
 
     Args:
         clicks: positions by kind (a key of ``KINDS``), ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs,
-            ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. Where clicks contradict, the later one counts,
-            and only pairs keep the order between kinds that take turns.
+            ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. If clicks contradict each other, the later
+            one counts; only pairs keep the order of clicks of different kinds.
         shape: of the case, ``(X, Y, Z)``.
         affine: of the case, voxel to RAS mm.
         space: "voxel" (0 is the centre of the first voxel) or "world" (RAS mm).
-        case: named in errors.
+        case: name of the case, for errors.
 
     Returns:
-        Kinds, and whole voxels ``(K, 3)``, one row per click in the order given.
+        Kinds, and voxel indices ``(K, 3)``, one row per click in the given order.
 
     Raises:
-        InputError: for an unknown kind or space, positions that are no three finite numbers or lie outside the
+        InputError: for an unknown kind or space, positions that are not three finite numbers or lie outside the
             volume, or more than 1000 clicks.
     """
     where = f"clicks of case {case}" if case else "clicks"
@@ -63,7 +63,7 @@ def place_clicks(
 
 
 def given_clicks(clicks: Clicks | None) -> list[dict[str, object]]:
-    """Clicks that ``place_clicks`` takes as they were given, for a record: ``kind`` and ``position``, in order."""
+    """Return the clicks in their given order, for a record: dicts with ``kind`` and ``position``."""
     return [
         {"kind": kind, "position": np.asarray(position).tolist()}
         for kind, positions in _groups(clicks, "clicks")
@@ -72,7 +72,7 @@ def given_clicks(clicks: Clicks | None) -> list[dict[str, object]]:
 
 
 def _groups(clicks: Clicks | None, where: str) -> list[tuple[str, Sequence[Sequence[float]]]]:
-    """Kinds with their positions; a pair has one."""
+    """Return kinds with their positions; a pair has one position."""
     if clicks is None:
         return []
     if isinstance(clicks, Mapping):

@@ -1,4 +1,4 @@
-"""Strokes: polylines that say of every voxel on them what a click says of one."""
+"""Strokes: polylines that act like a click on each of their voxels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from ..labels import label_to_regions, regions_to_label
 from .kinds import click_targets
 
-EVERY_MM = 2.5  # a click is obeyed 1.5 mm around itself, so that the clicks of a stroke leave no gap
-MOST_CLICKS = 60  # per stroke: each costs the network some milliseconds
+EVERY_MM = 2.5  # a click sets everything within 1.5 mm, so that the clicks of a stroke leave no gap
+MOST_CLICKS = 60  # per stroke: each click costs the network a few milliseconds
 
 
 def rasterise(points: Sequence[Sequence[float]]) -> np.ndarray:
-    """Every voxel that a polyline passes through.
+    """Return every voxel that a polyline passes through.
 
     Args:
         points: corners ``(P, 3)`` in voxels, at least one.
 
     Returns:
-        Whole voxels ``(K, 3)`` in the order of the line; each touches the one before.
+        Voxel indices ``(K, 3)`` in the order of the line; consecutive voxels touch.
     """
     corners = np.asarray(points, float).reshape(-1, 3)
     pieces = [corners[:1]]
@@ -34,12 +34,12 @@ def rasterise(points: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def stroke_clicks(voxels: np.ndarray, spacing: Sequence[float], most: int = MOST_CLICKS) -> np.ndarray:
-    """The voxels of a stroke that the network gets as clicks: both ends, and one every ``EVERY_MM``.
+    """Return the voxels of a stroke that the network gets as clicks: both ends, and one every ``EVERY_MM``.
 
     Args:
         voxels: from ``rasterise``.
         spacing: voxel sizes, mm.
-        most: how many at most; they lie farther apart then.
+        most: maximum number of clicks; longer strokes get wider gaps.
 
     Returns:
         ``(C, 3)``.
@@ -50,11 +50,11 @@ def stroke_clicks(voxels: np.ndarray, spacing: Sequence[float], most: int = MOST
 
 
 def obey_stroke(label: np.ndarray, voxels: np.ndarray, kind: str) -> None:
-    """Set the voxels of a stroke in a label map to what it says, in place.
+    """Apply a stroke to a label map, in place.
 
     Args:
         label: ``(X, Y, Z)`` with 0, 1 NCR, 2 ED, 4 ET.
-        voxels: ``(K, 3)``; those outside are left out.
+        voxels: ``(K, 3)``; voxels outside the map are ignored.
         kind: a key of ``KINDS``.
     """
     inside = voxels[((voxels >= 0) & (voxels < label.shape)).all(axis=1)]

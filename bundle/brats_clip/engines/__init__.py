@@ -1,4 +1,4 @@
-"""What MONAI's engines need from us: inferer, loss, checkpoints, curves, and writers of results."""
+"""Components for MONAI's engines: inferer, loss, checkpoints, training curves, and result writers."""
 
 from .answer_path import Encoded, ImageFacts, decode, encode
 from .batch import CaseLoader, cases_to_do, check_output_dir, run_batch

@@ -1,4 +1,4 @@
-"""From an image and its prompts to logits, step by step: the one path that ``BrainInferer`` and ``Segmenter`` take."""
+"""The steps from an image and its prompts to logits, shared by ``BrainInferer`` and ``Segmenter``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..reports import Consistency, ImageEvidence, compare_with_image
 
 
 class Encoded(NamedTuple):
-    """What was encoded from a batch of images, for any number of prompts.
+    """The encoding of a batch of images, reusable for any number of prompts.
 
     Attributes:
-        features: of ``ReportGuidedUNet.encode``.
-        correction: what averaging with the mirror image adds to logits ``(N, 3, D, H, W)``; None without.
-        unprompted: decoded without a prompt, where that was needed for the correction.
+        features: output of ``ReportGuidedUNet.encode``.
+        correction: added to logits to average with the mirror image, ``(N, 3, D, H, W)``; None without averaging.
+        unprompted: output decoded without a prompt, if the correction needed it.
     """
 
     features: list[Tensor]
@@ -32,10 +32,10 @@ class Encoded(NamedTuple):
 
 
 def encode(network: nn.Module, image: Tensor, tta: bool = False, **kwargs) -> Encoded:
-    """Encode ``image`` ``(N, 4, D, H, W)``; keywords are those of ``ReportGuidedUNet.encode``.
+    """Encode ``image`` ``(N, 4, D, H, W)``; keyword arguments are those of ``ReportGuidedUNet.encode``.
 
-    With ``tta``, the mirror image is segmented as well, with its own slices and without report or clicks; later prompts
-    then need no second pass.
+    With ``tta``, the mirror image is also segmented once, with its own slices and without report or clicks; later
+    prompts need no second pass.
     """
     features = network.encode(image, **kwargs)
     if not tta:
@@ -50,7 +50,7 @@ def encode(network: nn.Module, image: Tensor, tta: bool = False, **kwargs) -> En
 
 
 def decode(network: nn.Module, encoded: Encoded, report: Mapping[str, Tensor] | None = None) -> Decoded:
-    """Decode with a report's tensors, or without a prompt; clicks come afterwards, by ``network.refine``."""
+    """Decode with the tensors of a report, or without a prompt; ``network.refine`` applies clicks afterwards."""
     if not report and encoded.unprompted is not None:
         return encoded.unprompted
     return _corrected(network.decode(encoded.features, **(report or {})), encoded.correction)
@@ -65,12 +65,12 @@ def _corrected(decoded: Decoded, correction: Tensor | None) -> Decoded:
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """What is kept of an image, to compare reports with it and to predict the quality of answers.
+    """Facts about an image, kept to compare reports with it and to predict the quality of segmentations.
 
     Attributes:
         geometry: of the working grid and of the case.
         brain: ``(D, H, W)`` bool, on the working grid.
-        missing: the sequences that are not there.
+        missing: the missing sequences.
     """
 
     geometry: Geometry
@@ -79,25 +79,25 @@ class ImageFacts:
 
     @classmethod
     def of(cls, image: Tensor, geometry: Geometry, missing: Sequence[str] | None = None) -> ImageFacts:
-        """Of an image ``(4, D, H, W)``; unless ``missing`` names them, sequences that are 0 everywhere are missing."""
+        """Create from an image ``(4, D, H, W)``; ``missing`` defaults to the sequences that are 0 everywhere."""
         if missing is None:
             missing = [s for s, channel in zip(SEQUENCES, image, strict=True) if not channel.any()]
         return cls(geometry, (image != 0).any(dim=0), tuple(missing))
 
     def evidence(self, logits: Tensor) -> ImageEvidence:
-        """What logits ``(3, D, H, W)`` show that have not seen the report."""
+        """Return the evidence in logits ``(3, D, H, W)`` that were decoded without the report."""
         probabilities = torch.sigmoid(nest(logits.float(), dim=0))
         return ImageEvidence(probabilities.cpu().numpy(), self.geometry.affine, self.brain.cpu().numpy())
 
     def compare(self, report: str, evidence: ImageEvidence) -> Consistency:
-        """How well a report agrees with the image; without T1ce, enhancement and necrosis cannot be seen."""
+        """Compare a report with the image; without T1ce, enhancement and necrosis are not compared."""
         unseen = ("enhancement", "necrosis") if "t1ce" in self.missing else ()
         return compare_with_image(report, evidence, unseen)
 
     def assessor(
         self, logits: Tensor, model: QualityModel, agreed: Consistency | None, clicks: np.ndarray | None = None
     ) -> Callable[[], Assessment]:
-        """Predicts the quality of the answer ``logits`` ``(3, D, H, W)`` when called, without keeping the image."""
+        """Return a function that predicts the quality of ``logits`` ``(3, D, H, W)``, without keeping the image."""
         known = Circumstances(self.missing, None if agreed is None else agreed.score)
         brain, geometry = self.brain[::2, ::2, ::2].clone(), self.geometry
         return lambda: assess(logits, brain, geometry, model, known, clicks)

@@ -1,4 +1,4 @@
-"""Segment a batch of cases: a case that cannot be read does not end it, and nothing of the input is overwritten."""
+"""Segment a batch of cases: unreadable cases are skipped and reported, and input files are never overwritten."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class CaseLoader(DataLoader):
-    """A data loader that passes over cases whose files are at fault, and remembers why.
+    """A data loader that skips cases with unusable files, and records the errors.
 
-    The error of a single case is raised as it is. Another error than ours ends the batch.
+    With a single case, its error is raised. Errors other than ``BratsClipError`` end the batch.
 
     Attributes:
-        failures: what was wrong, by case.
+        failures: error message by case.
     """
 
     def __init__(self, dataset: Dataset, **kwargs) -> None:
@@ -35,7 +35,7 @@ class CaseLoader(DataLoader):
         self._exhausted = False
 
     def __iter__(self) -> Iterator:
-        if self._exhausted:  # ignite asks again for the batches that are missing
+        if self._exhausted:  # ignite asks again for the missing batches
             self._exhausted = False
             return
         cases, batches = iter(self.dataset.data), super().__iter__()
@@ -56,13 +56,13 @@ class CaseLoader(DataLoader):
 
 
 def run_batch(evaluator: Engine, loader: CaseLoader, output_dir: str | PathLike) -> None:
-    """Run an evaluator over all cases of a loader, and write ``results.csv`` of all that is in ``output_dir``.
+    """Run an evaluator over all cases of a loader, and write ``results.csv`` for all results in ``output_dir``.
 
     Raises:
         CaseError: at the end, listing the cases that could not be read.
     """
     if not len(loader):
-        logger.info("every case is done already, in %s", output_dir)
+        logger.info("all cases are already segmented in %s", output_dir)
         return
     loader.failures.clear()
     try:
@@ -72,11 +72,11 @@ def run_batch(evaluator: Engine, loader: CaseLoader, output_dir: str | PathLike)
     if loader.failures:
         some = "; ".join(f"{case} ({message})" for case, message in loader.failures.items())
         found = f"{len(loader.failures)} of {len(loader)} cases that could not be segmented: {some}"
-        raise CaseError(output_dir, found, "sound images; the others are done, --skip_done true passes over them")
+        raise CaseError(output_dir, found, "readable images; the other cases are done, and --skip_done true skips them")
 
 
 def write_results(output_dir: str | PathLike) -> None:
-    """Write ``results.csv``: a row per case with volumes, expected Dice and where to look first, the worst first."""
+    """Write ``results.csv``: a row per case with volumes, expected Dice and the first place to check, worst first."""
     output, rows = undo_resolver(output_dir), []
     for path in sorted(output.glob("*/*.json")):
         if path.stem != path.parent.name:
@@ -94,15 +94,15 @@ def write_results(output_dir: str | PathLike) -> None:
 
 
 def cases_to_do(cases: Sequence[Mapping], output_dir: str | PathLike, skip_done: bool | str = False) -> list[Mapping]:
-    """The cases of a batch that are still to be segmented into ``output_dir``.
+    """Return the cases of a batch that still have to be segmented into ``output_dir``.
 
     Args:
         cases: as from ``load_cases``.
         output_dir: folder of the results.
-        skip_done: leave out cases whose result is complete there.
+        skip_done: leave out cases whose result is already complete.
 
     Raises:
-        InputError: if a result would lie beside, or among, the files of the data set.
+        InputError: if a result would be written beside or among the files of the data set.
     """
     output = undo_resolver(output_dir).expanduser().absolute()
     for case in cases:
@@ -120,10 +120,10 @@ def cases_to_do(cases: Sequence[Mapping], output_dir: str | PathLike, skip_done:
 
 
 def check_output_dir(output_dir: str | PathLike, dataset_dir: str | PathLike) -> str:
-    """Return ``output_dir``, unless it is the data set's folder or lies in it.
+    """Return ``output_dir`` if it is neither the data set's folder nor inside it.
 
     Raises:
-        InputError: if results would lie among the images and labels of the data set.
+        InputError: if results would be written among the images and labels of the data set.
     """
     output, data = (undo_resolver(path).expanduser().resolve() for path in (output_dir, dataset_dir))
     if output == data or data in output.parents:

@@ -1,4 +1,4 @@
-"""Run the network over a case: the whole brain in one pass, or windows where memory is short."""
+"""Run the network over a case: the whole brain in one pass, or in windows if memory is short."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from .answer_path import ImageFacts, decode, encode
 
 
 class BrainInferer(Inferer):
-    """One pass over the whole crop to the brain: cheaper than overlapping windows, and no seams.
+    """Runs the network in one pass over the whole brain crop: cheaper than overlapping windows, and without seams.
 
     Args:
         window: size of windows in voxels of the working grid, divisible by 16, for small GPUs; None for the whole brain
-            at once. The slices are still taken from the whole volume, once.
-        overlap: share of a window that its neighbour sees, too.
+            at once. The slices are still taken once from the whole volume.
+        overlap: share of a window that overlaps its neighbour.
         attention: also return the semantic attention maps, as further channels on the grid of the input; in 0 to 1, so
-            that what is filled in with 0 around the brain later is no attention.
-        annotator: clicks in place of a person while the network trains: ``(network, decoded, truth)`` to clicks and
-            targets as ``ReportGuidedUNet.refine`` takes them. Needs the regions ``(N, 3, D, H, W)`` as ``truth``.
+            that the 0 that later fills the surroundings of the brain means no attention.
+        annotator: simulates clicks during training: maps ``(network, decoded, truth)`` to clicks and targets as
+            ``ReportGuidedUNet.refine`` takes them. Needs the regions ``(N, 3, D, H, W)`` as ``truth``.
         tta: average over the image and its mirror image (test-time augmentation), at about twice the time.
-        screen_reports: segment without the report first, and leave one unused that puts the tumour elsewhere. Needs
-            the reports' texts among the keywords, as ``report``.
-        cpu_bf16: compute in bf16 on the CPU; None does so where the CPU has it. On a GPU the engine's ``amp`` decides.
-        quality: predict the quality of each answer.
+        screen_reports: segment without the report first, and ignore a report that puts the tumour elsewhere. Needs the
+            texts of the reports as keyword argument ``report``.
+        cpu_bf16: compute in bf16 on the CPU; None: if the CPU supports it. On a GPU the engine's ``amp`` decides.
+        quality: model that predicts the quality of each segmentation; None for no prediction.
 
     Attributes:
-        consistencies: of the last batch, per case; None for a case without a report, or where none was screened.
+        consistencies: of the last batch, per case; None for a case without a report, or if reports are not screened.
         assessments: of the last batch, per case; empty without ``quality``, or for inputs without geometry.
 
     Raises:
-        InputError: for attention or ``tta`` together with windows: what they need is not stitched.
+        InputError: for attention or ``tta`` together with windows, which do not support them.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class BrainInferer(Inferer):
         self.cpu_bf16 = cpu_has_bf16() if cpu_bf16 is None else cpu_bf16
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs):
-        """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are the network's (tokens, mask, extent),
-        and ``report``, a text per case."""
+        """Run ``network`` on ``inputs`` ``(N, 4, D, H, W)``; keywords are those of the network (tokens, mask, extent),
+        ``report``, a text per case, and ``truth`` for the annotator."""
         plain = inputs.as_subclass(Tensor)
         texts, truth = kwargs.pop("report", None), kwargs.pop("truth", None)
         texts = list(texts) if self.screen_reports and texts is not None else [""] * inputs.shape[0]
@@ -91,18 +91,18 @@ class BrainInferer(Inferer):
                 clicks = kwargs["clicks"][n].cpu().numpy() if "clicks" in kwargs else None
                 self.assessments.append(facts[n].assessor(logits[:3], self.quality, agreed, clicks)())
         if isinstance(inputs, MetaTensor) and isinstance(result, Tensor):
-            # What was done to the image is what Invertd has to undo on the prediction.
+            # Invertd has to undo on the prediction the transforms that were applied to the image.
             result = MetaTensor(result.as_subclass(Tensor)).copy_meta_from(inputs, copy_attr=True)
         return result
 
     def precision(self, device: torch.device) -> AbstractContextManager:
-        """What to compute in on ``device``: bf16 on a CPU that has it; a GPU's engine has decided before."""
+        """Return the autocast context for ``device``: bf16 on a CPU if enabled; on a GPU the engine sets its own."""
         on_cpu = torch.device(device).type == "cpu"
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.cpu_bf16) if on_cpu else nullcontext()
 
     def _train(self, inputs: Tensor, network: nn.Module, kwargs: dict, truth: Tensor | None) -> Decoded:
         decoded = network(inputs, **kwargs)
-        # Of DistributedDataParallel's network: its hooks see the gradients of parameters wherever they are used.
+        # Unwrap DistributedDataParallel: its hooks see the gradients of parameters wherever they are used.
         network = getattr(network, "module", network)
         if self.annotator is None or truth is None or network.clicks is None:
             return decoded
@@ -111,7 +111,7 @@ class BrainInferer(Inferer):
     def _run(self, inputs: Tensor, network: nn.Module, kwargs: dict, texts: list[str], facts: list[ImageFacts]):
         self.consistencies = [None] * len(texts)
         if self.window is not None:
-            kwargs.pop("report_findings", None)  # sizes are compared with a whole volume
+            kwargs.pop("report_findings", None)  # the sizes in findings refer to the whole volume
             if any(texts):
                 unprompted = {k: v for k, v in kwargs.items() if not k.startswith(("report_", "click"))}
                 logits = self._by_windows(inputs, network, unprompted)
@@ -151,7 +151,7 @@ class BrainInferer(Inferer):
     def _screened(
         self, logits: Tensor, texts: list[str], facts: list[ImageFacts], report: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """``report`` without what contradicts ``logits``, which have not seen it: a report of another place."""
+        """Mask the reports of a batch that place the tumour elsewhere than ``logits``, decoded without them."""
         used = torch.ones(len(texts), dtype=torch.bool, device=logits.device)
         for n, (text, known) in enumerate(zip(texts, facts, strict=True)):
             if text:
@@ -188,7 +188,7 @@ class BrainInferer(Inferer):
             return network(windows, extent=extent, **shared).float()
 
         sliding = SlidingWindowInferer(
-            # Never beyond the brain: coordinates in a padded volume would tell the network the wrong place.
+            # Never larger than the volume: coordinates in a padded volume would give the network the wrong position.
             [min(side, whole) for side, whole in zip(self.window, inputs.shape[2:], strict=True)],
             sw_batch_size=1,
             overlap=self.overlap,
@@ -200,7 +200,7 @@ class BrainInferer(Inferer):
 
 
 def _geometries(inputs: Tensor) -> list[Geometry]:
-    """The geometry of each image of a batch; a plain tensor has none and is taken as 1 mm."""
+    """Return the geometry of each image of a batch; a plain tensor has none and is taken as 1 mm."""
     if not isinstance(inputs, MetaTensor):
         return [Geometry(np.eye(4), np.eye(4), tuple(inputs.shape[2:]))] * inputs.shape[0]
     affines = torch.as_tensor(inputs.affine).double().cpu().numpy().reshape(-1, 4, 4)

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill: each is written beside its place and moved there when complete."""
+"""Checkpoints that survive a kill: each is written to a temporary file and renamed when complete."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def load_weights(path: str | Path, device: str | torch.device = "cpu") -> dict:
     """Read a state dict.
 
     Raises:
-        WeightsError: if the file is missing, or is no file of weights.
+        WeightsError: if the file is missing, or is not a weights file.
     """
     expected = "a state dict, as training writes it to checkpoints/model.pt"
     if not Path(path).is_file():
         raise WeightsError(path, "no file", expected)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as reason:  # torch raises all kinds of errors for a torn or foreign file
+    except Exception as reason:  # torch raises all kinds of errors for a truncated or foreign file
         raise WeightsError(path, f"a file that torch cannot load ({_first_line(reason)})", expected) from None
     if not isinstance(content, dict):
         raise WeightsError(path, f"a {type(content).__name__}", expected)
@@ -38,14 +38,14 @@ def load_weights(path: str | Path, device: str | torch.device = "cpu") -> dict:
 
 
 class LoadWeights:
-    """Load weights into a network before the engine starts, strictly: a checkpoint of another network is an error.
+    """Load weights into a network before the engine starts, strictly: weights of another network are an error.
 
-    MONAI's CheckpointLoader skips keys that do not fit, and the network would answer with what it was initialised to.
+    MONAI's CheckpointLoader skips keys that do not match, which leaves those weights at their initial values.
 
     Args:
         path: a file with the network's state dict.
-        network: which to load.
-        only_fresh: leave the network alone when the engine goes on from an epoch, as a resumed training does.
+        network: the network to load the weights into.
+        only_fresh: load nothing if the engine continues from an epoch, as resumed training does.
     """
 
     def __init__(self, path: str, network: torch.nn.Module, only_fresh: bool = False) -> None:
@@ -65,15 +65,15 @@ class LoadWeights:
 
 
 class EpochCheckpoint:
-    """Save all that a training needs to go on, after each ``interval`` epochs.
+    """Save everything that is needed to resume training, every ``interval`` epochs.
 
-    MONAI's CheckpointSaver writes in place, so a kill while it saves would leave a torn last checkpoint.
+    MONAI's CheckpointSaver writes in place, so a kill during saving would leave a truncated last checkpoint.
 
     Args:
-        folder: where checkpoints go; made if missing.
-        objects: what to save and restore, each with ``state_dict``; the trainer is added.
+        folder: folder of the checkpoints; created if missing.
+        objects: objects to save and restore, each with ``state_dict``; the trainer is added.
         interval: epochs between checkpoints.
-        keep: how many of the last ones stay.
+        keep: number of latest checkpoints to keep.
     """
 
     def __init__(self, folder: str, objects: Mapping, interval: int = 1, keep: int = 2) -> None:
@@ -93,25 +93,25 @@ class EpochCheckpoint:
         engine.add_event_handler(after, self._drop_old)
 
     def _drop_old(self, engine: Engine) -> None:
-        """Ignite's own count forgets what was saved before a restart."""
+        """Delete old checkpoints; ignite's own limit does not count those from before a restart."""
         if idist.get_rank() == 0:
             for path in self._found()[: -self.keep]:
                 path.unlink()
 
     def _found(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Return the checkpoints, oldest first."""
         found = {p: re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", p.name) for p in self.folder.glob("checkpoint_*.pt")}
         return sorted((p for p, name in found.items() if name), key=lambda p: int(found[p][1]))
 
     def latest(self) -> Path | None:
-        """The checkpoint of the last epoch, None if there is none."""
+        """Return the checkpoint of the last epoch; None if there is none."""
         return (self._found() or [None])[-1]
 
     def resume(self, engine: Engine) -> bool:
-        """Restore everything from the last checkpoint; False if there is none.
+        """Restore everything from the last checkpoint; return False if there is none.
 
-        ``max_epochs`` stays as configured: a longer training goes on with the learning rates it would have had from
-        the start, and a training that is complete trains nothing.
+        ``max_epochs`` stays as configured: if it was increased, training continues with the learning rates of a run
+        that had this length from the start. Training that is complete is not continued.
         """
         path = self.latest()
         if path is None:
@@ -120,7 +120,7 @@ class EpochCheckpoint:
         expected = "a checkpoint of this network; use another output_dir, or --resume False"
         try:
             content = torch.load(path, map_location="cpu", weights_only=False)
-        except Exception as reason:  # as above
+        except Exception as reason:  # as in load_weights
             raise WeightsError(path, f"a file that torch cannot load ({_first_line(reason)})", expected) from None
         schedules = {k: v for k, v in self.objects.items() if isinstance(v, LRScheduler)}
         if content["trainer"]["max_epochs"] == epochs:
@@ -129,37 +129,37 @@ class EpochCheckpoint:
         try:
             Checkpoint.load_objects({**restored, "trainer": engine}, content)
         except (RuntimeError, ValueError, KeyError) as reason:
-            raise WeightsError(path, f"what does not fit ({_first_line(reason)})", expected) from reason
+            raise WeightsError(path, f"contents that do not match ({_first_line(reason)})", expected) from reason
         for name, schedule in schedules.items():
             _replay(schedule, content[name]["last_epoch"])
         engine.state.max_epochs = max(epochs, engine.state.epoch)
         logger.info("resumed from %s (epoch %d of %d)", path, engine.state.epoch, epochs)
         if engine.state.epoch >= epochs:
-            logger.warning("%s: all %d epochs are trained; ask for more of them, or for another folder.", path, epochs)
-            engine.add_event_handler(Events.STARTED, Engine.terminate)  # ignite would begin again at epoch 0
+            logger.warning("%s: all %d epochs are trained; set more epochs, or another output folder.", path, epochs)
+            engine.add_event_handler(Events.STARTED, Engine.terminate)  # ignite would start again at epoch 0
         return True
 
 
 def _replay(schedule: LRScheduler, steps: int) -> None:
-    """Bring a schedule that is not the checkpoint's to the step that the checkpoint is at."""
+    """Advance a schedule that differs from the checkpoint's to the step of the checkpoint."""
     for group, rate in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
         group["lr"] = rate
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch looks for an optimiser step before each of these
+        warnings.simplefilter("ignore", UserWarning)  # torch expects an optimiser step before each of these
         for _ in range(steps):
             schedule.step()
 
 
 class BestModel:
-    """Keep the weights of the best validation as ``folder/filename``: a plain state dict, ready to ship.
+    """Keep the weights of the best validation as ``folder/filename``: a plain state dict, ready for release.
 
-    Attach to the evaluator, and set the trainer: without any validation the last weights are kept.
+    Attach to the evaluator, and call ``set_trainer``: without any validation, the last weights are kept.
 
     Args:
-        folder: where the weights go; made if missing.
-        model: whose weights.
-        metric: key metric that decides, the higher the better.
-        filename: the file's name.
+        folder: folder of the weights; created if missing.
+        model: network whose weights are saved.
+        metric: name of the metric to compare; higher is better.
+        filename: name of the weights file.
     """
 
     def __init__(self, folder: str, model: torch.nn.Module, metric: str, filename: str = "model.pt") -> None:
@@ -171,7 +171,7 @@ class BestModel:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def set_trainer(self, trainer: Engine) -> None:
-        """Have a training that was never validated leave its last weights."""
+        """Save the last weights when training ends without any validation."""
         trainer.add_event_handler(Events.COMPLETED, self._keep_last)
 
     def _keep_last(self) -> None:
@@ -185,7 +185,7 @@ class BestModel:
             self._save(self.model.state_dict(), self.filename)
 
     def state_dict(self) -> dict:
-        """The best score, so that a resumed training does not replace a better model by a worse one."""
+        """Return the best score, so that resumed training does not replace a better model with a worse one."""
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping) -> None:

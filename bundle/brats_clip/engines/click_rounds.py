@@ -1,4 +1,4 @@
-"""Clicks while the network trains: a robot corrects the answer of the moment, round after round."""
+"""Simulated clicks during training: a robot corrects the current segmentation over several rounds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ..clicks import RobotAnnotator, click_targets
 from ..errors import InputError
 from ..labels import regions_to_label
 
-# A person who clicks on a region says less than one who names the label.
+# A click on a region says less than a click that names the label.
 _REGION_OF = {"NCR": "TC", "ED": "WT"}
-_STRIDE = 2  # errors are looked for at 2 mm: eight times fewer voxels, and a click is no more exact than that
+_STRIDE = 2  # errors are searched at 2 mm: eight times fewer voxels, and a click is no more precise than that
 
 
 class ClickRounds:
-    """Simulates a person for ``BrainInferer`` while the network trains.
+    """Simulates the clicks of a person for ``BrainInferer`` during training.
 
-    From one to ``rounds`` times: refine by the clicks so far, click where the result is most wrong. What the last of
-    these answers teach, ``FusionLoss`` adds to the loss of the answer without any click.
+    One to ``rounds`` times: refine by the clicks so far, then click on one of the worst errors. ``FusionLoss`` adds the
+    loss of the prediction after all clicks to the loss of the prediction without clicks.
 
     Args:
-        rounds: clicks per case, at most.
-        region_share: share of clicks that name a region (TC, WT) where they could have named the label (NCR, ED).
-        seed: of what the robot draws.
+        rounds: maximum number of clicks per case.
+        region_share: share of NCR and ED clicks that name only the region (TC, WT) instead of the label.
+        seed: random seed of the robot.
 
     Raises:
         InputError: if ``rounds`` is below 1.
@@ -46,8 +46,8 @@ class ClickRounds:
         """Click on a batch.
 
         Args:
-            network: its ``refine`` is called without gradients.
-            decoded: from its ``decode``.
+            network: network whose ``refine`` is called without gradients.
+            decoded: output of its ``decode``.
             truth: regions ``(N, 3, D, H, W)``.
 
         Returns:
@@ -66,7 +66,7 @@ class ClickRounds:
         return torch.stack(clicks, dim=1), torch.stack(targets, dim=1)
 
     def _click(self, answer: np.ndarray, truth: np.ndarray) -> tuple[list[int], str]:
-        # Where nothing is wrong, a click confirms: it must not spoil what is right.
+        # Without errors, click on a voxel with its true label: the network learns not to spoil a correct result.
         click = self.robot.click(answer, truth) or self.robot.confirm(truth)
         kind = click.kind
         if kind in _REGION_OF and self.random.random() < self.region_share:

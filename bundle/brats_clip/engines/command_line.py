@@ -1,4 +1,4 @@
-"""What the commands of the bundle do around a run: errors in one line, checked options, switches, a tidy console."""
+"""Helpers for the bundle's commands: one-line errors, checks of options, boolean options, and a tidy console."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import BratsClipError, InputError
 from ..switches import read_switch
 
-# An error that crosses from a data-loader worker arrives as the text of its traceback.
+# An error in a data-loader worker process arrives as the text of its traceback.
 _IN_TEXT = re.compile(r"^brats_clip\.errors\.\w+: (.+)$", re.MULTILINE)
 
 
 def plain_message(error: BaseException) -> str | None:
-    """The message of the error of ours that ``error`` comes from; None if it comes from none."""
+    """Return the message of the ``BratsClipError`` that caused ``error``; None if there is none."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -41,10 +41,10 @@ def plain_message(error: BaseException) -> str | None:
 
 
 def one_line_errors() -> None:
-    """From now on, end the process with one line on stderr, and status 1, where an input is at fault.
+    """From now on, end the process with one line on stderr and status 1 if an input causes an error.
 
-    What engines log about such an error on its way becomes the same line, without its traceback. Called first by the
-    run of each config, so that only commands are affected, not programs that use the package.
+    Log records of engines about such an error get the same message, without the traceback. Each config calls this at
+    the start of its run, so that only commands are affected, not programs that use the package.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -75,7 +75,7 @@ _IDS = {"run_id": "run", "init_id": "initialize", "final_id": "finalize"}
 
 
 def is_bundle_command(argv: Sequence[str] | None = None) -> bool:
-    """Whether this process was started as ``python -m monai.bundle run``, and not by a program that runs a bundle."""
+    """Whether this process was started as ``python -m monai.bundle run``, not by a program that runs a bundle."""
     argv = sys.argv if argv is None else argv
     return Path(argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and argv[1:2] in [
         [name] for name in _COMMANDS
@@ -83,13 +83,13 @@ def is_bundle_command(argv: Sequence[str] | None = None) -> bool:
 
 
 def check_options(argv: Sequence[str] | None = None) -> None:
-    """Refuse an option of the command whose name is in none of its config files.
+    """Reject command-line options whose names are in none of the config files.
 
     Args:
-        argv: the command line; that of this process by default. Anything but MONAI's ``run`` passes.
+        argv: command line; None takes that of this process. Only MONAI's ``run`` and ``run_workflow`` are checked.
 
     Raises:
-        InputError: naming the option and the nearest name there is.
+        InputError: naming the option and the closest known name.
     """
     argv = sys.argv if argv is None else argv
     if not is_bundle_command(argv):
@@ -110,7 +110,7 @@ def check_options(argv: Sequence[str] | None = None) -> None:
 
 
 def _as_monai_reads(words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a command by name, as Fire hands them to MONAI, with those of its ``args_file``."""
+    """Return the arguments of a command by name, as Fire passes them to MONAI, with those of its ``args_file``."""
     found: dict[str, Any] = {}
 
     @functools.wraps(_COMMANDS[words[0]])
@@ -124,12 +124,12 @@ def _as_monai_reads(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _top(name: str) -> str:
-    """The first part of ``+train#dataset`` or ``train::dataset``."""
+    """Return the top-level key of ``+train#dataset`` or ``train::dataset``."""
     return re.split("#|::", name.lstrip("+"), maxsplit=1)[0]
 
 
 def _of_tracking(settings: str | dict) -> set[str]:
-    """The keys that ``--tracking`` takes."""
+    """Return the config keys that ``--tracking`` adds."""
     if isinstance(settings, str):
         known = DEFAULT_EXP_MGMT_SETTINGS.get(settings)
         settings = ConfigParser.load_config_files(settings) if known is None else known
@@ -137,18 +137,18 @@ def _of_tracking(settings: str | dict) -> set[str]:
 
 
 def read_switches(**switches: bool | str) -> dict[str, bool]:
-    """Switches by name as True or False: ``--resume false`` arrives as a text, and any text counts as true in Python.
+    """Parse switches by name: ``--resume false`` arrives as a string, and any non-empty string is true in Python.
 
     Raises:
-        InputError: naming the switch, as ``--name``, for anything but True, False and the words for them.
+        InputError: naming the switch, as ``--name``, for anything but True, False and the strings "true" and "false".
     """
     return {name: read_switch(name, value) for name, value in switches.items()}
 
 
 def tidy_console() -> None:
-    """From here on, a log line ends a progress bar's line first, and ignite says only what people need.
+    """From now on, print log lines without breaking progress bars, and hide ignite messages that users do not need.
 
-    Called by the run of each config; programs that run a bundle by themselves keep their logging.
+    Each config calls this at the start of its run; programs that run a bundle themselves keep their logging.
     """
     if is_bundle_command():
         console = ExitStack()
@@ -161,10 +161,10 @@ def tidy_console() -> None:
 
 
 def is_wanted(record: logging.LogRecord) -> bool:
-    """Whether people need a log line: not a fresh start called "resuming", nor an error reported anyway."""
+    """Whether users need a log record: no "resuming" at a fresh start, and no error that is reported anyway."""
     if not record.name.startswith("ignite.engine"):
         return True
     message = record.getMessage()
-    if record.levelno >= logging.ERROR:  # ignite raises it again, and so it ends the command
+    if record.levelno >= logging.ERROR:  # ignite raises the error again, which ends the command
         return plain_message(sys.exc_info()[1] or Exception(message)) is None
     return not message.startswith("Engine run resuming from iteration 0,")

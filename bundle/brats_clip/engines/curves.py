@@ -1,4 +1,4 @@
-"""Training curves as a small table that survives a restart."""
+"""Training curves in a CSV file that survives a restart."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class CurveWriter:
 
 
 def read_curves(path: str | Path) -> dict[str, list[float | None]] | None:
-    """Read what :class:`CurveWriter` wrote, one list per column; None if there is no such file."""
+    """Read a file of :class:`CurveWriter`, one list per column; None if the file is missing."""
     if not Path(path).is_file():
         return None
     with Path(path).open(newline="") as f:

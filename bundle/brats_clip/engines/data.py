@@ -1,4 +1,4 @@
-"""Batches of cases, keys for the cache of prepared ones, and the share of synthetic ones in an epoch."""
+"""Collate batches of cases, compute cache keys for prepared cases, and mix real with synthetic cases."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ WITH_GEOMETRY = ("image", "label")
 def collate_cases(batch: Sequence[Mapping | Sequence[Mapping]]) -> dict:
     """Like MONAI's ``list_data_collate``, after padding ``report_tokens`` and ``report_mask`` to the longest report.
 
-    MONAI's own padding collate does not look into the lists of crops that its random croppers return. And what comes
-    from a cache is a MetaTensor where the same thing computed is a tensor; a batch must hold one kind, so all but
-    images and labels become plain tensors.
+    MONAI's own padding collate does not handle the lists of crops that its random croppers return. Cached items are
+    MetaTensors where freshly computed items are plain tensors. A batch must hold one type, so everything except
+    images and labels becomes a plain tensor.
 
     Args:
         batch: one dictionary, or one list of crops, per case.
@@ -43,7 +43,7 @@ def collate_cases(batch: Sequence[Mapping | Sequence[Mapping]]) -> dict:
 
 
 def hash_case(case: Mapping) -> bytes:
-    """Hash a case by its entries and by size and time of its files, so that an edited report or label is read again."""
+    """Hash a case by its entries and by size and time of its files, so that edited reports and labels are reread."""
     digest = hashlib.sha256()
     for key in sorted(case):
         value = str(case[key])
@@ -51,7 +51,7 @@ def hash_case(case: Mapping) -> bytes:
         path = Path(split_channel(value)[0])
         try:
             stat = path.stat() if path.is_file() else None
-        except OSError:  # a report as text is too long for a name
+        except OSError:  # the text of a report is too long for a file name
             continue
         if stat is not None:
             digest.update(f"{stat.st_size},{stat.st_mtime_ns};".encode())
@@ -59,9 +59,9 @@ def hash_case(case: Mapping) -> bytes:
 
 
 def hash_transforms(transforms: Sequence) -> bytes:
-    """Hash what transforms will do: classes and settings, and the weights of a CLIP among them.
+    """Hash transforms by their classes and settings, and by the weights of any CLIP encoder among them.
 
-    Unlike a hash of their pickles it is the same in every process, so a second run finds what the first one cached.
+    Unlike a hash of their pickles, it is the same in every process, so a second run finds the cache of the first.
     """
     return hashlib.sha256(repr([_describe(t) for t in transforms]).encode()).hexdigest().encode()
 
@@ -91,21 +91,21 @@ def _describe(value: object) -> object:
 
 
 def mixed_sampler(cases: Sequence[Mapping], synthetic_share: float) -> WeightedRandomSampler | None:
-    """Draw real cases by their weight, and synthetic ones evenly for ``synthetic_share`` of the samples.
+    """Sample real cases by weight, and synthetic cases uniformly for ``synthetic_share`` of the samples.
 
-    An epoch has as many real samples, on average, as there are real cases. Draws are with replacement, from torch's
-    global generator, so that a resumed training draws what the unbroken one would have.
+    On average, an epoch has as many real samples as there are real cases. Sampling is with replacement, from torch's
+    global generator, so that resumed training draws the same samples as uninterrupted training.
 
     Args:
-        cases: entries of a datalist; those with ``"synthetic": true`` are synthetic. A real one with ``"weight": 2.0``
-            is drawn twice as often as one without a weight.
+        cases: entries of a datalist; those with ``"synthetic": true`` are synthetic. A real case with ``"weight": 2.0``
+            is drawn twice as often as a case without a weight.
         synthetic_share: from 0 (none) to below 1.
 
     Returns:
-        None, which stands for shuffling, where all cases are of one kind and one weight.
+        The sampler; None, which means shuffling, if there are only synthetic, or only equally weighted real cases.
 
     Raises:
-        InputError: for a share that is out of range.
+        InputError: if the share is out of range.
     """
     if not 0 <= synthetic_share < 1:
         raise InputError("synthetic_share", str(synthetic_share), "a share from 0 to below 1")

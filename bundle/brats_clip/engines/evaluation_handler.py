@@ -1,4 +1,4 @@
-"""Score every case of an evaluation, and write the table, the summary, the pictures and the page."""
+"""Score every case of an evaluation, and write the metrics table, summary, overlays and HTML report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .finished_items import affine_of, case_of, check_same_place, finished_items
 
 logger = logging.getLogger(__name__)
 
-# As radiologists call them; the pair that shows all three regions.
+# Names that radiologists use. These two sequences together show all three regions.
 DISPLAYED_SEQUENCES = {"FLAIR": "flair", "T1ce": "t1ce"}
 
 
@@ -36,21 +36,21 @@ class EvaluationWriter:
     """Handler that scores each case after its iteration and writes everything when the run is complete.
 
     Writes ``metrics.csv``, ``summary.json``, ``report.html`` and ``overlays/CASE.png`` below ``output_dir``. With
-    several processes each scores its own cases and draws their pictures; the first gathers the rows and writes. Cases
-    that a sampler repeated to even out the processes count once, so the figures do not depend on how many there are.
+    several processes, each scores and draws its own cases; the first one gathers the rows and writes the files. Cases
+    that a sampler repeated to balance the processes count once, so the number of processes does not change the results.
 
     Args:
-        output_dir: folder of the results; made when it is missing.
+        output_dir: folder of the results; created if missing.
         run_info: facts about the run, as from ``evaluation.collect_run_info``; the number of cases is added.
-        curves: training curves for the page: ``epoch`` and columns of the same length.
-        overlays: draw a picture per case.
-        max_pictures: embed those of this many worst cases in the page.
-        title: heading of the page.
+        curves: training curves for the report: ``epoch`` and columns of the same length.
+        overlays: draw an overlay picture per case.
+        max_pictures: maximum number of pictures in the report, worst cases first.
+        title: heading of the report.
         pred_key, label_key: label maps (1, X, Y, Z) in the case's own geometry, MetaTensors, values 0, 1, 2, 4.
         image_key: sequences (4, X, Y, Z) in the same geometry, in the order of ``cases.SEQUENCES``.
         case_key, report_key: id and report text of the case.
         attention_key: semantic attention (C, X, Y, Z) in [0, 1] in the same geometry, drawn as a column per channel;
-            ``None`` or a case without it: no such columns.
+            ``None``, or a case without it, adds no columns.
         attention_names: the names of these channels.
     """
 

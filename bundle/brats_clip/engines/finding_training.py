@@ -1,4 +1,4 @@
-"""Training of the guidance by findings on decodings that are kept: the rest of the network is frozen."""
+"""Train the guidance by findings on cached decodings; the rest of the network is frozen."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ def train_findings(
     num_workers: int = 1,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Train ``network.findings``, and leave all weights in ``output_dir/checkpoints/model.pt``.
+    """Train ``network.findings``, and save all weights to ``output_dir/checkpoints/model.pt``.
 
-    Each case is decoded a few times, augmented anew and with a report drawn anew, and only the voxels that a shift can
-    reach are kept, at 2 mm. A step then takes milliseconds, and one decoding serves many reports. Trains nothing where
-    the weights are there.
+    Each case is decoded a few times, each time with new augmentation and a new report, and only voxels that a shift of
+    the logits can affect are kept, at 2 mm. A step then takes milliseconds, and one decoding serves many reports. If
+    the weights file already exists, nothing is trained.
 
     Args:
-        network: with findings.
+        network: network with guidance by findings.
         dataset: whole volumes, augmented: ``image``, regions as ``label``, ``slice_tokens``, ``slice_positions``,
             ``extent``; ``report`` and ``findings`` as ``vary`` reads them.
-        vary: draws reports.
-        output_dir: for checkpoints/model.pt and curves.csv.
-        pretrained: weights to start from; None: those that ``network`` has.
-        decodings: of each case.
-        reports: drawn for each decoding.
-        steps: of ``batch_size`` reports on one decoding.
-        learning_rate: of AdamW, brought to 0 along a cosine.
-        synthetic_share: of the decodings, at most, where there are real cases, too.
-        seed: of all draws.
-        num_workers: processes that load cases.
-        device: where to decode and train.
+        vary: transform that draws reports.
+        output_dir: folder of checkpoints/model.pt and curves.csv.
+        pretrained: weights to start from; None keeps those of ``network``.
+        decodings: number of decodings per case.
+        reports: number of reports drawn per decoding.
+        steps: number of steps, each with ``batch_size`` reports on one decoding.
+        learning_rate: initial learning rate of AdamW, with cosine decay to 0.
+        synthetic_share: maximum share of synthetic cases if there are real cases.
+        seed: random seed of all draws.
+        num_workers: number of worker processes that load cases.
+        device: device for decoding and training.
 
     Returns:
-        Mean loss of the last tenth of the steps, ``stated``, and without findings on the same, ``unstated``.
+        Mean loss of the last tenth of the steps: ``stated`` with findings, ``unstated`` without; {} if not trained.
 
     Raises:
-        WeightsError: if ``pretrained`` does not fit.
+        WeightsError: if ``pretrained`` cannot be loaded.
     """
     output = Path(output_dir)
     weights = output / "checkpoints" / "model.pt"
     if weights.is_file():
-        logger.info("%s is there: nothing to train", weights)
+        logger.info("%s already exists: nothing to train", weights)
         return {}
     if pretrained is not None:
         network.load_state_dict(load_weights(pretrained))
@@ -108,7 +108,7 @@ def train_findings(
 
 
 def _mixed(dataset: PersistentDataset, synthetic_share: float) -> Subset:
-    """All real cases, and as many synthetic ones as are to be mixed in; all where there are no real ones."""
+    """Return all real cases and the requested share of synthetic cases; without real cases, all cases."""
     synthetic = [i for i, case in enumerate(dataset.data) if case.get("synthetic")]
     real = [i for i in range(len(dataset)) if i not in synthetic]
     if real:
@@ -126,7 +126,7 @@ def _decode(
     num_workers: int,
     device: torch.device | str,
 ) -> list[dict]:
-    """What a shift can reach of each decoding at 2 mm, and the findings of many reports."""
+    """Return, per decoding, the voxels at 2 mm that a shift can affect, and the findings of many reports."""
     kept = []
     for _ in range(decodings):
         for case in DataLoader(dataset, batch_size=None, num_workers=num_workers):

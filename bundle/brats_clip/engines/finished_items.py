@@ -1,4 +1,4 @@
-"""What an evaluator holds after an iteration, case by case."""
+"""Access to the batch and output of an evaluator after an iteration, case by case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..geometry import TOLERANCE_MM, Grid
 
 
 def finished_items(engine: Engine) -> list[dict[Hashable, Any]]:
-    """One dictionary per case, of batch and output together; the output wins where both have a key.
+    """Return one dictionary per case, merged from batch and output; the output takes precedence.
 
     Raises:
         TypeError: if the engine does not decollate its batches.
@@ -29,10 +29,10 @@ def finished_items(engine: Engine) -> list[dict[Hashable, Any]]:
 
 
 def volume_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
-    """The array of ``item[key]``, channels first ``(C, X, Y, Z)``.
+    """Return the array of ``item[key]``, channels first ``(C, X, Y, Z)``.
 
     Raises:
-        InputError: if there is no such key or it is no 4D array.
+        InputError: if the key is missing or the array is not 4D.
     """
     if key not in item:
         raise InputError(f"case {case}", f"no {key!r}", f"an array ({key!r} in the batch or the output)")
@@ -44,11 +44,11 @@ def volume_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
 
 
 def label_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
-    """The label map ``(X, Y, Z)`` of ``item[key]``, which is ``(1, X, Y, Z)``, as ``uint8``.
+    """Return the label map ``(X, Y, Z)`` of ``item[key]``, which is ``(1, X, Y, Z)``, as ``uint8``.
 
     Raises:
         InputError: if it is missing.
-        LabelError: if it has more than one channel (regions, not labels) or other values than 0, 1, 2, 4.
+        LabelError: if it has more than one channel (regions, not labels) or values other than 0, 1, 2, 4.
     """
     array = volume_of(item, key, case)
     if array.shape[0] != 1:
@@ -63,10 +63,10 @@ def label_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
 
 
 def affine_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
-    """The affine ``(4, 4)``, voxel to RAS mm, of ``item[key]``.
+    """Return the affine ``(4, 4)``, voxel to RAS mm, of ``item[key]``.
 
     Raises:
-        InputError: if the value carries none.
+        InputError: if the value has no affine.
     """
     value = item.get(key)
     if not isinstance(value, MetaTensor):
@@ -77,16 +77,16 @@ def affine_of(item: Mapping[Hashable, Any], key: str, case: str) -> np.ndarray:
 def check_same_place(
     case: str, prediction: tuple[tuple[int, ...], np.ndarray], other: tuple[tuple[int, ...], np.ndarray], name: str
 ) -> None:
-    """Make sure that a prediction lies where it will be compared or shown: a shift of it would look like a result.
+    """Check that a prediction is on the grid on which it is compared or shown: a shift would go unnoticed.
 
     Args:
-        case: the case, for the message.
+        case: id of the case, for the message.
         prediction: shape (X, Y, Z) and affine (4, 4) of the prediction.
-        other: those of what it belongs to.
-        name: what that is, for the message.
+        other: shape and affine of the expected grid.
+        name: name of the expected grid, for the message.
 
     Raises:
-        LabelError: if the shapes differ or any corner lies more than ``TOLERANCE_MM`` apart.
+        LabelError: if the shapes differ, or two corners are more than ``TOLERANCE_MM`` apart.
     """
     (shape, affine), (other_shape, other_affine) = prediction, other
     expected = f"the grid of {name}, {tuple(other_shape)}: was the prediction inverted to the grid of its input?"
@@ -98,10 +98,10 @@ def check_same_place(
 
 
 def case_of(item: Mapping[Hashable, Any], key: str) -> str:
-    """The id of a case, fit to name a file or folder.
+    """Return the id of a case, checked to be valid as a file or folder name.
 
     Raises:
-        InputError: if it is missing or would leave its folder.
+        InputError: if it is missing or not a valid file name.
     """
     case = str(item.get(key) or "")
     if not case or case in (".", "..") or any(c in case for c in '/\\:*?"<>|\0'):

@@ -1,4 +1,4 @@
-"""The loss over everything the network returns while it trains."""
+"""The loss over all training outputs of the network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 
 class FusionLoss(nn.Module):
-    """Dice plus cross-entropy on the full-size logits, the deep ones, the semantic attention maps, and the logits
-    after findings and after clicks.
+    """Dice plus cross-entropy on the full-size logits, the deep-supervision logits, the semantic attention maps, and
+    the logits after findings and after clicks.
 
-    Coarser outputs are compared with the share of each region in their voxels, so that no target is thrown away.
+    Coarser outputs are compared with the share of each region in their voxels, so that no target voxel is lost.
 
     Args:
         deep_weight: weight of the coarser logits; halved with each level.
         attention_weight: weight of the attention maps.
-        finding_weight: weight of the logits after findings, where there were any.
-        click_weight: weight of the logits after clicks, where there were any.
+        finding_weight: weight of the logits after findings, if there are any.
+        click_weight: weight of the logits after clicks, if there are any.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class FusionLoss(nn.Module):
         super().__init__()
         self.deep_weight, self.attention_weight = deep_weight, attention_weight
         self.finding_weight, self.click_weight = finding_weight, click_weight
-        # Over the batch: a crop without ET then counts as part of a batch that has some.
+        # Dice over the whole batch: a crop without ET then counts as part of a batch that has ET.
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
 
     def forward(self, outputs, target: Tensor) -> Tensor:
         """Sum the weighted losses.
 
         Args:
-            outputs: what the network returns in training mode (``Decoded``), or logits alone.
+            outputs: output of the network in training mode (``Decoded``), or logits only.
             target: regions ``(N, 3, D, H, W)`` in 0 to 1.
         """
         if isinstance(outputs, Tensor):

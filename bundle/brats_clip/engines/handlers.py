@@ -1,4 +1,4 @@
-"""Handlers of the trainer and its evaluator: early stopping, seeds per epoch, clipped gradients, averaged weights."""
+"""Handlers for the trainer and its evaluator: early stopping, epoch seeds, gradient clipping, weight averaging."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..labels import REGIONS
 
 
 class EarlyStop(EarlyStopHandler):
-    """Stop the trainer after ``patience`` validations without a better ``metric``.
+    """Stop the trainer after ``patience`` validations without an improvement of ``metric``.
 
-    MONAI's handler with a state, so that a resumed training goes on counting. Attach to the evaluator, and call
+    MONAI's handler with a saved state, so that resumed training continues the count. Attach to the evaluator, and call
     ``set_trainer`` before the run.
 
     Args:
-        patience: validations to wait.
-        metric: the evaluator's metric, the higher the better.
+        patience: number of validations to wait.
+        metric: name of the evaluator's metric; higher is better.
     """
 
     def __init__(self, patience: int, metric: str) -> None:
@@ -54,12 +54,12 @@ class EarlyStop(EarlyStopHandler):
 class EpochSeed:
     """Seed Python, NumPy, torch and the random transforms at the start of each epoch.
 
-    Data-loader workers take their seeds from torch's generator when the epoch's iterator is made, right after this.
+    Data-loader workers take their seeds from torch's generator when the epoch's iterator is created, right after this.
 
     Args:
-        seed: of the training; each epoch and each rank gets its own from it.
-        dataset: whose random transforms are seeded for loaders without workers.
-        rank: of this process.
+        seed: seed of the training; each epoch and each rank derives its own seed from it.
+        dataset: dataset whose random transforms are seeded, for loaders without workers.
+        rank: rank of this process.
         annotator: ``ClickRounds``, if clicks are trained.
     """
 
@@ -99,7 +99,7 @@ class GradientClip:
 
 
 class TakeLogits:
-    """Replace the network's training output by its full-size logits once the loss has seen it."""
+    """Replace the network's training output with its full-size logits after the loss is computed."""
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
@@ -113,8 +113,8 @@ class TakeLogits:
 class WeightAverage(EMAHandler):
     """ignite's ``EMAHandler`` with two gaps closed: pretrained weights and restarts.
 
-    ignite copies the network when the handler is made, before pretrained weights are loaded, and counts the warm-up
-    of the momentum from zero again after a restart.
+    ignite copies the network when the handler is created, before pretrained weights are loaded, and restarts the
+    warm-up of the momentum after a restart.
     """
 
     def attach(self, engine: Engine, *args, **kwargs) -> None:
@@ -131,7 +131,7 @@ class WeightAverage(EMAHandler):
 
 
 def shared_handler(handler):
-    """Return ``handler``.
+    """Return ``handler`` unchanged.
 
     ``ConfigWorkflow.check_properties`` reads the ``_target_`` of every entry of the trainer's handlers, so a plain
     reference such as ``"@ema"`` fails there.
@@ -140,7 +140,7 @@ def shared_handler(handler):
 
 
 def region_output(region: str) -> Callable[[Sequence[dict]], tuple[list, list]]:
-    """Return an ``output_transform`` for ignite metrics: ``pred`` and ``label`` of ``region`` (WT, TC or ET)."""
+    """Return an ``output_transform`` for ignite metrics that selects ``region`` of ``pred`` and ``label``."""
     index = list(REGIONS).index(region)
 
     def transform(output: Sequence[dict]) -> tuple[list, list]:

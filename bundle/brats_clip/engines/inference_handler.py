@@ -1,4 +1,4 @@
-"""Write what inference found: one folder per case, with the label map and what is to know about it."""
+"""Write the results of inference: one folder per case, with the label map and its metadata."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ _REGION_MEANING = {
 class CaseWriter:
     """Handler that writes ``OUT/CASE/CASE_seg.nii.gz`` and ``OUT/CASE/CASE.json`` after each iteration.
 
-    The images have the geometry of the input: shape, affine and header codes of the T1ce, ``uint8``. Those of a case
-    that had to be prepared are on its working grid; for each sequence with a grid of its own there is another, such as
-    ``CASE_t2_seg.nii.gz``. Files appear
-    whole and the JSON last, so a case that has its JSON is complete; a case that fails leaves nothing. Attach it before
-    other handlers of the iteration: the seconds it records run from the iteration's start to this handler.
+    The images have the geometry of the input: shape, affine and header codes of the T1ce, ``uint8``. For a case that
+    had to be prepared, they are on its working grid, and each sequence with a different native grid gets its own file,
+    such as ``CASE_t2_seg.nii.gz``. Files are written atomically and the JSON last, so a case that has its JSON is
+    complete; a failed case leaves no files. Attach it before other handlers of the iteration: the recorded seconds run
+    from the start of the iteration to this handler.
 
     Args:
-        output_dir: folder of the results; made when it is missing.
+        output_dir: folder of the results; created if missing.
         labels: ``"brats"`` for one label map, ``"regions"`` for three nested binary maps ``CASE_WT.nii.gz``,
             ``CASE_TC.nii.gz`` and ``CASE_ET.nii.gz``.
-        convention: what the values of the label map mean, a key of ``labels.CONVENTIONS``.
-        weights: the file of weights in use; its name and SHA-256 are recorded.
+        convention: label convention of the label map, a key of ``labels.CONVENTIONS``.
+        weights: the weights file in use; its name and SHA-256 are recorded.
         clip_fingerprint: ``ClipEncoder.fingerprint``, recorded.
         pred_key: label map (1, X, Y, Z) in the geometry of the input, a MetaTensor, values 0, 1, 2, 4.
         case_key, report_key: id and report text of the case.
-        report_path_key: the path that the report came from; without one it was typed.
+        report_path_key: path of the report file; without one, the report was typed.
 
     Raises:
         InputError: for unknown ``labels`` or ``convention``.
-        WeightsError: if there is no file of weights.
+        WeightsError: if the weights file is missing.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class CaseWriter:
         """Write one case and return its folder.
 
         Args:
-            item: the case with its prediction; its ``consistency`` and ``assessment``, if there are any, are recorded.
-            device: where the network ran.
-            seconds: how long network and post-processing took.
+            item: the case with its prediction; ``consistency`` and ``assessment`` are recorded if present.
+            device: device on which the network ran.
+            seconds: time of network and post-processing.
 
         Raises:
             InputError: if the id cannot name a folder or the prediction has no geometry.
-            LabelError: if the prediction is no label map or not on the grid of the T1ce.
+            LabelError: if the prediction is not a label map, or not on the grid of the T1ce.
         """
         case = case_of(item, self.case_key)
         label = label_of(item, self.pred_key, case)
@@ -157,7 +157,7 @@ class CaseWriter:
         folder = self.output_dir / case
         new = not folder.exists()
         try:
-            with ExitStack() as files:  # closed in reverse: the JSON takes its place last
+            with ExitStack() as files:  # closed in reverse order: the JSON is renamed last
                 text = files.enter_context(atomic_write(folder / f"{case}.json"))
                 for name, (array, _) in arrays.items():
                     nib.save(new_image(array, affine, header), files.enter_context(atomic_write(folder / name)))
@@ -177,14 +177,14 @@ class CaseWriter:
         return folder
 
     def _note(self, case: str, assessment: Assessment | None) -> None:
-        """One line on what to expect of the answer, and where to look first."""
+        """Log the expected quality of the result, and the first place to check."""
         if assessment is not None:
             expected = ", ".join(f"{region} {dice:.2f}" for region, dice in assessment.expected_dice.items())
             first = "".join(f"; look at {place['text']}" for place in assessment.look_here[:1])
             logger.info("%s: expected Dice %s%s", case, expected, first)
 
     def _warn(self, case: str, consistency: Consistency | None) -> None:
-        """One line on what the report says and the image does not show; never the report's words."""
+        """Log how the report disagrees with the image, without quoting the report."""
         if consistency is not None and not consistency.same_place:
             logger.warning("%s: the report was not used. %s", case, " ".join(consistency.warnings))
         elif consistency is not None and consistency.warnings:
@@ -193,7 +193,7 @@ class CaseWriter:
             logger.warning("%s: %s", case, " ".join(consistency.notices))
 
     def _arrays(self, case: str, label: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:
-        """File names with the array and the meaning of its values."""
+        """Return the array and the meaning of its values by file name."""
         if self.labels == "regions":
             masks = {region: np.isin(label, values).astype(np.uint8) for region, values in REGIONS.items()}
             return {f"{case}_{r}.nii.gz": (m, {"0": "outside", "1": _REGION_MEANING[r]}) for r, m in masks.items()}
@@ -204,7 +204,7 @@ class CaseWriter:
     def _native(
         self, case: str, label: np.ndarray, preparation: Preparation | None
     ) -> dict[str, tuple[str, np.ndarray]]:
-        """File names with sequence and array, for each sequence that came on a grid of its own."""
+        """Return sequence and array by file name, for each sequence with a different native grid."""
         found = {}
         for sequence in preparation.elsewhere if preparation else ():
             arrays = self._arrays(case, preparation.to_native(label, sequence))
@@ -214,8 +214,8 @@ class CaseWriter:
     def _geometry(
         self, item: Mapping[Hashable, Any], shape: tuple[int, ...], case: str, preparation: Preparation | None
     ) -> tuple[np.ndarray, nib.Nifti1Header | None]:
-        """Affine and header of the T1ce's file (of the first sequence there is, without T1ce), or the prediction's own
-        affine if no file is named."""
+        """Return affine and header of the T1ce file (without T1ce, of the first sequence), or the affine of the
+        prediction if no file is named."""
         affine = affine_of(item, self.pred_key, case)
         source = next((item[s] for s in (REFERENCE, *SEQUENCES) if item.get(s)), None)
         if preparation is not None and preparation.reference in preparation.elsewhere:
@@ -232,7 +232,7 @@ class CaseWriter:
             return stored.affine, None
         header = stored.nifti.copy()
         header["descrip"] = b"brats_clip: research use only"
-        header["cal_min"] = header["cal_max"] = 0  # the display window of an MRI would blacken a label map
+        header["cal_min"] = header["cal_max"] = 0  # with the display window of an MRI, a label map would look black
         return stored.affine, header
 
     def _report(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:

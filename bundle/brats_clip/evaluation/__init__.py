@@ -1,4 +1,4 @@
-"""Scores of predicted label maps, and the table, pictures and page that show them."""
+"""Metrics of predicted label maps, and the table, pictures and page that show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All figures of one case as one flat row."""
+"""All metrics of one case as one flat row."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _AVERAGED = ("dice_{}", "hd95_{}", "lesionwise_dice_{}")
 
 
 def region_volumes_ml(label: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """Volume of each region of a label map ``(X, Y, Z)`` in ml; ``spacing`` in mm."""
+    """Return the volume of each region of a label map ``(X, Y, Z)`` in ml; ``spacing`` in mm."""
     return {region: volume_ml(np.isin(label, values), spacing) for region, values in REGIONS.items()}
 
 
 def region_dice(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Dice per region and their mean, as ``case_metrics`` has them, without what else it takes seconds to compute.
+    """Return Dice per region and their mean, as ``case_metrics`` does, but without its slow metrics.
 
     Args:
         prediction, label: label maps ``(X, Y, Z)`` with 0, 1, 2 and 4.

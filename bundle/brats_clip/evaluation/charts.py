@@ -1,4 +1,4 @@
-"""The charts of the report page, as SVG that follows the page's light or dark colours and leads to its cases."""
+"""The charts of the report page, as SVG that follows the page's light or dark colours and links to its cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..labels import REGIONS
 from .plots import COLOURS, RULE, SOFT, plain
 from .summary import Row
 
-# What report.css calls the colours that matplotlib draws with.
+# The CSS variables of report.css for the colours that matplotlib draws with.
 _VARIABLES = {COLOURS[region]: f"var(--{region.lower()})" for region in REGIONS}
 _VARIABLES |= {COLOURS["mean"]: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", "#ffffff": "var(--paper)"}
 _SMALLEST_ML = 0.01
@@ -27,7 +27,7 @@ _DOT = {"s": 40, "alpha": 0.75, "linewidths": 0.6, "edgecolors": "#ffffff", "cli
 
 
 def dice_strips(rows: Sequence[Row]) -> str:
-    """Box and dots of Dice per region, one row each; whiskers reach 1.5 interquartile ranges at most."""
+    """Draw a box plot with dots of Dice, one row per region; whiskers reach 1.5 interquartile ranges at most."""
     figure, axes = _figure(560, 240, "x")
     titles = []
     for number, (region, colour) in enumerate((region, COLOURS[region]) for region in REGIONS):
@@ -37,7 +37,7 @@ def dice_strips(rows: Sequence[Row]) -> str:
         axes.boxplot(values, positions=[number], orientation="horizontal", widths=0.6, showfliers=False, showcaps=False,
                      patch_artist=True, boxprops={"facecolor": (colour, 0.16), "edgecolor": colour, "linewidth": 1.4},
                      whiskerprops=line, medianprops={"color": colour, "linewidth": 3})  # fmt: skip
-        # The golden ratio spreads neighbours in rank over the height, the same way each time.
+        # The golden ratio spreads neighbours in rank over the height, reproducibly.
         heights = [number + 0.5 * ((i * _GOLDEN) % 1 - 0.5) for i in range(len(values))]
         axes.scatter(values, heights, color=colour, urls=[_link(case) for _, case in ranked], **_DOT)
         titles += [f"{case}: {region} {value:.3f}" for value, case in ranked]
@@ -51,7 +51,7 @@ def dice_strips(rows: Sequence[Row]) -> str:
 
 
 def volume_scatter(rows: Sequence[Row]) -> str:
-    """Predicted against true volume of each region, both on a logarithmic scale in ml; 0 lies on the border."""
+    """Plot predicted against true volume of each region, on logarithmic axes in ml; 0 is drawn at the lower limit."""
     figure, axes = _figure(310, 310, "both")
     titles, largest = [], 10 * _SMALLEST_ML
     for region in REGIONS:
@@ -74,7 +74,7 @@ def volume_scatter(rows: Sequence[Row]) -> str:
 
 
 def curve_panels(curves: Mapping[str, Sequence[float | None]]) -> list[str]:
-    """Lines over the epochs: one panel for the columns with "loss" in their name, one for those with "dice".
+    """Plot training curves: one panel for the columns with "loss" in their name, one for those with "dice".
 
     Args:
         curves: ``epoch`` and any number of columns of the same length; ``None`` where there is no value. Columns of
@@ -104,7 +104,7 @@ def _panel(epochs: Sequence[float], columns: Mapping[str, Sequence[float | None]
 
 
 def _figure(width: int, height: int, grid: str) -> tuple[Figure, Axes]:
-    """A figure whose units in SVG are those of ``width`` and ``height``."""
+    """Create a figure of ``width`` x ``height`` SVG units."""
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     axes = figure.subplots()
     plain(axes, "", grid)
@@ -120,15 +120,15 @@ def _link(case: str) -> str:
 
 
 def _svg(figure: Figure, name: str, titles: Sequence[str]) -> str:
-    """The figure as an element of a page: its fonts and colours, a title for each dot, in their order."""
+    """Return the figure as an SVG element with the page's fonts and colours, and a title for each dot, in order."""
     buffer = io.StringIO()
-    # Equal figures give equal text, and different ones no equal ids.
+    # The salt makes the output reproducible, with ids that differ between figures.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True)
     root = ElementTree.fromstring(buffer.getvalue())
     root.remove(next(child for child in root if child.tag.endswith("metadata")))
     for element in root.iter():
-        # In a page SVG needs no namespace, and one that is an address looks like a thing to load. Nothing is clipped.
+        # Inline SVG needs no namespace, whose URL would look like an external resource. Nothing is clipped.
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {k.rpartition("}")[2]: v for k, v in element.attrib.items() if k != "clip-path"}
     for link, title in zip(root.iter("a"), titles, strict=True):
@@ -137,7 +137,7 @@ def _svg(figure: Figure, name: str, titles: Sequence[str]) -> str:
         if style := element.get("style"):
             for colour, variable in _VARIABLES.items():
                 style = style.replace(colour, variable)
-            element.set("style", re.sub(r"font-family: [^;]*;? ?", "", style))  # that of the page
+            element.set("style", re.sub(r"font-family: [^;]*;? ?", "", style))  # use the font of the page
     box = root.get("viewBox")
     root.attrib = {"viewBox": box, "width": box.split()[2], "role": "img", "aria-label": name}
     return ElementTree.tostring(root, encoding="unicode")

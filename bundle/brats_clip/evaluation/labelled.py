@@ -1,4 +1,4 @@
-"""Labelled cases with a report each, for measurements that prompt the network again and again."""
+"""Labelled cases with reports, for measurements that run the network many times per case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN, WRITTEN = "own", "written from the label"
 
 
 class Truth(NamedTuple):
-    """What is known of a case.
+    """The true label of a case, and its report.
 
     ``label`` is ``(X, Y, Z)``, uint8, with 0, 1, 2, 4 and voxels of ``voxel_mm``; ``source`` of the report is ``OWN``
     or ``WRITTEN``.
@@ -36,11 +36,11 @@ def labelled_cases(
     datalist: str | PathLike | None = None,
     section: str | Sequence[str] = "testing",
 ) -> list[dict]:
-    """The cases with a label, below ``folder`` or in a section of a datalist.
+    """Return the cases with a label, below ``folder`` or in a section of a datalist.
 
     Raises:
-        InputError: unless either ``folder`` or both ``dataset_dir`` and ``datalist`` are given, and as ``find_cases``
-            and ``load_datalist`` do; if no case has a label.
+        InputError: unless either ``folder`` or both ``dataset_dir`` and ``datalist`` are given; if no case has a label;
+            and as ``find_cases`` and ``load_datalist`` do.
     """
     if (folder is None) == (datalist is None) or (datalist is None) != (dataset_dir is None):
         raise InputError("cases", "not one source of cases", "a folder (--cases), or --dataset_dir with --datalist")
@@ -52,16 +52,16 @@ def labelled_cases(
 
 
 def read_truth(case: dict, seed: int = 0) -> Truth:
-    """Read the label and the report of a case; where it has no report, write one that is true of the label.
+    """Read the label and the report of a case; if it has no report, write one from the label.
 
     Args:
         case: as from ``labelled_cases``.
-        seed: of the wording of a report that is written; the same for a case whichever others there are.
+        seed: of the wording of a written report, which does not depend on the other cases.
 
     Raises:
         InputError: for files that cannot be used, see ``cases.read_case``.
     """
-    # One image is enough: it says on which grid the label has to be, and where the brain is.
+    # One image is enough to check the grid of the label and to find the brain.
     image = REFERENCE if case.get(REFERENCE) else next(s for s in SEQUENCES if case.get(s))
     less = {key: value for key, value in case.items() if key == image or key not in SEQUENCES}
     content = read_case(less, allow_missing_sequences=True)
@@ -74,10 +74,10 @@ def read_truth(case: dict, seed: int = 0) -> Truth:
 
 
 def report_of(case: dict, seed: int = 0) -> str:
-    """The report alone, as ``read_truth`` has it, without opening an image where that is not needed."""
+    """Return only the report of ``read_truth``; opens an image only if the report has to be written."""
     return case_report(case) or read_truth(case, seed).report
 
 
 def draws(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers that belong to ``names`` (a case, a kind, ...): what else is drawn does not move them."""
+    """Return a random generator for ``names`` (a case, a kind, ...), independent of other random draws."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

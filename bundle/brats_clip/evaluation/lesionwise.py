@@ -1,18 +1,18 @@
-"""Lesion-wise scores in the manner of BraTS 2023.
+"""Lesion-wise scores as in BraTS 2023.
 
-A case with one large lesion found and three small ones missed has a high Dice; here every lesion counts alike:
+A case with one large detected lesion and three small missed ones has a high Dice. Here, all lesions count equally:
 
-1. true voxels are grouped into lesions by dilating them and labelling what then touches (26-connected), so that
-   crumbs beside a lesion are not lesions of their own;
-2. each connected predicted component belongs to every lesion whose dilation it touches, and a lesion's Dice is taken
-   with all components that belong to it (a lesion that none touches scores 0);
+1. true voxels are one lesion if they lie in the same connected component (26-connected) of the dilated true mask, so
+   that fragments beside a lesion are not lesions of their own;
+2. each predicted component belongs to every lesion whose dilation it touches, and the Dice of a lesion is computed
+   with all components that belong to it (a lesion without components scores 0);
 3. a predicted component that touches no dilated lesion is a false lesion and scores 0;
-4. true lesions of at most 50 mm3 are left out, found or not. Predicted components have no such threshold.
+4. true lesions of at most 50 mm3 are ignored, found or not. Predicted components have no such threshold.
 
-The score of the case is the mean over true and false lesions, 1 when there are neither. Rules as in the organisers'
-github.com/rachitsaluja/BraTS-2023-Metrics for gliomas; they dilate by three voxels of 1 mm, which is put here in mm so
-that it means the same on other grids. docs/metrics.md of the bundle compares the scores with those of the organisers'
-present package.
+The score of the case is the mean over true and false lesions, 1 if there are neither. The rules are those of the
+organisers' github.com/rachitsaluja/BraTS-2023-Metrics for gliomas. It dilates by three voxels of 1 mm; here the
+distance is in mm, so that it is the same on other grids. docs/metrics.md of the bundle compares the scores with those
+of the organisers' current package.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CONNECTIVITY = 26
 
 @dataclass(frozen=True)
 class LesionScores:
-    """Lesion-wise scores of one region: mean Dice, and how many lesions are true, missed and false."""
+    """Lesion-wise scores of one region: mean Dice, and the numbers of true, missed and false lesions."""
 
     dice: float
     truth: int
@@ -43,7 +43,7 @@ class LesionScores:
 
 
 def dilate_mm(mask: np.ndarray, spacing: Sequence[float], reach: float = DILATION_MM) -> np.ndarray:
-    """Dilate a boolean mask ``(X, Y, Z)`` by ``reach`` mm; the mask must leave room at its borders or it is cut there.
+    """Dilate a boolean mask ``(X, Y, Z)`` by ``reach`` mm; the result is cut off at the borders of the array.
 
     On a 1 mm grid and 3 mm it equals three passes of the 18-neighbourhood (offsets of at most 3 mm along each axis
     and 6 mm in sum).
@@ -51,7 +51,7 @@ def dilate_mm(mask: np.ndarray, spacing: Sequence[float], reach: float = DILATIO
     steps = [int(reach / s + 1e-6) for s in spacing]
     padded = np.pad(mask, [(s, s) for s in steps])
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-    # The inside of a mask dilates into the mask itself: painting from the surface alone is enough.
+    # Interior voxels dilate into the mask itself, so dilating the surface voxels is enough.
     surface = np.flatnonzero(padded & ~binary_erosion(padded))
     out = padded.ravel().copy()
     for offset in itertools.product(*(range(-s, s + 1) for s in steps)):
@@ -72,7 +72,7 @@ def lesionwise(
     Args:
         prediction, truth: boolean masks ``(X, Y, Z)``.
         spacing: voxel size in mm along the three axes.
-        small_lesion_mm3: true lesions of at most this volume do not count.
+        small_lesion_mm3: true lesions of at most this volume are ignored.
     """
     prediction, truth = crop_to_union(prediction, truth)
     room = [int(DILATION_MM / s + 1e-6) for s in spacing]

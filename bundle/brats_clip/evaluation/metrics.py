@@ -6,8 +6,8 @@
 | empty | not empty | 0 | 373.13 mm | 0 |
 | not empty | empty | 0 | 373.13 mm | 0 |
 
-373.13 mm is the diagonal of the BraTS volume (240 x 240 x 155 mm), the penalty of BraTS 2018-2022. Sensitivity without
-any truth is undefined; BraTS' own code counts a false region as 0, so that inventing a tumour costs in every column.
+373.13 mm is the diagonal of the BraTS volume (240 x 240 x 155 mm), the penalty of BraTS 2018-2022. Sensitivity is
+undefined for an empty truth; BraTS' own code scores a false region as 0, so that every metric penalises it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def hd95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) ->
 
 
 def sensitivity(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true voxels that were found; without true voxels 1 if none were predicted and 0 otherwise."""
+    """Share of the true voxels that were found; without true voxels, 1 if none were predicted and 0 otherwise."""
     true = int(truth.sum())
     if true == 0:
         return 0.0 if prediction.any() else 1.0
@@ -61,7 +61,7 @@ def volume_ml(mask: np.ndarray, spacing: Sequence[float]) -> float:
 
 
 def crop_to_union(*maps: np.ndarray, margin: int = 0) -> list[np.ndarray]:
-    """Crop maps of one shape to the bounding box of where any is not zero; one voxel per axis if all are zero."""
+    """Crop maps of equal shape to the bounding box of their non-zero voxels; one voxel per axis if all are zero."""
     union = np.logical_or.reduce([m != 0 for m in maps])
     box = []
     for axis in range(union.ndim):

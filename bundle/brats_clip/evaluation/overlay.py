@@ -1,4 +1,4 @@
-"""One picture per case: three planes, truth beside prediction, in radiological convention."""
+"""One picture per case: three planes, with truth beside prediction, in radiological convention."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIDE_ROOM_MM = 9.0
 
 @dataclass(frozen=True)
 class _Slice:
-    """One displayed plane: which voxels, how large in mm, what its borders are called, and where it lies."""
+    """One displayed plane: its slice, size in mm, letters at its left and right border, and caption."""
 
     axis: int
     index: int
@@ -42,7 +42,7 @@ class _Slice:
     caption: str
 
     def of(self, volume: np.ndarray) -> np.ndarray:
-        """Rows from top to bottom, columns as a radiologist expects them: right or front on the left."""
+        """Return the slice of ``volume`` in radiological convention: patient's right, or anterior, on the left."""
         return np.take(volume, self.index, axis=self.axis).T[::-1, ::-1]
 
 
@@ -56,18 +56,18 @@ def draw_overlay(
     subtitle: str = "",
     attention: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write a PNG with the axial, coronal and sagittal slice that holds most tumour.
+    """Write a PNG with the axial, coronal and sagittal slices that contain most tumour.
 
     Each image gets two columns: with the outlines of the truth (or plain, without a label) and of the prediction.
 
     Args:
-        path: the PNG; written whole or not at all.
+        path: the PNG; written atomically.
         images: sequences by their displayed name, each ``(X, Y, Z)`` in the case's own geometry.
         prediction: label map ``(X, Y, Z)`` with values 0, 1, 2, 4.
         affine: ``(4, 4)`` voxel to RAS mm, as in the NIfTI file.
         label: true label map of the same shape.
         title: the case, upper left.
-        subtitle: its figures, upper right.
+        subtitle: its scores, upper right.
         attention: semantic attention maps ``(X, Y, Z)`` in [0, 1] by name; one more column each, over the last image.
 
     Raises:
@@ -110,7 +110,7 @@ def _to_ras(volumes: Mapping[str, np.ndarray], affine: np.ndarray) -> tuple[dict
 
 
 def _choose_slices(volumes: dict[str, np.ndarray], images: Sequence[str], affine: np.ndarray) -> list[_Slice]:
-    """The slice of each plane with most tumour (in the truth, else predicted, else the middle); crops in place."""
+    """Return the slice of each plane with most tumour (true, else predicted), else the middle; crop in place."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     brain = np.logical_or.reduce([volumes[name] != 0 for name in images])
     box = []
@@ -126,7 +126,7 @@ def _choose_slices(volumes: dict[str, np.ndarray], images: Sequence[str], affine
     index = [n // 2 for n in volumes["prediction"].shape]
     if tumour is not None:
         index = [int(tumour.sum(axis=tuple(a for a in range(3) if a != axis)).argmax()) for axis in range(3)]
-    # From the middle of the brain: the origin of BraTS files lies in a corner, where every x would be "left".
+    # Relative to the centre of the brain: the origin of BraTS files is a corner, so every x would be "left".
     position = [(i + 0.5 - n / 2) * mm for i, n, mm in zip(index, volumes["prediction"].shape, spacing, strict=True)]
     letters = ("LR", "PA", "IS")
     size = np.array(volumes["prediction"].shape) * spacing
@@ -144,12 +144,12 @@ def _window(image: np.ndarray) -> tuple[float, float]:
     if inside.size == 0:
         return 0.0, 1.0
     low, high = np.percentile(inside, (0.5, 99.8))
-    # Background is zero: with z-scored images it must stay the darkest.
+    # The background is 0: without negative values, the window must not start above it.
     return float(min(low, 0.0) if image.min() >= 0 else low), float(max(high, low + 1e-6))
 
 
 def _layout(slices: Sequence[_Slice], columns: int, title: str, subtitle: str) -> tuple[Figure, dict]:
-    """Give each column one width and each row the height its plane needs at one scale of mm."""
+    """Create the figure: columns of equal width, and rows as high as their planes, all at the same scale in mm."""
     widest = max(s.extent_mm[0] for s in slices) + 2 * _SIDE_ROOM_MM
     inches = [_COLUMN_INCHES * s.extent_mm[1] / widest for s in slices]
     top, bottom, gap = 0.72, 0.42, 0.04
@@ -209,7 +209,7 @@ def _save(figure: Figure, path: str | os.PathLike, shades: bool) -> None:
 
 
 def _to_palette(picture: Image.Image, shades: bool) -> Image.Image:
-    """Reduce to 256 colours, a third of the size; thin outlines keep theirs, which an adaptive palette drops first."""
+    """Reduce to 256 colours (a third of the size), some of them fixed for thin outlines, which would lose theirs."""
     outlines = np.array([matplotlib.colors.to_rgb(colour) for colour in REGION_COLOURS.values()]) * 255
     shares, greys = np.linspace(0.25, 1, 4), np.linspace(0, 255, 5)
     blends = np.concatenate([(s * outlines[:, None] + (1 - s) * greys[:, None]).reshape(-1, 3) for s in shares])
@@ -217,6 +217,6 @@ def _to_palette(picture: Image.Image, shades: bool) -> Image.Image:
     adaptive = picture.quantize(256 - len(fixed), dither=Image.Dither.NONE).getpalette()
     palette = Image.new("P", (1, 1))
     palette.putpalette([*adaptive[: 3 * (256 - len(fixed))], *fixed.ravel().tolist()])
-    # Heat over grey has more colours than any palette: bands in it would look like findings.
+    # A heat map over grey has more colours than the palette: without dithering, bands would look like findings.
     dither = Image.Dither.FLOYDSTEINBERG if shades else Image.Dither.NONE
     return picture.quantize(palette=palette, dither=dither)

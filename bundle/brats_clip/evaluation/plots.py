@@ -1,4 +1,4 @@
-"""What the pictures of measuring scripts share: colours on white, and saving as PNG and SVG."""
+"""Plotting helpers of the measuring scripts: colours on white, and saving as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 
 from ..images import atomic_write
 
-# Those of the evaluation's page on white; "mean" is over the three regions.
+# The colours of the evaluation page on white; "mean" is over the three regions.
 COLOURS = {"WT": "#0072b2", "TC": "#b57f00", "ET": "#c8420a", "mean": "#1b2430"}
 RULE, SOFT = "#d9dee5", "#5c6775"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in inches that no window system has to know of."""
+    """Create a figure of ``width`` x ``height`` inches that needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def plain(axes: Axes, title: str, grid: str) -> None:
-    """Give axes their title and lines along ``grid`` ("x", "y" or "both"), without the box around them."""
+    """Set the title of axes, draw grid lines along ``grid`` ("x", "y" or "both"), and hide the top and right border."""
     axes.set_title(title, fontsize=10)
     axes.grid(axis=grid, color=RULE, lw=0.8)
     axes.set_axisbelow(True)
@@ -33,7 +33,7 @@ def plain(axes: Axes, title: str, grid: str) -> None:
 
 
 def save_figure(figure: Figure, stem: str | PathLike) -> None:
-    """Write ``STEM.png`` and ``STEM.svg``, each whole or not at all."""
+    """Write ``STEM.png`` and ``STEM.svg``, each atomically."""
     for ending, metadata in (("png", None), ("svg", {"Date": None})):
         path = Path(stem)
         with atomic_write(path.with_name(f"{path.name}.{ending}")) as draft:

@@ -1,4 +1,4 @@
-"""One self-contained page about an evaluation: no network, no library, nothing beside it to lose."""
+"""A self-contained HTML page about an evaluation, without external resources."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def write_report(
     title: str = "Brain-tumour segmentation: evaluation",
     max_pictures: int = 200,
 ) -> None:
-    """Write ``report.html``, whole or not at all.
+    """Write ``report.html`` atomically.
 
     Args:
         path: the page.
         rows: one row per case, as ``case_metrics`` returns it with a ``case``.
         summary: what ``summarise`` returns for these rows.
-        run: facts about the run, shown as they are in this order.
-        overlays: the picture of a case, by case; a missing file leaves its case without one.
+        run: metadata of the run, shown unchanged and in this order.
+        overlays: path of the picture by case; a case whose file is missing is shown without a picture.
         reports: report text by case; "" or missing means the case had none.
-        assessments: by case, what ``quality.Assessment.to_dict`` returns: shown beside what turned out to be true.
-        curves: ``epoch``, losses and scores of a training, each a list of the same length.
+        assessments: output of ``quality.Assessment.to_dict`` by case, shown beside the actual scores.
+        curves: ``epoch``, losses and scores of a training run, each a list of the same length.
         title: heading of the page.
-        max_pictures: embed the pictures of this many worst cases only, so that the page stays openable (about 40 KB
+        max_pictures: embed the pictures of this many worst cases only, to limit the size of the page (about 40 KB
             each).
     """
     worst_first = sorted(rows, key=lambda row: (row["dice_mean"], str(row["case"])))

@@ -1,4 +1,4 @@
-"""Facts about a run that its figures mean nothing without."""
+"""Metadata of a run, needed to interpret its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import WeightsError
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, as hex.
+    """Return the SHA-256 of a file, as hex.
 
     Raises:
         WeightsError: if there is no such file.
@@ -38,10 +38,10 @@ def collect_run_info(
     weights: str | os.PathLike | None = None,
     **more: str | int | float | None,
 ) -> dict[str, str | int | float | None]:
-    """What ran, on what, when: date, command, weights and their hash, hardware, versions, then ``more``.
+    """Collect the metadata of a run: date, command, weights and their hash, hardware, versions, then ``more``.
 
     Args:
-        command: the command line, as a person would type it again, or its words.
+        command: the command line, ready for a shell, or a list of its words.
         weights: the file of weights that was evaluated.
     """
     return {
@@ -59,13 +59,13 @@ def collect_run_info(
 
 
 def _quoted(word: str) -> str:
-    """As a person would type it: a list of config files, with its single quotes, stands in double ones."""
+    """Quote a word for a shell; a word with single quotes, such as a list of config files, gets double quotes."""
     plain = "'" in word and not any(sign in word for sign in '"$`\\!')
     return f'"{word}"' if plain else shlex.quote(word)
 
 
 def describe_hardware() -> str:
-    """The GPUs, or the processor with its number of threads when there is none."""
+    """Return the GPUs or, if there are none, the CPU and its number of threads."""
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
@@ -73,7 +73,7 @@ def describe_hardware() -> str:
 
 
 def processor() -> str:
-    """The name of the CPU, as far as the system tells it."""
+    """Return the name of the CPU, or its architecture if the system does not report the name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

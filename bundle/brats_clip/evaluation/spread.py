@@ -1,4 +1,4 @@
-"""How sure a mean is, and how well a score tells two groups apart."""
+"""Confidence interval of a mean, and how well a score separates two groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import stats
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float | None, float | None]:
-    """Percentile-bootstrap interval of the mean; ``(None, None)`` for fewer than two values."""
+    """Return the percentile-bootstrap interval of the mean; ``(None, None)`` for fewer than two values."""
     if len(values) < 2:
         return None, None
     made = stats.bootstrap(
@@ -27,9 +27,9 @@ def bootstrap_interval(
 
 
 def auc(higher: Sequence[float], lower: Sequence[float]) -> float | None:
-    """Area under the ROC curve: how probably one of ``higher`` exceeds one of ``lower``, a tie counting half.
+    """Return the area under the ROC curve: the probability that a value of ``higher`` exceeds one of ``lower``.
 
-    None if one of them is empty.
+    Ties count half. None if either is empty.
     """
     if not len(higher) or not len(lower):
         return None

@@ -1,4 +1,4 @@
-"""Rows of many cases: the table on disk, and what it says in short."""
+"""Metrics of many cases: the CSV table and its summary."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..images import atomic_write
 from ..labels import REGIONS
 
 Row = Mapping[str, Any]
-# Columns that mean something else in a case without the region: there Dice is 1 or 0 and HD95 0 or the penalty.
+# Metrics with another meaning in a case without the region: there Dice is 1 or 0 and HD95 0 or the penalty.
 _SPLIT = ("dice", "hd95", "sensitivity", "lesionwise_dice")
 
 
 def write_metrics_csv(rows: Iterable[Row], path: str | os.PathLike) -> None:
-    """Write one line per case, whole or not at all: ``case`` first, then the columns in the order of the rows.
+    """Write one line per case, atomically: ``case`` first, then the columns in the order of the rows.
 
-    Figures keep six digits; what is missing or not a number is an empty cell.
+    Numbers keep six significant digits; a missing value or NaN is an empty cell.
     """
     table = pd.DataFrame(list(rows))
     table = table[["case", *table.columns.drop("case", errors="ignore")]] if "case" in table else table
@@ -32,9 +32,9 @@ def write_metrics_csv(rows: Iterable[Row], path: str | os.PathLike) -> None:
 
 
 def statistics(values: Iterable[float]) -> dict[str, float | int | None]:
-    """Mean, sample standard deviation, median, quartiles and number of the values that are numbers.
+    """Return mean, sample standard deviation, median, quartiles and count of the values that are neither None nor NaN.
 
-    With no value all but ``n`` are ``None``; the standard deviation takes two values.
+    Without values, all but ``n`` are ``None``; the standard deviation needs two values.
     """
     array = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
     if array.size == 0:
@@ -51,14 +51,14 @@ def statistics(values: Iterable[float]) -> dict[str, float | int | None]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
-    """Statistics per numeric column over all cases.
+    """Return statistics of each numeric column over all cases.
 
-    ``dice_ET_present`` and ``dice_ET_absent`` (and so for WT, TC, HD95, sensitivity and lesion-wise Dice) split the
-    cases by whether the truth has the region: a mean of both mixes two questions, how well a region is outlined and
-    whether it is invented where there is none. Columns without a case stay out.
+    ``dice_ET_present`` and ``dice_ET_absent`` (likewise for WT, TC, HD95, sensitivity and lesion-wise Dice) split the
+    cases by whether the truth has the region: a mean over both mixes two questions, how well a region is segmented and
+    whether it is predicted where there is none. Columns without cases are left out.
 
     Raises:
-        InputError: if a case occurs twice, which would count it twice.
+        InputError: if a case occurs more than once.
     """
     cases = [row["case"] for row in rows]
     if len(set(cases)) != len(cases):
@@ -80,7 +80,7 @@ def _is_number(value: Any) -> bool:
 
 
 def write_summary(summary: Mapping[str, Any], path: str | os.PathLike, run: Mapping[str, Any] | None = None) -> None:
-    """Write ``{"run": ..., "metrics": ...}`` as JSON, whole or not at all; what is not a number is ``null``."""
+    """Write ``{"run": ..., "metrics": ...}`` as JSON, atomically; NaN and infinity become ``null``."""
     text = json.dumps(_plain({"run": dict(run or {}), "metrics": dict(summary)}), indent=2, ensure_ascii=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tables of figures as Markdown."""
+"""Tables of numbers as Markdown."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 
 def figure(mean: float | None, sd: float | None = None, sign: str = "", digits: int = 3) -> str:
-    """A figure with its standard deviation where there is one; "-" where it is None or NaN. ``sign="+"`` shows it."""
+    """Format a number, with its standard deviation if given; "-" for None or NaN. ``sign="+"`` shows the sign."""
     if mean is None or mean != mean:
         return "-"
     return f"{mean:{sign}.{digits}f}" + ("" if sd is None or sd != sd else f" ± {sd:.{digits}f}")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]], texts: int = 1) -> list[str]:
-    """The lines of a table; the first ``texts`` columns are words, the rest figures, set to the right."""
+    """Return the lines of a table; the first ``texts`` columns are text, the others right-aligned numbers."""
     ruler = ["---"] * texts + ["---:"] * (len(head) - texts)
     return [f"| {' | '.join(map(str, cells))} |" for cells in (head, ruler, *rows)]
 
 
 def markdown_facts(facts: Mapping[str, Any]) -> list[str]:
-    """One line per fact that is known."""
+    """Return one list item per known fact."""
     return [f"- {name}: {value}" for name, value in facts.items() if value not in (None, "")]

@@ -1,4 +1,4 @@
-"""One way in for the app, the scripts and people in a notebook: set a case once, prompt it many times."""
+"""Interactive API for the app, scripts and notebooks: set a case once, prompt it many times."""
 
 from .segmentation import Segmentation
 from .segmenter import Segmenter

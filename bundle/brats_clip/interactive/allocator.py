@@ -1,28 +1,27 @@
-"""Keep freed memory for the next answer."""
+"""Keep freed memory in the process for the next segmentation."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # names of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of mallopt(3)
 KEPT_BYTES = 512 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed memory instead of handing it back after every tensor.
+    """Make glibc keep freed memory instead of returning it to the system after every tensor.
 
-    Each answer takes and frees a few dozen tensors of some 30 MB; fetching fresh pages for them takes a quarter of the
-    time of decoding on a CPU. What it costs, for the whole process and as long as it runs:
+    Each segmentation allocates and frees a few dozen tensors of about 30 MB; page faults on fresh memory take a quarter
+    of the decoding time on a CPU. The costs concern the whole process until it ends:
 
-    - Tensors below 512 MiB come from the heap, which shrinks from its top only, and only once more than 512 MiB are
-      free there: a small allocation made later pins all that was freed below it. The process stays about as large as
-      it ever was.
-    - All threads share one arena, since that of a thread of its own cannot hold tensors of this size: they wait for
-      each other when they allocate.
+    - Tensors below 512 MiB come from the heap, which only shrinks from its top, and only if more than 512 MiB are free
+      there: a small later allocation pins all memory freed below it. The process stays about as large as its peak.
+    - All threads share one arena, since the arena of a single thread cannot hold tensors of this size: threads wait
+      for each other when they allocate.
 
     Returns:
-        Whether it was done: not where the C library is another one.
+        Whether it was done; False if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Cases within a budget of memory: what was not used for longest goes first."""
+"""A cache of cases with a memory budget; the least recently used data is dropped first."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .known_case import KnownCase
 
 
 class CaseCache:
-    """Keeps encoded cases, and what they were given as, by key; safe to use from several threads.
+    """Keeps encoded cases and their sources by key; thread-safe.
 
-    Where memory is short, encodings go first, since they can be made again, and then images that were given in memory.
+    If memory is short, encodings are dropped first, since they can be computed again, then images given in memory.
 
     Args:
-        budget: bytes. The case that was used last stays, however large it is.
+        budget: bytes. The most recently used case is always kept, however large it is.
 
     Raises:
-        InputError: if the budget is no number, or negative.
+        InputError: if the budget is not a number, or negative.
     """
 
     def __init__(self, budget: int) -> None:
@@ -32,35 +32,35 @@ class CaseCache:
         self._lock = threading.Lock()
 
     def remember(self, key: Hashable, known: KnownCase) -> None:
-        """Keep what a case was given as."""
+        """Keep the sources of a case."""
         with self._lock:
             self._known[key] = known
             self._known.move_to_end(key)
         self.trim()
 
     def known(self, key: Hashable) -> KnownCase | None:
-        """What a case was given as, which now counts as used last; None if it was never set, or dropped."""
+        """Return the sources of a case and mark it as most recently used; None if it was never set, or dropped."""
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
             return self._known.get(key)
 
     def get(self, key: Hashable) -> EncodedCase | None:
-        """The case, which now counts as used last; None if it is not here."""
+        """Return an encoded case and mark it as most recently used; None if it is not cached."""
         with self._lock:
             if key in self._cases:
                 self._cases.move_to_end(key)
             return self._cases.get(key)
 
     def put(self, key: Hashable, case: EncodedCase) -> None:
-        """Add a case."""
+        """Add an encoded case."""
         with self._lock:
             self._cases[key] = case
             self._cases.move_to_end(key)
         self.trim()
 
     def trim(self) -> None:
-        """Drop what was used longest ago until the rest fits; to be called when a case has grown."""
+        """Drop the least recently used data until the rest fits; call this when a case has grown."""
         with self._lock:
             while len(self._cases) > 1 and self._bytes() > self.budget:
                 self._cases.popitem(last=False)
@@ -71,13 +71,13 @@ class CaseCache:
                     known.sources = None
 
     def drop(self, key: Hashable) -> None:
-        """Forget a case."""
+        """Remove a case."""
         with self._lock:
             self._cases.pop(key, None)
             self._known.pop(key, None)
 
     def __len__(self) -> int:
-        """How many cases are encoded."""
+        """Number of encoded cases."""
         return len(self._cases)
 
     @property

@@ -1,4 +1,4 @@
-"""A case that was read and encoded, and what was decoded from it so far."""
+"""A case that was read and encoded, with the outputs decoded from it so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..geometry import Grid, Placement
 from ..networks import Decoded
 from ..reports import Consistency, ImageEvidence
 
-KEPT_REPORTS = 2  # besides the answer without one, which the report is compared with
+KEPT_REPORTS = 2  # in addition to the output without a report, with which reports are compared
 
 
 @dataclass
@@ -24,18 +24,18 @@ class EncodedCase:
     """Everything a prompt needs, without the image itself.
 
     Attributes:
-        name: for people.
-        encoded: for the network's decoder.
-        stub: a MetaTensor ``(4, 1, 1, 1)`` with the geometry of the working image and what was done to it.
-        facts: its geometry, its brain and the sequences that are missing.
-        placement: where the working grid lies in the native one; None if resampling lies between them.
+        name: name of the case, for messages.
+        encoded: input of the network's decoder.
+        stub: a MetaTensor ``(4, 1, 1, 1)`` with the geometry of the working image and the transforms applied to it.
+        facts: geometry, brain mask and missing sequences.
+        placement: where the working grid lies in the native grid; None if they differ by resampling.
         notes: what was done to the images.
-        preparation: how they were brought to one grid; None if they came so.
-        seconds: of reading and encoding.
-        descriptor: of the case in CLIP space, see ``Segmentation``.
-        answered: whether it was segmented before.
-        evidence: what the image shows without a report, once it was asked for.
-        compared: how well the last reports agree with that, by text.
+        preparation: how the images were brought to one grid; None if they were used as given.
+        seconds: time of reading and encoding.
+        descriptor: descriptor of the case in CLIP space, see ``Segmentation``.
+        answered: whether the case was segmented before.
+        evidence: what the image shows without a report; None until it is needed.
+        compared: consistency of the latest reports with the evidence, by text.
     """
 
     name: str
@@ -56,17 +56,17 @@ class EncodedCase:
 
     @property
     def working_affine(self) -> np.ndarray:
-        """``(4, 4)``, from the voxels of the working grid to RAS mm."""
+        """``(4, 4)``, voxels of the working grid to RAS mm."""
         return self.facts.geometry.affine
 
     @property
     def native(self) -> Grid:
-        """The grid of the case."""
+        """The native grid of the case."""
         return Grid(self.facts.geometry.native_shape, self.facts.geometry.native_affine)
 
     @property
     def nbytes(self) -> int:
-        """Memory of the features and of what was decoded, in bytes."""
+        """Memory of the features and decoded outputs, in bytes."""
         features, correction, unprompted = self.encoded
         held = [*features, self.facts.brain, *([] if correction is None else [correction])]
         answers = {id(decoded): decoded for decoded in (*self.decoded.values(), unprompted) if decoded is not None}
@@ -75,10 +75,10 @@ class EncodedCase:
         return sum(tensor.nbytes for tensor in held)
 
     def compare(self, report: str, compute: Callable[[], Consistency]) -> Consistency:
-        """How well ``report`` agrees with the image, from memory or by ``compute``: reading a long one takes time."""
+        """Return how well ``report`` agrees with the image, cached because reading a long report takes time."""
         with self.lock:
             found = self.compared.get(report)
-        # Not under the lock: ``compute`` may have to decode, and two threads that read the same text agree.
+        # Not under the lock: ``compute`` may call ``decode``, which takes it; two threads with the same text agree.
         found = found or compute()
         with self.lock:
             self.compared[report] = found
@@ -88,7 +88,7 @@ class EncodedCase:
         return found
 
     def decode(self, report: str, compute: Callable[[], Decoded]) -> Decoded:
-        """What was decoded with ``report``, from memory or by ``compute``; one thread at a time."""
+        """Return the output decoded with ``report``, from the cache or by ``compute``; one thread at a time."""
         with self.lock:
             if report not in self.decoded:
                 self.decoded[report] = compute()

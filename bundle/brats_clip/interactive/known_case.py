@@ -1,4 +1,4 @@
-"""What a case was given as, to encode it again when its encoding had to go."""
+"""The sources of a case, kept to encode it again after its encoding was dropped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class KnownCase:
     """A case that was set, with its sources.
 
     Attributes:
-        name: for people.
-        sources: by sequence, a path or a ``Volume``; None once they were dropped to save memory.
-        identities: by sequence, what ``identity_of`` said when the case was set.
+        name: name of the case, for messages.
+        sources: by sequence, a path or a ``Volume``; None if they were dropped to save memory.
+        identities: by sequence, the result of ``identity_of`` when the case was set.
     """
 
     name: str
@@ -26,11 +26,11 @@ class KnownCase:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the images that were given in memory, in bytes; files take none."""
+        """Memory of the images that were given in memory, in bytes; files count as 0."""
         return sum(source.array.nbytes for source in (self.sources or {}).values() if isinstance(source, Volume))
 
     def unchanged_sources(self) -> dict[str, str | Volume]:
-        """The sources, which are still those that were set.
+        """Return the sources, after checking that they have not changed.
 
         Raises:
             CaseError: if they were dropped, or a file has changed since.
@@ -38,7 +38,7 @@ class KnownCase:
         sources = self.sources
         if sources is None:
             found = "images given in memory that had to go to stay within cache_bytes"
-            raise CaseError(f"case {self.name}", found, "set_case again, files instead, or more cache_bytes")
+            raise CaseError(f"case {self.name}", found, "set_case again, image files, or a larger cache_bytes")
         for sequence, source in sources.items():
             if identity_of(source) != self.identities[sequence] and Path(split_channel(source)[0]).exists():
                 raise CaseError(source, "a file that has changed", "set_case again")

@@ -1,4 +1,4 @@
-"""From the working grid to the grid of the case, without keeping the case."""
+"""Map volumes from the working grid to the native grid of a case, without keeping the case."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..geometry import Placement, place
 
 @dataclass(frozen=True)
 class ToNative:
-    """Brings volumes ``(C, D, H, W)`` to the grid of the case, ``(C, X, Y, Z)``.
+    """Maps volumes ``(C, D, H, W)`` to the native grid of the case, ``(C, X, Y, Z)``.
 
     Args:
-        shape: of the case.
-        placement: where the working grid lies in the native one; None if resampling lies between them.
-        stub: a MetaTensor with the geometry of the working image and what was done to it.
-        invert: undoes on ``pred`` what was done to ``image``; only needed without a placement, as is ``stub``.
+        shape: shape of the native grid.
+        placement: where the working grid lies in the native grid; None if they differ by resampling.
+        stub: a MetaTensor with the geometry of the working image and the transforms applied to it.
+        invert: inverts on ``pred`` the transforms of ``image``; like ``stub``, only needed without a placement.
     """
 
     shape: tuple[int, int, int]

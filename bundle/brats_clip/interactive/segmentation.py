@@ -1,4 +1,4 @@
-"""What ``Segmenter.segment`` answers."""
+"""The result of ``Segmenter.segment``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..reports import Consistency
 
 
 class _Once:
-    """Computes something when it is first asked for, and lets go of what that took."""
+    """Computes a value on first use, and then releases what the computation needed."""
 
     def __init__(self, compute: Callable[[], Any]) -> None:
         self._compute: Callable[[], Any] | None = compute
@@ -33,10 +33,10 @@ class _Once:
 
 
 class Segmentation:
-    """A segmentation in the geometry of its case, that of the T1ce (or of the first sequence there is).
+    """A segmentation in the geometry of its case, that of the T1ce (or of the first available sequence).
 
-    What takes time and is not always wanted is computed when it is first asked for; until then an answer holds the
-    network's output on its grid, and nothing else of its case.
+    Expensive optional results are computed on first access; until then, a segmentation holds the network's output on
+    the working grid, and nothing else of its case.
 
     Attributes:
         case: the case's name.
@@ -46,14 +46,14 @@ class Segmentation:
         sequences_used, sequences_missing: names, in the order T1, T1ce, T2, FLAIR.
         report_used: whether the report was used: False without one, and for one that puts the tumour where the
             image does not show it.
-        consistency: how well the report agrees with what the image shows without it; None without a report.
-        notes: sentences on what was done to the images before they were segmented.
-        preparation: how they were brought to one grid, whose label ``label`` is; None if they came so.
-        descriptor: of the images in CLIP space, E numbers of unit norm, to compare cases by; empty without the bridge
-            to CLIP.
-        seconds: what took how long: "read" (files to the network's input), "slices" (CLIP on slices), "encode",
-            "report" (CLIP on text), "decode", "screen" (comparing the report with the image, for which a case is
-            decoded without it once), "clicks" and "finish"; what was there already took 0.
+        consistency: how well the report agrees with what the image shows; None without a report.
+        notes: sentences on what was done to the images before segmentation.
+        preparation: how the images were brought to one grid, that of ``label``; None if they were used as given.
+        descriptor: descriptor of the images in CLIP space to compare cases, E numbers of unit norm; empty without the
+            bridge to CLIP.
+        seconds: time per step: "read" (files to the network's input), "slices" (CLIP on slices), "encode", "report"
+            (CLIP on text), "decode", "screen" (comparison of the report with the image, which takes one decoding
+            without the report), "clicks" and "finish"; 0 for cached steps.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Segmentation:
         return f"Segmentation({self.case}: {volumes}{agrees})"
 
     def on(self, sequence: str) -> tuple[np.ndarray, np.ndarray]:
-        """The label map on the grid that ``sequence`` was given on, with its affine.
+        """Return the label map on the native grid of ``sequence``, and its affine.
 
         Raises:
             InputError: if the case has no such sequence.
@@ -112,22 +112,22 @@ class Segmentation:
 
     @cached_property
     def probabilities(self) -> dict[str, np.ndarray]:
-        """Probability of each region, float32 ``(X, Y, Z)``; small pieces that ``label`` leaves out are in it."""
+        """Probability of each region, float32 ``(X, Y, Z)``; includes small components that ``label`` leaves out."""
         return dict(zip(REGIONS, self._probabilities(), strict=True))
 
     @property
     def quality(self) -> Assessment:
-        """What is expected of the answer, with intervals; computed when it is first asked for."""
+        """Predicted quality of the segmentation, with intervals; computed on first access."""
         return self._assessment()
 
     @property
     def expected_dice(self) -> dict[str, float]:
-        """Expected Dice of WT, TC and ET, without a truth."""
+        """Expected Dice of WT, TC and ET, predicted without ground truth."""
         return self.quality.expected_dice
 
     @property
     def look_here(self) -> list[dict[str, Any]]:
-        """The up to three places where a correction is likely worth most, best first; see ``quality.places``."""
+        """Up to three places where a correction is likely to help most, best first; see ``quality.places``."""
         return self.quality.look_here
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Set a case once, prompt it with words and clicks as often as you like."""
+"""Set a case once, then prompt it with reports and clicks any number of times."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Segmenter:
     """Segments a case, guided by a report and corrected by clicks.
 
     ``set_case`` reads and encodes, which takes most of the time and happens once; ``segment`` decodes, and a click
-    only refines. Preprocessing, network and postprocessing are those of the bundle's ``inference.json``, so the answers
-    are the same. One ``Segmenter`` serves several threads: each has its own current case.
+    only refines. Preprocessing, network and postprocessing are those of the bundle's ``inference.json``, so the results
+    are the same. One ``Segmenter`` serves several threads, each with its own current case.
 
     ::
 
@@ -57,23 +57,23 @@ class Segmenter:
 
     Args:
         bundle: folder with ``configs/inference.json``; None takes the bundle that this package is part of.
-        checkpoint: weights; None takes the bundle's.
-        device: where the network runs; None takes the GPU if there is one.
-        cache_bytes: memory for encoded cases and for images that were given in memory; beside the case used last.
-            Encodings that do not fit go first, and are made again when their case is asked for; then go the images
-            given in memory, and their case has to be set again. Cases from files always come back.
-        preprocess: "auto", "always" or "never": whether raw images are registered, stripped and resampled; None does
-            as the bundle's ``inference.json`` says.
-        screen_reports: whether a report that puts the tumour where the image does not show it is left unused; None
-            does as the bundle's ``inference.json`` says.
-        tta: average over the image and its mirror image; None does as ``inference.json`` says. The first answer takes
-            about twice as long, later ones do not.
-        keep_memory: on a CPU, have the C library keep freed memory for the next answer, which saves a quarter of the
-            time of decoding. This concerns the whole process and cannot be undone in it: see ``keep_freed_memory``.
+        checkpoint: weights; None takes those of the bundle.
+        device: device that runs the network; None takes the GPU if there is one.
+        cache_bytes: memory for encoded cases and images given in memory; the most recently used case is always kept.
+            Encodings that do not fit are dropped first, and computed again on demand. Then images given in memory are
+            dropped, and their case has to be set again. Cases from files can always be restored.
+        preprocess: "auto", "always" or "never": whether raw images are registered, stripped and resampled; None takes
+            the setting of the bundle's ``inference.json``.
+        screen_reports: whether to ignore a report that puts the tumour where the image does not show it; None takes
+            the setting of the bundle's ``inference.json``.
+        tta: average over the image and its mirror image; None takes the setting of ``inference.json``. Only the first
+            segmentation of a case takes about twice as long.
+        keep_memory: on a CPU, make the C library keep freed memory for the next segmentation, which saves a quarter of
+            the decoding time. This affects the whole process and cannot be undone: see ``keep_freed_memory``.
 
     Raises:
-        InputError: if there is no bundle there, no such device, or ``cache_bytes`` is no number of bytes.
-        WeightsError: if the weights are missing or do not fit.
+        InputError: if the bundle or the device does not exist, or ``cache_bytes`` is not a number of bytes.
+        WeightsError: if the weights are missing or do not match the network.
     """
 
     def __init__(
@@ -133,16 +133,16 @@ class Segmenter:
     def set_case(self, t1=None, t1ce=None, t2=None, flair=None, case: str | None = None, brain_mask=None) -> str:
         """Read, check and encode a case, and make it the current one of this thread.
 
-        A case that is in memory already, from the same unchanged files, is ready at once. After an error this thread
-        has no current case, so that nothing is answered for the patient before.
+        A case that is still cached, from the same unchanged files, is ready at once. After an error this thread has no
+        current case, so that no result is returned for the previous patient.
 
         Args:
             t1, t1ce, t2, flair: the sequences, each a path, a nibabel image, a MetaTensor or ``(array, affine)``; a
-                ``Volume`` spares reading the file that it came from. One to three may be missing.
-                Raw ones are prepared first, see ``cases.prepare``; the answer is then on the working grid, and
-                ``Segmentation.on`` shows it on each of them.
-            case: a name for people.
-            brain_mask: path of a mask of the brain on the grid of one of the sequences, for raw images.
+                ``Volume`` avoids reading its file again. One to three may be missing.
+                Raw images are prepared first, see ``cases.prepare``; the result is then on the working grid, and
+                ``Segmentation.on`` returns it on the native grid of a sequence.
+            case: a name for messages.
+            brain_mask: path of a brain mask on the grid of one of the sequences, for raw images.
 
         Returns:
             A key for ``segment(case=...)``.
@@ -171,11 +171,11 @@ class Segmenter:
         return key
 
     def modules(self) -> Iterator[torch.nn.Module]:
-        """The network's modules: a hook on them is called many times while a case is encoded."""
+        """Iterate over the network's modules; hooks on them are called many times while a case is encoded."""
         return self._network.modules()
 
     def forget(self, case: str) -> None:
-        """Drop a case by its key, with the arrays it was given as."""
+        """Remove a case by its key, with its images given in memory."""
         self._cache.drop(case)
 
     def segment(
@@ -186,27 +186,27 @@ class Segmenter:
         space: str = "voxel",
         report_path: str | os.PathLike | None = None,
     ) -> Segmentation:
-        """Segment a case as it was prompted; prompts of earlier calls are not remembered.
+        """Segment a case with the given prompts; prompts of earlier calls are not remembered.
 
         Args:
-            report: text; None or "" for none. One that looks like a path is taken as text, with a warning in the log.
+            report: text; None or "" for none. A text that looks like a path is still text, with a warning in the log.
             clicks: positions by kind, ``{"ET": [(120, 80, 60)]}``, or ``(kind, position)`` pairs in the order in which
                 the clicks were made, ``[("ET", (120, 80, 60)), ("background", (60, 90, 40))]``. "WT", "TC", "ET" put a
-                voxel into a region, "NCR", "ED" and "background" say exactly what it is. Where clicks disagree, the
-                later one counts.
+                voxel into a region; "NCR", "ED" and "background" set its exact label. If clicks disagree, the later
+                one counts.
             case: key from ``set_case``; None takes the current case of this thread.
             space: "voxel" (of the case; 0 is the centre of the first) or "world" (RAS mm), for the clicks.
             report_path: text file with the report, instead of ``report``.
 
         Raises:
             InputError: if no case is set, or for clicks of an unknown kind, outside the volume, or more than 1000.
-            CaseError: if the case is no longer encoded and cannot be again: its files have changed since ``set_case``,
-                or its images were given in memory and had to go.
-            ReportError: if the report is a file that cannot be read, or no text.
+            CaseError: if the case is no longer encoded and cannot be encoded again: its files have changed since
+                ``set_case``, or its images were given in memory and have been dropped.
+            ReportError: if the report file cannot be read, or the report is not text.
         """
         encoded, name, fresh = self._find(case)
         if looks_like_path(report):
-            logger.warning("report: found what looks like a path, taken as text; report_path takes a path")
+            logger.warning("report: looks like a path but is used as text; give a path as report_path")
         text = read_report(report, report_path)
         native = encoded.native
         made = click_tensors(clicks, native.shape, native.affine, encoded.working_affine, space, name)
@@ -225,7 +225,7 @@ class Segmenter:
             label = self._finish(encoded, logits, made)
             seconds["finish"] = time.perf_counter() - started - seconds["clicks"]
         self._cache.trim()
-        # An answer may be kept for long: it must not hold its case or this segmenter.
+        # Callers may keep a result for a long time: it must not hold references to its case or this segmenter.
         resampled = encoded.placement is None
         to_native = ToNative(
             native.shape,
@@ -252,7 +252,7 @@ class Segmenter:
         )
 
     def _find(self, case: str | None) -> tuple[EncodedCase, str, bool]:
-        """The encoded case, the name it was last given, and whether nobody has segmented it yet."""
+        """Return the encoded case, its latest name, and whether this is its first segmentation."""
         key = case if case is not None else getattr(self._current, "key", None)
         if key is None:
             raise InputError("Segmenter", "no case", "set_case before segment, in the same thread, or case=KEY")
@@ -277,7 +277,7 @@ class Segmenter:
         try:
             data = self._preprocess({"case": name, **sources})
         except RuntimeError as error:
-            # MONAI wraps what a transform raises; the sentence that helps is underneath.
+            # MONAI wraps the errors of transforms; the helpful message is in a cause.
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__
@@ -311,7 +311,7 @@ class Segmenter:
         )
 
     def _screen(self, encoded: EncodedCase, text: str, seconds: dict[str, float]) -> Consistency | None:
-        """Compare the report with what the image shows without it; None if there is nothing to compare."""
+        """Compare the report with what the image shows without it; None without a report."""
         started = time.perf_counter()
         consistency = None
 
@@ -347,7 +347,7 @@ class Segmenter:
         return decoded
 
     def _finish(self, encoded: EncodedCase, logits: torch.Tensor, made: dict) -> np.ndarray:
-        """From logits on the working grid to the label map of the case."""
+        """Convert logits on the working grid to the label map of the case."""
         pred = MetaTensor(logits[0].float().cpu()).copy_meta_from(encoded.stub, copy_attr=True)
         done = self._postprocess({"pred": pred, "image": encoded.stub, "case": encoded.name, **made})
         return np.ascontiguousarray(torch.as_tensor(done["pred"])[0].cpu().numpy())
@@ -358,23 +358,23 @@ class Segmenter:
 
 
 def descriptor_of(tokens: torch.Tensor | None) -> tuple[float, ...]:
-    """The mean direction of slice tokens ``(1, S, E)``, of unit norm; empty without any."""
+    """Return the mean direction of slice tokens ``(1, S, E)``, with unit norm; empty if there are none."""
     return () if tokens is None else tuple(F.normalize(tokens[0].float().mean(dim=0), dim=0).tolist())
 
 
 def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Computes nested probabilities of WT, TC, ET on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
+    """Return a function: nested probabilities of WT, TC, ET on the native grid, from ``logits`` ``(1, 3, D, H, W)``."""
     return lambda: to_native(torch.sigmoid(nest(logits[0].float(), dim=0)))
 
 
 def _errors(to_native: ToNative, logits: torch.Tensor, model: QualityModel, affine: np.ndarray) -> Callable:
-    """Computes the probability of error on the native grid from ``logits`` ``(1, 3, D, H, W)``."""
+    """Return a function: probability of error on the native grid, from ``logits`` ``(1, 3, D, H, W)``."""
     voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
     return lambda: to_native(error_map(logits[0], model, voxel_ml))
 
 
 def _attention(to_native: ToNative, attention: torch.Tensor, size: tuple[int, ...]) -> Callable[[], np.ndarray]:
-    """Computes attention maps on the native grid from logits ``(1, R, d, h, w)``, over a working grid of ``size``."""
+    """Return a function: attention maps on the native grid, from logits ``(1, R, d, h, w)``, resized to ``size``."""
 
     def compute() -> np.ndarray:
         maps = attention.float().sigmoid()

@@ -1,4 +1,4 @@
-"""Whatever a sequence is given as, as a volume."""
+"""Convert the accepted forms of a sequence to a volume."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _numbers = itertools.count(1)
 
 
 def as_source(sequence: str, given: Any) -> str | Volume:
-    """Return a path as text, and anything else as a ``Volume`` (3D, float32, voxel to RAS mm).
+    """Return a path as a string, and any other form as a ``Volume`` (3D, float32, voxel to RAS mm).
 
     Args:
-        sequence: named in errors.
+        sequence: name of the sequence, for errors.
         given: path, ``Volume``, nibabel image, MetaTensor ``(X, Y, Z)`` or ``(1, X, Y, Z)``, or ``(array, affine)``.
 
     Raises:
-        CaseError: for anything else, or an affine that is none.
+        CaseError: for anything else, or an invalid affine.
     """
     if isinstance(given, str | os.PathLike):
         return str(given)
     if isinstance(given, Volume) and Path(split_channel(given.path)[0]).is_file():
         return given
-    name = f"{sequence} (in memory, {next(_numbers)})"  # a name of its own: it tells this image from any other
+    name = f"{sequence} (in memory, {next(_numbers)})"  # a unique name, which distinguishes this image from any other
     if isinstance(given, Volume):
         given = given.array, given.affine
     if isinstance(given, nib.spatialimages.SpatialImage):
@@ -46,7 +46,7 @@ def as_source(sequence: str, given: Any) -> str | Volume:
     else:
         raise CaseError(sequence, f"a {type(given).__name__}", _EXPECTED)
     try:
-        # A copy: the case may have to be encoded again when the caller has long used the array for something else.
+        # A copy: the case may have to be encoded again after the caller has changed the array.
         array, affine = _numbers_of(array, np.float32), _numbers_of(affine, np.float64)
     except (TypeError, ValueError, OSError, EOFError, zlib.error) as reason:
         raise CaseError(name, f"no readable numbers ({' '.join(str(reason).split())[:100]})", _EXPECTED) from reason
@@ -62,7 +62,7 @@ def as_source(sequence: str, given: Any) -> str | Volume:
 
 
 def path_of(source: str | Volume) -> str:
-    """The path of a source, or what stands for it where it was given in memory."""
+    """Return the path of a source, or the unique name of an image given in memory."""
     return source.path if isinstance(source, Volume) else source
 
 
@@ -76,7 +76,7 @@ def _numbers_of(value: Any, dtype: type) -> np.ndarray:
 
 
 def identity_of(source: str | Volume) -> tuple:
-    """What tells whether a source is the one that was read before: a file by its path, date and size."""
+    """Return a value that changes if a source changes: for a file, from its path, channel, mtime and size."""
     path, channel = split_channel(path_of(source))
     try:
         status = Path(path).stat()

@@ -1,4 +1,4 @@
-"""The network: one level of fusion per file, and the U-Net that composes them."""
+"""The segmentation network: the fusion modules, and the U-Net that combines them."""
 
 from .report_guided_unet import Decoded, ReportGuidedUNet
 

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class ChannelSpatialAttention(nn.Module):
-    """Weighs channels by their mean over the volume, and voxels by a mix of their channels.
+    """Weights channels by their mean over the volume, and voxels by a learned combination of their channels.
 
     Concurrent squeeze and excitation (Roy et al. 2018, arXiv:1803.02579) with the two weights added, so that one
-    multiplication applies both. Both weights start at one half: the block starts as the identity.
+    multiplication applies both. Both weights start at 0.5, so the block starts as the identity.
 
     Args:
-        channels: number of channels of ``(N, C, D, H, W)``; input and output agree.
-        reduction: how much narrower the hidden layer of the channel weights is.
+        channels: number of channels C of both input and output, ``(N, C, D, H, W)``.
+        reduction: ratio of C to the width of the hidden layer of the channel weights.
     """
 
     def __init__(self, channels: int, reduction: int = 4):
@@ -32,9 +32,9 @@ class ChannelSpatialAttention(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Lets the coarser decoder level decide which voxels of a skip connection pass.
+    """Weights the voxels of a skip connection by attention from the coarser decoder level.
 
-    After Oktay et al. 2018 (arXiv:1804.03999): the weights are found at the coarse resolution, then enlarged.
+    After Oktay et al. 2018 (arXiv:1804.03999): the weights are computed at the coarse resolution, then upsampled.
 
     Args:
         skip_channels: channels of the skip connection ``(N, C, 2D, 2H, 2W)``.
@@ -47,11 +47,11 @@ class AttentionGate(nn.Module):
         self.from_skip = nn.Conv3d(skip_channels, hidden, kernel_size=2, stride=2)
         self.from_coarse = nn.Conv3d(coarse_channels, hidden, kernel_size=1)
         self.weight = nn.Conv3d(hidden, 1, kernel_size=1)
-        nn.init.constant_(self.weight.bias, 2.0)  # starts open, so that early training sees the skips
+        nn.init.constant_(self.weight.bias, 2.0)  # the gate starts open, so that early training uses the skips
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         hidden = F.leaky_relu(self.from_skip(skip) + self.from_coarse(coarse))
         weight = torch.sigmoid(self.weight(hidden))
         weight = F.interpolate(weight, scale_factor=2.0, mode="trilinear", align_corners=False)
-        # Copied to every channel first: to multiply by one channel takes three times as long on a CPU.
+        # Copy the weight to every channel first: a broadcast multiplication takes three times as long on a CPU.
         return skip * weight.expand_as(skip).contiguous(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""Building blocks of the trunk: normalisation, the residual block, and the levels of encoder and decoder."""
+"""Building blocks of the U-Net: normalisation, residual block, encoder level and decoder level."""
 # ruff: noqa: UP006, UP035, UP045 - torch.jit.script reads the annotations
 
 from typing import List, Optional
@@ -14,8 +14,8 @@ from .guidance import ReportGuidance
 class SampleNorm(nn.Module):
     """Instance normalisation with a scale and a shift per channel, for ``(N, C, D, H, W)``.
 
-    ``nn.InstanceNorm3d`` leaves ``channels_last_3d``, which makes what follows several times slower on a CPU; batch
-    normalisation of one sample at a time computes the same and stays in it.
+    ``nn.InstanceNorm3d`` loses the ``channels_last_3d`` memory format, which makes the following layers several times
+    slower on a CPU. Batch normalisation of one sample at a time computes the same and keeps the format.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5):
@@ -25,7 +25,7 @@ class SampleNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def _normalise(self, x: Tensor) -> Tensor:
-        # torch.batch_norm, not F.batch_norm, which refuses a single voxel.
+        # Not F.batch_norm, which raises an error for a single voxel.
         return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,10 +38,10 @@ class SampleNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions with a sum around them, and channel and spatial attention before it if asked for.
+    """Two 3x3x3 convolutions with a residual connection, and optional attention before the sum.
 
     Args:
-        channels: channels of ``(N, C, D, H, W)``; input and output agree.
+        channels: number of channels C of both input and output, ``(N, C, D, H, W)``.
         attention: whether to add ``ChannelSpatialAttention``.
     """
 
@@ -75,14 +75,14 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Doubles the resolution, merges the skip connection, and is guided by the report.
+    """Doubles the resolution, adds the skip connection, and applies report guidance.
 
     Args:
-        in_channels: channels of the level below.
+        in_channels: channels of the coarser level.
         out_channels: channels of the skip connection and of the output.
-        attention: whether the skip connection passes an ``AttentionGate``.
+        attention: whether an ``AttentionGate`` weights the skip connection.
         block_attention: whether the residual block has ``ChannelSpatialAttention``.
-        guidance: the level's ``ReportGuidance``, if it has one.
+        guidance: the level's ``ReportGuidance``, or None.
     """
 
     def __init__(

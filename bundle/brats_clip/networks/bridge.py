@@ -8,10 +8,10 @@ from .positions import CoordinateEmbedding
 
 
 class SliceBridge(nn.Module):
-    """Voxel features attend to CLIP's view of representative slices of the whole volume.
+    """Cross-attention from voxel features to CLIP embeddings of representative slices of the whole volume.
 
-    Each slice token knows its plane and its place across that plane; each voxel knows where it lies in the whole
-    volume. So a crop sees the rest of the head, too.
+    Slice tokens carry an embedding of their plane and of their position along its normal. Voxels carry an embedding of
+    their position in the whole volume. A crop therefore has access to the rest of the head.
 
     Args:
         channels: channels of the voxel features.
@@ -28,14 +28,14 @@ class SliceBridge(nn.Module):
         self.attend = CrossAttention(channels, channels, heads)
 
     def forward(self, x: Tensor, slice_tokens: Tensor, slice_positions: Tensor, extent: Tensor) -> Tensor:
-        """Add what the slices say to the features.
+        """Add the attended slice information to the features.
 
         Args:
             x: ``(N, C, D, H, W)``.
             slice_tokens: ``(N, S, E)``.
             slice_positions: ``(N, S, 2)``: plane index (0 sagittal, 1 coronal, 2 axial) and coordinate in [-1, 1] of
                 the whole volume.
-            extent: ``(N, 3, 2)``, where ``x`` lies in the whole volume.
+            extent: ``(N, 3, 2)``, lowest and highest coordinate of ``x`` in the whole volume, per axis.
         """
         slices = self.project(slice_tokens)
         slices = slices + self.positions.slices(slice_positions) + self.planes[slice_positions[..., 0].long()]
@@ -45,11 +45,11 @@ class SliceBridge(nn.Module):
 
 
 def in_whole_volume(slice_positions: Tensor, extent: Tensor) -> Tensor:
-    """Turn slice positions of a crop into positions of the whole volume.
+    """Convert slice positions from coordinates of a crop to coordinates of the whole volume.
 
     Args:
         slice_positions: ``(N, S, 2)``, coordinates in [-1, 1] of the crop.
-        extent: ``(N, 3, 2)``, where the crop lies.
+        extent: ``(N, 3, 2)``, lowest and highest coordinate of the crop in the whole volume, per axis.
     """
     plane = slice_positions[..., 0].long()
     low, high = extent[..., 0].gather(1, plane), extent[..., 1].gather(1, plane)

@@ -1,4 +1,4 @@
-"""Clicks: what a person points at changes the answer near it, and nowhere else."""
+"""Click refinement: a user's clicks correct the segmentation near them, and nowhere else."""
 # ruff: noqa: UP006, UP035 - torch.jit.script reads the annotations
 
 from typing import List, Tuple
@@ -9,29 +9,29 @@ from torch import Tensor, nn
 
 from .pixel_shuffle import shuffle
 
-REACH_MM = 40.0  # beyond it a click changes nothing; decided per block of 2 mm, so that a voxel at 41.4 mm may change
+REACH_MM = 40.0  # largest effect of a click, measured on the 2 mm grid: a voxel at 41.4 mm may still change
 NEAR_MM, AROUND_MM, ALIKE_MM = 3.0, 12.0, 18.0
-OBEYED_MM = 1.5  # so that a click never leaves a single voxel behind
+OBEYED_MM = 1.5  # radius that gets the target of a click, so that a click never leaves an isolated voxel
 OBEYED_LOGIT = 4.0
 
 
 def _span(centre: float, reach: int, size: int) -> Tuple[int, int]:
-    """First and last plus one of the voxels within ``reach`` of ``centre`` on an axis of ``size`` voxels."""
+    """Return the half-open index range within ``reach`` of ``centre`` on an axis of ``size`` voxels."""
     low, high = int(centre) - reach, int(centre) + reach + 1
     return min(max(low, 0), size), max(min(high, size), 0)
 
 
 class ClickMaps(nn.Module):
-    """Draws clicks as maps, each in a box around itself, so that a thousand of them cost no more than they cover.
+    """Encodes clicks as maps. Each click is drawn in a box around it only, so the cost depends on the covered volume.
 
-    For each region there is a pair of channels, one for "inside" and one for "outside", each three times: a sharp spot,
-    a wide one, and how much a voxel's features look like those that were clicked. The last is what carries a click
-    over to a tissue that the network has never seen.
+    Each region has six channels: three for clicks "inside" the region and three for clicks "outside". The three are a
+    narrow Gaussian, a wide Gaussian, and the similarity of a voxel's features to those of the clicked voxel. The
+    similarity lets a click generalise to tissue that the network has never seen.
 
     Args:
         channels: channels of the features.
         regions: number of regions.
-        dim: length of the space in which voxels are compared.
+        dim: dimension of the embedding in which voxels are compared.
     """
 
     def __init__(self, channels: int, regions: int, dim: int = 16):
@@ -43,16 +43,16 @@ class ClickMaps(nn.Module):
         self.compare = nn.Conv3d(channels, dim, kernel_size=1)
 
     def forward(self, x: Tensor, clicks: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
-        """Draw.
+        """Compute the click maps.
 
         Args:
             x: features at 2 mm, ``(N, C, D, H, W)``.
-            clicks: ``(N, K, 3)``, centres of the clicked voxels in voxels of 1 mm (the first voxel is 0).
-            targets: ``(N, K, regions)``: 1 inside the region, -1 outside, 0 not said.
+            clicks: ``(N, K, 3)``, centres of the clicked voxels in 1 mm voxel coordinates (the first voxel is 0).
+            targets: ``(N, K, regions)``: 1 inside the region, -1 outside, 0 unspecified.
 
         Returns:
-            maps ``(N, 6 * regions, D, H, W)`` in -1 to 1, and how far each voxel is within reach of a click,
-            ``(N, 1, D, H, W)``, from 1 at the click to 0 at ``REACH_MM``.
+            Maps ``(N, 6 * regions, D, H, W)`` in -1 to 1, and the proximity of each voxel to the nearest click,
+            ``(N, 1, D, H, W)``, which falls from 1 at the click to 0 at ``REACH_MM``.
         """
         n, _, depth, height, width = x.shape
         k = 2 * self.regions
@@ -68,7 +68,7 @@ class ClickMaps(nn.Module):
             for j in range(clicks.shape[1]):
                 if not bool(said[i, j].any()):
                     continue
-                # A voxel of 2 mm covers two of 1 mm: its centre is at 2 a + 0.5.
+                # A 2 mm voxel covers two 1 mm voxels per axis: voxel a has its centre at 1 mm coordinate 2 a + 0.5.
                 a = (float(where[i, j, 0]) - 0.5) / 2
                 b = (float(where[i, j, 1]) - 0.5) / 2
                 c = (float(where[i, j, 2]) - 0.5) / 2
@@ -95,7 +95,7 @@ class ClickMaps(nn.Module):
                     alike = alike * torch.exp(-square / self.alike) * (within > 0)
                 for channel in range(k):
                     if bool(said[i, j, channel]):
-                        # A copy, since the box that the gradient remembers is overwritten.
+                        # Cloned, because autograd saves the box that is overwritten below.
                         box = near_maps[i, channel, a0:a1, b0:b1, c0:c1].clone()
                         near_maps[i, channel, a0:a1, b0:b1, c0:c1] = torch.maximum(box, near)
                         box = around_maps[i, channel, a0:a1, b0:b1, c0:c1].clone()
@@ -106,15 +106,15 @@ class ClickMaps(nn.Module):
 
 
 class ClickRefinement(nn.Module):
-    """Corrects logits by clicks; starts by changing nothing, and changes nothing beyond about ``REACH_MM`` of a click.
+    """Corrects logits within about ``REACH_MM`` of a click. Before training, the learned correction is zero.
 
-    It has no normalisation over the volume, which would let a click move what is far away, and runs on top of the
-    decoder, so that a click needs no more than this: a fraction of what decoding costs.
+    The module has no normalisation over the volume, which would let a click change distant voxels. It runs on the
+    decoder's features, so a new click costs a fraction of the time of decoding.
 
     Args:
         widths: channels of the decoder at 2 mm and 4 mm.
         regions: number of regions.
-        hidden: width of its own layers.
+        hidden: width of the hidden layers.
     """
 
     def __init__(self, widths: List[int], regions: int, hidden: int = 32):
@@ -135,16 +135,16 @@ class ClickRefinement(nn.Module):
         nn.init.zeros_(self.change.bias)
 
     def forward(self, logits: Tensor, decoded: List[Tensor], clicks: Tensor, targets: Tensor) -> Tensor:
-        """Correct.
+        """Correct ``logits``.
 
         Args:
-            logits: ``(N, regions, D, H, W)`` at 1 mm, without clicks.
+            logits: ``(N, regions, D, H, W)`` at 1 mm, before clicks.
             decoded: the decoder's features at 2 mm and 4 mm.
-            clicks: ``(N, K, 3)``, in voxels of ``logits``.
+            clicks: ``(N, K, 3)``, in voxel coordinates of ``logits``.
             targets: ``(N, K, regions)``, see ``ClickMaps``; all 0 for padding.
 
         Returns:
-            Logits; a clicked voxel has the sign that its click says, the last click where two disagree.
+            Logits; the sign at a clicked voxel is that of its target. The last of contradictory clicks counts.
         """
         size = [decoded[0].shape[2], decoded[0].shape[3], decoded[0].shape[4]]
         low, high = self._box(clicks, targets, size)
@@ -162,7 +162,7 @@ class ClickRefinement(nn.Module):
         return obey(refined, clicks, targets)
 
     def _box(self, clicks: Tensor, targets: Tensor, size: List[int]) -> Tuple[List[int], List[int]]:
-        """First and last plus one of the voxels of 2 mm that any click reaches, on the grid of 8 mm."""
+        """Return the half-open box that the clicks reach, in 2 mm voxels, aligned to 8 mm."""
         where = clicks[(targets != 0).any(dim=2)].detach().float().cpu() / 2
         low: List[int] = []
         high: List[int] = []
@@ -196,13 +196,13 @@ class ClickRefinement(nn.Module):
 def obey(
     logits: Tensor, clicks: Tensor, targets: Tensor, spot_mm: float = OBEYED_MM, least: float = OBEYED_LOGIT
 ) -> Tensor:
-    """Make sure of what was clicked: the voxel itself, and what lies around it.
+    """Force the logits at each clicked voxel, and around it, to the sign of the click's target.
 
     Args:
         logits: ``(N, regions, D, H, W)`` at 1 mm.
         clicks, targets: as in ``ClickRefinement``.
-        spot_mm: how far around.
-        least: size of the logit there, at least.
+        spot_mm: radius around the clicked voxel.
+        least: minimum magnitude of the logits there.
     """
     logits = logits.clone()
     size = torch.tensor([logits.shape[2], logits.shape[3], logits.shape[4]])
@@ -211,7 +211,7 @@ def obey(
     steps = torch.arange(-int(spot_mm), int(spot_mm) + 1)
     ball = torch.cartesian_prod(steps, steps, steps)
     ball = ball[(ball**2).sum(dim=1) <= spot_mm**2]
-    # First all spots, then all voxels: the spot of a click must not undo the voxel of another.
+    # First all balls, then all clicked voxels: the ball of one click must not override the voxel of another.
     for offsets in [ball, torch.zeros([1, 3], dtype=torch.long)]:
         for i in range(clicks.shape[0]):
             for j in range(clicks.shape[1]):

@@ -1,4 +1,4 @@
-"""Voxels that read from a few tokens: what slice bridging and report guidance share."""
+"""Cross-attention from voxels to a few tokens, shared by slice bridging and report guidance."""
 # ruff: noqa: UP006, UP035, UP045 - torch.jit.script reads the annotations
 
 import math
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class CrossAttention(nn.Module):
-    """Residual update of voxel features by attention to tokens; starts by changing nothing.
+    """Residual update of voxel features by attention to tokens.
 
-    The output projection starts at zero, so a new network is exactly the network without tokens, and learns to use
-    them only as far as they help.
+    The output projection is initialised to zero: an untrained network computes exactly the same as without tokens, and
+    learns to use them only as far as they help.
 
     Args:
         channels: channels of the voxel features.
@@ -38,7 +38,7 @@ class CrossAttention(nn.Module):
         Args:
             voxels: ``(N, V, channels)``.
             tokens: ``(N, T, token_dim)``.
-            token_mask: ``(N, T)``, True where a token counts; at least one per sample. ``None``: all count.
+            token_mask: ``(N, T)``, True for valid tokens, at least one per sample. ``None``: all are valid.
 
         Returns:
             ``(N, V, channels)``.
@@ -48,7 +48,7 @@ class CrossAttention(nn.Module):
             self._split(self.key(tokens)),
             self._split(self.value(tokens)),
         )
-        # Written out, since with a dozen tokens this is 2-4 times faster on a CPU than scaled_dot_product_attention.
+        # With a dozen tokens, this is 2-4 times faster on a CPU than scaled_dot_product_attention.
         scores = query @ (key * (1.0 / math.sqrt(key.shape[3]))).transpose(2, 3)
         if token_mask is not None:
             scores = scores.masked_fill(~token_mask[:, None, None, :], float("-inf"))
@@ -56,7 +56,7 @@ class CrossAttention(nn.Module):
 
 
 def to_tokens(x: Tensor) -> Tensor:
-    """View features ``(N, C, D, H, W)`` as ``(N, D * H * W, C)``; free of copies in ``channels_last_3d``."""
+    """View features ``(N, C, D, H, W)`` as ``(N, D * H * W, C)``; makes no copy in ``channels_last_3d``."""
     return x.permute(0, 2, 3, 4, 1).flatten(1, 3)
 
 

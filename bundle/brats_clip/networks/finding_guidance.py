@@ -1,4 +1,4 @@
-"""Guidance by findings: sizes that a report states are compared with what the image shows."""
+"""Guidance by findings: shift the logits towards the volumes that a report states."""
 # ruff: noqa: UP006, UP035 - torch.jit.script reads the annotations
 
 import math
@@ -8,20 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIZES = ("whole size", "core size", "enhancement size")  # the findings that state how large WT, TC and ET are
-TIMES = (0.7, 1.0, 1.4)  # multiples of a stated volume that are matched: a report rounds, and an ellipsoid is no tumour
+SIZES = ("whole size", "core size", "enhancement size")  # the findings that state the sizes of WT, TC and ET
+TIMES = (0.7, 1.0, 1.4)  # multiples of the stated volume to match: reports round, and tumours are not ellipsoids
 
 
 class FindingGuidance(nn.Module):
     """Shifts the logits of each region towards the volume that a report states.
 
-    For each region the shift is known with which its volume would be the stated one, or none where enhancement is
-    denied. How much of it is added is learned, from how far stated and seen volume are apart and how sharply the volume
-    depends on the shift: training with wrong reports teaches how far to believe them. The shift is bounded, so that the
-    image stays the judge. It is one number per region and few numbers decide: with tens of cases to train on, a filter
-    over voxel features learned the cases by heart.
+    For each region, the logit shift is computed at which the predicted volume equals the stated one; where the report
+    denies enhancement, the stated volume of ET is zero. A learned gate scales the shift. Its inputs are the log ratio
+    of stated to predicted volume and the sensitivity of the volume to the shift. Training with wrong reports teaches
+    how far to trust a report. The shift is bounded, so that the image can overrule the report. It is one number per
+    region from few inputs: with tens of training cases, a filter over voxel features overfitted.
 
-    Without any known finding, and before training, the logits stay exactly as they are.
+    Without a known finding, and before training, the logits are unchanged.
 
     Args:
         slots: names of the findings, ``reports.FINDING_SLOTS``.
@@ -51,14 +51,14 @@ class FindingGuidance(nn.Module):
 
         Args:
             logits: ``(N, regions, D, H, W)`` at 1 mm, of a whole volume.
-            findings: ``(N, K, 1 + F)``; the first of each row says whether the finding is known, and what the others of
-                an unknown one hold does not matter.
+            findings: ``(N, K, 1 + F)``; the first value of each row says whether the finding is known. The other values
+                of an unknown finding are ignored.
         """
         return logits + self.shift(self.volumes(F.avg_pool3d(logits, 2)), findings)
 
     def volumes(self, coarse: Tensor) -> Tensor:
-        """Log volumes ``(N, regions, 25)`` for shifts of ``coarse``, logits at 2 mm, from minus to plus ``bound``."""
-        # From a histogram: as good as from the voxels, and in no time.
+        """Return log volumes ``(N, regions, 25)`` at 25 shifts of the 2 mm logits, from ``-bound`` to ``bound``."""
+        # A histogram is as accurate as the voxels themselves, and much faster.
         limit, bins, tries = 12.0, 128, 25
         centres = torch.linspace(-limit, limit, bins, device=coarse.device)
         tried = torch.linspace(-self.bound, self.bound, tries, device=coarse.device)
@@ -67,13 +67,13 @@ class FindingGuidance(nn.Module):
             for r in range(self.regions):
                 counts.append(torch.histc(coarse[n, r].float().clamp(-limit, limit), bins, -limit, limit))
         histogram = torch.stack(counts).unflatten(0, [coarse.shape[0], self.regions]).unsqueeze(3)
-        # Steep, so that it is nearly the number of voxels above 0.
+        # A steep sigmoid, so that the sum is nearly the number of voxels above 0.
         voxels = (histogram * torch.sigmoid(4 * (centres[:, None] + tried))).sum(dim=2)
-        # As reports.finding_features writes a volume; a voxel has 8 mm3.
+        # The same encoding of volumes as in reports.finding_features; a voxel has 8 mm3.
         return ((voxels * 0.008 + 0.01) / 20).log() / 1.5
 
     def shift(self, volumes: Tensor, findings: Tensor) -> Tensor:
-        """What to add to the logits, ``(N, regions, 1, 1, 1)``; ``volumes`` of N cases, or of one for all rows."""
+        """Return the logit shift ``(N, regions, 1, 1, 1)``; ``volumes`` has N rows, or one row for all findings."""
         known = findings[:, :, :1].float()
         stated = torch.cat([known, findings[:, :, 1:].float() * known], dim=2)
         matching, compared = self._match(volumes.expand(findings.shape[0], -1, -1), stated)
@@ -82,16 +82,16 @@ class FindingGuidance(nn.Module):
         return (self.bound * torch.tanh(shift))[:, :, None, None, None]
 
     def _match(self, volumes: Tensor, stated: Tensor) -> Tuple[Tensor, Tensor]:
-        """Shifts of the logits with which the regions have the stated volumes.
+        """Compute the logit shifts at which the regions have the stated volumes.
 
         Args:
             volumes: from ``volumes``.
             stated: ``(N, K, 1 + F)``, 0 where a finding is not known.
 
         Returns:
-            The shifts for ``TIMES`` the stated volume, ``(N, regions, T)`` in -1 to 1 of the bound; and ``(N, regions,
-            5)``: whether a volume is stated, the logarithm of stated over seen, both 0 where none is, and how the
-            volume would change with three fixed shifts.
+            The shifts for ``TIMES`` the stated volume, ``(N, regions, T)``, as a share of the bound in -1 to 1; and
+            ``(N, regions, 5)``: whether a volume is stated, the log ratio of stated to predicted volume (both 0 if
+            not), and the change of the log volume at three fixed shifts.
         """
         known, target = stated[:, self.sizes, 0], stated[:, self.sizes, 1]
         absent = (stated[:, self.enhancement, 0] * stated[:, self.enhancement, 1]).unsqueeze(1)

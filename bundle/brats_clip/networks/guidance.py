@@ -11,7 +11,7 @@ from .positions import CoordinateEmbedding
 
 
 class ReportMemory(nn.Module):
-    """Turns any number of report tokens, none included, into a list that always starts with "no report".
+    """Prepends a learned "no report" token to any number of report tokens, including zero.
 
     Args:
         semantic_dim: length E of a token.
@@ -28,15 +28,15 @@ class ReportMemory(nn.Module):
         report_tokens: Optional[Tensor] = None,
         report_mask: Optional[Tensor] = None,
     ) -> Tuple[Tensor, Tensor]:
-        """Build the list.
+        """Build the token sequence.
 
         Args:
             batch: N.
             report_tokens: ``(N, R, E)``; R may be 0. ``None``: no report.
-            report_mask: ``(N, R)``, True for real tokens; what the others hold does not matter. ``None``: all real.
+            report_mask: ``(N, R)``, True for valid tokens; the others are ignored. ``None``: all are valid.
 
         Returns:
-            tokens ``(N, 1 + R, E)`` and their mask ``(N, 1 + R)``.
+            Tokens ``(N, 1 + R, E)`` and their mask ``(N, 1 + R)``.
         """
         tokens = self.no_report.expand(batch, 1, -1)
         mask = torch.ones(batch, 1, dtype=torch.bool, device=tokens.device)
@@ -51,7 +51,7 @@ class ReportMemory(nn.Module):
 
 
 class ReportGuidance(nn.Module):
-    """Decoder features attend to the sentences of the report; a gate per voxel weights the result.
+    """Cross-attention from decoder features to the sentences of the report, weighted by a gate per voxel.
 
     Args:
         channels: channels of the decoder features.
@@ -67,12 +67,12 @@ class ReportGuidance(nn.Module):
         self.gate = nn.Linear(channels, 1)
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, extent: Tensor) -> Tensor:
-        """Add what the report says to the features.
+        """Add the attended report information to the features.
 
         Args:
             x: ``(N, C, D, H, W)``.
             memory, memory_mask: from ``ReportMemory``.
-            extent: ``(N, 3, 2)``, where ``x`` lies in the whole volume.
+            extent: ``(N, 3, 2)``, lowest and highest coordinate of ``x`` in the whole volume, per axis.
         """
         size = [x.shape[2], x.shape[3], x.shape[4]]
         voxels = self.norm(to_tokens(x)) + self.positions(size, extent)
@@ -81,7 +81,7 @@ class ReportGuidance(nn.Module):
 
 
 class ReportModulation(nn.Module):
-    """Scales and shifts channels by a summary of the report: guidance where attention per voxel would be too slow.
+    """Scales and shifts channels by a summary of the report, for levels where attention per voxel would be too slow.
 
     Args:
         channels: channels of the features.
@@ -98,12 +98,12 @@ class ReportModulation(nn.Module):
         self.register_buffer("one", torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """Re-weight features ``(N, C, D, H, W)`` by ``memory`` and its mask from ``ReportMemory``."""
+        """Scale and shift features ``(N, C, D, H, W)`` by ``memory`` and its mask from ``ReportMemory``."""
         scores = self.relevance(memory).squeeze(-1).float().masked_fill(~memory_mask, float("-inf"))
         summary = (scores.softmax(dim=1).unsqueeze(-1) * memory).sum(dim=1)
         scale, shift = self.modulate(summary).float().chunk(2, dim=1)
         samples: List[Tensor] = []
-        for n in range(x.shape[0]):  # normalisation by 0 and 1 is a scale and a shift, and the fastest there is
+        for n in range(x.shape[0]):  # batch_norm with mean 0 and variance 1 is the fastest scale and shift
             samples.append(
                 torch.batch_norm(x[n : n + 1], 1 + scale[n], shift[n], self.zero, self.one, False, 0.0, 0.0, True)
             )

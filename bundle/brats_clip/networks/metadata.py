@@ -1,6 +1,6 @@
-"""MONAI's MetaTensor at the network's door: it stays outside.
+"""Conversion from and to MONAI's MetaTensor, which is not used inside the network.
 
-Inside, it costs time with every operation, and cutting a batch into samples cuts its metadata, too.
+There it would slow down every operation, and splitting a batch into samples would also split its metadata.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def plain(*values: Tensor | None) -> list[Tensor | None]:
-    """The values as plain tensors."""
+    """Return the values as plain tensors."""
     return [value.as_tensor() if isinstance(value, MetaTensor) else value for value in values]
 
 
 def with_metadata_of(value: Tensor, source: Tensor) -> Tensor:
-    """``value`` with the metadata of ``source``, if that has any."""
+    """Return ``value`` with the metadata of ``source``, if it has any."""
     return MetaTensor(value).copy_meta_from(source) if isinstance(source, MetaTensor) else value

@@ -1,4 +1,4 @@
-"""Pixel-level fusion: weigh the sequences, show their differences, and move to 2 mm without losing 1 mm detail."""
+"""Pixel-level fusion: weight the sequences, add difference images, and go to 2 mm without losing 1 mm detail."""
 # ruff: noqa: UP045 - torch.jit.script reads the annotations
 
 from typing import Optional
@@ -11,14 +11,14 @@ DIFFERENCES = ((1, 0), (2, 3))  # T1ce-T1 shows enhancement, T2-FLAIR tells flui
 
 
 class PixelFusion(nn.Module):
-    """Weighs the four sequences by statistics of the image itself and appends T1ce-T1 and T2-FLAIR.
+    """Weights the four sequences by statistics of the image and appends the differences T1ce-T1 and T2-FLAIR.
 
-    A sequence that is degraded or carries little contrast in this patient can be turned down. The weights start at 1.
-    A sequence that is missing is zero everywhere; no difference is taken with it, which would show the other one.
+    The weights start at 1. A sequence that is degraded or has little contrast in this patient can be weighted down. A
+    missing sequence is zero everywhere; its difference images are set to zero, as they would only show the other one.
 
-    Weighing and subtracting are linear, and so is the projection that follows. The module therefore returns them as
-    one small matrix per sample, to be merged with the projection: the fused volume itself, 48 channels at 2 mm, would
-    take longer to write to memory than the rest of the encoder takes to compute.
+    Weighting and subtraction are linear, and so is the projection that follows. The module therefore returns one small
+    matrix per sample, to be merged with the projection. Writing the fused volume itself (48 channels at 2 mm) to memory
+    would take longer than computing the rest of the encoder.
 
     Args:
         hidden: width of the layer between statistics and weights.
@@ -38,15 +38,15 @@ class PixelFusion(nn.Module):
 
     def sequence_weights(self, image: Tensor) -> Tensor:
         """Weights ``(N, 4)`` in (0, 2) for an image ``(N, 4, D, H, W)``, z-scored and zero outside the brain."""
-        sparse = image[:, :, ::2, ::2, ::2].flatten(2).float()  # an eighth of the voxels is plenty for a mean
+        sparse = image[:, :, ::2, ::2, ::2].flatten(2).float()  # an eighth of the voxels is enough for a mean
         brain = (sparse != 0).any(dim=1, keepdim=True).float().mean(dim=2).clamp(min=1e-3)
         bright, dark, square = sparse.relu().mean(dim=2), (-sparse).relu().mean(dim=2), (sparse**2).mean(dim=2)
         statistics = torch.cat([bright / brain, dark / brain, (square / brain).sqrt()], dim=1)
         return 2 * torch.sigmoid(self.weights(F.leaky_relu(self.hidden(statistics))).float())
 
     def forward(self, image: Tensor) -> Tensor:
-        """The matrix ``(N, 32, 48)`` that turns a voxel of the unshuffled image into eight channels for each of T1,
-        T1ce, T2, FLAIR, T1ce-T1 and T2-FLAIR, all weighed."""
+        """Return the matrix ``(N, 32, 48)`` that maps a voxel of the unshuffled image to eight weighted channels for
+        each of T1, T1ce, T2, FLAIR, T1ce-T1 and T2-FLAIR."""
         weights = self.sequence_weights(image)
         there = (image[:, :, ::2, ::2, ::2] != 0).flatten(2).any(dim=2)
         both = [there[:, plus] & there[:, minus] for plus, minus in self.differences]
@@ -68,7 +68,7 @@ class PixelProjection(nn.Module):
         self.linear = nn.Linear(fused, channels, bias=False)
 
     def forward(self, tokens: Tensor, mix: Optional[Tensor] = None) -> Tensor:
-        """Project ``(N, V, C)`` to ``(N, V, channels)``, mixed first by ``(N, C, fused)`` of ``PixelFusion``."""
+        """Project ``(N, V, C)`` to ``(N, V, channels)``, mixed by ``(N, C, fused)`` of ``PixelFusion`` first."""
         if mix is None:
             return self.linear(tokens)
         return tokens @ self.linear(mix).to(tokens.dtype)

@@ -1,4 +1,4 @@
-"""Resolution to channels and back. MONAI's pixelshuffle and pixelunshuffle do the same, but not in TorchScript."""
+"""Pixel shuffle and unshuffle. MONAI's pixelshuffle and pixelunshuffle do the same, but not in TorchScript."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def unshuffle(image: Tensor) -> Tensor:
     """Move each 2x2x2 block of voxels into channels: ``(N, C, D, H, W)`` to ``(N, 8C, D/2, H/2, W/2)``.
 
-    The output's channels run through the eight voxels of input channel 0, then those of channel 1, and so on.
+    The first eight output channels are the eight voxels of input channel 0, the next eight those of channel 1, etc.
     """
     n, c, d, h, w = image.shape
     blocks = image.reshape(n, c, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
@@ -16,19 +16,19 @@ def unshuffle(image: Tensor) -> Tensor:
 
 def shuffle(x: Tensor) -> Tensor:
     """The inverse of ``unshuffle``."""
-    if not torch.jit.is_scripting():  # noqa: SIM102 - the compiler skips this block only as it stands
+    if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript skips the block only in this form
         if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or x.requires_grad):
             return _shuffle_pairs(x)
     n, c, d, h, w = x.shape
-    # The layout is changed first and on its own: doing both in one copy takes four times as long on a CPU.
+    # Change the memory format in a copy of its own: a single copy for both takes four times as long on a CPU.
     blocks = x.contiguous(memory_format=torch.contiguous_format).reshape(n, c // 8, 2, 2, 2, d, h, w)
     return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // 8, 2 * d, 2 * h, 2 * w)
 
 
 def _shuffle_pairs(x: Tensor) -> Tensor:
-    """The same five times faster, where neither a gradient nor an export is wanted.
+    """Shuffle five times faster, without support for gradients and export.
 
-    Neighbours along the last axis stay together, so they are moved as one number of twice the width.
+    Neighbours along the last axis stay adjacent, so each pair is moved as one number of twice the width.
     """
     n, c, d, h, w = x.shape
     wide = {2: torch.int32, 4: torch.int64, 8: torch.complex128}[x.element_size()]

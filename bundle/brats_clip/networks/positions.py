@@ -1,4 +1,4 @@
-"""Where something lies in the head: one embedding for voxels and for slices."""
+"""Positional embedding of voxels and slices."""
 # ruff: noqa: UP006, UP035 - torch.jit.script reads the annotations
 
 import math
@@ -17,14 +17,14 @@ def voxel_centres(count: int, extent: Tensor) -> Tensor:
 class CoordinateEmbedding(nn.Module):
     """Embeds coordinates of the whole working volume, each axis running from -1 to 1.
 
-    The three axes are embedded apart and summed. A dot product with a sum, put through a softmax, is a product over
-    the axes, so "left and frontal" can be expressed while the embedding of a volume stays cheap.
+    The three axes are embedded separately and summed. After a softmax, a dot product with the sum becomes a product
+    over the axes. Attention can therefore express "left and frontal", while the embedding of a volume stays cheap.
 
-    Voxels and slices share the weights of an axis: a voxel and the sagittal slice through it look alike to attention.
+    Voxels and slices share the weights of an axis: a voxel and the sagittal slice through it get similar embeddings.
 
     Args:
         dim: number of channels.
-        frequencies: number of sine and cosine pairs per axis; the slowest spans two volumes, each next one half of it.
+        frequencies: number of sine and cosine pairs per axis; the longest wavelength is two volumes, each next is half.
     """
 
     def __init__(self, dim: int, frequencies: int = 5):
@@ -44,7 +44,7 @@ class CoordinateEmbedding(nn.Module):
 
         Args:
             size: ``[D, H, W]``.
-            extent: ``(N, 3, 2)``, where the volume lies in the whole one: lowest and highest coordinate per axis.
+            extent: ``(N, 3, 2)``, lowest and highest coordinate of this volume in the whole one, per axis.
 
         Returns:
             ``(N, D * H * W, dim)``.

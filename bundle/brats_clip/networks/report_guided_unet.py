@@ -1,4 +1,4 @@
-"""The network: pixel, feature and semantic fusion composed around a residual 3D U-Net."""
+"""The network: a residual 3D U-Net with pixel-level, feature-level and semantic-level fusion."""
 # ruff: noqa: UP006, UP035, UP045 - torch.jit.script reads the annotations
 
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -30,15 +30,15 @@ from .weights import (
 
 
 class Decoded(NamedTuple):
-    """What ``ReportGuidedUNet.decode`` returns.
+    """Output of ``ReportGuidedUNet.decode`` and ``refine``.
 
     Attributes:
         logits: ``(N, 3, D, H, W)`` for the regions WT, TC, ET.
-        attention: the regions' attention maps as logits, ``(N, 3, D/2, H/2, W/2)``; no channels without them.
+        attention: the regions' attention maps as logits, ``(N, 3, D/2, H/2, W/2)``; no channels if switched off.
         deep: logits at 1/4 and 1/8 of the resolution; in training mode and with deep supervision only, else empty.
-        features: what ``refine`` needs of the decoder.
-        refined: logits after the clicks; the same as ``logits`` without any.
-        unstated: logits before the findings of the report; the same as ``logits`` without any.
+        features: decoder features for ``refine``.
+        refined: logits after click refinement; the same as ``logits`` without clicks.
+        unstated: logits before guidance by findings, in training mode; the same as ``logits`` in evaluation mode.
     """
 
     logits: Tensor
@@ -50,23 +50,23 @@ class Decoded(NamedTuple):
 
 
 class ReportGuidedUNet(nn.Module):
-    """Segments WT, TC and ET from four MRI sequences, CLIP's view of a few slices, and a report where there is one.
+    """Segments WT, TC and ET from four MRI sequences, CLIP embeddings of a few slices, and an optional report.
 
-    After arXiv:2507.09966, with three levels of fusion. Each switch that is off removes its part; with all off, a
-    plain residual 3D U-Net is left. The image comes at 1 mm; the trunk runs at 2, 4, 8 and 16 mm, with each 2x2x2
-    block of voxels as channels, so nothing of the 1 mm detail is lost.
+    After arXiv:2507.09966, with three levels of fusion. Each option that is off removes its module; with all off, a
+    plain residual 3D U-Net remains. The image is given at 1 mm; the U-Net runs at 2, 4, 8 and 16 mm, with each 2x2x2
+    block of voxels as channels, so no 1 mm detail is lost.
 
-    ``encode`` does all that needs no report, ``decode`` uses the report, ``refine`` the clicks, each at a fraction
-    of the time of the one before: encode a case once, decode it as often as its report changes, refine what was decoded
-    as often as somebody clicks.
+    ``encode`` computes everything that is independent of the report, ``decode`` applies the report, and ``refine`` the
+    clicks. Each step takes a fraction of the time of the step before: encode a case once, decode it again when its
+    report changes, and refine again after each click.
 
     Args:
         sequences: number of sequences; pixel fusion needs the four T1, T1ce, T2, FLAIR.
         regions: number of regions.
         widths: channels at 2, 4, 8, 16 mm and so on; the image size must be divisible by 2 ** len(widths).
         semantic_dim: length E of CLIP's embeddings.
-        slice_encoder: frozen; image ``(N, 4, D, H, W)`` to slice tokens ``(N, S, E)`` and positions ``(N, S, 2)``. It
-            serves calls without slice tokens. It is never trained, and not part of the state dict.
+        slice_encoder: frozen; image ``(N, 4, D, H, W)`` to slice tokens ``(N, S, E)`` and positions ``(N, S, 2)``. Used
+            when ``encode`` gets no slice tokens. It is never trained, and not part of the state dict.
         region_embeddings: ``(regions, E)``, CLIP's embeddings of the regions' descriptions.
         clip_fingerprint: sha256 of the CLIP that the embeddings come from. Saved with the weights; weights trained
             with another CLIP are refused. Empty: unknown.
@@ -74,15 +74,15 @@ class ReportGuidedUNet(nn.Module):
         head_width: channels of the head's hidden layer.
         pixel_fusion: learned sequence weights and difference images.
         attention: channel and spatial attention in the blocks from 4 mm on, attention gates on the skip connections.
-        deep_supervision: logits at 4 and 8 mm, too.
+        deep_supervision: additional logits at 4 and 8 mm.
         bridge: 3D-2D bridging at the coarsest level.
         guidance: cross-modal guidance by the report on every decoder level.
         semantic_attention: region maps that refine the prediction.
-        findings: guidance by what the report states as numbers.
-        clicks: ``refine``.
+        findings: guidance by the tumour sizes that the report states.
+        clicks: click refinement, see ``refine``.
 
     Raises:
-        InputError: if the arguments do not fit together.
+        InputError: if the arguments are inconsistent.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class ReportGuidedUNet(nn.Module):
         self.pixel_fusion = PixelFusion() if pixel_fusion else None
         self.stem = PixelProjection(fused, widths[0])
         self.stem_norm = SampleNorm(widths[0])
-        # Attention over whole volumes is bound by memory, so at 2 mm it would cost as much as the convolutions.
+        # Attention over whole volumes is memory-bound: at 2 mm it would cost as much as the convolutions.
         self.stem_block = ResidualBlock(widths[0], attention=False)
         self.encoder = nn.ModuleList(
             EncoderLevel(widths[i], widths[i + 1], bottleneck_blocks if i + 1 == levels else 1 + (i > 0), attention)
@@ -149,7 +149,7 @@ class ReportGuidedUNet(nn.Module):
         self.guidance = ReportGuidance(widths[-1], semantic_dim, heads=4) if guidance else None
         self.decoder = nn.ModuleList()
         for i in reversed(range(levels)):
-            # Attention per voxel costs too much at 2 mm; fewer heads where there are more voxels, for the same reason.
+            # Attention per voxel is too slow at 2 mm. For the same reason, the level at 4 mm has only one head.
             report = ReportGuidance(widths[i], semantic_dim, heads=1 if i == 1 else 2) if guidance and i > 0 else None
             self.decoder.append(DecoderLevel(widths[i + 1], widths[i], attention, attention and i > 0, report))
         self.modulation = ReportModulation(widths[0], semantic_dim) if guidance else None
@@ -178,7 +178,7 @@ class ReportGuidedUNet(nn.Module):
         return self
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
-        """Like ``nn.Module.load_state_dict``, with errors that say in one line what does not fit.
+        """Like ``nn.Module.load_state_dict``, with a one-line error for weights that do not fit.
 
         Raises:
             WeightsError: if the weights were trained with another CLIP, or, when strict, for another architecture.
@@ -195,21 +195,21 @@ class ReportGuidedUNet(nn.Module):
         slice_positions: Optional[Tensor] = None,
         extent: Optional[Tensor] = None,
     ) -> List[Tensor]:
-        """All that does not depend on the report.
+        """Compute everything that does not depend on the report.
 
         Args:
             image: ``(N, 4, D, H, W)`` in the order T1, T1ce, T2, FLAIR, 1 mm, z-scored over the brain and zero outside,
                 D, H, W (x, y, z in RAS) divisible by 16.
-            slice_tokens: ``(N, S, E)``; ``None``: by the slice encoder, from ``image``.
+            slice_tokens: ``(N, S, E)``; ``None``: computed from ``image`` by the slice encoder.
             slice_positions: ``(N, S, 2)``: plane index, and coordinate in [-1, 1] of the whole volume.
-            extent: ``(N, 3, 2)``: where ``image`` lies in the whole volume, which is [-1, 1] on each axis; ``None``: it
-                is the whole volume.
+            extent: ``(N, 3, 2)``: lowest and highest coordinate of ``image`` per axis, where the whole volume spans
+                [-1, 1]; ``None``: ``image`` is the whole volume.
 
         Returns:
             Features for ``decode``: 2, 4, 8, 16 mm, then the 1 mm detail for the head, then ``extent``.
 
         Raises:
-            InputError: if the image has another shape, or slice tokens are needed and not given (``ValueError`` from
+            InputError: if the image has a wrong shape, or slice tokens are needed and not given (``ValueError`` from
                 TorchScript).
         """
         if not torch.jit.is_scripting():
@@ -240,7 +240,7 @@ class ReportGuidedUNet(nn.Module):
 
     def _compute_dtype(self) -> torch.dtype:
         probe = self.head.logits.weight[:1].flatten(1)
-        return (probe @ probe.t()).dtype  # what autocast, if it is on, computes in; TorchScript cannot ask it
+        return (probe @ probe.t()).dtype  # the dtype of autocast, if it is on; TorchScript cannot query it
 
     def _check_image(self, image: Tensor) -> None:
         shape = image.shape
@@ -272,15 +272,15 @@ class ReportGuidedUNet(nn.Module):
         report_mask: Optional[Tensor] = None,
         report_findings: Optional[Tensor] = None,
     ) -> Decoded:
-        """Segment what ``encode`` has seen.
+        """Segment a case from its encoded features.
 
         Args:
-            features: from ``encode``; left as they are.
+            features: from ``encode``; not modified.
             report_tokens: ``(N, R, E)``, one per sentence; ``None`` or R = 0: no report.
-            report_mask: ``(N, R)``, True for real tokens; ``None``: all are. A sample without any has no report.
-            report_findings: ``(N, K, 1 + F)``, what the report states as numbers: a flag that a finding is known, then
-                its row of ``reports.finding_features``. For whole volumes only: sizes are compared with what is there.
-                ``None``: nothing is known.
+            report_mask: ``(N, R)``, True for valid tokens; ``None``: all are. No valid token: no report.
+            report_findings: ``(N, K, 1 + F)``, the report's findings as numbers: a flag if the finding is known, then
+                its row of ``reports.finding_features``. For whole volumes only, because stated sizes are compared with
+                predicted volumes. ``None``: nothing is known.
         """
         if not torch.jit.is_scripting():
             report_tokens, report_mask, report_findings = plain(report_tokens, report_mask, report_findings)
@@ -306,10 +306,10 @@ class ReportGuidedUNet(nn.Module):
                 deep.append(head(decoded[len(decoded) - 2 - i]).float())
         unstated = logits
         if self.findings is not None and self.training and report_findings is None:
-            # Every parameter takes part in training, as DistributedDataParallel wants it.
+            # Every parameter takes part in training, as DistributedDataParallel requires.
             report_findings = torch.zeros([x.shape[0], self.finding_slots, self.finding_row], device=x.device)
         if self.findings is not None and report_findings is not None:
-            # The image has to do without findings, so that what they are compared with stays what it shows.
+            # Detached, so that findings are always compared with what the network sees in the image alone.
             logits = self.findings(unstated.detach(), report_findings)
             if not self.training:
                 unstated = logits
@@ -322,13 +322,13 @@ class ReportGuidedUNet(nn.Module):
 
     @torch.jit.export
     def refine(self, decoded: Decoded, clicks: Tensor, click_targets: Tensor) -> Decoded:
-        """Correct what ``decode`` answered where a person clicked; farther than about 40 mm away it stays as it was.
+        """Correct the logits of ``decode`` near the clicks; voxels more than about 40 mm away are unchanged.
 
         Args:
-            decoded: from ``decode``, on which all clicks build: give every click of the case, not the new one alone.
-            clicks: ``(N, K, 3)``, positions in voxels of the image (0 is the centre of the first); K may be 0.
+            decoded: from ``decode``. Refinement starts from its logits: pass all clicks of the case, not only the last.
+            clicks: ``(N, K, 3)``, voxel coordinates in the image (0 is the centre of the first voxel); K may be 0.
             click_targets: ``(N, K, regions)``: 1 where the voxel is in the region, -1 where it is not, 0 where the
-                click says nothing; all 0 for padding.
+                click leaves it open; all 0 for padding.
 
         Raises:
             InputError: for other shapes, or if the network was built without clicks.
@@ -338,7 +338,7 @@ class ReportGuidedUNet(nn.Module):
             self._check_clicks(clicks, click_targets, decoded.logits)
         if self.clicks is None or clicks.shape[1] == 0:
             return decoded
-        features = [x.detach() for x in decoded.features]  # clicks learn from the trunk, and must not unlearn it
+        features = [x.detach() for x in decoded.features]  # training on clicks must not change the U-Net
         refined = self.clicks(decoded.logits.detach(), features, clicks, click_targets)
         return Decoded(decoded.logits, decoded.attention, decoded.deep, decoded.features, refined, decoded.unstated)
 
@@ -362,7 +362,7 @@ class ReportGuidedUNet(nn.Module):
         click_targets: Optional[Tensor] = None,
         report_findings: Optional[Tensor] = None,
     ) -> Tensor:
-        """Encode, decode and refine; see there for the arguments.
+        """Encode, decode and refine; see these methods for the arguments.
 
         Returns:
             Logits ``(N, 3, D, H, W)`` for WT, TC, ET. In training mode, unless scripted, all of ``Decoded``, so that

@@ -1,4 +1,4 @@
-"""Semantic-level fusion, third part: attention maps of the regions, found by their names."""
+"""Semantic-level fusion, third part: attention maps of the regions, from the embeddings of their descriptions."""
 
 import math
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 class SemanticAttention(nn.Module):
     """Compares each voxel with CLIP's embedding of each region's description.
 
-    The maps are supervised, returned for people to look at, and refine the prediction through ``refine``, which
-    starts at zero.
+    The maps are supervised, returned for display, and refine the prediction through ``refine``, which is initialised
+    to zero.
 
     Args:
         channels: channels of the voxel features.
         region_embeddings: ``(K, E)``, one text embedding per region.
         refined: channels of the head's hidden layer, to which the refinement is added.
-        dim: length of the space in which voxels and texts are compared.
-        initial_logit: what the maps start at, about.
+        dim: dimension of the embedding in which voxels and texts are compared.
+        initial_logit: approximate initial value of the maps.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class SemanticAttention(nn.Module):
         """Return the maps as logits ``(N, K, D, H, W)`` and the refinement ``(N, refined, D, H, W)`` for features
         ``(N, C, D, H, W)``."""
         voxel = self.voxel(x)
-        # The descriptions of nested regions read alike; what they share would drown what tells them apart.
+        # Descriptions of nested regions are similar: without their mean, the differences dominate.
         texts = self.region_embeddings - self.region_embeddings.mean(dim=0, keepdim=True)
         texts = F.normalize(self.text(F.normalize(texts, dim=1)).float(), dim=1)
         scaled = texts * self.log_scale.clamp(max=4.6).exp().unsqueeze(1)
-        # Norms by a convolution with ones: reductions over channels are many times slower on a CPU when training.
+        # Compute norms by a convolution with ones: in training, channel reductions are many times slower on a CPU.
         ones = torch.ones((1, texts.shape[1], 1, 1, 1), dtype=voxel.dtype, device=voxel.device)
         length = F.conv3d(voxel * voxel, ones).float().clamp(min=1e-4).rsqrt()
         similarity = F.conv3d(voxel, scaled[:, :, None, None, None].to(voxel.dtype))

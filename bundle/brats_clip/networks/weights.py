@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and a clear error when it does not fit."""
+"""Contents of a checkpoint, and clear errors when it does not fit the network."""
 
 import hashlib
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ def fingerprint_to_bytes(fingerprint: str) -> Tensor:
 
 
 def architecture_fingerprint(net: nn.Module) -> Tensor:
-    """A sha256, ``uint8 (32,)``, of the names and shapes of all that ``net`` saves."""
+    """Return a sha256, ``uint8 (32,)``, of the names and shapes of all tensors that ``net`` saves."""
     lines = [f"{name} {tuple(value.shape)}" for name, value in net.state_dict().items() if name != ARCHITECTURE]
     return torch.tensor(list(hashlib.sha256("\n".join(sorted(lines)).encode()).digest()), dtype=torch.uint8)
 
 
 def drop_frozen(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
-    """Leave the frozen slice encoder out of a state dict: CLIP has a file of its own. (State dict post-hook.)"""
+    """State dict post-hook: remove the frozen slice encoder, because CLIP is stored in its own file."""
     for name in [n for n in state if n.startswith(prefix + FROZEN)]:
         del state[name]
 
@@ -50,7 +50,7 @@ def check_clip_and_complete(
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Refuse weights of another CLIP, then lend the state dict what it leaves out. (Load state dict pre-hook.)
+    """Load state dict pre-hook: reject weights of another CLIP, then fill in what the state dict omits.
 
     Raises:
         WeightsError: if the weights were trained with another CLIP.
@@ -58,7 +58,7 @@ def check_clip_and_complete(
     own, given = module.state_dict(), state.get(prefix + CLIP)
     if given is not None:
         if not given.any():
-            state[prefix + CLIP] = own[CLIP]  # weights that do not know their CLIP do not make the network forget it
+            state[prefix + CLIP] = own[CLIP]  # weights without a CLIP fingerprint keep that of the network
         elif own[CLIP].any() and not torch.equal(own[CLIP].cpu(), given.cpu()):
             found, expected = f"weights trained with CLIP {_hex(given)}", f"CLIP {_hex(own[CLIP])}"
             raise WeightsError("network weights", found, f"{expected}, with which the network was built")
@@ -70,7 +70,7 @@ def check_clip_and_complete(
 
 
 def check_architecture(net: nn.Module, given: Mapping[str, Tensor]) -> None:
-    """Refuse a state dict that is not from a network like ``net``.
+    """Reject a state dict that is not from a network with the architecture of ``net``.
 
     Raises:
         WeightsError: naming the first tensors that are missing, unknown or of another shape.
@@ -89,12 +89,12 @@ def check_architecture(net: nn.Module, given: Mapping[str, Tensor]) -> None:
     ]
     if found:
         raise WeightsError("network weights", "tensors " + "; ".join(found), f"the {len(own)} tensors of this network")
-    # monai.networks.utils.copy_model_state fills what does not fit with the network's own, untrained tensors, so that
-    # names and shapes always agree; the fingerprint that came along tells.
+    # monai.networks.utils.copy_model_state replaces tensors that do not fit by the network's own, untrained ones, so
+    # that names and shapes always agree; only the stored fingerprint reveals the mismatch.
     ours, theirs = own[ARCHITECTURE].cpu(), given[ARCHITECTURE].cpu()
     if not torch.equal(ours, theirs):
         found_weights = f"weights of another architecture ({_hex(theirs)})"
-        raise WeightsError("network weights", found_weights, f"the one that was built ({_hex(ours)})")
+        raise WeightsError("network weights", found_weights, f"the architecture of this network ({_hex(ours)})")
 
 
 def _hex(fingerprint: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""The scanner: coil shading, resolution, slice thickness, motion, field of view and noise of one sequence."""
+"""Simulated scanner: coil shading, resolution, slice thickness, motion, field of view and noise of one sequence."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .fields import Randomness, blur, smooth_noise
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How one sequence was taken.
+    """Acquisition parameters of one sequence.
 
     Attributes:
         thickness_mm: slice thickness, 1 for an isotropic 3D sequence.
         axis: the array axis slices are stacked along (2 = axial).
         blur_mm: in-plane Gaussian sigma.
         noise: standard deviation of the noise as a share of white matter's intensity on T1.
-        shading: largest log of the coil's shading.
-        rise: share of the shading that rises towards the bottom slices; negative where they darken.
+        shading: largest log gain of the coil.
+        rise: share of the shading that brightens the bottom slices; negative if it darkens them.
         motion: share of the signal that is displaced along the phase axis.
         short_view: share of the brain's extent, along ``cut_axis``, that the field of view leaves out.
         cut_axis: the axis along which the field of view is short.
@@ -39,19 +39,19 @@ class Acquisition:
     cut_axis: int = 0
 
 
-THICK = {"t1": 0.5, "t1ce": 0.3, "t2": 0.75, "flair": 0.8}  # share of sequences taken in thick slices
+THICK = {"t1": 0.5, "t1ce": 0.3, "t2": 0.75, "flair": 0.8}  # share of sequences acquired in thick slices
 
 
 def draw_acquisition(
     random: Randomness, sequence: str, shading: float, poor: bool = False, short_view: float = 0.0
 ) -> Acquisition:
-    """Draw how ``sequence`` was taken: 3D or thick slices (mostly axial), sharp or soft, clean or noisy.
+    """Draw the acquisition of ``sequence``: 3D or thick slices (mostly axial), sharp or soft, clean or noisy.
 
     Args:
-        random: the patient's randomness.
+        random: the patient's random generators.
         sequence: a name of ``SEQUENCES``.
-        shading: the patient's largest log shading; this sequence gets a part of it.
-        poor: far worse than usual: 5 to 7 mm in any direction, or blurred, or moved, often noisy.
+        shading: the patient's largest log gain; this sequence gets a part of it.
+        poor: far worse quality than usual: slices of 5 to 7 mm in any direction, blur or motion, often with noise.
         short_view: share of the brain that the field of view leaves out.
     """
     thick = random.chance(THICK[sequence])
@@ -74,11 +74,11 @@ def draw_acquisition(
 
 
 def shade(random: Randomness, depth: torch.Tensor, how: Acquisition) -> torch.Tensor:
-    """Return the coil's gain ``(X, Y, Z)``: slow waves, a rise towards the bottom slices, and a nearby coil's glow.
+    """Return the coil's gain ``(X, Y, Z)``: slow waves, a ramp at the bottom slices, and brightening near the coil.
 
-    The log of the gain stays within ``how.shading`` of its middle inside the brain, whose ``depth`` is in mm.
+    The log gain lies between minus and plus ``how.shading``. ``depth`` is the distance in mm below the surface.
     """
-    step = 4  # the gain is so smooth that a coarse grid holds all of it
+    step = 4  # the gain is smooth, so a coarse grid is sufficient
     coarse = depth[::step, ::step, ::step]
     shape, inside = tuple(coarse.shape), coarse > 0
     if not how.shading or not inside.any():
@@ -96,7 +96,7 @@ def shade(random: Randomness, depth: torch.Tensor, how: Acquisition) -> torch.Te
 
 
 def acquire(random: Randomness, image: torch.Tensor, depth: torch.Tensor, how: Acquisition) -> torch.Tensor:
-    """Take a picture of ``image`` ``(X, Y, Z)`` at 1 mm; returns the same grid, as after resampling to 1 mm."""
+    """Simulate the acquisition of ``image`` ``(X, Y, Z)`` at 1 mm; the result is resampled to the same grid."""
     shape = tuple(image.shape)
     image = image * shade(random, depth, how)
     if how.motion > 0:
@@ -117,7 +117,7 @@ def acquire(random: Randomness, image: torch.Tensor, depth: torch.Tensor, how: A
 
 
 def field_of_view(random: Randomness, brain: torch.Tensor, how: Acquisition) -> torch.Tensor:
-    """Return which voxels of ``brain`` ``(X, Y, Z)`` the sequence covers: a slab, short at one end or at both."""
+    """Return the field of view of the sequence ``(X, Y, Z)``: a slab that cuts ``brain`` at one end or both."""
     seen = torch.ones_like(brain)
     if how.short_view <= 0:
         return seen
@@ -131,7 +131,7 @@ def field_of_view(random: Randomness, brain: torch.Tensor, how: Acquisition) -> 
 
 
 def _move(random: Randomness, image: torch.Tensor, how: Acquisition) -> torch.Tensor:
-    """Add what a head moves during a scan: displaced copies (ghosts) along a phase axis within the slices."""
+    """Add motion artefacts: displaced copies (ghosts) along a phase axis within the slices."""
     axis = int(random.choice([a for a in range(3) if a != how.axis]))
     out = (1 - how.motion) * image
     for shift in (random.uniform(2, 5), -random.uniform(2, 5), random.uniform(12, 40), -random.uniform(12, 40)):
@@ -140,6 +140,6 @@ def _move(random: Randomness, image: torch.Tensor, how: Acquisition) -> torch.Te
 
 
 def _extent(mask: torch.Tensor, axis: int) -> tuple[int, int]:
-    """First index and one past the last where ``mask`` has something along ``axis``."""
+    """Return the half-open index range of ``mask`` along ``axis``."""
     present = np.flatnonzero(mask.movedim(axis, 0).flatten(1).any(dim=1).numpy())
     return (int(present[0]), int(present[-1]) + 1) if len(present) else (0, mask.shape[axis])

@@ -1,4 +1,4 @@
-"""Healthy anatomy: the ICBM-152 template inside nilearn's package, warped into one individual.
+"""Healthy anatomy: the ICBM-152 template from nilearn's package, warped to an individual.
 
 Source of the template: ICBM 2009a nonlinear symmetric (Fonov et al. 2011), as redistributed by nilearn.
 """
@@ -51,10 +51,10 @@ def load_template() -> Template:
     brain = closed[12:-12, 12:-12, 12:-12]
     depth = ndimage.distance_transform_edt(brain) - ndimage.distance_transform_edt(~brain)
     csf = np.clip(1 - tissue, 0, 1) * brain
-    # Ventricles are the fluid that the surface does not reach: deep, and in one piece with other deep fluid.
+    # Ventricles are fluid components deeper than 12 mm that contain fluid deeper than 24 mm.
     seeds = (csf > 0.6) & (depth > 24)
     parts, _ = ndimage.label((csf > 0.3) & (depth > 12))
-    inner = np.isin(parts, np.unique(parts[seeds])[1:])
+    inner = np.isin(parts, np.unique(parts[seeds]))
     ventricle = csf * ndimage.binary_dilation(inner, iterations=2)
     maps = np.stack([wm * brain, gm * brain, csf - ventricle, ventricle])
     expected = np.tensordot([1.0, 0.75, 0.4, 0.35], maps, axes=1)
@@ -90,7 +90,7 @@ class Anatomy:
 
 
 def draw_warp(random: Randomness) -> torch.Tensor:
-    """Draw one individual's map from ``CANVAS`` to MNI mm, ``(3, X, Y, Z)``: head size, pose and local shape."""
+    """Draw an individual's map from ``CANVAS`` to MNI mm, ``(3, X, Y, Z)``: head size, pose and local shape."""
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in CANVAS]
     xyz = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     size = random.normal(1.10, 0.03, 1.0, 1.2)
@@ -106,7 +106,7 @@ def draw_warp(random: Randomness) -> torch.Tensor:
 
 
 def sample_template(mni: torch.Tensor) -> torch.Tensor:
-    """Read the template's maps ``(6, X, Y, Z)`` at MNI coordinates ``(3, X, Y, Z)`` in mm."""
+    """Sample the template's maps ``(6, X, Y, Z)`` at MNI coordinates ``(3, X, Y, Z)`` in mm."""
     template = load_template()
     inverse = torch.as_tensor(np.linalg.inv(template.affine), dtype=torch.float32)
     voxel = torch.einsum("ij,jxyz->xyzi", inverse[:3, :3], mni) + inverse[:3, 3]
@@ -116,11 +116,11 @@ def sample_template(mni: torch.Tensor) -> torch.Tensor:
 
 
 def sample_anatomy(random: Randomness, mni: torch.Tensor) -> Anatomy:
-    """Read the template at ``mni`` and make the average brain an individual's: own gyri, own atrophy."""
+    """Sample the template at ``mni`` and turn the average brain into an individual one: random gyri and atrophy."""
     maps = sample_template(mni)
     tissue, detail, depth = maps[:4].clamp(min=0), maps[4], maps[5]
 
-    # The template averages 152 people, so its cortex is a blur: noise on the log-odds redraws sulci at random.
+    # The template averages 152 people, so its cortex is blurred: noise on the log-odds creates random sulci.
     shape = tissue.shape[1:]
     odds = torch.log(tissue + 0.02)
     gyri = smooth_noise(random, shape, random.uniform(4, 7)) + 0.6 * smooth_noise(random, shape, 3)

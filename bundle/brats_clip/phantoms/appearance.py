@@ -15,7 +15,7 @@ from .tumour import Tumour
 
 
 def paint(random: Randomness, anatomy: Anatomy, tumour: Tumour, traits: Traits) -> tuple[torch.Tensor, Healthy]:
-    """Return the tissue's intensities on the four sequences ``(4, X, Y, Z)``, before any scanner, and the healthy's."""
+    """Return tissue intensities ``(4, X, Y, Z)`` on the four sequences before the scan, and those of healthy brain."""
     image, means = _paint_healthy(random, anatomy)
     inside = image[:, anatomy.brain]
     healthy = Healthy(inside.mean(dim=1), inside.std(dim=1), means[:, VENTRICLE])
@@ -26,7 +26,7 @@ def paint(random: Randomness, anatomy: Anatomy, tumour: Tumour, traits: Traits) 
 
 
 def scan(random: Randomness, image: torch.Tensor, anatomy: Anatomy, healthy: Healthy, traits: Traits) -> torch.Tensor:
-    """Take the four sequences of ``paint``'s ``image``, strip and align them.
+    """Simulate the scan of ``image`` (from ``paint``): four sequences, skull-stripped and aligned.
 
     Returns ``(4, X, Y, Z)``, zero outside the brain and outside the field of view.
     """
@@ -46,12 +46,12 @@ def scan(random: Randomness, image: torch.Tensor, anatomy: Anatomy, healthy: Hea
 
 
 def _paint_healthy(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
-    """The four sequences of a healthy brain ``(4, X, Y, Z)`` and its tissues' intensities ``(4, 4)``."""
+    """Return the four sequences of a healthy brain ``(4, X, Y, Z)`` and its tissues' intensities ``(4, 4)``."""
     shape = tuple(anatomy.brain.shape)
     means = torch.from_numpy(draw_healthy(random))
     image = torch.einsum("st,txyz->sxyz", means, anatomy.tissue)
     tissue = anatomy.tissue[WM] + anatomy.tissue[GM]
-    # Nothing in a brain is flat: shared texture at several scales, and the template's own within-tissue detail.
+    # Tissue is not uniform: add texture at several scales and the template's own within-tissue detail.
     texture = fractal_noise(random, shape, (18, 7, 3))[0] * tissue
     deep = confounders.basal_ganglia_tint(anatomy)
     for i, s in enumerate(SEQUENCES):
@@ -74,6 +74,6 @@ def _paint_healthy(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, 
         image[2] += random.uniform(0.3, 0.8) * strength * spots
         image[0] -= 0.2 * strength * spots
         image[1] -= 0.2 * strength * spots
-    if random.chance(0.3):  # fluid that FLAIR fails to null
+    if random.chance(0.3):  # fluid that FLAIR does not suppress
         image[3] += random.uniform(0, 0.5) * anatomy.tissue[SULCAL] * (smooth_noise(random, shape, 40)[0] > 0.5)
     return image.clamp(min=0.02), means

@@ -1,6 +1,6 @@
-"""What is bright and is no tumour: vessels, dura, choroid plexus, white-matter lesions, skull-strip remains.
+"""Bright structures other than tumour: vessels, dura, choroid plexus, white-matter lesions, unstripped tissue.
 
-Each returns a soft map ``(X, Y, Z)`` in 0 to 1; the appearance step decides which sequences it brightens.
+Most functions return a soft map ``(X, Y, Z)`` in 0 to 1; ``appearance`` decides which sequences it brightens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def vessels(random: Randomness, anatomy: Anatomy) -> torch.Tensor:
 
 
 def dura(random: Randomness, anatomy: Anatomy) -> torch.Tensor:
-    """Draw what enhances at the surface: dura in places, and the sagittal sinus and falx along the midline."""
+    """Draw enhancing structures at the surface: patches of dura, and the sagittal sinus and falx at the midline."""
     shape = tuple(anatomy.brain.shape)
     patches = smooth_noise(random, shape, 28)[0]
     surface = ((random.uniform(1.5, 3.5) - anatomy.depth) / 1.5).clamp(0, 1)
@@ -57,7 +57,7 @@ def white_matter_lesions(random: Randomness, anatomy: Anatomy) -> torch.Tensor:
     return torch.maximum(band * amount, spots * deep * random.uniform(0, 1)) * anatomy.tissue[WM].sqrt()
 
 
-# Where air and fat next to the brain brighten it, in MNI mm, one side: gyrus rectus, orbital surface, temporal pole,
+# Where air and fat next to the brain brighten it, in MNI mm on the right: gyrus rectus, orbital surface, temporal pole,
 # inferior temporal gyrus above the ear.
 BASE = ((7.0, 32.0, -24.0), (26.0, 38.0, -18.0), (36.0, 14.0, -36.0), (50.0, -22.0, -28.0))
 
@@ -65,7 +65,7 @@ BASE = ((7.0, 32.0, -24.0), (26.0, 38.0, -18.0), (36.0, 14.0, -36.0), (50.0, -22
 def brighten_base(random: Randomness, image: torch.Tensor, anatomy: Anatomy, sd: torch.Tensor) -> None:
     """Brighten ``image`` ``(4, X, Y, Z)`` in place at the frontal base, orbits and temporal poles, most on FLAIR.
 
-    ``sd`` is the healthy brain's spread by sequence, ``(4,)``. Signal piles up beside air, and is missing next to that.
+    ``sd`` is the healthy brain's standard deviation by sequence, ``(4,)``. Signal pile-up beside air is next to a void.
     """
     chosen = [place for place in BASE if random.chance(0.5)] or [random.choice(BASE)]
     gains = [random.uniform(*r) for r in ((-0.3, 1.2), (-0.3, 1.4), (-0.5, 2.0), (0.8, 3.5))]
@@ -87,7 +87,7 @@ def brighten_base(random: Randomness, image: torch.Tensor, anatomy: Anatomy, sd:
 
 
 def _around(mni: torch.Tensor, at: list[float], size: list[float]) -> Box:
-    """The part of the grid within twice ``size`` mm of the MNI coordinate ``at``; at least 8 voxels each way."""
+    """Return the box within twice ``size`` mm of the MNI coordinate ``at``; at least 8 voxels each way."""
     step = 4
     coarse = mni[:, ::step, ::step, ::step]
     scaled = (coarse - torch.tensor(at)[:, None, None, None]) / torch.tensor(size)[:, None, None, None]
@@ -100,7 +100,7 @@ def _around(mni: torch.Tensor, at: list[float], size: list[float]) -> Box:
 
 
 def remains(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw tissue that skull stripping left at the base (orbits, muscle); returns its mask and its texture."""
+    """Draw tissue that skull stripping missed at the base (orbits, muscle); return its mask and texture."""
     shape = tuple(anatomy.brain.shape)
     blobs = smooth_noise(random, shape, 14)[0]
     base = (anatomy.mni[2] < -random.uniform(16, 24)) & (anatomy.depth > -random.uniform(2, 9)) & (anatomy.depth <= 0)
@@ -109,5 +109,5 @@ def remains(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.T
 
 
 def basal_ganglia_tint(anatomy: Anatomy) -> torch.Tensor:
-    """Deep grey matter, which differs from cortex on every sequence."""
+    """Return a map of deep grey matter, which differs from cortex on every sequence."""
     return anatomy.tissue[GM] * ((anatomy.depth - 20) / 12).clamp(0, 1)

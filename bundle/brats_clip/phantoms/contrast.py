@@ -1,9 +1,9 @@
-"""Contrast: what each tissue looks like on each sequence, drawn for every patient.
+"""Contrast: the intensity of each tissue on each sequence, drawn for every patient.
 
-Healthy tissue follows a Gaussian mixture as in SynthSeg (Billot et al. 2023), but around the ordering real sequences
-have, since a network that is given the four sequences by name may rely on it. Tumour tissue is drawn in units of the
-patient's own brain (z-scores), because that is what the network sees after normalisation; the centres were set by
-comparing region by region with real cases (``scripts/compare_phantoms.py`` prints that comparison), the spreads wider
+Healthy tissue follows a Gaussian mixture as in SynthSeg (Billot et al. 2023), but with the intensity order of real
+sequences, because a network that gets the four sequences by name may rely on it. Tumour tissue is drawn as z-scores of
+the patient's own brain, because that is what the network sees after normalisation. The means were set by comparing
+each region with real cases (``scripts/compare_phantoms.py`` prints the comparison); the standard deviations are larger
 than those of real cases.
 """
 
@@ -15,7 +15,7 @@ from .fields import Randomness
 
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
 
-# Mean intensity (white matter on T1 = 1) and spread between patients: wm, gm, sulcal CSF, ventricle.
+# Mean intensity (white matter on T1 = 1) and its SD between patients: wm, gm, sulcal CSF, ventricle.
 HEALTHY = {
     "t1": ((1.00, 0.04), (0.82, 0.05), (0.42, 0.10), (0.30, 0.08)),
     "t1ce": ((1.00, 0.04), (0.86, 0.06), (0.50, 0.12), (0.30, 0.08)),
@@ -23,10 +23,10 @@ HEALTHY = {
     "flair": ((0.85, 0.05), (0.96, 0.06), (0.66, 0.12), (0.36, 0.12)),
 }
 
-# Oedema's z-score and spread between patients, in the order of SEQUENCES.
+# Mean z-score of oedema and its SD between patients, in the order of SEQUENCES.
 OEDEMA = ((-0.30, 0.55), (-0.60, 0.50), (1.50, 0.80), (3.90, 1.10))
 FAINT_OEDEMA = ((-0.15, 0.25), (-0.25, 0.25), (0.70, 0.40), (1.60, 0.45))
-# How core differs from the oedema beside it, and enhancement from the core; T1ce of the latter as a log.
+# Difference of core from the adjacent oedema, and of enhancement from the core (its T1ce as a log).
 CORE = {
     "necrotic": ((-0.50, 0.50), (-0.25, 0.55), (1.05, 0.90), (1.20, 1.30)),
     "non_enhancing": ((-0.50, 0.45), (-0.30, 0.45), (0.80, 0.70), (0.90, 1.00)),
@@ -36,7 +36,7 @@ CORE = {
 CORE_OF = {"patchy": "non_enhancing", "non_enhancing": "non_enhancing", "diffuse": "non_enhancing"}
 ENHANCING = ((0.50, 0.35), (1.55, 0.50), (-0.90, 0.70), (0.00, 0.80))
 
-WEAK = 0.15  # share of patients whose enhancement is hardly brighter than what lies around it
+WEAK = 0.15  # share of patients whose enhancement is hardly brighter than its surroundings
 MIMIC = 0.6  # share of patients without enhancement whose core is brighter on T1ce in places
 
 
@@ -48,8 +48,8 @@ def draw_healthy(random: Randomness) -> np.ndarray:
 def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
     """Draw z-scores ``(4 sequences,)`` of oedema, core and enhancing tissue of a tumour of ``kind``.
 
-    Core is drawn as a difference from the oedema beside it, and enhancement from the core: within a patient those
-    differences tell the tissues apart, while their absolute brightness overlaps between patients.
+    Core is drawn as a difference from the adjacent oedema, and enhancement as a difference from the core. Within a
+    patient, these differences separate the tissues, while absolute intensities overlap between patients.
     """
 
     def draw(table) -> np.ndarray:
@@ -61,7 +61,7 @@ def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
     core = oedema + draw(CORE[core_kind])
     # T1ce is T1 with contrast: where nothing enhances, the two differ little.
     core[1] = 0.5 * core[1] + 0.5 * (core[0] - 0.15)
-    # What separates core from oedema may be faint on each sequence, but not on all of them.
+    # The difference between core and oedema may be small on some sequences, but not on all of them.
     core[2] = max(core[2], oedema[2] + 0.35 - 0.5 * min(0.0, core[3] - oedema[3]) * (kind != "infiltrating"))
     core[2] = max(core[2], 0.4 if kind == "faint" else 1.0)
     step = draw(ENHANCING)
@@ -73,9 +73,9 @@ def draw_lesion(random: Randomness, kind: str) -> dict[str, np.ndarray]:
 
 
 def draw_mimic(random: Randomness) -> float:
-    """Draw how many z-scores T1ce rises in patches of a core that does not enhance; 0 for none.
+    """Draw the increase of T1ce, in z-scores, in patches of a core that does not enhance; 0 for none.
 
-    Blood, leaking or crowded vessels and a T1ce that is not quite aligned with T1 do it; no annotator calls it
-    enhancement, and a report says so.
+    Causes are blood, leaking or crowded vessels, and a T1ce that is not quite aligned with T1. Annotators do not label
+    it as enhancement, and the report states that nothing enhances.
     """
     return random.uniform(0.4, 1.4) if random.chance(MIMIC) else 0.0

@@ -1,4 +1,4 @@
-"""New patients for every epoch, drawn while the network trains."""
+"""A dataset of synthetic patients that are generated during training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .patient import draw_phantom
 
 
 class PhantomDataset(Randomizable, Dataset):
-    """Draws a patient that nobody has seen at each access; a drop-in for a data set of cases on disk.
+    """Draws a new patient at each access; a drop-in replacement for a dataset of cases on disk.
 
     Args:
         length: patients per epoch.
-        transform: applied to what ``LoadCased`` would have given: ``image`` ``(4, X, Y, Z)``, ``label``
-            ``(1, X, Y, Z)``, ``report`` and ``case``, RAS at 1 mm.
+        transform: applied to a case as from ``LoadCased``: ``image`` ``(4, X, Y, Z)``, ``label`` ``(1, X, Y, Z)``,
+            ``report`` and ``case``, RAS at 1 mm.
         seed: of the sequence of patients. Data-loader workers are seeded by torch, so that each draws its own.
         shift: as in ``draw_phantom``.
 

@@ -1,4 +1,4 @@
-"""Random fields: the one source of irregularity in a phantom's shapes and textures."""
+"""Random fields for the shapes and textures of phantoms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Shape = tuple[int, int, int]
 
 
 def on_one_thread(function: Callable) -> Callable:
-    """Run ``function`` on one torch thread: how work is shared out decides the last bits of a sum or an exponential."""
+    """Run ``function`` on one torch thread, because the number of threads changes the rounding of its results."""
 
     @wraps(function)
     def run(*args, **kwargs):
@@ -28,11 +28,11 @@ def on_one_thread(function: Callable) -> Callable:
 
 
 class Randomness:
-    """The scalar and the field generator of one phantom, both derived from one seed.
+    """The random generators of one phantom, for scalars and for fields, both derived from one seed.
 
     Args:
         seed: any whole number or tuple of them; equal seeds give equal phantoms.
-        shift: how far ``ranged`` and ``varied`` draw beyond the usual settings; 0 for the usual ones.
+        shift: how far ``ranged`` and ``varied`` draw beyond the training settings; 0 for the training settings.
     """
 
     def __init__(self, seed: int | Sequence[int], shift: float = 0.0):
@@ -47,12 +47,12 @@ class Randomness:
         return float(np.clip(self.scalar.normal(mean, sd), low, high))
 
     def ranged(self, low: float, high: float) -> float:
-        """Draw between ``low`` and ``high``; a shift moves both towards and beyond ``high`` by half their distance."""
+        """Draw between ``low`` and ``high``; a shift of 1 moves both upwards by half their distance."""
         move = 0.5 * self.shift * (high - low)
         return self.uniform(low + move, high + move)
 
     def varied(self, mean: float, sd: float) -> float:
-        """Draw a normal value; a shift widens the spread and leaves out the middle of it."""
+        """Draw a normal value; a shift widens the distribution and leaves out its middle."""
         deviation = float(self.scalar.normal(0, 1))
         return mean + sd * (deviation + 0.8 * self.shift * np.sign(deviation))
 
@@ -67,12 +67,12 @@ class Randomness:
 def smooth_noise(random: Randomness, shape: Shape, scale: float, channels: int = 1) -> torch.Tensor:
     """Draw smooth noise of about unit variance with features of ``scale`` mm; ``(channels, *shape)`` at 1 mm.
 
-    White noise on a coarse grid, interpolated: at these sizes several times cheaper than a Gaussian filter.
+    White noise on a coarse grid is interpolated: at these sizes, this is several times faster than a Gaussian filter.
     """
     grid = [max(2, round(n / scale) + 1) for n in shape]
     coarse = torch.randn((1, channels, *grid), generator=random.field)
     fine = F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0]
-    return fine.div_(fine[:, :: max(1, min(3, shape[0] // 4))].std().clamp_min(1e-6))  # a third of the planes tell it
+    return fine.div_(fine[:, :: max(1, min(3, shape[0] // 4))].std().clamp_min(1e-6))  # from a third of the planes
 
 
 def fractal_noise(random: Randomness, shape: Shape, scales: Sequence[float], channels: int = 1) -> torch.Tensor:
@@ -86,7 +86,7 @@ def fractal_noise(random: Randomness, shape: Shape, scales: Sequence[float], cha
 def blur(volume: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
     """Gaussian blur of ``(X, Y, Z)`` with one sigma in voxels for each axis; an axis with sigma 0 stays as it is.
 
-    Shifted sums: with so few taps they take a third of a convolution's time on a CPU.
+    Computed as sums of shifted copies: with few taps, this takes a third of a convolution's time on a CPU.
     """
     for axis, s in enumerate(sigma):
         if s < 0.15:
@@ -106,5 +106,5 @@ def blur(volume: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
 
 
 def length(vectors: torch.Tensor) -> torch.Tensor:
-    """Euclidean length over the first axis; ten times quicker here than ``norm(dim=0)``."""
+    """Return the Euclidean length over the first axis; ten times faster here than ``norm(dim=0)``."""
     return vectors.square().sum(dim=0).sqrt_()

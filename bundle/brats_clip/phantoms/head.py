@@ -1,4 +1,4 @@
-"""The head around a brain: dura, skull, scalp, eyes, face and neck, as a scanner sees a patient before stripping."""
+"""The head around a brain, before skull stripping: dura, skull, scalp, eyes, face and neck."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fields import Randomness, smooth_noise
 
 MARGIN = ((34, 34), (38, 44), (64, 26))  # mm around ``CANVAS``: left and right, back and front, bottom and top
 
-# Intensity by sequence (white matter on T1 = 1) and spread between patients: T1, T1ce, T2, FLAIR.
+# Mean intensity (white matter on T1 = 1) and its SD between patients: T1, T1ce, T2, FLAIR.
 TISSUES = {
     "air": ((0.01, 0.00), (0.01, 0.00), (0.01, 0.00), (0.01, 0.00)),
     "bone": ((0.10, 0.04), (0.11, 0.04), (0.08, 0.03), (0.10, 0.04)),
@@ -37,10 +37,10 @@ class Head:
     """A head on the phantom's 1 mm grid, enlarged by ``MARGIN``.
 
     Attributes:
-        image: ``(4, X, Y, Z)`` intensities of the tissue, before any scanner.
+        image: ``(4, X, Y, Z)`` intensities of the tissue, before the scan.
         depth: ``(X, Y, Z)`` mm below the head's surface, negative outside.
         within_dura: ``(X, Y, Z)`` bool, the brain and the fluid around it.
-        origin: index of the first voxel of the enlarged grid on the phantom's, ``(3,)``.
+        origin: index of the enlarged grid's first voxel on the phantom's grid, ``(3,)``.
     """
 
     image: torch.Tensor
@@ -104,7 +104,7 @@ def draw_head(random: Randomness, image: torch.Tensor, anatomy: Anatomy, fluid: 
 
 
 def _extrapolate(mni: torch.Tensor) -> torch.Tensor:
-    """MNI coordinates of the enlarged grid: the affine map that fits those of the brain's grid best."""
+    """Return MNI coordinates of the enlarged grid, by the affine map that fits those of the brain's grid best."""
     step = 12
     sample = mni[:, ::step, ::step, ::step].reshape(3, -1).T.double()
     axes = [torch.arange(0, n, step, dtype=torch.float64) for n in mni.shape[1:]]
@@ -118,7 +118,7 @@ def _extrapolate(mni: torch.Tensor) -> torch.Tensor:
 
 
 def _from_brain(brain: torch.Tensor) -> torch.Tensor:
-    """Distance outside a smooth hull of ``brain`` in mm, negative inside, computed at 2 mm."""
+    """Return the distance in mm outside a smooth hull of ``brain``, negative inside, computed at 2 mm."""
     coarse = F.avg_pool3d(brain.float()[None, None], 2, ceil_mode=True)[0, 0].numpy() > 0.5
     parts, count = ndimage.label(coarse)
     if count > 1:
@@ -131,13 +131,13 @@ def _from_brain(brain: torch.Tensor) -> torch.Tensor:
 
 
 def _ellipsoid(x, y, z, centre, radii) -> torch.Tensor:
-    """About the depth in mm below an ellipsoid's surface; negative outside."""
+    """Return the approximate depth in mm below an ellipsoid's surface; negative outside."""
     r = torch.sqrt(sum(((c - m) / s) ** 2 for c, m, s in zip((x, y, z), centre, radii, strict=True)))
     return (1 - r) * float(min(radii))
 
 
 def _face_and_neck(random: Randomness, x, y, z) -> torch.Tensor:
-    """Depth below the surface of face, nose and neck."""
+    """Return the depth in mm below the surface of face, nose, ears and neck."""
     long = random.uniform(-4, 4)
     face = _ellipsoid(x, y, z, (0, 28, -52), (64 + long, 66 + long, 68))
     nose = _ellipsoid(x, y, z, (0, 92 + long, -56), (13, 17, 22))

@@ -16,7 +16,7 @@ from .tumour import Tumour, blur_mask
 
 @dataclass(frozen=True)
 class Healthy:
-    """The healthy brain's intensities by sequence ``(4,)``: mean and spread turn z-scores into intensities."""
+    """Intensity statistics of healthy brain and ventricles by sequence ``(4,)``, to turn z-scores into intensities."""
 
     mean: torch.Tensor
     sd: torch.Tensor
@@ -26,7 +26,7 @@ class Healthy:
 def paint_lesion(
     random: Randomness, image: torch.Tensor, anatomy: Anatomy, tumour: Tumour, healthy: Healthy, traits: Traits
 ) -> None:
-    """Paint the lesion's tissues in place over ``image`` ``(4, X, Y, Z)``, the part that lies in the tumour's box."""
+    """Paint the lesion's tissues in place over ``image`` ``(4, X, Y, Z)``, which is cropped to the tumour's box."""
     shape = tuple(anatomy.brain.shape)
     z = draw_lesion(random, traits.kind)
     label, inside = tumour.label, tumour.inside_mm
@@ -36,7 +36,7 @@ def paint_lesion(
     coarse, fine = fractal_noise(random, shape, (14, 6), 2), smooth_noise(random, shape, 2.5)[0]
     plain = 0.3 if traits.kind == "faint" else 1.0  # how uneven the tissues are
     oedema_share = _oedema_share(random, tumour, oedema)
-    bright_oedema = random.uniform(-0.3, 1.0) * plain  # brighter towards the core, or hardly
+    bright_oedema = random.uniform(-0.3, 1.0) * plain  # brightening towards the core
     patchy_oedema = random.uniform(0.15, 0.95) * plain
     et_share = _enhancing_share(random, traits.kind, enhancing, inside, coarse[1], fine)
     fluid = _cyst(random, traits.cyst, solid, enhancing, inside, coarse[0])
@@ -57,11 +57,11 @@ def paint_lesion(
         target = level("oedema") + keep * (channel - mean) + uneven * (1.0 if i >= 2 else -0.45)
         channel = channel + (target - channel) * oedema_share * (1 - anatomy.tissue[SULCAL]).clamp(0, 1)
         core = level("core") + texture + sd * gradient * (1 if i >= 2 else -1)
-        if traits.kind in ("infiltrating", "faint"):  # grown-through brain keeps some of its pattern
+        if traits.kind in ("infiltrating", "faint"):  # infiltrated brain keeps some of its pattern
             core = core + random.uniform(0.0, 0.4) * (image[i] - mean)
         channel = torch.where(solid, core, channel)
         tissue = level("enhancing") + 0.6 * texture
-        # A part of what is labelled enhancing looks like the core beside it.
+        # Part of the tissue that is labelled as enhancing looks like the adjacent core.
         channel = torch.where(enhancing, channel + (tissue - channel) * et_share, channel)
         protein_level = healthy.fluid[i] + protein * (level("core") - healthy.fluid[i])
         channel = channel + (protein_level + 0.15 * texture - channel) * fluid
@@ -75,7 +75,7 @@ def paint_lesion(
 
 
 def _oedema_share(random: Randomness, tumour: Tumour, oedema: torch.Tensor) -> torch.Tensor:
-    """How much of each voxel is oedema: fading before its label ends, and a little beyond the border."""
+    """Return the share of oedema per voxel: it fades towards the label's border and reaches a little beyond."""
     fade = random.uniform(0.05, 0.45)
     share = torch.where(oedema, (1 - fade) + fade * tumour.oedema_grade, torch.zeros(()))
     beyond = blur_mask(blur_mask(blur_mask((tumour.label > 0).float())))
@@ -90,7 +90,7 @@ def _enhancing_share(
     coarse: torch.Tensor,
     fine: torch.Tensor,
 ) -> torch.Tensor:
-    """How much contrast each voxel of ET took up: bright ridges, dim flanks and margins, as annotators include."""
+    """Return the contrast uptake per voxel of ET: bright ridges, and the dim margins that annotators include."""
     ridge = blur_mask(blur_mask(enhancing.float()))
     fall = random.uniform(0.2, 0.85)
     share = 1 - fall + fall * (1.4 * ridge).clamp(0, 1)
@@ -102,7 +102,7 @@ def _enhancing_share(
 
 
 def _patches(random: Randomness, share: float, where: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Soft-edged patches ``(X, Y, Z)`` in 0 to 1 that fill about ``share`` of ``where``."""
+    """Return soft-edged patches ``(X, Y, Z)`` in 0 to 1 that fill about ``share`` of ``where``."""
     if not share or not where.any():
         return torch.zeros(where.shape)
     field = smooth_noise(random, tuple(where.shape), random.uniform(5, 13))[0] + 0.1 * inside.clamp(0, 10)
@@ -117,7 +117,7 @@ def _cyst(
     inside: torch.Tensor,
     coarse: torch.Tensor,
 ) -> torch.Tensor:
-    """Where the core is fluid, 0 to 1: smooth pockets below the surface that leave enhancing walls standing."""
+    """Return the fluid share of the core, 0 to 1: smooth pockets below the surface that spare enhancing walls."""
     where = solid & ~enhancing & (inside > random.uniform(0.5, 3))
     if not share or not where.any():
         return torch.zeros(solid.shape)
@@ -126,14 +126,14 @@ def _cyst(
 
 
 def _fill(field: torch.Tensor, share: float, where: torch.Tensor) -> torch.Tensor:
-    """The part of ``where`` with the highest ``field``, ``share`` of it, softened at its border."""
+    """Return a soft mask of the ``share`` of ``where`` with the highest ``field``."""
     values = field[where]
     threshold = values.kthvalue(max(1, round((1 - share) * len(values))))[0]
     return blur_mask((where & (field >= threshold)).float()) * where
 
 
 def _mimic(random: Randomness, kind: str, label: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """What brightens T1ce, in z-scores, in a core that does not enhance; see ``draw_mimic``."""
+    """Return the increase of T1ce, in z-scores, in a lesion that does not enhance; see ``draw_mimic``."""
     if kind not in NEVER_ENHANCING and (kind != "infiltrating" or (label == ET).any()):
         return torch.zeros(label.shape)
     rise = draw_mimic(random)

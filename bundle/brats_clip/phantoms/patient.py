@@ -17,7 +17,7 @@ from .lesion import Healthy
 from .traits import Traits, draw_traits
 from .tumour import Tumour, TumourPlan, draw_tumour, plan_tumour, push
 
-# RAS, 1 mm, the canvas' corner at the origin: real positions are not known for BraTS cases either.
+# RAS, 1 mm, with the canvas corner at the origin: the scanner position of BraTS cases is not known either.
 AFFINE = np.eye(4)
 REPORT_STREAM = 1
 
@@ -33,7 +33,7 @@ class Phantom:
         findings: what a radiologist would note.
         report: the findings as text.
         affine: voxel to world, mm.
-        traits: kind of tumour and faults of the scanner; None for a phantom that was not drawn.
+        traits: kind of tumour and faults of the scan; None for a phantom that was not drawn from a seed.
     """
 
     image: np.ndarray
@@ -47,14 +47,14 @@ class Phantom:
 
 @dataclass
 class Subject:
-    """A patient before any scanner, on ``anatomy.CANVAS``.
+    """A synthetic patient before the scan, on ``anatomy.CANVAS``.
 
     Attributes:
-        anatomy: the healthy brain, pushed aside by the tumour.
+        anatomy: the healthy brain, displaced by the tumour.
         tumour: the tumour.
         tissue: ``(4, X, Y, Z)`` intensities.
         healthy: intensities of healthy tissue by sequence.
-        traits: what was drawn of the patient.
+        traits: kind of tumour and faults of the scan.
         flip: whether left and right are exchanged at the end.
     """
 
@@ -82,12 +82,12 @@ def draw_subject(random: Randomness, traits: Mapping[str, object] | None = None)
 
 @on_one_thread
 def draw_phantom(seed: int | Sequence[int], shift: float = 0.0, traits: Mapping[str, object] | None = None) -> Phantom:
-    """Draw the patient that belongs to ``seed``; equal seeds give equal patients, whatever was drawn before.
+    """Draw the patient of ``seed``; equal seeds give equal patients, whatever was drawn before.
 
     Args:
         seed: a whole number or several.
-        shift: 0 for the settings to train on. 1 draws sizes, contrasts, shading, noise and resolution beyond those,
-            for choosing checkpoints on what training did not show; labels mean the same.
+        shift: 0 for the training settings. 1 draws sizes, contrasts, shading, noise and resolution beyond those, to
+            select checkpoints on unseen settings; the definition of the labels does not change.
         traits: fields of ``Traits`` to set instead of drawing them.
 
     Raises:
@@ -108,11 +108,11 @@ def finish(seed: int | Sequence[int], random: Randomness, subject: Subject) -> P
         image, label, brain = image.flip(1), label.flip(0), brain.flip(0)
     label, brain = label.numpy().copy(), brain.numpy().copy()
     findings = describe_mask(label, AFFINE, brain=brain, mass_effect=mass_effect(tumour.plan))
-    # A generator of its own: better wordings must not change anybody's images.
+    # A separate generator, so that a change of the report's wording does not change the images.
     report = write_report(findings, np.random.default_rng(np.append(np.atleast_1d(seed), REPORT_STREAM)))
     return Phantom(image.contiguous().numpy(), label, brain, findings, report, AFFINE.copy(), subject.traits)
 
 
 def mass_effect(plan: TumourPlan) -> str:
-    """Grade the push (mm): up to 2 is none, up to 5.4 mild, beyond it marked."""
+    """Grade the mass effect by the displacement: below 2 mm "none", below 5.4 mm "mild", else "marked"."""
     return "none" if plan.push_mm < 2.0 else "mild" if plan.push_mm < 5.4 else "marked"

@@ -1,7 +1,7 @@
-"""Raw exams: the same synthetic patient with a skull, each sequence on its own grid and moved, and the truth beside.
+"""Raw exams: the same synthetic patient with a skull, each sequence moved and on its own grid, with ground truth.
 
-Ground truth for registration, brain extraction and resampling. The reference is T1ce, which does not move: its world
-coordinates are the patient's.
+The ground truth is for registration, brain extraction and resampling. The reference is T1ce, which is not moved: its
+world coordinates are the patient's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ RAW_STREAM = 2
 REFERENCE = "t1ce"
 FILE_NAMES = {"t1": "T1", "t1ce": "T1_post", "t2": "T2", "flair": "FLAIR"}
 FURTHEST_MM, FURTHEST_DEGREES = 15.0, 10.0
-# Slice stack and in-plane axes of an axial, a coronal and a sagittal series, as converters write them.
+# Axis codes (two in-plane axes, slice axis) of axial, coronal and sagittal series, as DICOM converters write them.
 ORIENTATIONS = {2: "LAS", 1: "LSA", 0: "PSR"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One sequence as the scanner gives it.
+    """One sequence as the scanner delivers it.
 
     Attributes:
         image: ``(I, J, K)`` int16, slices along the last axis.
@@ -50,13 +50,13 @@ class Series:
 
 @dataclass(frozen=True)
 class RawPhantom:
-    """A raw exam and what is true about it.
+    """A raw exam and its ground truth.
 
     Attributes:
         series: by name of ``SEQUENCES``.
         brain: ``(X, Y, Z)`` bool, 1 mm, RAS, on the grid of ``phantom``: everything within the dura. Brain extraction
-            keeps the fluid around the brain too: on a clinical exam, HD-BET's mask has a rim of it.
-        phantom: the same patient stripped and aligned; its affine leads to the reference's world.
+            also keeps the fluid around the brain: on a clinical exam, HD-BET's mask includes a rim of it.
+        phantom: the same patient skull-stripped and aligned; its affine maps to the world of the reference.
     """
 
     series: dict[str, Series]
@@ -72,7 +72,7 @@ def draw_raw_phantom(
     drawn_with = Randomness(seed, shift)
     subject = draw_subject(drawn_with, traits)
     phantom = finish(seed, drawn_with, subject)
-    # A generator of its own: a better head must not change anybody's brain.
+    # A separate generator, so that a change of the head model does not change the brain.
     random = Randomness([int(s) for s in np.append(np.atleast_1d(seed), RAW_STREAM)], shift)
     head = draw_head(random, subject.tissue, subject.anatomy, subject.healthy.fluid)
     series = {s: _take(random, head, i, s, subject.traits, subject.flip) for i, s in enumerate(SEQUENCES)}
@@ -82,11 +82,11 @@ def draw_raw_phantom(
 
 
 def write_raw_phantom(raw: RawPhantom, folder: Path, case: str) -> Path:
-    """Write ``folder/CASE/{T1,T1_post,T2,FLAIR}.nii.gz`` and the truth in ``folder/CASE/truth``.
+    """Write ``folder/CASE/{T1,T1_post,T2,FLAIR}.nii.gz`` and the ground truth in ``folder/CASE/truth``.
 
     The truth: ``brain.nii.gz`` and ``label.nii.gz`` at 1 mm in the world of T1_post, ``transforms.json`` with the rigid
     transform of each series (from the world of T1_post to the world of the series, RAS mm, 4 x 4), the report and the
-    findings. The case's folder appears complete or not at all.
+    findings. An interrupted call leaves no incomplete case folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def write_raw_phantom(raw: RawPhantom, folder: Path, case: str) -> Path:
 
 
 def draw_motion(random: Randomness) -> np.ndarray:
-    """Draw a rigid transform ``(4, 4)`` of up to ``FURTHEST_MM`` and ``FURTHEST_DEGREES`` about the head's middle."""
+    """Draw a rigid transform ``(4, 4)`` of up to ``FURTHEST_MM`` and, about the origin, ``FURTHEST_DEGREES``."""
     axis, direction = random.scalar.normal(size=3), random.scalar.normal(size=3)
     angle = np.deg2rad(FURTHEST_DEGREES) * random.uniform(0, 1)
     distance = FURTHEST_MM * random.uniform(0, 1)
@@ -122,7 +122,7 @@ def draw_motion(random: Randomness) -> np.ndarray:
 
 
 def _take(random: Randomness, head: Head, index: int, sequence: str, traits: Traits, flip: bool) -> Series:
-    """Sample the head on the series' own grid, with slices as thick as they are, and add the scanner's faults."""
+    """Sample the head on the grid of the series, averaged over the slice thickness, and add scanner faults."""
     poor = sequence == traits.poor_sequence
     how = draw_acquisition(random, sequence, traits.shading, poor)
     gap = random.uniform(0.0, 0.2) if how.thickness_mm > 1 else 0.0  # share of a slice that is not excited
@@ -156,7 +156,7 @@ def _take(random: Randomness, head: Head, index: int, sequence: str, traits: Tra
 
 
 def _grid(random: Randomness, shape, axis: int, pixel: float, spacing: float, centre) -> tuple[np.ndarray, tuple]:
-    """Affine and size of a series with slices along ``axis`` that covers the head, tilted a little, as prescribed."""
+    """Return affine and size of a series that covers the head, with slices along ``axis``, sometimes oblique."""
     letters = ORIENTATIONS[axis]
     directions = nib.orientations.axcodes2ornt(letters)
     matrix = np.zeros((3, 3))
@@ -179,7 +179,7 @@ def _grid(random: Randomness, shape, axis: int, pixel: float, spacing: float, ce
 
 
 def _about(rigid: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """The rigid transform turned about ``centre`` instead of about the origin."""
+    """Return ``rigid`` with its rotation about ``centre`` instead of about the origin."""
     out = rigid.copy()
     out[:3, 3] += centre - rigid[:3, :3] @ centre
     return out
@@ -194,7 +194,7 @@ def _sample(image: torch.Tensor, to_voxel: np.ndarray, size: tuple[int, ...]) ->
 
 
 def _to_unit(size: Sequence[int]) -> np.ndarray:
-    """Voxel indices to -1 to 1, which is what ``grid_sample`` counts in; ``(4, 4)``."""
+    """Return the matrix ``(4, 4)`` from voxel indices to the coordinates of ``grid_sample``, -1 to 1."""
     out = np.diag([*(2 / (np.array(size) - 1)), 1.0])
     out[:3, 3] = -1
     return out

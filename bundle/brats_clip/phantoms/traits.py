@@ -1,8 +1,8 @@
-"""Traits: what kind of tumour a patient has and what went wrong in the scanner, drawn before anything is painted.
+"""Traits: the kind of tumour and the faults of the scan, drawn before the images.
 
-The kinds are those that glioma cohorts show and that networks trained on plainer phantoms get wrong: fluid that FLAIR
-suppresses, blood, faint lesions, small rings in much oedema, weak enhancement, core that looks like oedema and the
-reverse, coil shading, bright tissue at the base, and one sequence far worse than the rest.
+The traits are those that occur in glioma cohorts and that networks trained on simpler phantoms get wrong: fluid that
+FLAIR suppresses, blood, faint lesions, small rings in much oedema, weak enhancement, core that looks like oedema and
+the reverse, coil shading, bright tissue at the base, and one sequence far worse than the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .fields import Randomness
 
 TUMOUR_KINDS = {  # share of patients; about one in eight never enhances
     "ring": 0.29,  # necrotic centre, enhancing rim
-    "solid": 0.12,  # enhancing through and through, small necroses
+    "solid": 0.12,  # enhancing throughout, small necroses
     "patchy": 0.12,  # non-enhancing core with enhancing patches or nodules
     "cystic": 0.08,  # mostly fluid inside a thin wall
     "small_ring": 0.08,  # 0.5 to 2 ml of enhancement in much oedema
@@ -24,20 +24,20 @@ TUMOUR_KINDS = {  # share of patients; about one in eight never enhances
     "infiltrating": 0.07,  # mass-like core without or with little enhancement, grows into cortex
     "non_enhancing": 0.04,  # core without enhancement
     "faint": 0.04,  # homogeneous and hardly brighter than brain, mesial temporal or insular
-    "diffuse": 0.02,  # no core to speak of: oedema-like infiltration, at most a few ml of core
+    "diffuse": 0.02,  # oedema-like infiltration, at most a few ml of core
 }
 NEVER_ENHANCING = ("non_enhancing", "faint", "diffuse")
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is drawn of one patient, besides chance.
+    """Traits of one patient.
 
     Attributes:
         kind: a key of ``TUMOUR_KINDS``.
         cyst: share of the core that is fluid, dark on FLAIR; 0 for none.
         blood: share of the core that is blood or calcium, dark on T2; 0 for none.
-        shading: largest log of the coil's shading, over the four sequences.
+        shading: largest log gain of the coil, over the four sequences.
         bright_base: whether fat and susceptibility brighten the frontal base, orbits or temporal poles.
         poor_sequence: the sequence that is far worse than the rest, or None.
         short_view: share of the brain that the poor sequence's field of view leaves out; 0 for none.
@@ -59,10 +59,10 @@ class Traits:
 
 
 def draw_traits(random: Randomness, chosen: Mapping[str, object] | None = None) -> Traits:
-    """Draw a patient's traits; those in ``chosen`` are set instead, and the others stay as they would be drawn.
+    """Draw a patient's traits; ``chosen`` overrides some of them after they are drawn.
 
     Raises:
-        InputError: if ``chosen`` names a trait that there is not.
+        InputError: if ``chosen`` names an unknown trait.
     """
     chosen = dict(chosen or {})
     names = [f.name for f in fields(Traits)]
@@ -78,6 +78,6 @@ def draw_traits(random: Randomness, chosen: Mapping[str, object] | None = None) 
     cut = random.ranged(0.03, 0.33) if random.chance(0.3) else 0.0
     if kind == "cystic":
         cyst = max(cyst, random.uniform(0.4, 0.95))
-    elif kind in ("faint", "diffuse"):  # what hardly shows has neither fluid nor blood
+    elif kind in ("faint", "diffuse"):  # barely visible tumours have neither fluid nor blood
         cyst = blood = 0.0
     return replace(Traits(kind, cyst, blood, shading, base, poor, cut if poor else 0.0), **chosen)

@@ -1,4 +1,4 @@
-"""Tumours: where they sit, what they are made of, and how far they push.
+"""Tumours: their location, composition and mass effect.
 
 Sizes follow BraTS (whole tumour 5 to 250 ml, median about 90). ``traits.TUMOUR_KINDS`` names the kinds.
 """
@@ -31,10 +31,10 @@ class Focus:
 
 @dataclass
 class TumourPlan:
-    """What will be drawn, before it is drawn: kind, foci, oedema reach (mm), rim thickness (mm), push (mm).
+    """Parameters of a tumour: kind, foci, oedema reach (mm), rim thickness (mm), displacement of tissue (mm).
 
-    ``cortex_ease`` is how far oedema reaches into cortex, as a share of its reach in white matter; ``fingers`` is
-    how strictly it follows white matter.
+    ``cortex_ease`` is the reach of oedema into cortex, as a share of its reach in white matter; ``fingers`` is how
+    strictly it follows white matter.
     """
 
     kind: str
@@ -54,11 +54,11 @@ class Tumour:
     """A drawn tumour, on the part of the anatomy's grid that it can reach.
 
     Attributes:
-        box: that part of the grid; the maps below have its size.
+        box: that part of the grid; the following maps have its size.
         label: uint8, values 0, 1 (NCR), 2 (ED), 4 (ET).
         inside_mm: distance below the core's surface, negative outside, in mm.
         oedema_grade: 1 next to the core, falling to 0 where oedema ends.
-        plan: what was asked for.
+        plan: the parameters that it was drawn from.
     """
 
     box: Box
@@ -69,7 +69,7 @@ class Tumour:
 
 
 def plan_tumour(random: Randomness, mni: torch.Tensor, kind: str) -> TumourPlan:
-    """Draw place and size of a tumour of ``kind`` in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
+    """Draw location and size of a tumour of ``kind`` in a brain whose voxels lie at ``mni`` (``(3, X, Y, Z)``, mm)."""
     where = _placement(random, mni, kind)
     core_ml = float(np.clip(np.exp(random.varied(*_CORE_LOG_ML[kind])), 0.4, 160))
     small_core = kind in ("ring", "solid", "patchy") and random.chance(0.15)  # much oedema around a small core
@@ -136,9 +136,9 @@ def _oedema_reach(random: Randomness, kind: str, small_core: bool) -> float:
 
 
 def _placement(random: Randomness, mni: torch.Tensor, kind: str) -> np.ndarray:
-    """How likely a focus is centred at each fourth voxel: white matter first, few in brainstem and cerebellum.
+    """Weights of every fourth voxel as the centre of a focus: high in white matter, low in brainstem and cerebellum.
 
-    Faint ones are mostly mesial temporal or insular, infiltrating ones reach the cortex.
+    Faint tumours are mostly mesial temporal or insular, infiltrating tumours reach the cortex.
     """
     coarse = mni[:, ::4, ::4, ::4]
     maps = sample_template(coarse).numpy()
@@ -164,7 +164,7 @@ def _place(random: Randomness, weight: np.ndarray, near: np.ndarray | None = Non
 
 
 def push(plan: TumourPlan, mni: torch.Tensor) -> torch.Tensor:
-    """Displace anatomy away from the foci (mass effect): returns ``mni`` as seen after the push."""
+    """Displace anatomy away from the foci (mass effect); return ``mni`` after the displacement."""
     if plan.push_mm < 0.3:
         return mni
     shape = mni.shape[1:]
@@ -178,7 +178,7 @@ def push(plan: TumourPlan, mni: torch.Tensor) -> torch.Tensor:
         radius = float(focus.radii.mean())
         reach = (distance / radius) * torch.exp(-0.5 * ((distance - radius).clamp_min(0) / (0.9 * radius + 9)) ** 2)
         shift += plan.push_mm * size * (away / distance) * reach.clamp(max=1)
-    # A skull does not give: the push fades towards the surface, so tissue there is compressed instead of moved out.
+    # The skull is rigid: the displacement fades towards the surface, so tissue there is compressed, not moved out.
     depth = F.interpolate(sample_template(mni[:, ::4, ::4, ::4])[None, 5:], size=shape, mode="trilinear")[0]
     return mni - shift * (depth / 12).clamp(0, 1)
 
@@ -214,7 +214,7 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
     label[core] = NCR
     label[_enhancing(random, plan, core, inside) & core] = ET
 
-    # Oedema reaches far along white matter in fingers, hardly into cortex, and not into fluid.
+    # Oedema spreads far along white matter in fingers, hardly into cortex, and not into fluid.
     centre_out = -inside if core.any() else (level - 1) * float(np.mean(plan.foci[0].radii))
     white = blur_mask(anatomy.tissue[WM])
     ease = plan.cortex_ease + 1.1 * white**plan.fingers - 0.9 * fluid
@@ -230,7 +230,7 @@ def draw_tumour(random: Randomness, anatomy: Anatomy, plan: TumourPlan) -> Tumou
 
 
 def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Where the core enhances, by kind."""
+    """Return the mask of enhancement in the core, by kind."""
     shape = tuple(core.shape)
     nothing = torch.zeros(shape, dtype=torch.bool)
     hardly = plan.kind == "infiltrating" and random.chance(0.4)
@@ -258,7 +258,7 @@ def _enhancing(random: Randomness, plan: TumourPlan, core: torch.Tensor, inside:
 
 
 def _across_midline(anatomy: Anatomy, centre: np.ndarray) -> torch.Tensor:
-    """How far, in mm, a voxel lies across the midline from ``centre`` (voxel); less across the callosum."""
+    """Return the weighted distance in mm across the midline, seen from voxel ``centre``; less across the callosum."""
     x = anatomy.mni[0]
     i, j, k = (int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, x.shape, strict=True))
     side = 1.0 if float(x[i, j, k]) >= 0 else -1.0
@@ -269,7 +269,7 @@ def _across_midline(anatomy: Anatomy, centre: np.ndarray) -> torch.Tensor:
 
 
 def _reach(plan: TumourPlan, shape: tuple[int, ...]) -> Box:
-    """The part of the grid that core and oedema can touch."""
+    """Return the part of the grid that core and oedema can reach."""
     margin = 1.8 * plan.oedema_mm + 6
     low = np.min([f.centre - 1.6 * f.radii.max() for f in plan.foci], axis=0) - margin
     high = np.max([f.centre + 1.6 * f.radii.max() for f in plan.foci], axis=0) + margin
@@ -282,7 +282,7 @@ def blur_mask(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _signed_distance(mask: torch.Tensor) -> torch.Tensor:
-    """Signed distance to a mask's border in mm (positive inside), at 1 mm near the mask and 2 mm farther out."""
+    """Return the signed distance in mm to a mask's border (positive inside): 1 mm resolution inside, 2 mm outside."""
     if not mask.any():
         return torch.full(mask.shape, -1e3)
     coarse = F.avg_pool3d(mask.float()[None, None], 2)[0, 0] >= 0.5
@@ -297,7 +297,7 @@ def _signed_distance(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _tidy(mask: torch.Tensor, min_ml: float) -> torch.Tensor:
-    """Drop crumbs below ``min_ml``: annotators do not draw them."""
+    """Drop connected components below ``min_ml``: annotators do not draw them."""
     parts, count = ndimage.label(mask.numpy())
     if count <= 1:
         return mask

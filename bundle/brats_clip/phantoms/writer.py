@@ -1,4 +1,4 @@
-"""Write a phantom as BraTS lays out a patient."""
+"""Write a phantom in the file layout of BraTS."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .contrast import SEQUENCES
 from .patient import Phantom
 
 BRATS_SIZE, BRATS_SPACING = (240, 240, 155), (1.0, 1.0, 1.0)
-SCALE = 1000  # white matter on T1 in the integers that BraTS files hold
+SCALE = 1000  # integer intensity of white matter on T1 in the files
 
 
 def brats_affine(size: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-    """The affine of BraTS 2017-2022 files: LPS, first voxel at the top of y."""
+    """Return the affine of BraTS 2017-2022 files: LPS, with the first voxel at the largest y."""
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[1, 3] = (size[1] - 1) * spacing[1]
     return affine
@@ -31,7 +31,7 @@ def to_grid(
 ) -> nib.Nifti1Image:
     """Place an RAS volume ``(X, Y, Z)`` in the middle of a BraTS-like grid of ``size`` voxels of ``spacing`` mm.
 
-    Whole-millimetre grids are copied, others resampled with spline ``order`` (0 for labels).
+    A 1 mm grid is filled by copying, others by resampling with spline ``order`` (0 for labels).
     """
     target = brats_affine(size, spacing)
     centre = target @ [*(np.asarray(size) // 2), 1]
@@ -58,7 +58,7 @@ def write_phantom(
 ) -> Path:
     """Write ``folder/CASE/CASE_{t1,t1ce,t2,flair,seg}.nii.gz``, ``CASE_report.txt`` and ``CASE_findings.json``.
 
-    The case's folder appears complete or not at all.
+    An interrupted call leaves no incomplete case folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

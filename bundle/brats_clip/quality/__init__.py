@@ -1,4 +1,4 @@
-"""How good an answer probably is, and where to look first: without a truth, from one pass over the image."""
+"""Predict the quality of a segmentation, and where to check it first, without ground truth, from one forward pass."""
 
 from .assess import Assessment, RegionEstimate, assess, error_map
 from .features import Circumstances

@@ -1,4 +1,4 @@
-"""From the logits of an answer to its predicted quality."""
+"""Predict the quality of a segmentation from its logits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NOTHING_KNOWN = Circumstances()
 
 @dataclass(frozen=True)
 class RegionEstimate:
-    """What is expected of one region.
+    """Predicted quality of one region.
 
     Attributes:
-        dice, dice_low, dice_high: expected Dice, and the interval it lies in with probability ``QualityModel.share``.
-        volume_ml, volume_low_ml, volume_high_ml: the same of the true volume.
-        volume_error_ml: the volume of the answer less the expected one.
+        dice, dice_low, dice_high: expected Dice, and its prediction interval of probability ``QualityModel.share``.
+        volume_ml, volume_low_ml, volume_high_ml: the same for the true volume.
+        volume_error_ml: segmented minus expected volume.
     """
 
     dice: float
@@ -40,14 +40,14 @@ class RegionEstimate:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The predicted quality of an answer.
+    """The predicted quality of a segmentation.
 
     Attributes:
-        regions: by name.
+        regions: estimates by region name.
         look_here: the places where a correction is likely worth most, best first; see ``places.find_places``.
-        share: how often truth lies in the intervals.
+        share: how often the true value lies in its interval.
         fitted: whether the prediction was fitted for the weights in use.
-        features: what the expected Dice was computed from, ``(3, F)``.
+        features: the inputs of the expected Dice, ``(3, F)``.
     """
 
     regions: dict[str, RegionEstimate]
@@ -62,7 +62,7 @@ class Assessment:
         return {name: estimate.dice for name, estimate in self.regions.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: ``expected_dice``, ``look_here``, and ``quality`` with the intervals."""
+        """Return plain JSON types: ``expected_dice``, ``look_here``, and ``quality`` with the intervals."""
         quality: dict[str, Any] = {"fitted": self.fitted, "interval": self.share}
         if not self.fitted:
             quality["note"] = NOT_FITTED
@@ -78,13 +78,13 @@ def assess(
     known: Circumstances = NOTHING_KNOWN,
     clicks: np.ndarray | None = None,
 ) -> Assessment:
-    """Predict the quality of the answer that ``logits`` give.
+    """Predict the quality of the segmentation that results from ``logits``.
 
     Args:
         logits: ``(3, D, H, W)`` of WT, TC and ET on the working grid.
-        brain: bool, every second voxel of the working grid.
+        brain: brain mask, bool, at every second voxel of the working grid.
         geometry: of the working grid and of the case.
-        known: what is known beside the image.
+        known: what is known besides the image.
         clicks: voxels of the working grid that were clicked, ``(K, 3)``.
     """
     voxel_ml = float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
@@ -103,7 +103,7 @@ def assess(
 
 
 def error_map(logits: Tensor, model: QualityModel, voxel_ml: float) -> Tensor:
-    """Calibrated probability that the answer's label is wrong, ``(1, D, H, W)``; 0 where no tumour is near."""
+    """Return the calibrated probability that the label is wrong, ``(1, D, H, W)``; 0 far from possible tumour."""
     found = torch.zeros((1, *logits.shape[1:]))
     box, probabilities, label = _calibrated(logits, model, voxel_ml)
     box.of(found)[:] = error_of_label(probabilities, label[0])
@@ -111,7 +111,7 @@ def error_map(logits: Tensor, model: QualityModel, voxel_ml: float) -> Tensor:
 
 
 def _calibrated(logits: Tensor, model: QualityModel, voxel_ml: float) -> tuple[Box, Tensor, Tensor]:
-    """The box that is looked at, its probabilities, and its label ``(1, D, H, W)``."""
+    """Return the box of possible tumour, its calibrated probabilities, and its label ``(1, D, H, W)``."""
     box = find_box(logits) or Box((slice(0, 16),) * 3)
     part = torch.nan_to_num(box.of(logits).float().cpu(), nan=-10.0)
     label = clean_label(nest(part, dim=0) > 0, voxel_ml, *model.least_ml)

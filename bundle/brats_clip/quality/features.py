@@ -1,4 +1,4 @@
-"""What an answer tells about its own quality, as a few numbers per region."""
+"""Features of a segmentation from which its quality is predicted: a few numbers per region."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from .voxels import BLOCK, LIKELY, Coarse
 
 FEATURES = (
-    "soft_dice",  # logit of the Dice that the probabilities lead to expect, by the rules for empty regions
+    "soft_dice",  # logit of the Dice expected from the probabilities, with the rules for empty regions
     "size",  # log of the expected volume, ml
-    "doubt",  # share of the expected error that lies in blocks that are likely wrong, not along a border as ever
-    "peak",  # logit of the probability that there is any of the region at all, see ``_presence``
-    "empty",  # whether the answer has none of it
+    "doubt",  # share of the expected error in blocks that are likely wrong; the rest is usual border error
+    "peak",  # logit of the probability that the region exists at all, see ``_presence``
+    "empty",  # whether the region is empty in the segmentation
     "outer",  # logit of the soft Dice of the region around this one (of WT itself for WT)
     "no_t1ce",
     "no_flair",
@@ -27,11 +27,11 @@ _LEAST_ML = 0.08
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of an answer beside its probabilities.
+    """What is known about a segmentation besides its probabilities.
 
     Attributes:
         missing: sequences that the case lacks.
-        consistency: score of the report, 0 to 1; None without one, or where nothing could be compared.
+        consistency: of the report with the image, 0 to 1; None without a report, or if nothing could be compared.
     """
 
     missing: Collection[str] = ()
@@ -39,7 +39,7 @@ class Circumstances:
 
 
 def case_features(coarse: Coarse, voxel_ml: float, known: Circumstances) -> tuple[Tensor, Tensor, Tensor]:
-    """Features per region, ``(3, len(FEATURES))``, and the expected and the answered volumes, ``(3,)`` ml.
+    """Return features per region, ``(3, len(FEATURES))``, and the expected and segmented volumes, ``(3,)`` ml.
 
     Args:
         coarse: probabilities and masks.
@@ -61,7 +61,7 @@ def case_features(coarse: Coarse, voxel_ml: float, known: Circumstances) -> tupl
 
 
 def _presence(probabilities: Tensor, block_ml: float) -> Tensor:
-    """Probability ``(3,)`` that the region exists: of its most probable ``_LEAST_ML``, the least probable block."""
+    """Return the probability ``(3,)`` that a region exists: the lowest one in its most probable ``_LEAST_ML``."""
     flat = probabilities.flatten(1)
     return flat.topk(max(1, min(round(_LEAST_ML / block_ml), flat.shape[1])), dim=1).values[:, -1]
 

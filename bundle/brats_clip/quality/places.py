@@ -1,4 +1,4 @@
-"""Where a correction is likely worth most: a few places in one answer, in words and numbers."""
+"""Find the few places in a segmentation where a correction is likely worth most."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .voxels import BLOCK, LIKELY, Coarse, mean_of_cube
 
 FALSE, MISSED, CORE = "false piece", "missed piece", "core against oedema"
 MOST = 3
-# A click moves what lies within a few mm: that is what one place can put right.
+# A click corrects voxels within a few mm; this is the radius of one place.
 REACH_MM = 10.0
 _APART_MM = 14.0
-# A place that a correction there would gain less Dice than this is not worth a look.
+# Places where a correction would gain less Dice than this are left out.
 _LEAST_DICE = 0.002
 _MIDLINE_MM = 5.0
 _NAMES = {0: "background", ED: "oedema", NCR: "non-enhancing core", ET: "enhancing tumour"}
@@ -32,11 +32,11 @@ _ADJECTIVES = {"insular": "insular", "deep": "deep", "cerebellum": "cerebellar",
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a working grid lies, and the grid of the case that positions are given on.
+    """The working grid of a case, and its native grid, on which positions are given.
 
     Attributes:
         affine: ``(4, 4)`` of the working grid, RAS.
-        native_affine, native_shape: of the case.
+        native_affine, native_shape: of the native grid.
     """
 
     affine: np.ndarray
@@ -44,7 +44,7 @@ class Geometry:
     native_shape: tuple[int, int, int]
 
     def native_voxel(self, voxel: Sequence[float]) -> tuple[int, int, int]:
-        """The voxel of the case at a voxel of the working grid."""
+        """Convert a voxel of the working grid to the nearest voxel of the native grid."""
         mm = self.affine @ [*voxel, 1.0]
         found = np.rint(np.linalg.solve(self.native_affine, mm)[:3]).astype(int)
         return tuple(int(v) for v in np.clip(found, 0, np.array(self.native_shape) - 1))
@@ -60,17 +60,17 @@ def find_places(
     brain: Tensor,
     clicks: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """The places where most Dice is expected to be lost, worst first, at most ``MOST``.
+    """Return up to ``MOST`` places with the largest expected loss of Dice, worst first.
 
     Args:
         probabilities: calibrated, nested, of WT, TC and ET in a box, ``(3, D, H, W)``.
-        label: the answer there, ``(D, H, W)`` with 0, 1, 2, 4.
-        coarse: means of both.
-        corner: of the box in the working grid.
-        total_ml: answered and expected volume of each region together.
+        label: the segmentation in the box, ``(D, H, W)`` with 0, 1, 2, 4.
+        coarse: block means of both.
+        corner: first voxel of the box in the working grid.
+        total_ml: sum of segmented and expected volume per region.
         geometry: of the grids.
-        brain: bool, every second voxel of the whole working grid.
-        clicks: voxels of the working grid that somebody clicked already, ``(K, 3)``: no place lies there.
+        brain: brain mask, bool, at every second voxel of the whole working grid.
+        clicks: voxels of the working grid that are clicked already, ``(K, 3)``: no place is returned near them.
     """
     spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0)
     voxel_ml = float(np.prod(spacing)) / 1000
@@ -97,7 +97,7 @@ def find_places(
         if not len(piece):
             continue
         chance = wrong[best[0], best[1]][tuple(piece.T)]
-        # The middle of the piece, as far as it is likely wrong.
+        # The centre of the component, weighted by the probability of error.
         middle = (piece * chance[:, None]).sum(axis=0) / chance.sum()
         block = piece[(((piece - middle) * step) ** 2).sum(axis=1).argmin()]
         voxel = _voxel(probabilities[region], label, region, missed, block)
@@ -114,14 +114,14 @@ def find_places(
 
 
 def _block(blocked: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> None:
-    """Mark an ellipsoid."""
+    """Set an ellipsoid of ``blocked`` to True, in place."""
     grid = np.ogrid[tuple(slice(0, n) for n in blocked.shape)]
     parts = zip(grid, centre, radii, strict=True)
     blocked |= sum(((g - c) / max(r, 0.5)) ** 2 for g, c, r in parts) <= 1
 
 
 def _piece(wrong: np.ndarray, centre: tuple[int, ...], side: int) -> np.ndarray:
-    """Blocks ``(N, 3)`` of the connected piece that is likely wrong, within reach of ``centre``."""
+    """Return the blocks ``(N, 3)`` of the likely wrong component with the largest expected error near ``centre``."""
     low = [max(0, c - side // 2) for c in centre]
     cube = wrong[tuple(slice(a, c + side // 2 + 1) for a, c in zip(low, centre, strict=True))]
     pieces, number = ndimage.label(cube >= LIKELY, np.ones((3, 3, 3)))
@@ -133,7 +133,7 @@ def _piece(wrong: np.ndarray, centre: tuple[int, ...], side: int) -> np.ndarray:
 
 
 def _voxel(chance: Tensor, label: Tensor, region: int, missed: bool, block: np.ndarray) -> tuple[int, int, int]:
-    """The voxel of a block that is most likely missed, or false; ``chance`` is the region's probability."""
+    """Return the voxel of a block that is most likely missed, or false; ``chance`` is the region's probability."""
     start = block * BLOCK
     part = tuple(slice(int(a), int(a) + BLOCK) for a in start)
     inside = sum((label[part] == value) for value in [*REGIONS.values()][region]).bool()
@@ -143,7 +143,7 @@ def _voxel(chance: Tensor, label: Tensor, region: int, missed: bool, block: np.n
 
 
 def _facts(at: np.ndarray, value: int, region: int, missed: bool) -> dict[str, Any]:
-    """What is doubted at a voxel with the region probabilities ``at``, where the answer is ``value``."""
+    """Describe the likely error at a voxel with the region probabilities ``at`` and the label ``value``."""
     whole, core, enhancing = (float(p) for p in at)
     chances = {0: 1 - whole, ED: whole - core, NCR: core - enhancing, ET: enhancing}
     name, values = [*REGIONS.items()][region]

@@ -1,4 +1,4 @@
-"""Calibrated probabilities of the regions, voxel by voxel, from logits and those of the neighbourhood."""
+"""Calibrated probabilities of the regions at each voxel, from the logits at the voxel and around it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from ..labels import ED, ET, NCR, nest
 
 VOXEL_FEATURES = ("one", "logit", "near", "far")
-"""What a probability is computed from: the logit, and its mean over cubes of ``NEAR`` and ``FAR`` blocks. Within a few
-mm of a border, a mean tells how far the border is and on which side, and how sure the network is of the whole piece."""
+"""Inputs of a probability: a constant, the logit, and its mean over cubes of ``NEAR`` and ``FAR`` blocks. Near a
+border, the means show its distance and side, and how certain the network is of the whole component."""
 NEAR, FAR = 3, 9
-BLOCK = 2  # voxels of a block per axis: means, features and places are computed on blocks, at an eighth of the cost
-LIKELY = 0.2  # errors below this probability are found nearly everywhere along a border
+BLOCK = 2  # block size in voxels per axis: means, features and places are computed on blocks, at an eighth of the cost
+LIKELY = 0.2  # lower error probabilities occur nearly everywhere along a border
 _CLAMP = 10.0
-# Below this logit of WT, which is a probability of 1 %, a voxel far from the tumour is not looked at.
+# Voxels far from the tumour with a WT logit below this, which is a probability of 1 %, are ignored.
 _FLOOR = -4.6
 _MARGIN = 8
 
 
 class Box(NamedTuple):
-    """The part of a working grid that is looked at: ``slices`` of D, H, W, in whole blocks."""
+    """The part of a working grid that is assessed: ``slices`` of D, H, W, in whole blocks."""
 
     slices: tuple[slice, slice, slice]
 
@@ -33,12 +33,12 @@ class Box(NamedTuple):
         return tuple(s.start for s in self.slices)
 
     def of(self, volumes: Tensor) -> Tensor:
-        """The part of volumes ``(..., D, H, W)``."""
+        """Return the part of volumes ``(..., D, H, W)`` that lies in the box."""
         return volumes[(..., *self.slices)]
 
 
 def find_box(logits: Tensor) -> Box | None:
-    """Where logits ``(3, D, H, W)`` of sides divisible by ``BLOCK`` say that tumour may be; None if nowhere."""
+    """Return the box of possible tumour in logits ``(3, D, H, W)``, sides divisible by ``BLOCK``; None if empty."""
     tops = F.max_pool3d(logits[:1].float()[None], BLOCK)[0, 0] > _FLOOR
     sides = []
     for axis in range(3):
@@ -52,25 +52,25 @@ def find_box(logits: Tensor) -> Box | None:
 
 
 def blocks(volumes: Tensor) -> Tensor:
-    """Means over blocks: ``(C, D, H, W)`` to ``(C, D / 2, H / 2, W / 2)``."""
+    """Compute means over blocks: ``(C, D, H, W)`` to ``(C, D / 2, H / 2, W / 2)``."""
     found = volumes.float()
-    for axis in (1, 2, 3):  # several times faster than pooling, which takes voxel after voxel
+    for axis in (1, 2, 3):  # several times faster than pooling
         pairs = found.unflatten(axis, (-1, BLOCK))
         found = pairs.select(axis + 1, 0) + pairs.select(axis + 1, 1)
     return found / BLOCK**3
 
 
 def voxel_features(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Nested logits ``(3, D, H, W)``, and their means ``near`` and ``far`` on blocks, ``(3, D / 2, H / 2, W / 2)``."""
+    """Return nested logits ``(3, D, H, W)``, and their means ``near`` and ``far``, ``(3, D / 2, H / 2, W / 2)``."""
     nested = nest(logits.float(), dim=0).clamp(-_CLAMP, _CLAMP)
     coarse = blocks(nested)
     return nested, mean_of_cube(coarse, NEAR), mean_of_cube(coarse, FAR)
 
 
 def mean_of_cube(volumes: Tensor, side: int) -> Tensor:
-    """Mean of ``(C, D, H, W)`` over cubes of ``side`` voxels, an odd number; the border is repeated outwards."""
+    """Compute the mean of ``(C, D, H, W)`` over cubes of ``side`` voxels, an odd number, with replicated borders."""
     found = F.pad(volumes[None], [side // 2] * 6, mode="replicate")[0]
-    for axis in (1, 2, 3):  # a cube is three lines, and a line the difference of two sums
+    for axis in (1, 2, 3):  # separable: per axis, the difference of two cumulative sums
         sums = F.pad(found.cumsum(dim=axis), [0, 0] * (3 - axis) + [1, 0])
         number = found.shape[axis] - side + 1
         found = (sums.narrow(axis, side, number) - sums.narrow(axis, 0, number)) / side
@@ -78,7 +78,7 @@ def mean_of_cube(volumes: Tensor, side: int) -> Tensor:
 
 
 def region_probabilities(logits: Tensor, coefficients: Sequence[Sequence[float]]) -> Tensor:
-    """Calibrated, nested probabilities of WT, TC and ET ``(3, D, H, W)``, float.
+    """Compute calibrated, nested probabilities of WT, TC and ET ``(3, D, H, W)``, float.
 
     Args:
         logits: of a box, ``(3, D, H, W)`` with sides divisible by ``BLOCK``.
@@ -96,7 +96,7 @@ def region_probabilities(logits: Tensor, coefficients: Sequence[Sequence[float]]
 
 
 class Coarse(NamedTuple):
-    """Means over blocks, each ``(3, d, h, w)``: of the regions' probabilities, of the answer's masks, and of both."""
+    """Block means ``(3, d, h, w)`` of the regions' probabilities, of the segmentation's masks, and of their product."""
 
     probabilities: Tensor
     masks: Tensor
@@ -104,19 +104,19 @@ class Coarse(NamedTuple):
 
     @property
     def wrong(self) -> Tensor:
-        """Expected share of a block that is missed, and that is false, ``(3, 2, d, h, w)``."""
+        """Expected share of a block that is missed, and that is false positive, ``(3, 2, d, h, w)``."""
         missed, false = self.probabilities - self.inside, self.masks - self.inside
         return torch.stack([missed, false], dim=1).clamp(min=0)
 
 
 def coarse_of(probabilities: Tensor, label: Tensor) -> Coarse:
-    """From calibrated probabilities ``(3, D, H, W)`` and the answer's label ``(D, H, W)``."""
+    """Compute block means of calibrated probabilities ``(3, D, H, W)`` and the label ``(D, H, W)``."""
     masks = torch.stack([label > 0, (label == NCR) | (label == ET), label == ET]).float()
     return Coarse(blocks(probabilities), blocks(masks), blocks(probabilities * masks))
 
 
 def error_of_label(probabilities: Tensor, label: Tensor) -> Tensor:
-    """Probability ``(D, H, W)`` that ``label`` is wrong, from nested probabilities of the regions."""
+    """Return the probability ``(D, H, W)`` that ``label`` is wrong, from nested probabilities of the regions."""
     whole, core, enhancing = probabilities
     right = 1 - whole
     for value, probability in ((ED, whole - core), (NCR, core - enhancing), (ET, enhancing)):

@@ -1,4 +1,4 @@
-"""Reports: findings to text and back, and reports that are wrong on purpose."""
+"""Radiology reports: describe, write, read and perturb them, and compare them with an image."""
 
 from .consistency import Consistency, FindingCheck, compare_with_image
 from .describe import describe_mask

@@ -1,4 +1,4 @@
-"""How well a report and an image agree, finding by finding, and what to tell an annotator where they do not."""
+"""Compare a report with a segmentation, finding by finding, and warn the annotator where they disagree."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .places import LOBAR, listing
 from .reading import LANGUAGES_READ, english_text, language_of, read_findings
 from .size_check import compare_size
 
-# How far a disagreement in a finding can pull the score down. Images show the side plainly, enhancement less so (a
-# faint one is missed, a vessel taken for one), and what is oedema or necrosis is a matter of words, too.
+# A disagreement in a finding lowers the score by at most this share. Images show the side reliably, enhancement less so
+# (faint enhancement is missed, a vessel mistaken for it), and readers define oedema and necrosis differently.
 _WEIGHTS = {"lesion": 0.95, "side": 0.95, "lobes": 0.8, "enhancement": 0.7, "oedema": 0.5, "size": 0.4, "necrosis": 0.3}
-# Below this agreement an annotator is warned.
+# The annotator is warned below this agreement.
 _WARN = 0.25
-# Only asked of reports that name no lesion.
+# Only applied to reports that state no finding of a lesion.
 _NO_LESION = re.compile(
     r"\bno\b(?! (?:other|further|additional|second|new)\b)(?![^.;,]{0,60}\b(?:progression|recurrence|growth)\b)"
     r"[^.;,]{0,40}\b(?:mass(?:es)?(?![\s-]effect)|tumou?rs?(?! core)|lesions?|neoplasms?)\b"
@@ -39,7 +39,7 @@ class FindingCheck:
         said: what the report states.
         seen: what the segmentation shows.
         agreement: 0 (they contradict each other) to 1.
-        warning: a sentence for the annotator; ``None`` while they agree well enough.
+        warning: a sentence for the annotator; ``None`` if they agree well enough.
     """
 
     finding: str
@@ -56,7 +56,7 @@ class Consistency:
     Args:
         score: 0 (they contradict each other) to 1; ``None`` when the report states nothing that can be checked.
         checks: the findings that were compared.
-        notices: what to tell an annotator about the report as such: that nothing of it was understood.
+        notices: messages about the report as a whole: that none of it was understood.
     """
 
     score: float | None
@@ -65,16 +65,16 @@ class Consistency:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to tell an annotator, worst first."""
+        """Warnings for the annotator, worst first."""
         return tuple(check.warning for check in sorted(self.checks, key=_factor) if check.warning)
 
     @property
     def same_place(self) -> bool:
-        """Whether the report puts the tumour where the image shows it, as far as it says: side and lobes.
+        """Whether the side and lobes that the report states, if any, agree with the image.
 
-        What contradicts that is another patient's report, or one with a slip in it, and nothing to be guided by. Of
-        the sides only "left" and "right" contradict: where a report says that both are affected, the image may show
-        one lesion because the network missed the other, and there the report can help.
+        A contradiction means another patient's report or a mistake in it, which must not guide the segmentation. Only
+        the sides "left" and "right" can contradict the image: if both sides are reported, the image may show one
+        lesion because the network missed the other, and then the report can help.
         """
         place = [
             c for c in self.checks if c.finding == "lobes" or (c.finding == "side" and c.said in ("left", "right"))
@@ -93,21 +93,21 @@ class Consistency:
 
 
 def compare_with_image(report: str, image: ImageEvidence, unseen: Collection[str] = ()) -> Consistency:
-    """Compare what a report states with a segmentation that has not seen the report.
+    """Compare a report with a segmentation that was made without it.
 
-    Sides and lobes come from the same rules as in ``describe_mask``, with their imprecision allowed for: tissue near
-    the midline has no side, and tissue near a border counts for both lobes. Everything is weighted by probability. The
-    score is the product of the agreements, each weighed by how plainly an image shows the finding; one clear
-    contradiction makes it low. Mass effect is not checked; sizes leniently (see ``size_check``). "lesion" is only
-    checked where one of the two has none. A report of which nothing is understood has no score, but a notice.
+    Sides and lobes follow the rules of ``describe_mask``, with a tolerance for their imprecision: tissue near the
+    midline counts for both sides, and tissue near a border for both lobes. Everything is weighted by probability. The
+    score is the product of the agreements, each weighted by how reliably an image shows the finding; one clear
+    contradiction makes it low. Mass effect is not checked. Sizes are compared leniently (see ``size_check``). "lesion"
+    is checked only if the report or the image shows none. A report that is not understood has a notice but no score.
 
     Args:
         report: the text.
-        image: the evidence; it can be compared with many reports.
+        image: the evidence, which can be reused for many reports.
         unseen: findings that the image cannot show, such as enhancement without T1ce; they are not compared.
     """
     said = {name: None if name in unseen else value for name, value in read_findings(report).items()}
-    if "enhancement" in unseen and said["sizes"]:  # nor the core without it
+    if "enhancement" in unseen and said["sizes"]:  # the core cannot be measured without it, either
         said["sizes"] = {part: size for part, size in said["sizes"].items() if part == "whole"} or None
     named = said["enhancement"] == "present" or any(said[name] for name in ("side", "lobes", "oedema", "necrosis"))
     checks = []
@@ -149,7 +149,7 @@ def _check_side(said: str, image: ImageEvidence) -> FindingCheck:
         # Up to 20 % across the midline is still one-sided (see ``describe.MAX_CROSSING``).
         agreement = 1 - _ramp(1 - image.right if said == "right" else image.right, 0.25, 0.9)
     else:
-        # The second lesion may be small or missed, so this never contradicts altogether: it warns, and see same_place.
+        # The network may miss a small second lesion: the agreement stays above 0, and same_place ignores this.
         agreement = _ramp(minor, -0.02, 0.1)
         if said == "midline":
             agreement = max(agreement, image.central)
@@ -160,7 +160,7 @@ def _check_side(said: str, image: ImageEvidence) -> FindingCheck:
 
 def _check_lobes(said: tuple[str, ...], image: ImageEvidence) -> FindingCheck:
     in_lobe = image.in_lobe[:, [LOBES.index(name) for name in said]]
-    # Each lobe that is named should hold something, and together they should hold much of the tumour.
+    # Each named lobe should contain some tumour, and together they should contain much of it.
     held = np.mean([_ramp(share, 0.0, 0.1) for share in image.share @ in_lobe])
     agreement = float(held) * _ramp(float(image.share @ in_lobe.max(axis=1)), 0.1, 0.5)
     order = sorted(image.lobes, key=image.lobes.get, reverse=True)
@@ -179,7 +179,7 @@ def _check_oedema(said: bool, image: ImageEvidence) -> FindingCheck:
 
 
 def _check_necrosis(said: bool, image: ImageEvidence) -> FindingCheck:
-    # Labels do not tell necrosis from solid core that does not enhance: a denial is never contradicted altogether.
+    # NCR is necrosis or solid core that does not enhance, so a denial of necrosis is never fully contradicted.
     least = 0.0 if said else 0.4 if image.necrotic() else 1.0
     return _check_part("necrosis", said, image, image.tc - image.et, "core without enhancement", 0.1, 2.0, least)
 
@@ -203,7 +203,7 @@ def _check_part(
     contradicts_ml: float,
     least: float = 0.0,
 ) -> FindingCheck:
-    """Check a tissue. A little that is faint confirms it; it takes more, and surely seen, to contradict a denial."""
+    """Check a tissue. A small volume of low probability confirms it; a larger, more probable one refutes a denial."""
     sure_ml = image.ml(part, 0.35)
     agreement = _presence(image.ml(part, 0.1), confirms_ml) if said else 1 - _presence(sure_ml, contradicts_ml)
     seen = f"{sure_ml:.1f} ml of {tissue}"
@@ -231,12 +231,12 @@ def _factor(check: FindingCheck) -> float:
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    """0 up to ``low``, 1 from ``high`` on."""
+    """Rise linearly from 0 at ``low`` to 1 at ``high``."""
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def _presence(ml: float, half_ml: float) -> float:
-    """Evidence for a tissue, 0 to 1, by its volume; one half at ``half_ml``."""
+    """Evidence for a tissue by its volume, 0 to 1; 0.5 at ``half_ml``."""
     return ml**2 / (ml**2 + half_ml**2)
 
 

@@ -1,4 +1,4 @@
-"""Label map to findings: where the tumour lies, how large its parts are, and how it enhances."""
+"""Derive findings from a label map: where the tumour lies, how large its parts are, and how it enhances."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..labels import ED, ET, NCR, few
 from .findings import Findings
 from .lobes import BrainFrame, lobe_shares
 
-# Less enhancing label than this is the noise of an annotation, not a finding.
+# A smaller enhancing volume is annotation noise, not a finding.
 MIN_ET_ML = 0.03
-# A second component counts as a lesion of its own from here on.
+# Smallest connected component that counts as a separate lesion.
 MIN_FOCUS_ML = 0.5
-# A lobe is named from this share of the lesion on.
+# Smallest share of the lesion for which a lobe is named.
 MIN_LOBE_SHARE = 0.1
-# A lesion is one-sided up to this share across the midline: a shifted or imprecise midline cuts off that much.
+# Largest share across the midline of a one-sided lesion: a shifted or imprecise midline cuts off that much.
 MAX_CROSSING = 0.2
-# Tissue this near the midline has no say in the side, which keeps it from hanging on the midline's last millimetres.
+# Tissue this close to the midline is ignored for the side, so that small errors of the midline do not change it.
 MIDLINE_MM = 5.0
 # VASARI calls a margin thin below 3 mm.
 THICK_RIM_MM = 3.0
@@ -35,27 +35,27 @@ def describe_mask(
     brain: np.ndarray | None = None,
     cyst: bool | None = None,
 ) -> Findings:
-    """Describe a label map in the words of a report.
+    """Derive the findings of a report from a label map.
 
-    Sides come from the affine's orientation, so any storage order will do (BraTS is LPS); its origin is ignored, since
-    the origins of BraTS files mean nothing. Lobes come from a rough lookup (see ``lobes.lobe_of``) in the box of the
-    brain, and sides from its midline: give ``brain`` where there is an image. Patterns are read off the morphology:
-    a rim is ET that covers half or more of the surface of NCR; NCR that ET does not enclose counts as tumour without
-    enhancement, not as necrosis. Oedema is graded by volume (mild under 20 ml, moderate under 60 ml).
+    The map is oriented by its affine, so any storage order works (BraTS is LPS). The affine's origin is ignored, since
+    that of BraTS files is arbitrary. Lobes come from a rough lookup (see ``lobes.lobe_of``) in the bounding box of the
+    brain, and sides from its midline: pass ``brain`` if there is an image. Enhancement patterns come from morphology:
+    a rim is ET that covers at least half of the surface of NCR; NCR that ET does not enclose counts as non-enhancing
+    tumour, not as necrosis. Oedema is graded by volume (mild under 20 ml, moderate under 60 ml).
 
     Args:
         label: ``(X, Y, Z)`` with values 0, 1 (NCR), 2 (ED), 4 (ET).
         affine: ``(4, 4)``, voxel to RAS world, mm.
-        mass_effect: what is known about it ("none", "mild", "marked"); a label map does not show it.
-        brain: boolean ``(X, Y, Z)``, True inside the brain, such as "any sequence is not 0".
-        cyst: what is known about cysts; a label map does not show them.
+        mass_effect: the mass effect ("none", "mild", "marked") if known; a label map does not show it.
+        brain: boolean ``(X, Y, Z)``, True inside the brain, for example where any sequence is not 0.
+        cyst: whether there is a cyst, if known; a label map does not show it.
 
     Returns:
-        Findings; without any lesion their ``side`` is ``None``.
+        Findings; ``side`` is ``None`` if there is no lesion.
 
     Raises:
         LabelError: if the map is not 3D, holds other values, or ``brain`` has another shape.
-        InputError: if ``mass_effect`` is not a known word.
+        InputError: if ``mass_effect`` is not one of these words.
     """
     label = np.asarray(label)
     if label.ndim != 3:
@@ -109,7 +109,7 @@ def describe_mask(
         diameter_mm=round(_diameter(largest, spacing), 1),
         core_diameter_mm=round(_diameter(largest_core, spacing), 1),
         core_axes_mm=axes_mm(largest_core, spacing),
-        # Strands and specks of ET may lie apart: of those that surround or fill one core, all count.
+        # ET may consist of separate strands and specks: all of those in the largest core count.
         enhancement_axes_mm=axes_mm(et & largest_core, spacing) if et_ml >= MIN_ET_ML else (),
         whole_axes_mm=axes_mm(largest, spacing),
         cyst=cyst,
@@ -144,7 +144,7 @@ def _side(x_mm: np.ndarray) -> str:
 
 
 def _largest(mask: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, int]:
-    """The largest component, and how many components count as lesions (at least one, if there is any)."""
+    """Return the largest component, and how many components count as lesions (at least one, if there is any)."""
     if not mask.any():
         return mask, 0
     components, _ = ndimage.label(mask, _ANY_NEIGHBOUR)
@@ -153,7 +153,7 @@ def _largest(mask: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, int]:
 
 
 def _diameter(mask: np.ndarray, spacing: np.ndarray) -> float:
-    """Largest diameter in mm, from the outer face of one end voxel to that of the other; 0 for an empty mask."""
+    """Return the largest diameter in mm, between the outer faces of the end voxels; 0 for an empty mask."""
     if not mask.any():
         return 0.0
     points = _surface(mask) * spacing
@@ -161,7 +161,7 @@ def _diameter(mask: np.ndarray, spacing: np.ndarray) -> float:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Indices ``(N, D)`` of the first and the last voxel of every line along the last axis."""
+    """Return the indices ``(N, D)`` of the first and the last voxel of every line along the last axis."""
     columns = np.argwhere(mask.any(axis=-1))
     lines = mask[tuple(columns.T)]
     ends = lines.argmax(axis=1), mask.shape[-1] - 1 - lines[:, ::-1].argmax(axis=1)
@@ -169,12 +169,12 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def _extreme(points: np.ndarray) -> np.ndarray:
-    """The points that may be ends of a diameter: corners of the convex hull."""
+    """Return the points that may be ends of a diameter: the vertices of the convex hull."""
     if len(points) <= 500:
         return points
     try:
         return points[ConvexHull(points).vertices]
-    except QhullError:  # a flat lesion has no hull in 3D: its extremes along many directions come close enough
+    except QhullError:  # a flat lesion has no 3D hull: use its extremes along many directions
         angles = np.linspace(0, np.pi, 64, endpoint=False)
         directions = [f(angles) for f in (np.cos, np.sin)]
         flat = points @ np.linalg.svd(points - points.mean(0), full_matrices=False)[2][:2].T
@@ -183,7 +183,7 @@ def _extreme(points: np.ndarray) -> np.ndarray:
 
 
 def axes_mm(mask: np.ndarray, spacing: np.ndarray) -> tuple[float, ...]:
-    """Measure a lesion as a radiologist does: three diameters in mm, none for an empty mask.
+    """Measure three diameters in mm, as a radiologist does; empty for an empty mask.
 
     Args:
         mask: boolean ``(X, Y, Z)``, RAS-oriented.
@@ -199,7 +199,7 @@ def axes_mm(mask: np.ndarray, spacing: np.ndarray) -> tuple[float, ...]:
     pixel, best = spacing[:2], (0.0, 0.0)
     for z in planes:
         plane = _surface(mask[:, :, z])
-        # The diagonal of its box bounds the plane's diameter: most planes need no closer look.
+        # The diagonal of a plane's bounding box is an upper bound of its diameter: most planes can be skipped.
         if np.linalg.norm((plane.max(axis=0) - plane.min(axis=0)) * pixel) <= best[0]:
             continue
         points = plane * pixel
@@ -216,7 +216,7 @@ def axes_mm(mask: np.ndarray, spacing: np.ndarray) -> tuple[float, ...]:
 
 
 def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[str, bool]:
-    """Pattern of enhancement, one of ``findings.ENHANCEMENTS``, and whether NCR is necrosis, from label values."""
+    """Return the pattern of enhancement, one of ``findings.ENHANCEMENTS``, and whether NCR is necrosis."""
     box = _bounding_box((crop == NCR) | (crop == ET))
     if box is None:
         return "none", False
@@ -238,12 +238,12 @@ def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tupl
     largest = components == sizes.argmax() + 1
     radius = (3 * sizes.max() * voxel_ml * 1000 / (4 * np.pi)) ** (1 / 3)
     inscribed = ndimage.distance_transform_edt(np.pad(largest[_bounding_box(largest)], 1), spacing).max()
-    if inscribed < 0.45 * radius:  # too stringy for a lump
+    if inscribed < 0.45 * radius:  # too thin for a nodule
         return "patchy", necrosis
     return ("solid" if ncr_share < 0.3 and 2 * radius >= 15 else "nodular"), necrosis
 
 
 def _thickness(mask: np.ndarray, spacing: np.ndarray) -> float:
-    """Mean thickness in mm of a sheet-like mask: voxels of a sheet lie a quarter of its thickness deep on average."""
+    """Return the thickness in mm of a sheet-like mask: the mean depth of its voxels is a quarter of the thickness."""
     depth = ndimage.distance_transform_edt(mask, spacing)[mask].mean()
     return float(max(4 * depth - 2 * spacing.mean(), spacing.mean()))

@@ -1,4 +1,4 @@
-"""What a segmentation shows of the findings that a report may state."""
+"""Evidence in a segmentation for the findings that a report may state."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .describe import _enhancement
 from .findings import LOBES
 from .lobes import BrainFrame, lobe_of
 
-# Findings are judged on a grid of about this, which keeps a whole brain cheap.
+# Findings are evaluated on a grid of about this spacing, so that a whole brain is fast.
 _GRID_MM = 2.0
-# Lower probabilities of WT count as none: over a whole brain they would add up to more than a small lesion.
+# Lower probabilities of WT count as 0: over a whole brain they would add up to more than a small lesion.
 _FLOOR = 0.25
-# Less than this is no lesion.
+# A smaller volume is not a lesion.
 _EMPTY_ML = 0.1
-# The midline is good to about 3 mm and a mass moves it: this far from it the side is certain.
+# The midline is accurate to about 3 mm, and a mass shifts it: the side is certain at this distance from it.
 _MIDLINE_MM = 8.0
-# Lobes are good to about a centimetre (see ``lobes.lobe_of``): a point that near to a lobe counts this much for it.
+# Lobes are accurate to about 1 cm (see ``lobes.lobe_of``): a point this close to a lobe counts for it in part.
 _NEAR_MM, _NEAR_CREDIT = 10.0, 0.6
 _STEPS = _NEAR_MM * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
 _MAX_POINTS = 2000
 
 
 class ImageEvidence:
-    """What a segmentation shows: volumes in ml, and where the whole tumour lies, as shares of its probability mass.
+    """Evidence in a segmentation: volumes in ml, and where the whole tumour lies, as shares of its probability.
 
     Args:
         probabilities: ``(3, X, Y, Z)``, 0 to 1, of WT, TC and ET.
@@ -34,8 +34,8 @@ class ImageEvidence:
         brain: boolean ``(X, Y, Z)``, True inside the brain.
 
     Raises:
-        InputError: if a shape does not fit, a probability is no number from 0 to 1, there is no brain, or the affine
-            has no inverse.
+        InputError: if a shape does not match, a probability is not between 0 and 1, ``brain`` is empty, or the affine
+            is not invertible.
     """
 
     def __init__(self, probabilities: np.ndarray, affine: np.ndarray, brain: np.ndarray):
@@ -77,11 +77,11 @@ class ImageEvidence:
         self.lobes = dict(zip(LOBES, (self.share @ lobe[:, 0]).tolist(), strict=True))
 
     def ml(self, part: np.ndarray, floor: float) -> float:
-        """Volume of a part of the tumour, from probabilities of at least ``floor``."""
+        """Return the volume in ml of a part of the tumour, from probabilities of at least ``floor``."""
         return float(part[part >= floor].sum()) * self.voxel_ml
 
     def necrotic(self) -> bool:
-        """Whether core without enhancement is enclosed by enhancement, as ``describe_mask`` decides it."""
+        """Return whether enhancement encloses core that does not enhance, by the rule of ``describe_mask``."""
         core = np.zeros(self.shape, np.uint8)
         core[tuple(self.voxels.T)] = np.select([self.et >= 0.5, self.tc >= 0.5], [ET, NCR], 0)
         return _enhancement(core, self.spacing, self.voxel_ml)[1]

@@ -1,4 +1,4 @@
-"""Findings as numbers for a network: one row per finding, the same from a text and from a label map."""
+"""Encode findings as numbers for a network: one row per finding, from a report or from a label map."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FINDING_SLOTS = (
 """The K rows of ``finding_features``."""
 
 FEATURES = 9
-"""F, the length of a row; a row that needs less ends in zeros."""
+"""F, the length of a row; shorter rows are padded with zeros."""
 
 # log(mm) and log(ml) are centred on a typical tumour and divided by about their standard deviation.
 _TYPICAL_MM, _SPREAD_MM = 30.0, 0.8
@@ -36,17 +36,17 @@ def finding_features(findings: Findings | dict[str, Any] | str) -> tuple[np.ndar
     """Encode findings as numbers, the same way whether they come from a text or from a label map.
 
     Args:
-        findings: ``Findings``; or what ``read_findings`` returned; or a text, which is read.
+        findings: ``Findings``, the result of ``read_findings``, or a report, which is read first.
 
     Returns:
-        ``(K, F)`` float32, one row per name in ``FINDING_SLOTS``, and ``(K,)`` bool, False where nothing is known; such
-        rows are 0. The rows hold:
+        ``(K, F)`` float32, one row per name in ``FINDING_SLOTS``, and ``(K,)`` bool, False for unknown findings,
+        whose rows are 0. The rows hold:
 
-        - side: one of four is 1, in the order of ``findings.SIDES``.
-        - lobes: 1 for each that is named, in the order of ``findings.LOBES``.
-        - sizes (core TC, enhancement ET, necrosis NCR, oedema ED, whole WT): log volume, as stated or as that of an
-          ellipsoid with the stated diameters; the three diameters, longest first, and the stated volume, all as logs,
-          0 where not stated; then for each of these four whether it is stated. Logs are ``ln(mm / 30) / 0.8`` and
+        - side: one-hot, in the order of ``findings.SIDES``.
+        - lobes: 1 for each named lobe, in the order of ``findings.LOBES``.
+        - sizes (core TC, enhancement ET, necrosis NCR, oedema ED, whole WT): log volume, as stated or of an ellipsoid
+          with the stated diameters; logs of the three diameters, longest first, and of the stated volume, 0 where not
+          stated; then for each of these four 1 if it is stated, else 0. Logs are ``ln(mm / 30) / 0.8`` and
           ``ln(ml / 20) / 1.5``, about -2 to 2.
         - enhancement: absent, present, then its pattern in the order of ``findings.ENHANCEMENTS[1:]``; a rim of
           unknown thickness is half thin and half thick.
@@ -81,7 +81,7 @@ def finding_features(findings: Findings | dict[str, Any] | str) -> tuple[np.ndar
 
 
 def stated(findings: Findings) -> dict[str, Any]:
-    """What ``read_findings`` would return for a report that states all of these findings, unrounded."""
+    """Return what ``read_findings`` would for a report that states all of these findings, unrounded."""
     f = findings
     enhances = f.enhancement != "none"
     axes = {"core": f.core_axes_mm, "enhancement": f.enhancement_axes_mm, "whole": f.whole_axes_mm}

@@ -1,4 +1,4 @@
-"""What a radiologist would say about a tumour, as data: the hinge between label maps and report texts."""
+"""Findings about a tumour as data: the common representation of label maps and report texts."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ MASS_EFFECTS = ("none", "mild", "marked")
 class Findings:
     """Findings of one case; all volumes in ml, all lengths in mm.
 
-    The patterns follow the spirit of the VASARI feature set (TCIA) without claiming its reader definitions.
+    The patterns are modelled on the VASARI feature set (TCIA) but do not follow its reader definitions exactly.
 
     Args:
         side: one of ``SIDES``, from the patient's point of view; ``None`` means there is no lesion.
         right_fraction: share of the whole tumour that lies right of the midline, 0 to 1; ``None`` without a lesion.
-        lobes: where the whole tumour lies, largest share first, from ``LOBES`` ("deep" is basal ganglia and thalamus).
+        lobes: lobes of the whole tumour, largest share first, from ``LOBES`` ("deep" is basal ganglia and thalamus).
         core_lobes: the same for the tumour core; equal to ``lobes`` when there is no core.
         wt_ml, tc_ml, et_ml: volumes of the regions WT, TC, ET.
         ncr_ml, ed_ml: volumes of the labels NCR (necrotic or non-enhancing core) and ED (oedema).
         enhancement: one of ``ENHANCEMENTS``.
-        necrosis: whether the core has a necrotic part, which is NCR with enhancement around it. NCR without it is
-            solid tumour that does not enhance.
+        necrosis: whether the core has a necrotic part: NCR with enhancement around it. Other NCR is solid tumour that
+            does not enhance.
         necrosis_fraction: necrotic share of the tumour core, 0 to 1; 0 without necrosis.
         oedema: one of ``OEDEMAS``.
         oedema_ratio: volume of oedema over that of the core; ``None`` without a core.
-        mass_effect: one of ``MASS_EFFECTS``, or ``None`` = not known: a label map does not show it.
+        mass_effect: one of ``MASS_EFFECTS``, or ``None`` if not known: a label map does not show it.
         foci: number of separate lesions.
         diameter_mm: largest diameter of the largest lesion, oedema included.
         core_diameter_mm: the same of the core alone.
         core_axes_mm, enhancement_axes_mm, whole_axes_mm: three diameters of the largest core (TC), enhancing part (ET)
             and whole tumour (WT), as a radiologist measures them: the largest in an axial plane, the one perpendicular
-            to it in that plane, and the craniocaudal extent; empty when there is none, or when it is not known.
-        cyst: whether the tumour has a cyst, or ``None`` = not known: a label map does not show it.
+            to it in that plane, and the craniocaudal extent; empty if the part is absent or its size not known.
+        cyst: whether the tumour has a cyst, or ``None`` if not known: a label map does not show it.
 
     Raises:
-        InputError: if a word is not in its vocabulary, or a number is negative or not finite.
+        InputError: if a value is not in its vocabulary, or a number is negative or not finite.
     """
 
     side: str | None = None
@@ -112,7 +112,7 @@ class Findings:
         return "small" if self.wt_ml < 20 else "medium-sized" if self.wt_ml < 80 else "large"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; ``from_dict`` undoes it."""
+        """Return plain JSON types; ``from_dict`` reverses it."""
         values = asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -130,6 +130,6 @@ class Findings:
 
 
 def mirror_findings(values: dict[str, Any]) -> dict[str, Any]:
-    """What ``Findings.to_dict`` gives for the mirror image."""
+    """Mirror the output of ``Findings.to_dict`` left to right."""
     side, right = values["side"], values["right_fraction"]
     return {**values, "side": _MIRRORED.get(side, side), "right_fraction": None if right is None else 1 - right}

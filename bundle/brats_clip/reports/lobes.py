@@ -1,4 +1,4 @@
-"""A rough lobe lookup: the brain's own box mapped onto that of the ICBM-152 template, then rules on millimetres."""
+"""A rough lobe lookup: map the brain's bounding box onto that of the ICBM-152 template, then apply rules in MNI mm."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from .findings import LOBES
 
-# Planes that hold at least this share of the fullest plane's brain voxels bound the brain. Strips of orbit, sinus or
-# skull that skull-stripping left are thinner than that, and would otherwise move the box.
+# The box of the brain spans the planes with at least this share of the fullest plane's brain voxels. Strips of orbit,
+# sinus or skull that skull stripping left are thinner, and would otherwise enlarge the box.
 _PLANE_SHARE = 0.05
 # The box, by the rule above, of the ICBM-152 (2009a, symmetric) brain mask in MNI mm: left, right, back, front, top.
 _MNI_BOX = (-70.0, 70.0, -104.0, 71.0, 78.0)
-# The same box as BraTS volumes have it on average, in voxels of their RAS-oriented 240x240x155 grid at 1 mm.
+# The average box of BraTS volumes, in voxels of their RAS-oriented 240x240x155 grid at 1 mm.
 _SRI24_SHAPE = (240, 240, 155)
 _SRI24_BOX = (56.0, 186.0, 29.5, 194.0, 135.0)
 
 
 class BrainFrame:
-    """Maps voxels of a RAS-oriented grid to approximate MNI millimetres by the box of the brain.
+    """Maps voxels of a RAS-oriented grid to approximate MNI millimetres by the bounding box of the brain.
 
-    Left-right and front-back are scaled to the template's extent. Up-down is measured from the top with the mean of
-    those two scales, because data sets cut the brainstem at different heights. Nothing corrects pitch or roll, and
-    ``x = 0`` is the median midpoint of the brain, so the midline is good to about 3 mm.
+    The left-right and front-back axes are scaled to the template's extent. Height is measured from the top with the
+    mean of those two scales, because data sets cut the brainstem at different heights. Pitch and roll are not
+    corrected, and ``x = 0`` is the median midpoint of the brain, so the midline is accurate to about 3 mm.
 
     Args:
         shape: shape ``(X, Y, Z)`` of the grid.
         spacing: voxel size in mm.
-        brain: boolean brain mask of that shape. Without it a 240x240x155 grid of 1 mm is taken for a BraTS volume
-            with an average brain, and any other grid for one cropped to the brain.
+        brain: boolean brain mask of that shape. Without it, a 240x240x155 grid of 1 mm is treated as a BraTS volume
+            with an average brain, and any other grid as cropped to the brain.
     """
 
     def __init__(self, shape: tuple[int, ...], spacing: np.ndarray, brain: np.ndarray | None = None):
@@ -46,7 +46,7 @@ class BrainFrame:
         self.origin = np.array([middle, box[3] - front / in_plane[1], box[4] - top / up])
 
     def to_mni(self, voxels: np.ndarray) -> np.ndarray:
-        """Turn voxel indices ``(N, 3)`` into MNI millimetres ``(N, 3)``."""
+        """Convert voxel indices ``(N, 3)`` to MNI millimetres ``(N, 3)``."""
         return (voxels - self.origin) * self.scale
 
 
@@ -64,13 +64,13 @@ def _brain_box(brain: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def lobe_of(mni: np.ndarray) -> np.ndarray:
-    """Name the lobe of points, as indices into ``LOBES``.
+    """Return the lobe of each point, as an index into ``LOBES``.
 
-    How rough it is: straight lines and ellipsoids stand for folded anatomy. The central sulcus is a line through the
+    Straight lines and ellipsoids approximate the folded anatomy. The central sulcus is a line through the
     hand knob and its lateral end, the Sylvian fissure a bent line seen from the side, the parieto-occipital sulcus and
-    pre-occipital notch a plane, the tentorium a roof that falls off sideways; insula, basal ganglia, thalamus and
+    pre-occipital notch a plane, the tentorium a roof that slopes down laterally; insula, basal ganglia, thalamus and
     brainstem are ellipsoids. Expect errors within a centimetre of a border, more where a mass displaces anatomy.
-    White matter and ventricles belong to the lobe whose lines enclose them.
+    White matter and ventricles belong to the lobe whose borders enclose them.
 
     Args:
         mni: points ``(N, 3)`` in MNI millimetres, RAS.
@@ -89,7 +89,7 @@ def lobe_of(mni: np.ndarray) -> np.ndarray:
         return sum(((p - c) / r) ** 2 for p, c, r in parts) < 1
 
     put(y < -10 - 0.35 * (np.maximum(z, 10) - 20), "parietal")
-    put((y < -5) & (z < -8) & (x < 22), "brainstem")  # what the rules below leave of the base between the lobes
+    put((y < -5) & (z < -8) & (x < 22), "brainstem")  # only the part that no rule below overwrites
     sylvian = np.interp(y, [-45, -20, 0, 22], [18, 12, 1, -16])
     lateral = (x > 22) & (y < 22) & (z < sylvian)
     put(lateral | ((x > 13) & (y < 4) & (y > -45) & (z < -8)), "temporal")
@@ -103,7 +103,7 @@ def lobe_of(mni: np.ndarray) -> np.ndarray:
 
 
 def lobe_shares(mni: np.ndarray) -> dict[str, float]:
-    """Share of points ``(N, 3)`` in each lobe, largest first; lobes without points are left out."""
+    """Return the share of points ``(N, 3)`` in each lobe, largest first; lobes without points are omitted."""
     counts = np.bincount(lobe_of(mni), minlength=len(LOBES))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     return {LOBES[i]: float(counts[i] / len(mni)) for i in order}

@@ -1,4 +1,4 @@
-"""Turning what a report says about enhancement into its opposite."""
+"""Reverse what a report states about enhancement."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ABSENT = (
     "T1ce shows no enhancing [tumour|component]{place}.",
     "Contrast enhancement is absent{place}.",
 )
-# Borders of the clause that is rewritten where a sentence states more than enhancement.
+# Borders of the clause to rewrite if a sentence states more than enhancement.
 _BORDER = re.compile(r"[,;:]|\b(?:and|but|while|with|without|that|which)\b", re.IGNORECASE)
 _PREPOSITION = re.compile(r"\b(?:with|without|that|which)$", re.IGNORECASE)
 _SIGNAL = re.compile(r"\bsignals?\b|intens", re.IGNORECASE)
 
 
 def negate_enhancement(text: str, rng: np.random.Generator) -> str:
-    """Make a report deny the enhancement that it states, or state the one that it denies.
+    """Make a report deny the enhancement that it affirms, or affirm the enhancement that it denies.
 
-    A sentence about enhancement alone is replaced by one that states the opposite of the same place; where a sentence
-    states other findings, too, only the clause changes. A report that does not mention enhancement stays as it is.
-    Twice restores what is stated, not the words.
+    A sentence about enhancement alone is replaced by one that states the opposite for the same place. If a sentence
+    also states other findings, only the clause about enhancement changes. A report that does not mention enhancement
+    is returned unchanged. Applying the function twice restores the statement, but not the wording.
     """
     state = read_findings(text)["enhancement"]
     if state is None:
@@ -69,7 +69,7 @@ def _opposite(sentence: str, affirm: bool, rng: np.random.Generator) -> str:
 
 
 def _rewrite_clause(sentence: str, mentions: list[tuple[int, int]], affirm: bool) -> str | None:
-    """Rewrite just the clauses about enhancement; ``None`` if the whole sentence is about it."""
+    """Rewrite only the clauses about enhancement; ``None`` if the whole sentence is about it."""
     more = any(pattern.search(sentence) for pattern in (NECROSIS, OEDEMA, MASS_EFFECT, _SIGNAL))
     new = "strong enhancement" if affirm else "no enhancement"
     for start, end in sorted(mentions, reverse=True):

@@ -1,7 +1,7 @@
-"""Wrong, partial and empty reports: what a network is tested against to learn whether it reads its report.
+"""Wrong, partial and empty reports, for training a network and for testing how much it relies on its report.
 
-Every perturbation changes one thing that a report states and leaves the rest of the text as it is, character by
-character. ``PERTURBATIONS`` lists them under one signature.
+A perturbation that contradicts a report changes one finding and leaves the rest of the text unchanged, character by
+character. ``PERTURBATIONS`` lists all perturbations under one signature.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .reading import scale_sizes
 from .sentences import sentence_spans
 from .writing import GENERIC, fill_choices
 
-# Each pair of words is exchanged, so that doing it twice restores the text. Combining forms come first.
+# Each pair of words is swapped, so that swapping twice restores the text. Combining forms come first.
 _REGION_PAIRS = (
     ("fronto", "occipito"),
     ("temporo", "parieto"),
@@ -52,14 +52,14 @@ _SIZE_WORD = re.compile(
 
 
 def flip_side(text: str) -> str:
-    """Exchange left and right; twice restores the text."""
+    """Swap left and right; applying it twice restores the text."""
     return swap_side(text)
 
 
 def swap_region(text: str) -> str:
-    """Exchange frontal with occipital, temporal with parietal, insula with cerebellum, basal ganglia with brainstem.
+    """Swap frontal with occipital, temporal with parietal, insula with cerebellum, basal ganglia with brainstem.
 
-    Horns of the ventricles keep their names. Twice restores the text.
+    Horns of the ventricles keep their names. Applying it twice restores the text.
     """
 
     def other(match: re.Match[str]) -> str:
@@ -69,16 +69,16 @@ def swap_region(text: str) -> str:
             return new.upper()
         return new[0].upper() + new[1:] if word[0].isupper() else new
 
-    # "frontotemporal" is two words without a border: both halves are found in one pass over a marked copy.
+    # "frontotemporal" has no separator between its halves: a marker lets one pass find both.
     marked = re.sub(r"(?i)\b(fronto|occipito|temporo|parieto)(?=[a-z])", "\\1\x00", text)
     return _REGION.sub(other, marked).replace("\x00", "")
 
 
 def scale_size(text: str, factor: float) -> str:
-    """Multiply every length by ``factor`` and every volume by its cube, and let the words for size follow.
+    """Multiply every length by ``factor`` and every volume by its cube, and adapt the words for size.
 
-    Numbers count when a unit (mm, cm, ml, cc, cm3) stands after them, ranges and products ("3 x 2.5 cm") included, and
-    keep their decimals. Words such as "small" and "large" move one step up or down.
+    Only numbers before a unit (mm, cm, ml, cc, cm3) change, including ranges and products ("3 x 2.5 cm"). They keep
+    their number of decimals. Words such as "small" and "large" move one step up or down.
 
     Raises:
         InputError: if ``factor`` is not positive.
@@ -106,14 +106,14 @@ def drop_sentences(text: str, rng: np.random.Generator, keep: float = 0.5) -> st
     if not spans:
         return text
     kept = set(rng.permutation(len(spans))[: max(1, round(keep * len(spans)))].tolist())
-    # What stands before a sentence (its number, the line break) belongs to it.
+    # The text before a sentence (its number, the line break) belongs to it.
     starts = [0, *(end for _, end in spans[:-1])]
     pieces = [text[start:end] for i, (start, (_, end)) in enumerate(zip(starts, spans, strict=True)) if i in kept]
     return "".join(pieces).strip()
 
 
 def generic_report(rng: np.random.Generator) -> str:
-    """Write a report that is true of any glioma and tells nothing about one."""
+    """Write a report that is true of any glioma and specific to none."""
     order = rng.permutation(len(GENERIC))[: int(rng.integers(4, 7))]
     sentences = [fill_choices(GENERIC[i], rng) for i in order]
     return " ".join(sentences)
@@ -144,7 +144,7 @@ PERTURBATIONS: dict[str, Callable[[str, np.random.Generator, Sequence[str]], str
 }
 """Every perturbation by name: ``f(text, rng, others) -> text``.
 
-``text`` is the true report, ``rng`` decides what is drawn, ``others`` are reports of other patients (only
-"another_patient" reads them; it raises InputError where there are none). "none" takes the report away, "partial" half
-of its sentences; "generic" and "another_patient" replace it; the rest contradict it in one finding each.
+``text`` is the true report, ``rng`` makes the random choices, ``others`` are reports of other patients (used only by
+"another_patient", which raises InputError if there are none). "none" removes the report, "partial" removes half of its
+sentences; "generic" and "another_patient" replace it; each of the rest contradicts it in one finding.
 """

@@ -45,8 +45,8 @@ def listing(items: Sequence[str]) -> str:
 def noun_place(side: str, lobes: Sequence[str], rng: np.random.Generator, whole: bool = False) -> str:
     """Name a place as a noun phrase with its article, such as "the left frontal lobe as well as the insula".
 
-    ``lobes`` are ordered by their share of the lesion, and the wording may say so. Unless ``whole``, it may name the
-    first one only ("the left hemisphere (mainly the frontal lobe)").
+    ``lobes`` are ordered by their share of the lesion, and the wording may reflect that. Unless ``whole``, it may name
+    only the first lobe ("the left hemisphere (mainly the frontal lobe)").
     """
     one_side = side in ("left", "right")
     if len(lobes) == 1:
@@ -74,9 +74,9 @@ def _hemisphere(lobes: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _names(lobes: Sequence[str], side: str, rng: np.random.Generator) -> str:
-    """Nouns without an article; "lobes" stands once for those next to each other."""
+    """Return the nouns without an article; all lobar names share one "lobe" or "lobes"."""
     lobar = [lobe for lobe in lobes if lobe in LOBAR]
-    # One cerebellar hemisphere is one side's; the cerebellum holds both.
+    # A cerebellar hemisphere lies on one side; the cerebellum lies on both.
     names = [pick(rng, _NOUNS[x] if side in ("left", "right") else _NOUNS[x][:1]) for x in lobes if x not in LOBAR]
     if lobar:
         plural = "s" if len(lobar) > 1 or side == "bilateral" else ""
@@ -107,9 +107,9 @@ def _compound(lobes: Sequence[str]) -> str:
 
 
 def swap_side(text: str) -> str:
-    """Exchange left and right throughout, in any case of letters ("Left", "LEFT", "leftward", "Lt."); its own inverse.
+    """Swap left and right in any letter case ("Left", "LEFT", "leftward", "Lt."); applying it twice restores the text.
 
-    A text where one hyphenated or joined word holds the side ("left-sided", "right-hemispheric") is covered.
+    Hyphenated words ("left-sided", "right-hemispheric") are covered.
     """
 
     def other(match: re.Match[str]) -> str:

@@ -1,10 +1,10 @@
-"""Finding the sentences of a report, however it is laid out."""
+"""Split a report into sentences, whatever its layout."""
 
 from __future__ import annotations
 
 import re
 
-# A full stop after the first kind ends no sentence; after the second it does when a capital follows.
+# Abbreviations: a full stop after _NEVER ends no sentence, one after _SELDOM does if a capital follows.
 _NEVER = r"approx|ca|cf|vs|e\.g|i\.e|fig|figs|dr|prof|st|seq|est|avg"
 _SELDOM = r"etc|resp|incl|max|min|diam|vol|ant|post|sup|inf|lat|med|temp|lt|rt|bilat|contr"
 _NEVER_ENDS = re.compile(rf"(?:^|[^\w.])(?:{_NEVER})\.$", re.IGNORECASE)
@@ -18,7 +18,7 @@ _BREAK_OR_SEMICOLON = re.compile(_BREAK.pattern + r"|;(?=\s|$)")
 
 
 def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]:
-    """Like ``split_sentences``, but returns where each sentence starts and ends in ``text``."""
+    """Like ``split_sentences``, but return the start and end of each sentence in ``text``."""
     spans: list[tuple[int, int]] = []
     start = 0
 
@@ -35,7 +35,7 @@ def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]
             spans.append((begin, begin + len(stripped)))
 
     for match in (_BREAK_OR_SEMICOLON if semicolons else _BREAK).finditer(text):
-        # An abbreviation is short, and what follows a break is told by its first words.
+        # A few characters before a break and a few words after it are enough to classify it.
         before, after = text[max(start, match.end() - 40) : match.end()], text[match.end() : match.end() + 200]
         if match.group()[0] == "\n":
             if _runs_on(text[start : match.start()], match.group(), after):
@@ -55,17 +55,17 @@ def sentence_spans(text: str, semicolons: bool = False) -> list[tuple[int, int]]
 
 
 def _runs_on(line: str, newlines: str, after: str) -> bool:
-    """Whether a line break only wraps a sentence: mid-sentence before it, lower case and no "name:" after it."""
+    """Whether a line break only wraps a sentence: no full stop before it, lower case and no "name:" after it."""
     if len(newlines) > 1 or not re.fullmatch(r"[\w,)]", line.rstrip()[-1:]):
         return False
     return bool(re.match(r"[ \t]*[a-z]", after)) and not re.match(r"[ \t]*[\w ()/-]{1,40}:", after)
 
 
 def split_sentences(text: str, semicolons: bool = False) -> list[str]:
-    """Split a report into sentences, stripped, without item numbers and bullets; "" gives none.
+    """Split a report into sentences, stripped, without item numbers and bullets; none for "".
 
-    Line breaks separate sentences unless a line plainly runs on (the next starts in lower case). Decimals ("3.5 cm")
-    and abbreviations ("approx. 4 cm") do not end one.
+    A line break separates sentences unless the sentence clearly continues (the next line starts in lower case).
+    Decimals ("3.5 cm") and abbreviations ("approx. 4 cm") do not end a sentence.
 
     Args:
         text: the report.

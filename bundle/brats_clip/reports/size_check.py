@@ -1,4 +1,4 @@
-"""Comparing a stated size with what is segmented."""
+"""Compare a stated size with the segmented volume."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from .evidence import ImageEvidence
 from .reading import ellipsoid_ml
 
-# Volumes may differ by the first factor without a word and contradict each other from the second on; the volume of a
-# lesion of which one diameter is known is a guess, so that more is needed there.
+# Volumes that differ by less than the first factor agree; from the second factor on they contradict each other. The
+# third factor applies to a volume that is estimated from one diameter, since this is rough.
 _AGREES, _CONTRADICTS, _CONTRADICTS_ONE_DIAMETER = 2.0, 6.0, 10.0
-# Smaller volumes than this are as good as this.
+# Smaller volumes are treated as this volume.
 _LEAST_ML = 0.3
 _NAMES = {"core": "a mass", "enhancement": "enhancing tumour", "oedema": "oedema", "whole": "a FLAIR abnormality"}
 
@@ -29,12 +29,12 @@ class SizeAgreement:
 def compare_size(part: str, size: dict[str, Any], image: ImageEvidence) -> SizeAgreement | None:
     """Compare the stated size of a part with the image, leniently.
 
-    "Mass" may mean the core or all that is abnormal, and the diameters of an enhancing rim are those of the core inside
-    it, too: such a size agrees with anything from the smaller to the larger volume.
+    "Mass" may mean the core or the whole abnormality, and the diameters of an enhancing rim are also those of the core
+    inside it: such a size agrees with any volume from the smaller to the larger one.
 
     Args:
         part: one of ``SIZED_PARTS``.
-        size: its diameters and volume, as ``read_findings`` gives them.
+        size: its diameters and volume, as ``read_findings`` returns them.
         image: the evidence.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Findings as short statements: the prompts a CLIP is trained on to tell sides, lobes and patterns apart."""
+"""Findings as short statements: prompts that train a CLIP to distinguish sides, lobes and enhancement patterns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from ..reports import Findings
 
-# attribute -> value -> wordings. A value's wordings say the same thing; training draws one of them.
+# attribute -> value -> wordings. The wordings of a value are synonyms; training draws one of them.
 ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
     "side": {
         side: tuple(
@@ -73,13 +73,13 @@ ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
         "several": ("multiple lesions", "multifocal tumour"),
     },
 }
-# What a caption of brats_clip.reports states.
+# The attributes that a caption of brats_clip.reports states.
 CAPTION_ATTRIBUTES = ("side", "lobe", "enhancement", "pattern", "size")
 VALUES = [(attribute, value) for attribute, values in ATTRIBUTES.items() for value in values]
 
 
 def attribute_slices() -> dict[str, slice]:
-    """Where each attribute's values lie in ``VALUES``."""
+    """Return the slice of ``VALUES`` that holds the values of each attribute."""
     places, start = {}, 0
     for attribute, values in ATTRIBUTES.items():
         places[attribute] = slice(start, start + len(values))
@@ -88,15 +88,15 @@ def attribute_slices() -> dict[str, slice]:
 
 
 def attribute_targets(findings: Findings | None, stated: Collection[str] | None = None) -> torch.Tensor:
-    """Say which statements hold for a case.
+    """Return which statements are true for a case.
 
     Args:
-        findings: of the case; ``None`` for unknown.
+        findings: of the case; ``None`` if unknown.
         stated: attributes to consider; ``None`` for all.
 
     Returns:
-        ``(V,)`` in the order of ``VALUES``: per attribute a distribution over its values (even over the lobes that are
-        involved), or zeros where nothing is known.
+        ``(V,)`` in the order of ``VALUES``: per attribute a distribution over its values (uniform over the involved
+        lobes), or zeros where nothing is known.
     """
     targets = torch.zeros(len(VALUES))
     if findings is None or findings.empty:

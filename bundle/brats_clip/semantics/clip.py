@@ -1,4 +1,4 @@
-"""Load a CLIP, frozen, from wherever its weights are."""
+"""Load a frozen CLIP from a folder, a checkpoint, an open_clip tag or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _TEXT_BATCH = 256
 
 
 class ClipEncoder(nn.Module):
-    """A frozen CLIP: slices and texts in, vectors of one space out.
+    """A frozen CLIP that encodes slices and texts into a common embedding space.
 
     Args:
         model: an open_clip model; frozen in place.
         tokenizer: its open_clip tokenizer.
         origin: where the weights came from, for ``describe``.
-        mean: per channel, of the images it was trained on.
-        std: per channel, of the images it was trained on.
+        mean: per channel, of the CLIP's training images.
+        std: per channel, of the CLIP's training images.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable, origin: str, mean: Sequence[float], std: Sequence[float]):
@@ -61,7 +61,7 @@ class ClipEncoder(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights: names, shapes and values. Two CLIPs with the same one encode alike."""
+        """SHA-256 of the weights: names, shapes and values. CLIPs with equal fingerprints give equal embeddings."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for name, value in sorted(self.model.state_dict().items()):
@@ -72,12 +72,12 @@ class ClipEncoder(nn.Module):
         return self._fingerprint
 
     def train(self, mode: bool = True) -> ClipEncoder:
-        """Stay in evaluation mode: a frozen encoder has no other."""
+        """Stay in evaluation mode, because the encoder is frozen."""
         return super().train(False)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Encode texts into ``(T, E)`` of unit norm. A text beyond the context is cut: see ``encode_report``."""
+        """Encode texts into ``(T, E)`` of unit norm. Text beyond the context is truncated, see ``encode_report``."""
         device = self.vision.mean.device
         if not texts:
             return torch.zeros(0, self.embed_dim, device=device)
@@ -86,7 +86,7 @@ class ClipEncoder(nn.Module):
         return F.normalize(torch.cat(encoded), dim=-1)
 
     def fits(self, text: str) -> bool:
-        """Whether the CLIP reads all of ``text``: the tokens and the two marks around them fit its context."""
+        """Whether all tokens of ``text``, with the start and end tokens, fit into the CLIP's context."""
         if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
             return len(self.tokenizer.encode(text)) + 2 <= self.context_length
         return len(self.tokenizer.tokenizer(text)["input_ids"]) <= self.context_length
@@ -111,10 +111,10 @@ def load_clip(source: str | PathLike = EMBEDDED_CLIP) -> ClipEncoder:
               checkpoint file (``"ViT-B-32:/data/clip.pt"``),
             - ``"hf-hub:ORGANISATION/MODEL"``.
 
-            The last two download, unless open_clip has them in its cache.
+            The last two download the weights, unless open_clip has them in its cache.
 
     Raises:
-        WeightsError: if there is nothing there, or the weights do not fit; it says what to do.
+        WeightsError: if the source does not exist, or the weights do not fit; the message says what to do.
     """
     source = os.fspath(source)
     if source.startswith(_HUB):
@@ -153,7 +153,7 @@ def _load_folder(folder: Path) -> ClipEncoder:
         expected = f"{WEIGHTS_FILE} or open_clip_pytorch_model.bin beside {CONFIG_FILE}: restore it or train it again"
         raise WeightsError(folder, "a config without weights", expected)
     seed = known["seed"]
-    logger.warning("The CLIP in %s is untrained (seed %s): slices and reports mean nothing to it.", folder, seed)
+    logger.warning("The CLIP in %s is untrained (seed %s): its embeddings are meaningless.", folder, seed)
     model = build_embedded(seed, config)
     with quiet_open_clip():
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -162,8 +162,8 @@ def _load_folder(folder: Path) -> ClipEncoder:
 
 
 def _create(name: str, pretrained: str | None, origin: str) -> ClipEncoder:
-    """Build through open_clip, with weights or not at all."""
-    # Weights trained with QuickGELU (OpenAI's) lose accuracy, silently, in a model built without.
+    """Build a model with pretrained weights through open_clip; fail if there are none."""
+    # Weights trained with QuickGELU (OpenAI's) silently lose accuracy in a model built without it.
     quick_gelu = bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
     try:
         with quiet_open_clip():
@@ -172,7 +172,7 @@ def _create(name: str, pretrained: str | None, origin: str) -> ClipEncoder:
                     name, pretrained=pretrained, force_quick_gelu=quick_gelu, require_pretrained=True
                 )
             tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # open_clip, its downloader, torch and safetensors each raise their own
+    except Exception as error:  # open_clip, its downloader, torch and safetensors raise different errors
         expected = (
             "weights that fit the architecture; a download needs the internet, else give a folder with "
             f"{CONFIG_FILE} and {WEIGHTS_FILE}, or NAME:/path/to/checkpoint"

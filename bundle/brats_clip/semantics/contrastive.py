@@ -1,4 +1,4 @@
-"""Contrastive pretraining of the embedded CLIP: slices of a case against what its report says."""
+"""Contrastive pretraining of the embedded CLIP: match the slices of a case with its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..precision import cpu_has_bf16
 from .attributes import ATTRIBUTES, attribute_slices
 from .embedded import EMBEDDED_CONFIG, build_embedded
 
-# In token ids: a word the CLIP will not know. It takes a place and has no embedding, as a silenced token will.
+# Token id of an unknown word. It keeps its position and has a zero embedding, like the tokens of silence_unseen_tokens.
 UNKNOWN_WORD = -1
 _MAX_SCALE = 100.0
 
@@ -24,7 +24,7 @@ _MAX_SCALE = 100.0
 def encode_tokens(clip: open_clip.CLIP, token_ids: torch.Tensor) -> torch.Tensor:
     """Encode token ids ``(T, L)``, ``L`` up to the context, into ``(T, E)`` of unit norm.
 
-    Equals ``clip.encode_text`` on ids without ``UNKNOWN_WORD``, and costs less where the texts are short.
+    Equals ``clip.encode_text`` on ids without ``UNKNOWN_WORD``, and is faster for short texts.
     """
     length = token_ids.shape[1]
     known = (token_ids != UNKNOWN_WORD).unsqueeze(-1)
@@ -36,7 +36,7 @@ def encode_tokens(clip: open_clip.CLIP, token_ids: torch.Tensor) -> torch.Tensor
 
 @contextmanager
 def _fast(device: torch.device) -> Iterator[None]:
-    """On a CPU: bf16 where it has it, and the plain attention kernel, whose backward pass takes half the time."""
+    """On a CPU, use bf16 if supported, and the plain attention kernel, whose backward pass takes half the time."""
     if device.type != "cpu":
         yield
         return
@@ -45,7 +45,7 @@ def _fast(device: torch.device) -> Iterator[None]:
 
 
 class ContrastiveClip(nn.Module):
-    """The embedded CLIP in training, with the statements of ``ATTRIBUTES`` as its prompts.
+    """The embedded CLIP during training, with the statements of ``ATTRIBUTES`` as its prompts.
 
     Args:
         seed: of the initial weights.
@@ -66,7 +66,7 @@ class ContrastiveClip(nn.Module):
         self.register_buffer("prompt_ids", ids[..., : int((ids > 0).sum(-1).max())], persistent=False)
 
     def encode_prompts(self) -> torch.Tensor:
-        """Encode the prompts as ``(V, E)`` of unit norm: a random wording each in training, else the mean of all."""
+        """Encode the prompts as ``(V, E)`` of unit norm: in training one random wording each, else the mean of all."""
         count, most = self.prompt_ids.shape[:2]
         if self.training:
             chosen = torch.randint(most, (count,), device=self.prompt_ids.device)
@@ -82,8 +82,8 @@ class ContrastiveClip(nn.Module):
 
         Args:
             slices: ``(N, K, 3, h, w)`` in [0, 1], K slices of each case at the CLIP's image size.
-            token_ids: ``(N, T, L)``, up to T texts about each case.
-            text_mask: ``(N, T)`` bool, True for a text; at least one per case.
+            token_ids: ``(N, T, L)``, up to T texts per case.
+            text_mask: ``(N, T)`` bool, True for a text, False for padding; at least one text per case.
 
         Returns:
             ``image`` and ``text`` ``(N, E)``, the mean over a case's slices and texts; ``prompts`` ``(V, E)``; all of
@@ -109,14 +109,14 @@ class ContrastiveClip(nn.Module):
 
 
 class ContrastiveLoss(nn.Module):
-    """CLIP's loss between slices and texts, plus choosing the right statement for either of them.
+    """CLIP's loss between slices and texts, plus the cross entropy of classifying both by the statements.
 
-    Two patients may have the same report, so the pairing alone teaches little about any one word; the statements teach
-    it by name, left against right first of all, and in the very form in which a region or a side is later prompted.
+    Two patients may have the same report, so the pairing alone teaches little about single words. The statements
+    supervise each attribute explicitly, above all left against right, in the form of the later prompts.
 
     Args:
-        attribute_weight: weight of choosing statements.
-        attribute_scale: inverse temperature of that choice.
+        attribute_weight: weight of the classification loss.
+        attribute_scale: inverse temperature of the classification.
     """
 
     def __init__(self, attribute_weight: float = 1.0, attribute_scale: float = 15.0):
@@ -130,9 +130,8 @@ class ContrastiveLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            prediction: what ``ContrastiveClip`` returns.
-            targets: ``image`` and ``text`` ``(N, V)``, as of ``attribute_targets``; zeros where the slices or the text
-                tell nothing.
+            prediction: output of ``ContrastiveClip``.
+            targets: ``image`` and ``text`` ``(N, V)``, as from ``attribute_targets``; zeros where nothing is known.
         """
         loss = self.clip_loss(prediction["image"], prediction["text"], prediction["scale"])
         for kind in ("image", "text"):

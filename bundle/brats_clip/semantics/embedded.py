@@ -1,4 +1,4 @@
-"""The CLIP that ships with the bundle: a small one of open_clip's own architecture, kept as a local-dir folder."""
+"""The CLIP that ships with the bundle: a small open_clip model, stored as a local-dir folder."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from safetensors.torch import save_file
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-# Key of our own in open_clip's config file, which ignores it: where the weights came from.
+# An extra key in open_clip's config file, which open_clip ignores: the origin of the weights.
 ORIGIN_KEY = "brats_clip"
 
 EMBEDDED_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 128,
-        # 96 px over a brain are 2 mm; a patch of 12 px spans about a gyrus and its neighbours.
+        # At 96 px, a pixel is about 2 mm; a patch of 12 px spans about a gyrus and its neighbours.
         "vision_cfg": {"image_size": 96, "patch_size": 12, "width": 128, "head_width": 32, "layers": 4},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 4},
     },
-    # Mean and spread of a slice from SliceSelector, background included.
+    # Mean and standard deviation of a slice from SliceSelector, background included.
     "preprocess_cfg": {"mean": [0.15, 0.15, 0.15], "std": [0.2, 0.2, 0.2], "interpolation": "bilinear"},
 }
 
 
 def build_embedded(seed: int = 0, config: Mapping[str, Any] = EMBEDDED_CONFIG) -> CLIP:
-    """Build the embedded CLIP with weights drawn from ``seed``; the caller's random state is left as it was.
+    """Build the embedded CLIP with random weights from ``seed``; the caller's random state is unchanged.
 
     Args:
         seed: of the initial weights.
@@ -44,13 +44,13 @@ def build_embedded(seed: int = 0, config: Mapping[str, Any] = EMBEDDED_CONFIG) -
 
 
 def silence_unseen_tokens(model: CLIP, seen_ids: Iterable[int]) -> int:
-    """Set to zero, in place, the embedding of every token that no training text contained.
+    """Zero, in place, the embedding of every token that no training text contained.
 
-    Such a row still holds its random start. At zero, an unknown word in a real report contributes its position
-    alone, and the table compresses well.
+    These rows still hold their random initial values. Once they are zero, an unknown word in a real report contributes
+    only its position, and the embedding table compresses well.
 
     Returns:
-        How many rows were silenced.
+        The number of rows set to zero.
     """
     table = model.token_embedding.weight
     unseen = torch.ones(len(table), dtype=torch.bool)
@@ -65,12 +65,12 @@ def save_clip(
 ) -> dict[str, Path]:
     """Save a CLIP in open_clip's local-dir format: config, and weights in half precision.
 
-    Each file is written beside its place and moved there, so a reader never meets half a file.
+    Each file is written atomically, so a reader never sees a partial file.
 
     Args:
         model: of the architecture in ``config``.
-        folder: made if missing.
-        origin: what the weights were trained on; ``ClipEncoder.describe`` repeats it.
+        folder: created if missing.
+        origin: what the weights were trained on, for ``ClipEncoder.describe``.
         config: an open_clip config with ``model_cfg`` and ``preprocess_cfg``.
 
     Returns:
@@ -84,7 +84,7 @@ def save_clip(
     partial = {key: path.with_name(f".{path.name}.partial") for key, path in paths.items()}
     save_file(state, partial["weights"])
     partial["config"].write_text(json.dumps({**config, ORIGIN_KEY: {"origin": origin}}, indent=2) + "\n")
-    # safetensors lets the owner alone read its files; weights are for whoever can read the config.
+    # safetensors creates files that only the owner can read; the weights get the permissions of the config.
     shutil.copymode(partial["config"], partial["weights"])
     for key, path in paths.items():
         partial[key].replace(path)

@@ -1,4 +1,4 @@
-"""What a contrastive pretraining measures and keeps: metrics and the handler that saves the CLIP."""
+"""Metrics of contrastive pretraining, and the handler that saves the CLIP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .embedded import save_clip, silence_unseen_tokens
 
 
 class MatchRate(Metric):
-    """How often, among ``group`` cases, the slices of one are most like its own text, and the other way round.
+    """Retrieval accuracy among ``group`` cases: slices to their own text, and text to its own slices, averaged.
 
     Chance is ``1 / group``. Cases are grouped in order; an incomplete last group is left out.
 
@@ -51,7 +51,7 @@ class MatchRate(Metric):
 
 
 class StatementRate(Metric):
-    """How often the statement of ``attribute`` nearest to a case's slices or text is a true one, zero-shot.
+    """Zero-shot accuracy: how often the statement of ``attribute`` nearest to a case's slices or text is true.
 
     Args:
         attribute: a key of ``ATTRIBUTES``.
@@ -78,13 +78,13 @@ class StatementRate(Metric):
 
 
 class SaveEmbeddedClip:
-    """Save the CLIP in training whenever validation improves, with words it has never met silenced.
+    """Handler that saves the CLIP whenever validation improves, with the embeddings of unseen tokens set to zero.
 
-    Attach it to the trainer: its batches tell which tokens have been seen.
+    Attach it to the trainer, whose batches show which tokens have been seen.
 
     Args:
         network: the CLIP in training.
-        evaluator: its ``key_val_metric`` tells when to save.
+        evaluator: its ``key_val_metric`` decides when to save.
         folder: where to save it, in open_clip's local-dir format.
         origin: what it is trained on, in a few words.
     """
@@ -109,7 +109,7 @@ class SaveEmbeddedClip:
             self.save()
 
     def save(self) -> None:
-        """Save now."""
+        """Save the CLIP now."""
         clip = deepcopy(self.network.clip)
         silence_unseen_tokens(clip, {token for token in self.seen if token >= 0})
         save_clip(clip, self.folder, self.origin, self.network.config)

@@ -19,12 +19,12 @@ from .slices import SliceSelector
 
 
 class DrawSlicesd(Transform):
-    """Replace the image of a case by its slices ``(S, 3, image_size, image_size)``, uint8, to be cached.
+    """Replace the image of a case by its slices ``(S, 3, image_size, image_size)``, uint8, for caching.
 
     Keeps ``case``, ``report`` and ``findings``; adds ``planes`` ``(S,)``.
 
     Args:
-        slices_per_plane: how many of each plane.
+        slices_per_plane: number of slices per plane.
         image_size: side of a slice in pixels.
     """
 
@@ -41,7 +41,7 @@ class MirrorCased(RandomizableTransform):
     """Swap left and right in slices, findings and report.
 
     Args:
-        prob: how often.
+        prob: probability of swapping.
     """
 
     def __init__(self, prob: float = 0.5):
@@ -61,13 +61,13 @@ class MirrorCased(RandomizableTransform):
 
 
 class VarySlicesd(RandomizableTransform):
-    """Draw some of a case's slices and vary their contrast, brightness, place and scale; float in [0, 1].
+    """Draw some of a case's slices and vary their contrast, brightness, position and scale; float in [0, 1].
 
     Args:
-        keep: how many slices of each plane.
+        keep: number of slices per plane.
         contrast: largest relative change of contrast.
-        brightness: largest shift of brightness, of the range.
-        shift: largest shift in either direction, of the image side.
+        brightness: largest change of brightness, as a share of the range.
+        shift: largest shift in either direction, as a share of the image side.
         scale: largest relative change of scale.
     """
 
@@ -100,28 +100,28 @@ class VarySlicesd(RandomizableTransform):
 
 
 class AllSlicesd(Transform):
-    """All slices of a case, as they are: float in [0, 1]."""
+    """Keep all slices of a case unchanged, as float in [0, 1]."""
 
     def __call__(self, data: Mapping) -> dict:
         return {**data, "slices": data["slices"].float() / 255}
 
 
 class DrawTextsd(RandomizableTransform):
-    """Choose what is said about a case, as token ids, with the statements that follow from it.
+    """Draw texts about a case, as token ids, and the targets for them.
 
-    With findings, every call words them differently: a whole report, a caption, or one or two sentences of a report.
-    Without findings the same is drawn from the report as given. ``fresh=False`` takes that report whole, unchanged; a
-    case without a report gets one from its findings, always the same.
+    With findings, every call writes a new text: a whole report, a caption, or one or two sentences of a report.
+    Without findings, the whole given report or one or two of its sentences are drawn. ``fresh=False`` uses the whole
+    given report unchanged; a case without a report gets one from its findings, always the same.
 
-    Adds ``token_ids`` (a list of 1D tensors) and ``targets`` with ``image`` and ``text`` ``(V,)``. The latter is zero
-    for what the text leaves unsaid: a caption does not go into necrosis, and of a few sentences it is not known.
+    Adds ``token_ids`` (a list of 1D tensors) and ``targets`` with ``image`` and ``text`` ``(V,)``. The ``text`` targets
+    are zero for attributes that the text may not state: necrosis for a caption, all of them for single sentences.
 
     Args:
         tokenizer: of the CLIP.
         context_length: of the CLIP.
-        fresh: word findings differently at each call.
-        unknown_words: share of words made unknown, and of unknown words inserted, as real reports have words that no
-            phantom's report has.
+        fresh: draw a new text at each call.
+        unknown_words: share of words replaced by unknown words, and of unknown words inserted, because real reports
+            contain words that no phantom's report contains.
 
     Raises:
         ReportError: if a case has neither report nor findings.
@@ -149,7 +149,7 @@ class DrawTextsd(RandomizableTransform):
         }
 
     def _draw(self, report: str, findings: Findings | None) -> tuple[list[str], Sequence[str] | None]:
-        """Sentences, and the attributes that they state (``None`` = all)."""
+        """Return sentences, and the attributes that they state (``None`` = all)."""
         if not self.fresh:
             return split_sentences(report or write_report(findings, np.random.default_rng(0))), None
         rng = np.random.default_rng(self.R.randint(2**31))
@@ -167,7 +167,7 @@ class DrawTextsd(RandomizableTransform):
         return [sentences[i] for i in sorted(rng.choice(len(sentences), count, replace=False))], ()
 
     def _fits(self, text: str) -> bool:
-        # Room for inserted words, besides the two marks.
+        # Leaves room for inserted words, and for the start and end tokens.
         return len(self.tokenizer.encode(text)) <= (self.context_length - 2) * (0.8 if self.fresh else 1.0)
 
     def _ids(self, text: str) -> torch.Tensor:
@@ -194,7 +194,7 @@ def collate_pairs(items: Sequence[Mapping]) -> dict:
 
 
 def prepare_pairs(batch: Mapping, device: torch.device, non_blocking: bool = False, **_) -> tuple:
-    """Hand a batch to a MONAI engine: the network takes slices, token ids and mask, the loss takes the targets."""
+    """Split a batch for a MONAI engine: the network takes slices, token ids and mask, the loss takes the targets."""
     move = {"device": device, "non_blocking": non_blocking}
     targets = {kind: value.to(**move) for kind, value in batch["targets"].items()}
     texts = {key: batch[key].to(**move) for key in ("token_ids", "text_mask")}

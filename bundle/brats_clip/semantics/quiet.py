@@ -1,4 +1,4 @@
-"""Leave out what open_clip tells the root logger about each step of loading a model."""
+"""Suppress the messages that open_clip sends to the root logger while it loads a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OPEN_CLIP = Path(open_clip.__file__).parent
 
 @contextmanager
 def quiet_open_clip() -> Iterator[None]:
-    """Inside, only warnings and errors of open_clip reach the log; what others log stays."""
+    """Inside the block, log only warnings and errors of open_clip; messages of other packages are unaffected."""
     root = logging.getLogger()
     root.addFilter(_is_wanted)
     try:

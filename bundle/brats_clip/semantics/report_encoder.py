@@ -1,4 +1,4 @@
-"""Turn reports into tokens: one per sentence, with nothing cut off."""
+"""Encode reports as tokens, one per sentence, without truncation."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ REGION_PROMPTS: dict[str, tuple[str, ...]] = {
 
 KNOWN_SENTENCES = 4096
 
-# A long sentence is divided after a clause, else after a word, else anywhere.
+# A long sentence is split after a clause, else after a word, else anywhere.
 _BOUNDARIES = (r"(?<=[;:,])\s+", r"\s+")
 
 
 def split_to_fit(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Divide a text into as few pieces as reading order allows, each of which ``fits``; no word is lost.
+    """Split a text greedily, in reading order, into pieces that all satisfy ``fits``; no word is lost.
 
     Args:
         text: any text.
@@ -71,14 +71,14 @@ def _pack(text: str, fits: Callable[[str], bool], boundaries: list[str]) -> list
 
 
 def encode_report(text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-    """Encode a report as ``(R, E)`` of unit norm: a token per sentence, in order.
+    """Encode a report as ``(R, E)`` of unit norm: one token per sentence, in order.
 
-    A sentence beyond the CLIP's context becomes several tokens; nothing is truncated. ``""`` gives ``(0, E)``.
+    A sentence longer than the CLIP's context becomes several tokens; nothing is truncated. ``""`` gives ``(0, E)``.
 
     Args:
         text: the report.
-        clip: whose text encoder reads it.
-        known: sentences that were encoded before, so that a changed word costs one sentence; new ones are added, and
+        clip: provides the text encoder.
+        known: cache of encoded sentences, so that only changed sentences are encoded again. New sentences are added;
             beyond ``KNOWN_SENTENCES`` the oldest are dropped. For one CLIP; several threads may share it.
     """
     pieces = [piece for sentence in split_sentences(text) for piece in split_to_fit(sentence, clip.fits)]
@@ -94,6 +94,6 @@ def encode_report(text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] |
 
 
 def region_embeddings(clip: ClipEncoder) -> torch.Tensor:
-    """Text embeddings ``(3, E)`` of unit norm for WT, TC and ET: the mean over several prompts each."""
+    """Return text embeddings ``(3, E)`` of unit norm for WT, TC and ET, each the mean over several prompts."""
     means = [clip.encode_texts(REGION_PROMPTS[region]).mean(dim=0) for region in REGIONS]
     return F.normalize(torch.stack(means), dim=-1)

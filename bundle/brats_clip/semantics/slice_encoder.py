@@ -1,4 +1,4 @@
-"""The bridge from a volume to CLIP: representative slices in, one token per slice out."""
+"""Encode representative slices of a volume with CLIP: one token per slice."""
 
 import copy
 
@@ -12,28 +12,28 @@ from .slices import SliceSelector
 class SliceEncoder(nn.Module):
     """Select representative slices of whole volumes and encode them with a frozen CLIP, once per case.
 
-    It can be compiled with ``torch.jit.script`` where the CLIP's visual encoder can: open_clip's own
-    VisionTransformer and ResNet can.
+    It can be compiled with ``torch.jit.script`` if the CLIP's visual encoder can, such as open_clip's own
+    VisionTransformer and ResNet.
 
     Args:
-        clip: its visual encoder is copied.
-        slices_per_plane: how many slices of each of the three planes.
+        clip: the CLIP whose visual encoder is copied.
+        slices_per_plane: number of slices for each of the three planes.
     """
 
     def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4):
         super().__init__()
         self.embed_dim = clip.embed_dim
         self.selector = SliceSelector(slices_per_plane, clip.image_size)
-        # A copy: the network moves to its device, and the CLIP that encodes reports must not be torn apart by that.
+        # Copied, so that moving the network to a device does not move part of the CLIP that encodes reports.
         self.vision = copy.deepcopy(clip.vision)
         self.eval()
 
     def train(self, mode: bool = True):
-        """Stay in evaluation mode: a frozen encoder has no other."""
+        """Stay in evaluation mode, because the encoder is frozen."""
         return super().train(False)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode whole volumes; no gradient flows.
+        """Encode whole volumes, without gradients.
 
         Args:
             image: ``(N, 4, D, H, W)``, T1, T1ce, T2, FLAIR, z-scored over the brain, zero outside, axes RAS.

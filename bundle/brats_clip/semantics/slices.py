@@ -1,4 +1,4 @@
-"""Choose and draw representative slices of a volume, by what its sequences show: no label is used."""
+"""Select and draw representative slices of a volume from its intensities, without a label."""
 
 import torch
 import torch.nn.functional as F
@@ -6,18 +6,18 @@ from torch import nn
 
 
 class SliceSelector(nn.Module):
-    """Pick slices through abnormal signal in three planes and draw them for a CLIP.
+    """Selects slices through abnormal signal in three planes and draws them for a CLIP.
 
-    Planes are 0 sagittal (across x), 1 coronal (across y), 2 axial (across z). Every slice shows the channels FLAIR,
-    T1ce, T2; superior is up, or anterior in an axial slice; x runs as in the array, so the patient's left is on the
-    image's left; a sagittal slice has anterior on its left. Slices are padded to one square around their centre, so
-    that a lesion keeps its place and its proportions in all of them.
+    Planes are 0 sagittal (across x), 1 coronal (across y), 2 axial (across z). Every slice has the channels FLAIR,
+    T1ce, T2. Superior is up (anterior in axial slices). x runs as in the array, so the patient's left is on the image's
+    left; sagittal slices have anterior on the left. All slices are padded around their centre to the same square, so
+    that a lesion has the same position and proportions in all of them.
 
     Args:
-        slices_per_plane: how many of each plane.
+        slices_per_plane: number of slices per plane.
         image_size: side of a drawn slice, in pixels.
         window: z-scores drawn as black and as white.
-        floor: share of the choice that is spread evenly over the brain; with no abnormal signal it decides alone.
+        floor: weight of a uniform distribution over the brain, relative to 1 for abnormal signal.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class SliceSelector(nn.Module):
         self.image_size = image_size
         self.low, self.high = window
         self.floor = floor
-        # Voxels are read every second one and averaged in blocks of two: suspicion lives on a grid of 4 mm.
+        # Every second voxel is read, then averaged in blocks of two: the suspicion map is on a 4 mm grid.
         self.stride, self.block = 2, 2
 
     def suspicion(self, image: torch.Tensor) -> torch.Tensor:
@@ -48,15 +48,15 @@ class SliceSelector(nn.Module):
         coarse = F.avg_pool3d(coarse, self.block, ceil_mode=True)
         t1, t1ce, t2, flair = coarse[:, 0:1], coarse[:, 1:2], coarse[:, 2:3], coarse[:, 3:4]
         brain = (coarse != 0).any(dim=1, keepdim=True).float()
-        # A sequence that is missing is zero everywhere; the others then speak for it as far as they can.
+        # A missing sequence is zero everywhere; the score then relies on the others.
         there = (coarse != 0).flatten(2).any(dim=2)[:, :, None, None, None]
         bright = torch.where(there[:, 3:4], flair, t2)
         oedema = (bright - 0.8).clamp(0.0, 2.5) * ((t2 > 0) | ~there[:, 2:3]).float()
         enhancing = (t1ce - t1 - 0.8).clamp(0.0, 2.5) * there[:, 1:2].float()
         score = oedema + enhancing
-        # Averaging over 12 mm and its square favour one lesion over scattered specks; what the other hemisphere shows
-        # too (ventricular caps, sinuses, choroid plexus) is likely anatomy. Cropped to the brain, mirroring about the
-        # middle of the array is mirroring about the midline, within a cell or two.
+        # Averaging over 12 mm and squaring favour one lesion over scattered specks. Signal that the other hemisphere
+        # shows too (ventricular caps, sinuses, choroid plexus) is likely anatomy and counts less. The volume is cropped
+        # to the brain, so mirroring the array mirrors about the midline, within a cell or two.
         score = F.avg_pool3d(score, 3, stride=1, padding=1)
         mirrored = F.max_pool3d(score.flip([2]), 3, stride=1, padding=1)
         score = (score * 0.25 + (score - mirrored).clamp(min=0.0)).square() * brain
@@ -66,7 +66,7 @@ class SliceSelector(nn.Module):
         return (score / score.sum([1, 2, 3, 4], keepdim=True)).squeeze(1)
 
     def pick(self, suspicion: torch.Tensor, plane: int, length: int) -> torch.Tensor:
-        """Pick slice indices ``(N, k)`` of ``plane``, of ``length`` slices, at even quantiles of suspicion."""
+        """Pick slice indices ``(N, k)`` along ``plane`` (``length`` slices), at even quantiles of suspicion."""
         mass = suspicion.movedim(plane + 1, 1).flatten(2).sum(2)
         total = mass.cumsum(1)
         wanted = (torch.arange(self.slices_per_plane, device=mass.device) + 0.5) / self.slices_per_plane
@@ -98,7 +98,7 @@ class SliceSelector(nn.Module):
         return torch.stack(drawn)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Choose and draw the slices of each case.
+        """Select and draw the slices of each case.
 
         Args:
             image: ``(N, 4, D, H, W)``, T1, T1ce, T2, FLAIR, z-scored over the brain, zero outside, axes RAS.
@@ -120,7 +120,7 @@ class SliceSelector(nn.Module):
 
 
 def _in_plane(depth: int, height: int, width: int, plane: int) -> tuple[int, int]:
-    """Rows and columns of a drawn slice, before padding."""
+    """Return the rows and columns of a drawn slice before padding."""
     if plane == 0:
         return width, height
     if plane == 1:

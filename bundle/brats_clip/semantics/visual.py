@@ -11,8 +11,8 @@ class SliceVision(nn.Module):
     Args:
         visual: an open_clip visual encoder; called with ``(S, 3, image_size, image_size)``.
         image_size: side of its input, in pixels.
-        mean: per channel, as the CLIP was trained.
-        std: per channel, as the CLIP was trained.
+        mean: per channel, of the CLIP's training images.
+        std: per channel, of the CLIP's training images.
     """
 
     def __init__(self, visual: nn.Module, image_size: int, mean: list[float], std: list[float]):

@@ -1,4 +1,4 @@
-"""What a CLIP knows without any training for the task: prompts against texts, texts against slices."""
+"""Zero-shot use of a CLIP: compare prompts with texts or slices, and texts with slices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .report_encoder import encode_report
 def nearest_statement(
     tokens: torch.Tensor, clip: ClipEncoder, prompts: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """Compare tokens with statements; the highest value is what they say, zero-shot.
+    """Compare tokens with statements; the highest value is the zero-shot prediction.
 
     Args:
         tokens: ``(T, E)``, of the sentences of a report or of slices.
@@ -31,21 +31,21 @@ def nearest_statement(
 
 
 def side_of_report(text: str, clip: ClipEncoder) -> str:
-    """ "left" or "right", whichever the text is nearer to."""
+    """Return "left" or "right", whichever the text is nearer to."""
     sides = {side: ATTRIBUTES["side"][side] for side in ("left", "right")}
     similarity = nearest_statement(encode_report(text, clip), clip, sides)
     return max(similarity, key=similarity.get)
 
 
 def match_reports(slices: torch.Tensor, reports: Sequence[torch.Tensor]) -> torch.Tensor:
-    """For each case of a group, which of the group's reports its slices are nearest to.
+    """For each case of a group, find the report of the group that is nearest to its slices.
 
     Args:
         slices: tokens ``(N, S, E)``.
         reports: ``(R, E)`` for each case.
 
     Returns:
-        ``(N,)``, indices of reports; right where it is ``arange(N)``.
+        ``(N,)``, indices of reports; correct where equal to ``arange(N)``.
     """
     images = F.normalize(slices.mean(dim=1), dim=1)
     texts = F.normalize(torch.stack([report.mean(dim=0) for report in reports]), dim=1)

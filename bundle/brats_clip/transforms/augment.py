@@ -1,4 +1,4 @@
-"""Random changes of images while training, of nnU-Net's strength, that leave the background exactly zero."""
+"""Random image augmentation, of nnU-Net's strength, that keeps the background exactly zero."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .encode_semantics import report_inputs
 
 
 class RandMirrord(RandomizableTransform):
-    """Exchange left and right: ``image`` and ``label`` along x, the sides in ``report`` and ``findings``, and what the
-    network gets of slices and report.
+    """Exchange left and right: ``image`` and ``label`` along x, the sides in ``report`` and ``findings``, and the
+    network's inputs from slices and report.
 
-    Belongs on the whole working volume, before any crop.
+    Apply to the whole working volume, before any crop.
 
     Args:
         clip: encodes the slices of the mirrored image, and the report.
         slices_per_plane: as in ``EncodeSemanticsd``.
-        prob: of mirroring.
+        prob: probability of mirroring.
     """
 
     def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4, prob: float = 0.5) -> None:
@@ -50,14 +50,14 @@ class RandMirrord(RandomizableTransform):
 
 
 class RandPerSequenced(Randomizable, Transform):
-    """Apply array transforms of MONAI, one after the other, to each sequence of ``image`` ``(C, D, H, W)`` by itself.
+    """Apply MONAI's array transforms, in order, to each sequence of ``image`` ``(C, D, H, W)`` separately.
 
-    Voxels that are exactly 0 (background, or a sequence that is missing) stay 0.
+    Voxels that are exactly 0 (background, or a missing sequence) stay 0.
 
     Args:
-        transforms: each draws again for each sequence.
-        offset: added before and subtracted after. A z-scored image has its mean at 0, but coil shading multiplies
-            intensities: with an offset of mean over standard deviation (about 3 in a brain) it does so here, too.
+        transforms: the array transforms; each draws new parameters for each sequence.
+        offset: added before and subtracted after the transforms. Coil shading multiplies intensities, but a z-scored
+            image has mean 0; an offset of mean over standard deviation (about 3 in a brain) restores the scale.
     """
 
     def __init__(self, transforms: Sequence[Callable], offset: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class RandThickSlices(RandomizableTransform):
 
     Args:
         thickness: lowest and highest number of voxels.
-        prob: of a change.
+        prob: probability of a change.
     """
 
     def __init__(self, thickness: Sequence[int] = (2, 7), prob: float = 0.15) -> None:
@@ -103,11 +103,11 @@ class RandThickSlices(RandomizableTransform):
 
 
 class RandBrainMaskd(RandomizableTransform):
-    """Move or erode the brain mask of ``image``: skull stripping is never the same twice.
+    """Shift or erode the brain mask of ``image``, to imitate variation in skull stripping.
 
     Args:
-        largest: voxels that the mask moves or loses at most.
-        prob: of a change.
+        largest: largest shift or erosion in voxels.
+        prob: probability of a change.
     """
 
     def __init__(self, largest: int = 2, prob: float = 0.15) -> None:
@@ -131,11 +131,11 @@ class RandBrainMaskd(RandomizableTransform):
 
 
 class RandFieldOfViewd(RandomizableTransform):
-    """End one sequence of ``image`` before the others: zero from a random plane on.
+    """Shorten the field of view of one sequence of ``image``: set it to zero beyond a random plane.
 
     Args:
-        largest: share of the volume that is lost at most.
-        prob: of a change.
+        largest: largest share of the volume that is lost.
+        prob: probability of a change.
     """
 
     def __init__(self, largest: float = 0.3, prob: float = 0.1) -> None:

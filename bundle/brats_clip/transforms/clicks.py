@@ -1,4 +1,4 @@
-"""Clicks on their way to the network and back into the label map."""
+"""Transforms that map clicks to the network's grid and apply them to the label map."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .regions import case_grids
 
 
 class PlaceClicksd(Transform):
-    """Bring the clicks of a case onto the working grid; belongs after all that changes the grid of ``image``.
+    """Map the clicks of a case to the working grid; apply after all transforms that change the grid of ``image``.
 
     Reads ``image`` and ``clicks`` (as ``place_clicks`` takes them; missing or None: no clicks). Writes
 
-    - ``clicks`` ``(K, 3)``: voxels of ``image``, as the network takes them, and ``click_targets`` ``(K, 3)``;
+    - ``clicks`` ``(K, 3)``: voxel coordinates in ``image``, for the network, and ``click_targets`` ``(K, 3)``;
     - ``native_clicks`` ``(K, 3)``: whole voxels of the case;
-    - ``clicks_given``: what was given, as JSON, which passes through batches: a list of kind, position and space.
+    - ``clicks_given``: the clicks as given, as a JSON string, which can be batched: a list of kind, position and space.
 
     Args:
-        space: "voxel" or "world" (RAS mm), what the positions are given in.
+        space: the space of the given positions, "voxel" or "world" (RAS mm).
 
     Raises:
-        InputError: for what ``place_clicks`` refuses.
+        InputError: for clicks that ``place_clicks`` rejects.
     """
 
     def __init__(self, space: str = "voxel") -> None:
@@ -49,7 +49,7 @@ def click_tensors(
     space: str = "voxel",
     case: str = "",
 ) -> dict[str, torch.Tensor]:
-    """What ``PlaceClicksd`` writes, for a case of ``shape`` and affine ``native`` on a grid with affine ``working``."""
+    """Return the tensors of ``PlaceClicksd`` for a case of ``shape``, its affine and that of the working grid."""
     kinds, voxels = place_clicks(clicks, shape, native, space, case)
     to_working = np.linalg.solve(working, native)
     placed = voxels @ to_working[:3, :3].T + to_working[:3, 3]
@@ -61,9 +61,9 @@ def click_tensors(
 
 
 class ObeyClicksd(Transform):
-    """Set the clicked voxels of a label map ``(1, X, Y, Z)`` to what was clicked, whatever resampling did to them.
+    """Set the clicked voxels of a label map ``(1, X, Y, Z)`` to the clicked tissue, also where resampling changed them.
 
-    Reads ``native_clicks`` and ``click_targets`` of ``PlaceClicksd``. Where clicks disagree, the last one counts.
+    Reads ``native_clicks`` and ``click_targets`` of ``PlaceClicksd``. The last of contradictory clicks counts.
     """
 
     def __init__(self, key: str = "pred") -> None:
@@ -76,7 +76,7 @@ class ObeyClicksd(Transform):
 
 
 def obey_clicks(label: torch.Tensor, voxels: torch.Tensor, targets: torch.Tensor) -> None:
-    """Set ``voxels`` ``(K, 3)`` of ``label`` ``(1, X, Y, Z)`` in place to what ``targets`` ``(K, 3)`` say."""
+    """Make ``voxels`` ``(K, 3)`` of ``label`` ``(1, X, Y, Z)`` agree, in place, with ``targets`` ``(K, 3)``."""
     for voxel, target in zip(voxels.tolist(), targets, strict=True):
         at = (slice(None), *(slice(v, v + 1) for v in voxel))
         regions = label_to_regions(torch.as_tensor(label[at])) > 0

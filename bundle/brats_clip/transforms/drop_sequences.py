@@ -1,4 +1,4 @@
-"""Sequence dropout: the network must answer when a sequence was not taken."""
+"""Sequence dropout: train the network for cases with missing sequences."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..semantics import ClipEncoder, SliceEncoder
 
 
 class RandDropSequencesd(Randomizable, Transform):
-    """Take one to three of the four sequences away from ``image`` ``(4, D, H, W)``, as a zero channel.
+    """Set one to three of the four sequences of ``image`` ``(4, D, H, W)`` to zero.
 
-    Belongs before any crop: CLIP looks at the slices of the whole volume, and must not see what is missing.
+    Apply before any crop: CLIP encodes slices of the whole volume, and must not see the dropped sequences.
 
     Args:
-        clip: encodes the slices of what is left.
+        clip: encodes the slices of the remaining sequences.
         slices_per_plane: as in ``EncodeSemanticsd``.
-        probability: of dropping any.
-        counts: relative shares of dropping one, two and three.
+        probability: probability of dropping any sequence.
+        counts: relative frequencies of dropping one, two and three sequences.
 
     Raises:
-        InputError: if they are no probabilities.
+        InputError: if the probabilities are invalid.
     """
 
     def __init__(

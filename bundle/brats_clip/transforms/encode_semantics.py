@@ -1,4 +1,4 @@
-"""Give a case its CLIP tokens: computed once per case, cached with it, never per window or epoch."""
+"""Add CLIP tokens to a case, so that they are cached with it instead of computed per window or epoch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..semantics import ClipEncoder, SliceEncoder, encode_report
 def report_inputs(
     text: str, clip: ClipEncoder, known: dict[str, torch.Tensor] | None = None
 ) -> dict[str, torch.Tensor]:
-    """The network's inputs from a report.
+    """Compute the network's inputs from a report.
 
     Args:
         text: the report; "" for none.
         clip: encodes the sentences.
-        known: sentences that were encoded before, see ``encode_report``.
+        known: cache of encoded sentences, see ``encode_report``.
 
     Returns:
         ``report_tokens`` ``(R, E)``, one token per sentence, and ``report_mask`` ``(R,)``, all True; without a report
-        one zero token that is masked, so that cases can be batched. ``report_findings`` ``(K, 1 + F)``, a flag for
-        each finding that is known, then its row of ``finding_features``.
+        one masked zero token, so that cases can be batched. ``report_findings`` ``(K, 1 + F)``, per finding a flag
+        whether it is known, then its row of ``finding_features``.
     """
     tokens = encode_report(text, clip, known)
     mask = torch.ones(max(len(tokens), 1), dtype=torch.bool)
@@ -34,7 +34,7 @@ def report_inputs(
 
 
 def finding_rows(text: str) -> torch.Tensor:
-    """What a report states, ``(K, 1 + F)``: a flag for each finding that is known, then its row of numbers."""
+    """Return the findings of a report, ``(K, 1 + F)``: a flag whether each is known, then its row of numbers."""
     features, known = (torch.from_numpy(array) for array in finding_features(text))
     return torch.cat([known.float().unsqueeze(1), features], dim=1)
 
@@ -49,8 +49,8 @@ class EncodeSemanticsd(Transform):
 
     Args:
         clip: the frozen CLIP.
-        slices_per_plane: how many slices of each plane.
-        slices: leave out to encode the report alone, where the network encodes the slices itself.
+        slices_per_plane: number of slices per plane.
+        slices: False to encode only the report, where the network encodes the slices itself.
     """
 
     def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4, slices: bool = True) -> None:

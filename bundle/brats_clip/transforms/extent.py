@@ -1,4 +1,4 @@
-"""Where a crop lies in its case: without it, "left" would mean nothing to a crop."""
+"""The position of a crop in the whole volume, without which "left" would be undefined for the crop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from monai.transforms import Transform
 
 
 def not_zero(image: torch.Tensor) -> torch.Tensor:
-    """Where an image shows the brain: for ``CropForegroundd``, whose own choice, above 0, cuts off negative voxels."""
+    """Return the brain of an image for ``CropForegroundd``, whose default (above 0) would cut off negative voxels."""
     return image != 0
 
 
 class MarkWholed(Transform):
-    """Note the grid of the whole working volume under ``whole``, before any crop is taken."""
+    """Store the grid of the whole working volume as ``whole``; apply before any crop."""
 
     def __call__(self, data: Mapping) -> dict:
         image = data["image"]
@@ -27,13 +27,13 @@ class MarkWholed(Transform):
 class Extentd(Transform):
     """Add ``extent`` ``(3, 2)``: the low and high edge of ``image`` in the whole volume, each axis from -1 to 1.
 
-    Reads the crop's affine, which MONAI's croppers keep up to date, against the one noted by :class:`MarkWholed`.
+    Compares the crop's affine, which MONAI's croppers keep up to date, with the grid stored by :class:`MarkWholed`.
     """
 
     def __call__(self, data: Mapping) -> dict:
         image: MetaTensor = data["image"]
         whole, shape = data["whole"][:16].reshape(4, 4).numpy(), data["whole"][16:].numpy()
-        # The crop may be turned and scaled: what counts is its middle, and the length of its edges.
+        # The crop may be rotated and scaled: only its centre and the lengths of its edges are used.
         crop = np.linalg.solve(whole, torch.as_tensor(image.affine).double().numpy())
         size = np.asarray(image.shape[1:])
         middle = crop[:3, :3] @ ((size - 1) / 2) + crop[:3, 3] + 0.5

@@ -1,4 +1,4 @@
-"""What is known of a case, as findings: to write reports from."""
+"""Add the findings of a case, from which reports are written."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..reports import Findings, describe_mask
 class FindFindingsd(Transform):
     """Add ``findings`` to a case from ``LoadCased``: from ``CASE_findings.json`` beside its T1, else from its label.
 
-    Phantoms come with the file, which also knows the mass effect. ``findings`` is what ``Findings.to_dict`` gives, or
-    ``None`` for a case with neither.
+    Phantoms have this file, which also states the mass effect. ``findings`` is the output of ``Findings.to_dict``, or
+    ``None`` for a case with neither file nor label.
     """
 
     def __call__(self, data: Mapping) -> dict:

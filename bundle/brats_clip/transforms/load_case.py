@@ -21,28 +21,28 @@ class LoadCased(Transform):
 
     Adds to the dictionary:
 
-    - ``image``: MetaTensor (4, X, Y, Z), float32, sequences in the order of ``cases.SEQUENCES``, with affine and file
-      name of the T1ce, whose grid everything is on: what ``Invertd`` and ``SaveImaged`` write has its geometry. A
-      missing sequence is zero; without T1ce, the first sequence there is takes its place.
-    - ``sequences_missing``: their names with commas, "" if all are there.
-    - ``label``: MetaTensor (1, X, Y, Z), uint8, with 0 background, 1 NCR, 2 ED, 4 ET, in place of the label's path; no
+    - ``image``: MetaTensor (4, X, Y, Z), float32, sequences in the order of ``cases.SEQUENCES``, with the affine and
+      file name of the T1ce, whose grid is used throughout: the output of ``Invertd`` and ``SaveImaged`` has its
+      geometry. A missing sequence is zero; without T1ce, the first available sequence takes its place.
+    - ``sequences_missing``: names of the missing sequences, separated by commas; "" if none is missing.
+    - ``label``: MetaTensor (1, X, Y, Z), uint8, with 0 background, 1 NCR, 2 ED, 4 ET. Replaces the label's path; no
       such key if there is no label.
-    - ``convention``: what the stored values meant (a key of ``labels.CONVENTIONS``), "" without a label.
-    - ``notes``: what was done to the images, one sentence a line.
-    - ``preparation``: ``cases.Preparation`` as JSON; "" for images that came stripped and on one grid. Otherwise
-      ``image`` and ``label`` are on its working grid.
-    - ``report``: the text, read from ``report_path`` unless it is there already; "" without a report.
-    - ``report_path``: where it was read from; "" for a typed text or without a report.
+    - ``convention``: the label convention of the file (a key of ``labels.CONVENTIONS``), "" without a label.
+    - ``notes``: what was done to the images, one sentence per line.
+    - ``preparation``: ``cases.Preparation`` as JSON, with ``image`` and ``label`` on its working grid; "" for images
+      that were skull-stripped and on one grid already.
+    - ``report``: the text, read from ``report_path`` unless the case already has it; "" without a report.
+    - ``report_path``: the file that the report was read from; "" for a typed text or without a report.
 
     Args:
         allow_missing_label: accept cases without a label.
-        allow_missing_sequences: accept cases with one to three sequences; "true" and "false" are read as such.
+        allow_missing_sequences: accept cases with one to three sequences; the texts "true" and "false" are understood.
         preprocess: "auto", "always" or "never": whether to register, strip and resample raw images; see
-            ``cases.prepare``. A ``brain_mask`` of the case is used then.
-        use_label: read the label, if there is one; else it is as if there were none.
+            ``cases.prepare``. A ``brain_mask`` of the case then replaces brain extraction.
+        use_label: False ignores the label of the case.
 
     Raises:
-        CaseError: if the case has a ``problem``, which is raised; if a sequence is missing (unless allowed) or
+        CaseError: the ``problem`` of the case, if it has one; if a sequence is missing (unless allowed) or
             unreadable, not 3D, on another grid, not finite or constant, or cannot be prepared.
         LabelError: if the label is missing (unless allowed), unreadable, on another grid or has unknown values.
         ReportError: if the report is empty or not text.
@@ -90,7 +90,7 @@ class LoadCased(Transform):
 
 
 def _with_geometry(array: np.ndarray, reference: Volume, path: str) -> MetaTensor:
-    """Attach what MONAI's own loader attaches, so that inverting and saving work."""
+    """Attach the metadata that MONAI's own loader attaches, so that inverting and saving work."""
     meta = {
         MetaKeys.ORIGINAL_AFFINE: reference.affine.copy(),
         MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape[1:]),

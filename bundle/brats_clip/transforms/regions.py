@@ -1,4 +1,4 @@
-"""Between label maps and nested regions."""
+"""Conversion between label maps and nested regions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..labels import label_to_regions, nest, regions_to_label
 
 
 class LabelToRegionsd(Transform):
-    """Replace ``label`` ``(1, D, H, W)`` by its regions WT, TC, ET ``(3, D, H, W)``, float; a case without stays."""
+    """Replace ``label`` ``(1, D, H, W)``, if there is one, by its regions WT, TC, ET ``(3, D, H, W)``, float."""
 
     def __init__(self, key: str = "label") -> None:
         self.key = key
@@ -32,18 +32,18 @@ class LabelToRegionsd(Transform):
 class LogitsToLabeld(Transform):
     """Replace logits ``(3, D, H, W)`` of WT, TC, ET by a label map ``(1, D, H, W)`` with values 0, 1, 2, 4.
 
-    What is too small to be kept costs little Dice, but each piece would count as a false lesion. A piece that somebody
-    clicked into its region (``native_clicks``) stays.
+    Dropping small components costs little Dice, and each of them would count as a false lesion. A component that a
+    click assigns to its region (``native_clicks``) is kept.
 
     Args:
-        key: where the logits are; the label map takes their place.
-        min_lesion_ml: separate pieces of tumour smaller than this are dropped; 0 keeps every voxel.
-        min_part_ml: separate pieces of core and of enhancing tumour smaller than this become what lies around them.
-            BraTS does not count lesions below 50 voxels, which is 0.05 ml, either.
-        min_et_ml: a smaller enhancing tumour in the whole case becomes core. BraTS scores one false voxel of ET in a
-            case without any as 0, which is why many entries to the challenge do so; 0 keeps every voxel.
-        invert: an ``Invertd`` for logits on the working grid of ``image``. It is only used where resampling lies
-            between that grid and the case's own; elsewhere the label is placed into it, which is exact and quicker.
+        key: key of the logits; the label map replaces them.
+        min_lesion_ml: connected components of the whole tumour smaller than this are dropped; 0 keeps every voxel.
+        min_part_ml: connected components of the core and of the enhancing tumour smaller than this become part of the
+            enclosing region. BraTS does not count lesions below 50 voxels (0.05 ml) either.
+        min_et_ml: if the whole case has less enhancing tumour than this, it becomes core; 0 keeps every voxel. Many
+            challenge entries do this, because BraTS scores a single false voxel of ET in a case without ET as 0.
+        invert: an ``Invertd`` for logits on the working grid of ``image``. Used only where resampling lies between that
+            grid and the native grid of the case; otherwise the label is copied, which is exact and faster.
 
     Raises:
         InputError: if a logit is NaN, which would otherwise count as "no tumour".
@@ -60,9 +60,9 @@ class LogitsToLabeld(Transform):
         self.key, self.least, self.invert = key, (min_lesion_ml, min_part_ml, min_et_ml), invert
 
     def __call__(self, data: Mapping) -> dict:
-        if math.isnan(float(_plain(data[self.key]).sum())):  # a NaN anywhere makes the sum one, at a fifth of the time
+        if math.isnan(float(_plain(data[self.key]).sum())):  # any NaN makes the sum NaN; five times faster than isnan
             where = f"{self.key} of case {data.get('case', '')}"
-            raise InputError(where, "NaN", "logits: are the weights sound?")
+            raise InputError(where, "NaN", "numbers (check the weights)")
         if self.invert is not None:
             working, native = case_grids(data["image"])
             placement = find_placement(Grid(data[self.key].shape[1:], working.affine), native)
@@ -75,7 +75,7 @@ class LogitsToLabeld(Transform):
         return {**data, self.key: _like(label, logits)}
 
     def _placed(self, data: Mapping, placement: Placement, native: Grid) -> MetaTensor:
-        """The label map on the grid of the case, which has the voxels of the working grid."""
+        """Return the label map on the grid of the case, which shares its voxels with the working grid."""
         logits, clicks = _plain(data[self.key])[(slice(None), *placement.source)], data.get("clicks")
         if clicks is not None:
             clicks = clicks.cpu().round().long() - torch.tensor([inside.start for inside in placement.source])
@@ -89,7 +89,7 @@ class LogitsToLabeld(Transform):
 
 
 def case_grids(image: MetaTensor) -> tuple[Grid, Grid]:
-    """The working grid of an image ``(C, D, H, W)``, and that of the case it was made from."""
+    """Return the working grid of an image ``(C, D, H, W)``, and the native grid of its case."""
     affine = torch.as_tensor(image.affine).double().cpu().numpy()
     native = np.asarray(image.meta[MetaKeys.ORIGINAL_AFFINE], float)
     return Grid(image.shape[1:], affine), Grid([int(n) for n in image.meta[MetaKeys.SPATIAL_SHAPE]], native)
@@ -107,11 +107,11 @@ def clean_label(
     """Turn nested regions ``(3, D, H, W)``, bool, into a label map ``(1, D, H, W)``; see ``LogitsToLabeld``.
 
     Args:
-        regions: changed in place.
+        regions: modified in place.
         voxel_ml: volume of a voxel in ml.
         min_lesion_ml, min_part_ml, min_et_ml: as in ``LogitsToLabeld``.
         clicks: clicked voxels.
-        targets: what they say of each region, 1, 0 or -1; a piece that is said to be there stays.
+        targets: targets of the clicks per region, 1, 0 or -1; a component that is clicked with 1 is kept.
     """
     whole = torch.zeros((1, *regions.shape[1:]), dtype=torch.uint8, device=regions.device)
     box = _bounds(regions[0])
@@ -125,7 +125,7 @@ def clean_label(
             mask = np.ascontiguousarray(regions[region].cpu().numpy())
             large = _without_small_pieces(mask, math.ceil(least / voxel_ml), kept)
             regions[region] = torch.from_numpy(large).to(regions.device)
-    # What lay in a piece that was just dropped is no enhancing tumour any more.
+    # Inner regions must not keep voxels of a component that was dropped from an outer region.
     regions = nest(regions, dim=0)
     if regions[2].sum() * voxel_ml < min_et_ml and not any(said[2] > 0 for said in targets):
         regions[2] = False
@@ -134,7 +134,7 @@ def clean_label(
 
 
 def _bounds(mask: torch.Tensor) -> tuple[slice, ...] | None:
-    """The box around a mask ``(D, H, W)``; None if it is empty."""
+    """Return the bounding box of a mask ``(D, H, W)``; None if it is empty."""
     box = []
     for others in ((1, 2), (0, 2), (0, 1)):
         places = mask.any(dim=others[1]).any(dim=others[0]).nonzero()
@@ -154,7 +154,7 @@ def _without_small_pieces(mask: np.ndarray, smallest: int, kept: list[tuple[int,
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The same memory without meta, which every operation on a MetaTensor would copy."""
+    """Return a plain tensor on the same memory: every operation on a MetaTensor would copy the metadata."""
     return tensor.as_subclass(torch.Tensor)
 
 

@@ -1,4 +1,4 @@
-"""Separate what ``BrainInferer(attention=True)`` returned in one tensor."""
+"""Split the output of ``BrainInferer(attention=True)`` into logits and attention maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as training shows it: true, in part, missing, saying nothing, or wrong."""
+"""Random variation of the report in training: true, partial, missing, generic or wrong."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ..semantics import ClipEncoder
 from .encode_semantics import report_inputs
 
 WRONG = ("another_patient", "flip_side", "negate_enhancement", "swap_region", "scale_up", "scale_down")
-IMPRECISION = 0.07  # of lengths in a report that is written anew: two readers differ by about as much
+IMPRECISION = 0.07  # relative error of lengths in a newly written report: about that between two readers
 
 
 class RandVaryReportd(Randomizable, Transform):
-    """Replace ``report`` and the network's inputs from it at random, so that it learns how far to trust one.
+    """Randomly replace ``report`` and the network's inputs from it, to teach the network how far to trust a report.
 
-    The label stays what it is: where a report is wrong, the image is the judge. What is drawn is one of the kinds
-    below; the rest see their true report: their own one, or one written from ``findings``.
+    The label is unchanged, so the image overrules a wrong report. One of the kinds below is drawn; otherwise the true
+    report is used, which is the case's own or one written from ``findings``.
 
     Args:
         clip: encodes the report.
         none: probability of no report.
-        partial: probability that each sentence of the true report is kept with probability one half.
+        partial: probability of a partial report: each sentence of the true report is kept with probability 0.5.
         generic: probability of a report that is true of any glioma.
         wrong: probability of one of ``WRONG``.
-        written: probability that the true report is written in other words from ``findings`` (as
-            ``Findings.to_dict`` gives them); always done for a case without a report that has findings.
-        pool: reports of other patients; without any, no report of another patient is drawn.
+        written: probability that the true report is written anew from ``findings`` (as ``Findings.to_dict`` returns
+            them); always done for a case with findings but without a report.
+        pool: reports of other patients; if empty, "another_patient" is not drawn.
 
     Raises:
-        InputError: if the probabilities do not fit into 0 to 1.
+        InputError: if a probability is negative or they sum to more than 1.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RandVaryReportd(Randomizable, Transform):
         pool: Sequence[str] = (),
     ) -> None:
         shares = (none, partial, generic, wrong)
-        if not (min(shares) >= 0 and sum(shares) <= 1):  # NaN is neither
+        if not (min(shares) >= 0 and sum(shares) <= 1):  # also False for NaN
             raise InputError("none, partial, generic, wrong", str(shares), "probabilities that sum to at most 1")
         self.clip, self.pool, self.written = clip, tuple(pool), written
         self.none, self.partial, self.generic, self.wrong = shares
@@ -59,7 +59,7 @@ class RandVaryReportd(Randomizable, Transform):
         return {**data, "report": text, **report_inputs(text, self.clip, self._sentences)}
 
     def vary(self, data: Mapping) -> str:
-        """Draw a report for ``data``, of which ``report`` and ``findings`` are read."""
+        """Draw a report from the ``report`` and ``findings`` of ``data``."""
         text, kind = self._true_report(data), self._draw()
         if kind == "none" or not text:
             text = ""
@@ -86,7 +86,7 @@ class RandVaryReportd(Randomizable, Transform):
         return "true"
 
     def _wrong(self, text: str) -> str:
-        """The report made wrong in one way that changes it: not every report has a size, or a lobe."""
+        """Apply one random error that changes the report: not every report states a size or a lobe."""
         kinds = WRONG if len(set(self.pool) - {text}) else WRONG[1:]
         for i in self.R.permutation(len(kinds)):
             wrong = self._perturb(kinds[i], text)

@@ -1,4 +1,4 @@
-"""A DICOMweb server of one's own, for the demo and for tests: Orthanc, for this machine alone."""
+"""A local DICOMweb server, Orthanc, for the demo and the tests; other machines cannot reach it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
 import requests
 from pydicom import dcmread
-from ..dicom.client import connect
-from ..dicom.client import reaching
 
+from ..dicom.client import connect, reaching
 
 PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 INSTALL = "sudo apt install orthanc orthanc-dicomweb"
@@ -27,10 +27,10 @@ class OrthancMissing(RuntimeError):
 
 
 def find_orthanc() -> tuple[Path, Path]:
-    """Orthanc's program and its DICOMweb plugin.
+    """Return the paths of the Orthanc program and of its DICOMweb plugin.
 
     Raises:
-        OrthancMissing: naming what is missing.
+        OrthancMissing: if either is missing.
     """
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -42,19 +42,19 @@ def find_orthanc() -> tuple[Path, Path]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class LocalOrthanc:
-    """``with LocalOrthanc(folder) as server:`` starts Orthanc and stops it; what was stored stays in the folder.
+    """``with LocalOrthanc(folder) as server:`` starts Orthanc and stops it; stored data stays in the folder.
 
     Args:
         folder: for configuration, log and storage.
         port: on 127.0.0.1; a free one if 0.
-        users: passwords by user name; without any, everybody on this machine may read and write.
+        users: passwords by user name; without users, everybody on this machine may read and write.
 
     Raises:
         OrthancMissing: on entry, if it is not installed.
@@ -67,12 +67,12 @@ class LocalOrthanc:
 
     @property
     def url(self) -> str:
-        """Address of the DICOMweb service."""
+        """URL of the DICOMweb service."""
         return f"http://127.0.0.1:{self.port}/dicom-web"
 
     @property
     def log(self) -> Path:
-        """What Orthanc wrote."""
+        """Orthanc's log file."""
         return self.folder / "orthanc.log"
 
     def __enter__(self) -> LocalOrthanc:
@@ -83,14 +83,14 @@ class LocalOrthanc:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start Orthanc and wait until it answers."""
         program, plugin = find_orthanc()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         configuration = self.folder / "orthanc.json"
         configuration.write_text(json.dumps(self._configuration(plugin), indent=2))
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C is for whoever started us, and we stop Orthanc after what uses it.
+            # In a new session Ctrl-C does not reach Orthanc, which must stop after the programs that use it.
             self._process = subprocess.Popen(
                 [str(program), str(configuration)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -101,7 +101,7 @@ class LocalOrthanc:
             raise
 
     def stop(self) -> None:
-        """Stop it; Orthanc closes its database first."""
+        """Stop Orthanc, giving it time to close its database."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -113,10 +113,10 @@ class LocalOrthanc:
             process.wait()
 
     def upload(self, files: Iterable[Path]) -> int:
-        """Store DICOM files by STOW-RS; returns how many.
+        """Store DICOM files by STOW-RS; return their number.
 
         Raises:
-            Unreachable: if the server does not take them.
+            Unreachable: if the server does not accept them.
         """
         client, files = connect(self.url), list(files)
         for start in range(0, len(files), AT_ONCE):
@@ -130,7 +130,7 @@ class LocalOrthanc:
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "storage"),
             "HttpPort": self.port,
-            # Orthanc before 1.12.10 listens on all addresses, and refuses whoever is not on this machine.
+            # Orthanc before 1.12.10 listens on all addresses, and refuses requests from other machines.
             "HttpBindAddresses": ["127.0.0.1"],
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": bool(self.users),
@@ -148,7 +148,7 @@ class LocalOrthanc:
             if self._process.poll() is not None:
                 raise RuntimeError(f"Orthanc ended with status {self._process.returncode}; its log is {self.log}")
             with suppress(requests.RequestException):
-                # "Unauthorised" is an answer, too.
+                # 401 (unauthorised) is an answer, too.
                 if requests.get(f"{self.url}/studies", params={"limit": 1}, timeout=2).status_code in (200, 401):
                     return
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A patient's NIfTI files as the DICOM study that a scanner would have sent, for tests and the demo."""
+"""Write a patient's NIfTI images as a DICOM study like that of a scanner, for tests and the demo."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+
 from brats_clip.cases import SEQUENCES
 from brats_clip.phantoms import Phantom, RawPhantom, write_phantom
-from ..dicom import as_file, save_file
-from ..dicom.report_documents import basic_text_sr
-from ..dicom.report_documents import encapsulated_text
-from ..studies.dicomweb.series import MR_STORAGE
 
+from ..dicom import as_file, save_file
+from ..dicom.report_documents import basic_text_sr, encapsulated_text
+from ..studies.dicomweb.series import MR_STORAGE
 
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LOCALISER_SLICES = ("sagittal", "coronal", "axial")
@@ -26,7 +27,7 @@ LOCALISER_SLICES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a scanner describes one series; times in ms."""
+    """DICOM attributes by which a scanner describes a series; times in ms."""
 
     description: str
     scanning: tuple[str, ...]
@@ -44,7 +45,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "t2": Protocol("AX T2 TSE", ("SE",), "SK\\SP", "2D", 5200, 96),
     "flair": Protocol("AX FLAIR", ("SE", "IR"), "SK\\SP", "2D", 9000, 120, 2500),
     "t1ce": Protocol("AX T1 MPRAGE POST GD", ("GR", "IR"), "SK\\SP\\MP", "3D", 1900, 2.9, 900, "Gadobutrol"),
-}  # in the order they are taken: contrast agent comes last
+}  # in the order of acquisition: the contrast agent comes last
 LOCALISER = Protocol(
     "3-plane loc", ("GR",), "SS", "2D", 8.6, 4.0, None, "", ("ORIGINAL", "PRIMARY", "LOCALIZER", "NORM")
 )
@@ -56,14 +57,14 @@ SUBTRACTION = Protocol(
 
 @dataclass(frozen=True)
 class Extras:
-    """What else the study holds, and what its headers lack.
+    """Additional series of the study, and attributes that its headers lack.
 
     Attributes:
         localiser: three slices in three planes.
-        duplicate_t2: the T2 once more, taken earlier, with twice the slice thickness.
+        duplicate_t2: a second T2 series, acquired earlier, with twice the slice thickness.
         maps: an ADC map and a subtraction image.
         thick_flair: the FLAIR in sagittal slices of about 5 mm instead of the grid of the others.
-        descriptions: "full"; "none" leaves TR, TE, TI and the agent to tell; "silent" leaves the image alone.
+        descriptions: "full"; "none" omits the series description; "silent" also omits TR, TE, TI and the agent.
         report: "sr" for a Basic Text SR, "text" for an encapsulated text, "" for none.
     """
 
@@ -89,11 +90,11 @@ class WrittenStudy:
     series: dict[str, str] = field(default_factory=dict)
 
     def files(self) -> list[Path]:
-        """All instances."""
+        """Return the files of all instances."""
         return sorted(self.folder.glob("*/*.dcm"))
 
     def datasets(self) -> Iterator[Dataset]:
-        """All instances, read."""
+        """Read all instances."""
         return (dcmread(path) for path in self.files())
 
 
@@ -109,9 +110,9 @@ def write_study(
     """Write a patient as DICOM below ``folder / case``; equal arguments give equal UIDs.
 
     Args:
-        source: a phantom, stripped or raw, or a folder with ``*_t1.nii.gz`` and so on, and ``*_report.txt`` if there is a report.
-        seed: with ``case``, what the UIDs are made from.
-        size, spacing: grid that a stripped phantom is written on; others keep theirs.
+        source: a phantom, brain-extracted or raw, or a folder with ``*_t1.nii.gz`` and so on, and any ``*_report.txt``.
+        seed: the UIDs are derived from it and ``case``.
+        size, spacing: grid of a brain-extracted phantom; other sources keep theirs.
     """
     extras = extras or Extras()
     if isinstance(source, Phantom):
@@ -152,13 +153,13 @@ def write_study(
 
 
 def sagittal(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """The same voxels as sagittal slices: columns to posterior, rows to inferior, slices to the right."""
+    """Return the same voxels as sagittal slices: columns to posterior, rows to inferior, slices to the right."""
     target = nib.orientations.axcodes2ornt(("P", "I", "R"))
     return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), target))
 
 
 def thicken(image: nib.Nifti1Image, count: int) -> nib.Nifti1Image:
-    """Average every ``count`` slices into one, as thick slices do; what is left over at the end is dropped."""
+    """Average each ``count`` slices into one thick slice; drop the slices that remain at the end."""
     array = np.asarray(image.dataobj, np.float32)
     whole = array.shape[2] // count
     thick = array[:, :, : whole * count].reshape(*array.shape[:2], whole, count).mean(axis=3)
@@ -172,7 +173,7 @@ class _Writer:
     def __init__(self, folder: Path, case: str, seed: str, descriptions: str) -> None:
         self.folder, self.case, self.descriptions, self._seed = folder, case, descriptions, seed
         self.series: dict[str, str] = {}
-        # Plain letters alone: viewers put it into addresses, and not every server reads what is encoded there.
+        # Only characters that need no URL encoding: viewers put the id into URLs, and not every server decodes them.
         self.patient_id = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{case}-{seed}")[:64]
         self.study_uid = self.uid("study")
 
@@ -180,7 +181,7 @@ class _Writer:
         return str(generate_uid(entropy_srcs=[self._seed, self.case, *(str(part) for part in what)]))
 
     def common(self, name: str) -> Dataset:
-        """Patient, study and series."""
+        """Return the attributes of patient, study and series."""
         number = len(self.series) + 1
         self.series[name] = self.uid(name)
         ds = Dataset()
@@ -200,14 +201,14 @@ class _Writer:
         return ds
 
     def volume(self, name: str, image: nib.Nifti1Image, protocol: Protocol) -> None:
-        """One file per slice along the last axis."""
+        """Write one file per slice along the last axis."""
         array, affine = np.asarray(image.dataobj), TO_LPS @ image.affine
         shared = self._shared(name, protocol)
         for index in range(array.shape[2]):
             self._slice(shared, name, index, array[:, :, index], affine @ _to_slice(index))
 
     def localiser(self, image: nib.Nifti1Image) -> None:
-        """Three planes through the middle."""
+        """Write three planes through the middle."""
         shared = self._shared("localiser", LOCALISER)
         array, affine = np.asarray(image.dataobj), TO_LPS @ image.affine
         for index, axis in enumerate(range(3)):
@@ -238,7 +239,7 @@ class _Writer:
                 ds.InversionTime = protocol.ti
             if protocol.agent:
                 ds.ContrastBolusAgent = protocol.agent
-        else:  # required to be there, may be empty
+        else:  # required attributes, which may be empty
             ds.ScanningSequence, ds.SequenceVariant, ds.MRAcquisitionType = "RM", "NONE", ""
             ds.RepetitionTime, ds.EchoTime = None, None
         ds.ScanOptions, ds.EchoTrainLength, ds.MagneticFieldStrength = "", 1, 3
@@ -270,6 +271,6 @@ def _to_slice(index: int) -> np.ndarray:
 
 
 def _decimal(value: float) -> str:
-    """As a DICOM decimal string, 16 characters at most."""
+    """Return a DICOM decimal string, at most 16 characters."""
     text = f"{float(value):.10g}"
     return "0" if text == "-0" else text[:16]

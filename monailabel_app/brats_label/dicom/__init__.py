@@ -1,6 +1,6 @@
 """DICOM: client, series, segmentations and reports.
 
-In this file: all that depends on pydicom 2, which MONAI Label 0.8.5 needs. With pydicom 3 it alone changes.
+Only this file depends on pydicom 2, which MONAI Label 0.8.5 needs; it is the only one to change for pydicom 3.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def save_file(dataset: Dataset, path: str | os.PathLike) -> None:
 
 
 def as_file(dataset: Dataset) -> FileDataset:
-    """A new dataset as a file in Explicit VR Little Endian, ready for ``save_file``."""
+    """Wrap a new dataset as a file in Explicit VR Little Endian, ready for ``save_file``."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file = FileDataset(None, dataset, file_meta=meta, preamble=b"\0" * 128)
-    file.is_little_endian, file.is_implicit_VR = True, False  # pydicom 3: told by the transfer syntax; goes
+    file.is_little_endian, file.is_implicit_VR = True, False  # pydicom 3: remove, implied by the transfer syntax
     return file

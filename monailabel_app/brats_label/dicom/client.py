@@ -15,11 +15,11 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import ClientError, Unreachable
 
-TIMEOUT_S = (3.0, 60.0)  # to connect; between two pieces of an answer
+TIMEOUT_S = (3.0, 60.0)  # to connect; between two parts of a response
 PAGE = 200
-REMEMBER_S = 5.0  # a server that has come back is noticed after so long
-SLOW_S = 1.0  # what fails sooner, such as a refused connection, holds nobody up
-# What servers answer that do not delete by DICOMweb, which is an option of the standard that few offer.
+REMEMBER_S = 5.0  # how long requests fail at once after a failure
+SLOW_S = 1.0  # faster failures, such as a refused connection, do not count: nobody waits for them
+# Statuses of servers that do not support deletion by DICOMweb, an optional part of the standard.
 _NOT_OFFERED = (400, 401, 403, 404, 405, 501)
 
 
@@ -30,7 +30,7 @@ class _Timely(HTTPAdapter):
 
 
 class Client(DICOMwebClient):
-    """As the library's, but a server may call an answer in parts something else than multipart/related."""
+    """The library's client, but it accepts multipart responses with a content type other than multipart/related."""
 
     def _decode_multipart_message(self, response: requests.Response, stream: bool) -> Iterator[bytes]:
         if not response.headers["content-type"].lower().startswith("multipart/related"):
@@ -39,10 +39,10 @@ class Client(DICOMwebClient):
 
 
 def connect(url: str, username: str = "", password: str = "") -> Client:
-    """A client for the server at ``url``; nothing is sent yet. One per thread: sessions are not shared.
+    """Create a client for the server at ``url``; no request is sent yet. One per thread: sessions are not shared.
 
     Raises:
-        ClientError: if ``url`` is no http address.
+        ClientError: if ``url`` is not an http address.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -61,7 +61,7 @@ def connect(url: str, username: str = "", password: str = "") -> Client:
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Turn what a server can do wrong into ``Unreachable``.
+    """Convert all failures of requests to a server into ``Unreachable``.
 
     Raises:
         Unreachable: with the server's host and port, what happened and what to check.
@@ -91,7 +91,7 @@ def reaching(url: str) -> Iterator[None]:
 
 
 def pages(search, key: str, **arguments: Any) -> list[dict]:
-    """All results of a QIDO search, also from servers that give them in pages or ignore ``offset``."""
+    """Return all results of a QIDO search, also from servers that return pages or ignore ``offset``."""
     found: dict[str, dict] = {}
     while True:
         page = search(limit=PAGE, offset=len(found), **arguments)
@@ -103,19 +103,19 @@ def pages(search, key: str, **arguments: Any) -> list[dict]:
 
 
 class CircuitBreaker:
-    """Fails at once for some seconds after a server let somebody wait in vain. Safe to use from several threads."""
+    """Fail at once for some seconds after a request to the server failed slowly. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._last: tuple[float, str] | None = None
 
     def check(self, since: float | None = None) -> None:
-        """Answer with the failure of another caller.
+        """Raise the recent failure of another caller.
 
         Args:
-            since: on the clock of ``time.monotonic``; some seconds ago if not given.
+            since: earliest time of the failure (``time.monotonic``); some seconds ago if not given.
 
         Raises:
-            Unreachable: if there was one, and the server has not answered after it.
+            Unreachable: if there was a failure, and the server has not answered after it.
         """
         last = self._last
         if last is not None and last[0] >= (time.monotonic() - REMEMBER_S if since is None else since):
@@ -123,7 +123,7 @@ class CircuitBreaker:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record a failure inside; no failure closes the circuit again."""
+        """Record a slow failure of the block; success closes the circuit again."""
         begun = time.monotonic()
         try:
             yield
@@ -138,7 +138,7 @@ class CircuitBreaker:
 
 
 class Connection:
-    """A client per thread, and what all of them know of the server. Safe to use from several threads.
+    """A client per thread, and what all of them know about the server. Safe to use from several threads.
 
     Args:
         url: of the DICOMweb service, such as http://127.0.0.1:8042/dicom-web.
@@ -146,10 +146,10 @@ class Connection:
 
     Attributes:
         breaker: remembers for some seconds that the server did not answer.
-        last_answer: when it last answered, or was first asked, on the clock of ``time.monotonic``.
+        last_answer: when it last answered, or a query began (``time.monotonic``).
 
     Raises:
-        ClientError: if ``url`` is no address. Nothing is asked of the server yet.
+        ClientError: if ``url`` is not an http address. No request is sent yet.
     """
 
     def __init__(self, url: str, username: str = "", password: str = "") -> None:
@@ -167,19 +167,19 @@ class Connection:
 
     @property
     def host(self) -> str:
-        """Host and port of the server, for people; without a login that the address may hold."""
+        """Host and port of the server, for messages; without credentials that the address may contain."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def note_answer(self) -> None:
-        """Note that the server answered just now."""
+        """Record that the server answered just now."""
         self.last_answer = time.monotonic()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Around requests to the server.
+        """Wrap requests to the server.
 
         Raises:
-            Unreachable: if it does not answer, or kept somebody else waiting in vain some seconds ago.
+            Unreachable: if the server does not answer, or failed another caller some seconds ago.
         """
         self.breaker.check()
         with self.breaker.recording(), reaching(self.url):
@@ -187,10 +187,10 @@ class Connection:
 
 
 def delete_series(client: Client, study: str, series: str) -> bool:
-    """Delete a series by DICOMweb, or by Orthanc's own interface.
+    """Delete a series by DICOMweb, or by Orthanc's own REST API.
 
     Returns:
-        Whether it is gone; False where the server does not delete.
+        Whether the series is gone; False if the server does not support deletion.
 
     Raises:
         Unreachable: if the server does not answer.
@@ -208,7 +208,7 @@ def delete_series(client: Client, study: str, series: str) -> bool:
 
 
 def _by_orthanc(client: Client, series: str) -> bool:
-    """Orthanc's plugin does not delete by DICOMweb; Orthanc itself does, one level up."""
+    """Delete by Orthanc's REST API, one path level up: its DICOMweb plugin does not support deletion."""
     root, session = client.base_url.rstrip("/").rpartition("/")[0], client._session
     found = session.post(f"{root}/tools/lookup", data=series)
     with suppress(ValueError, TypeError, KeyError):

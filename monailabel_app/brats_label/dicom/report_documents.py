@@ -21,19 +21,19 @@ ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 TEXT_TYPES = ("text/plain", "text/xml", "application/xml", "text/html")
 
 _REPORT, _FINDINGS, _FINDING = ("18748-4", "LN", "Diagnostic imaging report"), ("121070", "DCM"), ("121071", "DCM")
-# What software writes about itself and about its measurements, as text items of a report like any other.
+# Codes of text items in which software describes itself and its measurements.
 _BOOKKEEPING = {"112039", "112040", *(str(code) for code in range(121005, 121019))}  # tracking; observers
 _CONTEXT = ("HAS OBS CONTEXT", "HAS ACQ CONTEXT")
 _MEASUREMENT_TITLES = {"126000", "126001"}  # Imaging Measurement Report, Oncology Measurement Report
-# What a radiologist says even in a report of measurements.
+# Codes of text items that a radiologist writes, even in a measurement report.
 _SAID = {"121070", "121071", "121072", "121073", "121074", "121075", "121076", "121077", "121078", "121111"}
 _SAID |= {"59776-5", "18782-3", "19005-8", "55110-1"}
 
 
 def read_text(document: Dataset) -> str:
-    """The text of a structured report, item after item, or of an encapsulated text; "" if it is neither.
+    """Return the text of a structured report, item by item, or of an encapsulated text; "" if it is neither.
 
-    Of a report of measurements only findings and conclusions are taken, since the rest is names of measurements.
+    Of a measurement report, only findings and conclusions are returned; the other texts are names of measurements.
     """
     if document.get("SOPClassUID") in STRUCTURED_REPORTS:
         code, meaning = _concept(document)
@@ -45,7 +45,7 @@ def read_text(document: Dataset) -> str:
 
 
 def newest(documents: Iterable[Dataset]) -> str:
-    """The text of the document that was verified, completed and written last; "" if there is none."""
+    """Return the text of the newest document; verified, then complete ones take precedence. "" if there is none."""
 
     def order(document: Dataset) -> tuple[bool, bool, str, str]:
         verified = document.get("VerificationFlag") == "VERIFIED"
@@ -120,7 +120,7 @@ def _texts(items: Iterable[Dataset], only_said: bool) -> Iterable[str]:
 
 
 def _concept(item: Dataset) -> tuple[str, str]:
-    """Code and meaning of an item's name, "" where it has none."""
+    """Return the code and the meaning of an item's name, "" if it has none."""
     names = item.get("ConceptNameCodeSequence") or ()
     return (str(names[0].get("CodeValue", "")), str(names[0].get("CodeMeaning", ""))) if len(names) else ("", "")
 

@@ -1,4 +1,4 @@
-"""Segmentations as DICOM SEG: written beside the series they belong to, and read back voxel by voxel."""
+"""Write label maps as DICOM SEG that refer to their source series, and read them back voxel by voxel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANUFACTURER, MODEL = "brats-clip", "MONAI Label app"
 DESCRIPTION = "Brain tumour segmentation"
 OFF_GRID = 0.1  # voxels
 
-# What a SEG copies from its source. De-identification removes or damages it; DICOM lets the first be empty (type 2).
+# Headers that a SEG copies from its source. De-identification may damage them; _MAY_BE_EMPTY are of DICOM type 2.
 _MAY_BE_EMPTY: dict[str, Callable[[str], object]] = {
     "PatientID": str,
     "PatientName": str,
@@ -54,25 +54,25 @@ def write_seg(
 ) -> Dataset:
     """Write a label map as a DICOM SEG with one binary segment per label that occurs.
 
-    The standard wants segments numbered 1, 2, 3 and so on, so an absent label leaves no gap in the numbers: names,
-    codes and descriptions say what a segment is, not its number.
+    The standard requires the segment numbers 1, 2, 3 and so on, without a gap for an absent label. So a segment is
+    identified by its name, code and description, not by its number.
 
     Args:
         label: integers ``(X, Y, Z)``; 0 is background, the others are values of ``segments``.
         affine: voxel to RAS mm; the grid of the series, as its NIfTI file has it. Axes may be flipped or swapped.
         source_files: the instances of that series.
-        segments: what the values mean.
-        algorithm: name of what made the label map.
+        segments: the meaning of each value.
+        algorithm: name of the algorithm that made the label map.
         version: of the algorithm or its weights.
         algorithm_type: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
         series_description: shown in lists of series.
         content_label: for machines; capitals, digits, spaces and underscores, at most 16.
-        uid_seed: the same gives the same UIDs; new ones if empty. See ``series_uid``.
-        may_be_empty: write a label map without any voxel as one segment (the first) without any.
+        uid_seed: equal seeds give equal UIDs; new UIDs if empty. See ``series_uid``.
+        may_be_empty: write a label map without labelled voxels as one empty segment (the first).
 
     Raises:
         Refused: if the label map is empty and may not be, has unknown values, or lies on another grid; if the series
-            lacks what a SEG must refer to.
+            lacks headers that a SEG needs.
     """
     label = np.asarray(label)
     known = {segment.value: segment for segment in segments}
@@ -113,7 +113,7 @@ def write_seg(
 
 
 def series_uid(seed: Sequence[str]) -> str:
-    """SeriesInstanceUID of what is written with this ``uid_seed``."""
+    """Return the SeriesInstanceUID of a SEG that is written with this ``uid_seed``."""
     return generate_uid(entropy_srcs=["series", *seed])
 
 
@@ -165,11 +165,11 @@ def read_seg(dataset: Dataset, affine: np.ndarray, shape: Sequence[int]) -> tupl
 
 
 def store(client: Client, dataset: Dataset) -> None:
-    """Store by STOW-RS.
+    """Store an instance by STOW-RS.
 
     Raises:
         Unreachable: if the server does not answer.
-        Refused: if it does not take the instance.
+        Refused: if the server rejects the instance.
     """
     with reaching(client.base_url):
         answer = client.store_instances([dataset])
@@ -180,10 +180,10 @@ def store(client: Client, dataset: Dataset) -> None:
 
 
 def _source(path: Path, stack: SliceStack) -> Dataset:
-    """A source instance with what de-identification took from it left empty, as far as a SEG may do without.
+    """Read a source instance. Headers lost in de-identification become empty if a SEG allows it.
 
     Raises:
-        Refused: if it may not.
+        Refused: if a header that a SEG needs is missing.
     """
     dataset = dcmread(path, stop_before_pixels=True)
     if missing := [keyword for keyword in _NEEDED if not dataset.get(keyword)]:
@@ -205,7 +205,7 @@ def _source(path: Path, stack: SliceStack) -> Dataset:
 
 
 def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.ndarray:
-    """``label`` with the axes of the series: column, row, slice."""
+    """Return ``label`` with its axes turned to those of the series: column, row, slice."""
     turn = np.linalg.inv(affine) @ stack.affine  # column, row, slice -> label voxel
     whole = np.rint(turn)
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in stack.shape], (1,), indexing="ij")).reshape(4, -1)
@@ -223,7 +223,7 @@ def _to_slices(label: np.ndarray, affine: np.ndarray, stack: SliceStack) -> np.n
 
 
 def _masks(dataset: Dataset, frames: np.ndarray) -> Iterator[tuple[int, Dataset, np.ndarray]]:
-    """The number of a segment, the functional groups of a frame, and where that segment is in it."""
+    """Yield, by segment and frame, the segment's number, the frame's functional groups, and the segment's mask."""
     for group, frame in zip(dataset.PerFrameFunctionalGroupsSequence, frames, strict=True):
         if dataset.SegmentationType == "LABELMAP":
             yield from ((int(number), group, frame == number) for number in np.unique(frame) if number != 0)
@@ -232,7 +232,7 @@ def _masks(dataset: Dataset, frames: np.ndarray) -> Iterator[tuple[int, Dataset,
 
 
 def _frame_affine(dataset: Dataset, group: Dataset) -> np.ndarray:
-    """(column, row, 0) of a frame to RAS mm."""
+    """Return the affine from (column, row, 0) of a frame to RAS mm."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     across, measures, position = (
         (group if name in group else shared)[name][0]

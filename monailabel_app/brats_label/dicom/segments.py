@@ -1,4 +1,4 @@
-"""What the segments of a DICOM SEG are called, coded and coloured."""
+"""Names, codes and colours of the segments in a DICOM SEG."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Segment:
     """One label as a segment.
 
     Attributes:
-        value: number in a label map, as the app's answers have it (``labels.naming.LABELS``).
+        value: number in a label map of the app (``labels.naming.LABELS``).
         name: SegmentLabel.
-        description: SegmentDescription; with the number, so that any reader can restore the label map.
+        description: SegmentDescription; written with ``value``, so that any reader can restore the label map.
         code: SegmentedPropertyTypeCodeSequence.
         rgb: recommended colour, 0 to 255.
     """
@@ -33,7 +33,7 @@ class Segment:
     rgb: tuple[int, int, int]
 
     def describe(self, number: int, algorithm_type: str, algorithm) -> SegmentDescription:
-        """As highdicom wants it."""
+        """Return the segment in the form that highdicom needs."""
         description = SegmentDescription(
             segment_number=number,
             segment_label=self.name,
@@ -47,7 +47,7 @@ class Segment:
         return description
 
 
-# From the outside to the inside: where segments of a foreign file overlap, the later one is painted over the earlier.
+# From the outside to the inside: where segments of a foreign file overlap, later ones overwrite earlier ones.
 SEGMENTS: tuple[Segment, ...] = (
     Segment(6, "WT", "Whole tumour", Code("108369006", "SCT", "Neoplasm"), (255, 215, 0)),
     Segment(5, "TC", "Tumour core", Code("86049000", "SCT", "Neoplasm, Primary"), (214, 90, 160)),
@@ -72,7 +72,7 @@ _NAMES = {
 
 
 def segment_for(description: Dataset) -> Segment | None:
-    """Which of ``SEGMENTS`` an item of a SegmentSequence is: by its name, else by its code; None if it is none."""
+    """Return which of ``SEGMENTS`` an item of a SegmentSequence is, by its name, else by its code; else None."""
     name = str(description.get("SegmentLabel", "")).strip().lower()
     codes = description.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
     code = (codes[0].get("CodeValue", ""), codes[0].get("CodingSchemeDesignator", ""))

@@ -1,4 +1,4 @@
-"""From the DICOM files of a series to one volume: where the slices lie, whether they fill it, and a NIfTI file."""
+"""Convert the DICOM files of a series to one volume: order the slices, check that they fill it, write NIfTI."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ..errors import Refused
 logger = logging.getLogger(__name__)
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-PARALLEL = 1e-3  # of direction cosines, which some scanners round to four digits
-UNEVEN = 0.1  # of the distance between slices
+PARALLEL = 1e-3  # tolerance of direction cosines, which some scanners round to four digits
+UNEVEN = 0.1  # tolerance, as a fraction of the distance between slices
 UNEVEN_MM = 0.05
-STRAYS = 0.2  # of the slices that make the volume: so few others, such as a localiser's, are left out
+STRAYS = 0.2  # of the number of slices in the volume: up to so many others, such as a localiser's, are left out
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "InstanceNumber"]
 _NEEDED = tuple(_TAGS[1:6])
 _TAGS += ["ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"]
@@ -54,10 +54,10 @@ def stack_slices(files: Iterable[Path], name: str = "Series") -> SliceStack:
 
     Args:
         files: one slice each.
-        name: how errors call the series.
+        name: of the series, for errors.
 
     Raises:
-        Refused: for anything else but parallel slices of one size at even distances, each once.
+        Refused: for anything but parallel slices of one size at even distances, each once.
     """
     read = [(path, _header(path, name)) for path in sorted(files)]
     if len(read) < 2:
@@ -123,7 +123,7 @@ def _without_strays(read: list[tuple[Path, Dataset]], name: str) -> list[tuple[P
 
 
 def _without_copies(read: list[tuple[Path, Dataset]], normal: np.ndarray, name: str) -> list[tuple[Path, Dataset]]:
-    """Slices in order without those that repeat the one before, in position and pixels."""
+    """Drop slices with the same position and pixels as the one before; ``read`` is in order."""
     kept = read[:1]
     for path, ds in read[1:]:
         last_path, last = kept[-1]
@@ -153,14 +153,14 @@ def _check_even(places: Sequence[float] | np.ndarray, name: str) -> None:
 
 
 def to_nifti(files: Iterable[Path], target: Path, name: str = "Series") -> Path:
-    """Write a series as ``target`` (.nii.gz): pixels as GDCM reads them, rescaled, and the geometry of the headers.
+    """Write a series to ``target`` (.nii.gz), with rescaled pixels as GDCM reads them and the geometry of the headers.
 
     Args:
         files: one slice each, in any order.
-        name: how errors call the series.
+        name: of the series, for errors.
 
     Raises:
-        Refused: if they make no volume, or pixels cannot be decoded.
+        Refused: if the files do not form a volume, or pixels cannot be decoded.
     """
     stack = stack_slices(files, name)
     reader = SimpleITK.ImageSeriesReader()

@@ -1,6 +1,6 @@
-"""What ``make doctor`` checks. Nothing here needs a package before the check that looks for it.
+"""The checks of ``make doctor``. Packages are imported only inside the checks that need them.
 
-In this file the machine: Python and its packages, what computes, how much room there is, and other programs.
+This module checks the machine: Python and its packages, GPU and CPU, free disk space, and other programs.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from typing import NamedTuple
 
 OK, WARNING, PROBLEM = "OK", "WARNING", "PROBLEM"
 GIB = 2**30
-ROOMY = 10 * GIB  # a few hundred cases, converted and resampled
+ROOMY = 10 * GIB  # enough for a few hundred cases, converted and resampled
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 REPAIR = "make venv, after removing the file requirements.installed in the environment's folder"
-# What MONAI Label 0.8.5 cannot live with, though it does not say so itself.
+# Version limits of MONAI Label 0.8.5 that its metadata does not declare.
 LIMITS = {"pydicom": "<3", "pynetdicom": "<3", "dicomweb-client": "<0.60", "numpy": "<2"}
-_DEVELOPMENT = "# Development."  # what comes after it in requirements.txt, the server does not need
+_DEVELOPMENT = "# Development."  # the server does not need the packages after this line of requirements.txt
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """One line of the report.
 
     Attributes:
-        check: what was looked at.
-        level: OK; WARNING for what works, but not all of it; PROBLEM for what keeps the server from its work.
+        check: name of the check.
+        level: OK; WARNING if something works only in part; PROBLEM if the server cannot work.
         says: what was found.
-        remedy: what to do about it; "" if nothing is to be done.
+        remedy: what to do about it; "" if nothing needs to be done.
     """
 
     check: str
@@ -47,17 +47,17 @@ class Finding:
 
 
 def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What ``look`` finds; a check that fails itself is a problem, and the others continue."""
+    """Yield the findings of ``look``; an exception becomes a problem, so that the other checks continue."""
     try:
         yield from look()
     except ImportError as error:
         yield Finding(check, PROBLEM, f"cannot be checked: {error}", "make venv")
     except Exception as error:
-        yield Finding(check, PROBLEM, f"cannot be checked: {type(error).__name__}: {error}", "correct what is named")
+        yield Finding(check, PROBLEM, f"cannot be checked: {type(error).__name__}: {error}", "correct what it names")
 
 
 def counted(number: int, thing: str) -> str:
-    """``1 case``, ``2 cases``."""
+    """Return ``1 case``, ``2 cases`` and so on."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
@@ -70,7 +70,7 @@ class Pin(NamedTuple):
 
 
 def python(root: Path) -> Iterator[Finding]:
-    """The Python that runs, against ``requires-python``."""
+    """Check the running Python against ``requires-python``."""
     from packaging.specifiers import SpecifierSet
 
     found = re.search(r'^requires-python = "(.+)"', (root / "pyproject.toml").read_text(encoding="utf-8"), re.M)
@@ -83,7 +83,7 @@ def python(root: Path) -> Iterator[Finding]:
 
 
 def pins(root: Path) -> list[Pin]:
-    """What requirements.txt pins."""
+    """Return the packages that requirements.txt pins."""
     listed, served = [], True
     for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines():
         served = served and not line.startswith(_DEVELOPMENT)
@@ -93,7 +93,7 @@ def pins(root: Path) -> list[Pin]:
 
 
 def packages(root: Path) -> Iterator[Finding]:
-    """Installed versions, against the pins, and against what is known not to work."""
+    """Check installed versions against the pins and against ``LIMITS``."""
     from packaging.specifiers import SpecifierSet
 
     listed, sound = pins(root), 0
@@ -116,7 +116,7 @@ def packages(root: Path) -> Iterator[Finding]:
 
 
 def torch_fits_torchvision() -> Iterator[Finding]:
-    """Whether torchvision was built for this torch; it dies at import otherwise."""
+    """Check that torchvision was built for this torch; otherwise its import fails."""
     from packaging.requirements import Requirement
 
     here = importlib.metadata.version("torch")
@@ -130,12 +130,12 @@ def torch_fits_torchvision() -> Iterator[Finding]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device(wanted: str) -> Iterator[Finding]:
-    """The GPU, or what kind of CPU. ``wanted``: the setting ``device``."""
+    """Check the GPU or CPU. ``wanted``: the setting ``device``."""
     import torch
 
     from brats_clip.precision import cpu_has_bf16
@@ -149,7 +149,7 @@ def device(wanted: str) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(place)
         says = f"{torch.cuda.get_device_name(place)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
         short = free < 4 * GIB
-        yield Finding("device", WARNING if short else OK, says, "end what else uses it" if short else "")
+        yield Finding("device", WARNING if short else OK, says, "end other programs that use it" if short else "")
         return
     cpu = f"CPU, {cores()} cores, {'bf16' if cpu_has_bf16() else 'no bf16, which takes longer'}"
     if wanted.startswith("cuda"):
@@ -162,7 +162,7 @@ def device(wanted: str) -> Iterator[Finding]:
 
 
 def threads() -> Iterator[Finding]:
-    """How many threads compute. ``make serve`` sets OMP_NUM_THREADS itself."""
+    """Check the number of compute threads. ``make serve`` sets OMP_NUM_THREADS itself."""
     given, available = os.environ.get("OMP_NUM_THREADS", ""), cores()
     if given.isdigit() and int(given) > available:
         says = f"OMP_NUM_THREADS is {given} with {available} cores: threads wait for one another"
@@ -173,7 +173,7 @@ def threads() -> Iterator[Finding]:
 
 
 def dicom_seg_program() -> Iterator[Finding]:
-    """The program that MONAI Label's own datastore would fetch from the internet; this app writes DICOM SEG itself."""
+    """Check for the program that MONAI Label's own datastore would download; this app writes DICOM SEG itself."""
     name = "itkimage2segimage"
     beside = Path(sys.executable).parent / name
     found = shutil.which(name) or (str(beside) if beside.is_file() else "")
@@ -185,7 +185,7 @@ def dicom_seg_program() -> Iterator[Finding]:
 
 
 def orthanc() -> Iterator[Finding]:
-    """The DICOM server of the demo."""
+    """Check for the DICOM server of the demo."""
     from ..demo.orthanc import OrthancMissing, find_orthanc
 
     try:
@@ -197,7 +197,7 @@ def orthanc() -> Iterator[Finding]:
 
 
 def browser() -> Iterator[Finding]:
-    """What drives the viewer in the tests."""
+    """Check for the browser that the tests of the viewer use."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         yield Finding("Chromium", WARNING, "not installed: tests of the viewer are left out", "apt install chromium")
@@ -208,13 +208,13 @@ def browser() -> Iterator[Finding]:
 
 
 def room(folders: dict[str, Path], least: int) -> Iterator[Finding]:
-    """Free space below each folder. ``least``: bytes that one upload may take."""
+    """Check the free space for each folder. ``least``: bytes that one upload may need."""
     for name, folder in {**folders, "temporary files": Path(tempfile.gettempdir())}.items():
         there = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(there).free
         says = f"{free / GIB:.1f} GiB free for {name} ({folder})"
         if free < least:
-            remedy = "make room, or choose another disk with --conf workspace FOLDER (TMPDIR for temporary files)"
+            remedy = "free some space, or choose another disk with --conf workspace FOLDER (TMPDIR for temporary files)"
             yield Finding("disk", PROBLEM, says, remedy)
         elif free < ROOMY and name != "temporary files":
             yield Finding("disk", WARNING, says, f"{ROOMY // GIB} GiB are better; --conf workspace FOLDER moves it")
@@ -223,13 +223,13 @@ def room(folders: dict[str, Path], least: int) -> Iterator[Finding]:
 
 
 def port(number: int, host: str = "127.0.0.1") -> Iterator[Finding]:
-    """Whether the server's port is free."""
+    """Check that the server's port is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, number))
         except OSError as error:
-            remedy = f"stop what listens there (the server itself, perhaps), or take another: PORT={number + 1}"
-            yield Finding("port", WARNING, f"{number} cannot be had ({error.strerror})", remedy)
+            remedy = f"stop what listens there (perhaps the server itself), or use another: PORT={number + 1}"
+            yield Finding("port", WARNING, f"{number} cannot be used ({error.strerror})", remedy)
         else:
             yield Finding("port", OK, f"{number} is free")

@@ -1,4 +1,4 @@
-"""What is served: the studies, a folder or a DICOMweb server; the weights and CLIP; and who may ask."""
+"""Checks of what is served: the studies, in a folder or a DICOMweb server; the weights and CLIP; and access."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYOUTS = (
 
 
 def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | None]:
-    """What the studies hold, and where the server would keep what it makes of them; None if it could not start."""
+    """Check the studies; return findings and the server's workspace, None if the server could not start."""
     from brats_clip.errors import InputError
 
     from ..errors import ClientError
@@ -41,11 +41,11 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
         return [Finding("studies", PROBLEM, str(error), remedy)], None
     try:
         found = _server(source) if studies.startswith(("http://", "https://")) else _folder(source, settings)
-        labels = _some("labels", not_taken(workspace.labels), "submit them, as the sentence says")
+        labels = _some("labels", not_taken(workspace.labels), "submit, convert or rename them as described")
         return [*found, *labels], workspace
     finally:
         if new:
-            with suppress(OSError):  # looking leaves nothing behind
+            with suppress(OSError):  # the check leaves no files behind
                 state.rmdir()
 
 
@@ -95,7 +95,7 @@ def _server(source: DicomWebSource) -> Iterator[Finding]:
 
 
 def access(settings: Settings) -> Iterator[Finding]:
-    """Who may ask: other machines, and whether the realm that knows them answers."""
+    """Check who can access the server, and whether the login realm answers."""
     from monailabel.config import settings as server
 
     from ..errors import Unreachable
@@ -110,19 +110,19 @@ def access(settings: Settings) -> Iterator[Finding]:
         remedy = "correct MONAI_LABEL_AUTH_REALM_URI, or start the login server"
         yield Finding("access", PROBLEM, sentence, remedy) if sentence else Finding("access", OK, "with a token only")
     elif settings.remote:
-        says = "other machines may ask, and nobody has to log in: who reaches the port sees and changes everything"
+        says = "other machines have access without a login: anyone who reaches the port can see and change everything"
         yield Finding("access", WARNING, says, "MONAI_LABEL_AUTH_ENABLE=true, see the documentation")
     else:
         yield Finding("access", OK, "this machine alone")
 
 
 def weights(bundle: Path, checkpoint: Path, workspace: Workspace | None) -> Iterator[Finding]:
-    """Whether the weights in use are there, load, fit the network, and are those they are said to be.
+    """Check that the weights in use exist, load, fit the network, and have the recorded SHA-256.
 
     Args:
         bundle: its folder.
         checkpoint: the weights of version 0.
-        workspace: where the server keeps those that were trained; None if it is not known.
+        workspace: where the server keeps trained weights; None if it is not known.
     """
     from brats_clip import Segmenter
     from brats_clip.errors import BratsClipError
@@ -155,7 +155,7 @@ def weights(bundle: Path, checkpoint: Path, workspace: Workspace | None) -> Iter
 
 
 def clip(bundle: Path) -> Iterator[Finding]:
-    """Whether the bundle's CLIP is there and loads."""
+    """Check that the bundle's CLIP exists and loads."""
     from monai.bundle import ConfigParser
 
     from brats_clip.errors import WeightsError
@@ -171,7 +171,7 @@ def clip(bundle: Path) -> Iterator[Finding]:
 
 
 def _known(bundle: Path, digest: str) -> bool:
-    """Whether the bundle's README names this sum, or the start of it."""
+    """Return whether the bundle's README has this hash, or the start of it."""
     readme = bundle / "docs" / "README.md"
     named = re.findall(r"\b[0-9a-f]{16,64}\b", readme.read_text(encoding="utf-8")) if readme.is_file() else []
     return any(digest.startswith(start) for start in named)

@@ -1,4 +1,4 @@
-"""Segmentation for clients: one model that takes clicks, one that does not, batches of cases; and admission control."""
+"""Inference for clients: a model with clicks and one without, batch inference, and admission control."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PAUSE_S = 0.01
 
 
 class AdmissionControl:
-    """Computes ``jobs`` inferences at a time; up to ``waiting`` more are admitted and queue, others are refused.
+    """Limits inference to ``jobs`` requests at a time; up to ``waiting`` more are queued, others are refused.
 
-    A thread ``in_background`` is always admitted, takes no slot, and pauses at each ``give_way`` while others compute.
+    A thread ``in_background`` is always admitted, takes no slot, and pauses in ``give_way`` while requests are served.
 
     Args:
         jobs: at least 1.
@@ -30,12 +30,12 @@ class AdmissionControl:
 
     @property
     def busy(self) -> bool:
-        """Whether a request computes or waits; what is in the background does not count."""
+        """Whether a request is running or queued; background work does not count."""
         return bool(self._admitted)
 
     @contextmanager
     def in_background(self, case_id: str) -> Iterator[None]:
-        """What this thread does inside is for a batch, on this case."""
+        """Mark the work of this thread inside the block as background work on this case."""
         self._background.case_id = case_id
         try:
             yield
@@ -43,17 +43,17 @@ class AdmissionControl:
             del self._background.case_id
 
     def give_way(self) -> None:
-        """In the background, pause while others compute; not for who asks for the same case and may wait for it."""
+        """In the background, pause while requests are admitted, unless one is for the same case and may wait for it."""
         case_id = getattr(self._background, "case_id", None)
         while case_id is not None and self._admitted and case_id not in self._admitted:
             time.sleep(_PAUSE_S)
 
     @contextmanager
     def admit(self, case_id: str = "") -> Iterator[None]:
-        """Be admitted, without a slot: for what must not keep others from computing, such as a download.
+        """Admit a request, without a slot, so that waiting (for a download, for instance) does not block others.
 
         Raises:
-            Busy: if too many are admitted already.
+            Busy: if too many requests are admitted already.
         """
         if hasattr(self._background, "case_id"):
             yield
@@ -70,6 +70,6 @@ class AdmissionControl:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait in the queue for a slot to compute in, inside ``admit``."""
+        """Wait in the queue for a slot to compute in; to be used inside ``admit``."""
         with nullcontext() if hasattr(self._background, "case_id") else self._slots:
             yield

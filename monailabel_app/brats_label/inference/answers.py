@@ -1,4 +1,4 @@
-"""Answers to MONAI Label's requests: the two models, the cases that requests name or bring, and files of answers."""
+"""Answer MONAI Label's inference requests, for cases of the server or uploaded images, and write result files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 
 
 class SegmentationTask(InferTask):
-    """Automatic segmentation, guided by a report where there is one.
+    """Automatic segmentation, guided by a report if there is one.
 
-    What ``config`` returns, viewers show as options. They send back what was changed alone, so each has a default.
+    Viewers show the options that ``config`` returns. They send back only changed options, so each has a default.
     """
 
     type, description = InferType.SEGMENTATION, ABOUT
@@ -49,10 +49,10 @@ class SegmentationTask(InferTask):
         return str(self.service.models.current().path)
 
     def prompt(self, request: Mapping[str, Any]) -> Prompt:
-        """Read a request; what is not in it takes its default.
+        """Read a request; missing options take their defaults.
 
         Raises:
-            ClientError: for a value that cannot be read.
+            ClientError: for an invalid value.
         """
         options = InferOptions.read(request)
         return Prompt(
@@ -74,19 +74,19 @@ class SegmentationTask(InferTask):
         return {}
 
     def answer(self, request: Mapping[str, Any], before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
-        """Segment what a request asks for; ``image`` is an id.
+        """Segment the case of a request; ``request["image"]`` is an id.
 
         Args:
             request: as the client sent it.
-            before: label that the option ``keep`` refers to, as ``SegmentationService.answer``; None if there is none.
+            before: label that the option ``keep`` refers to, as in ``SegmentationService.answer``; None without one.
 
         Raises:
-            ClientError: for a request that cannot be answered.
+            ClientError: for a request that cannot be fulfilled.
         """
         return self.service.answer(self.prompt(request), before)
 
     def write(self, answer: Answer, request: Mapping[str, Any]) -> Path:
-        """The answer as a file of the kind that was asked for; the caller removes it."""
+        """Write the answer to a file of the requested format, which the caller removes."""
         options = InferOptions.read(request)
         return write_result(answer.label, options.result_extension, options.result_compress)
 
@@ -96,8 +96,8 @@ class SegmentationTask(InferTask):
 
 
 class ClickTask(SegmentationTask):
-    """The same, corrected by clicks, ``{"ET": [[i, j, k], ...], "background": [...]}`` in voxels of the image shown,
-    and by strokes, ``{"strokes": {"ET": [[[i, j, k], ...], ...]}}``: polylines."""
+    """Segmentation corrected by clicks, ``{"ET": [[i, j, k], ...], "background": [...]}`` in voxels of the displayed
+    image, and by strokes (polylines), ``{"strokes": {"ET": [[[i, j, k], ...], ...]}}``."""
 
     type, description = InferType.DEEPEDIT, f"{ABOUT} Corrects the answer where you click."
 
@@ -109,12 +109,12 @@ class ClickTask(SegmentationTask):
 
 
 def write_result(label: nib.Nifti1Image, extension: str, compress: bool = True) -> Path:
-    """Write a label map to a temporary file, which whoever sends it removes.
+    """Write a label map to a temporary file, which the caller removes.
 
     Args:
         label: 3D, uint8.
         extension: one of ``EXTENSIONS``.
-        compress: for NRRD; OHIF reads it uncompressed alone.
+        compress: for NRRD; OHIF reads only uncompressed NRRD.
 
     Raises:
         ClientError: for another extension.
@@ -142,13 +142,13 @@ def _to_itk(array: np.ndarray, affine: np.ndarray) -> SimpleITK.Image:
 
 
 def answer_request(app: Any, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer, and store the answer where that was asked for.
+    """Answer a request, and store the answer as a label if requested.
 
     Returns:
         ``file`` (the caller removes it), ``label``, ``tag`` and ``params``, as MONAI Label's ``infer`` does.
 
     Raises:
-        ClientError: for a request that cannot be answered.
+        ClientError: for a request that cannot be fulfilled.
     """
     task = app.infer_task(str(request.get("model") or ""))
     result = _answered(app, task, request)
@@ -180,19 +180,19 @@ def _of_case(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> di
 
 
 def _answer(app: Any, task: SegmentationTask, request: Mapping[str, Any], options: InferOptions) -> Answer:
-    """A new answer, which the history of who asks gets, too, or one from there."""
+    """Return a new answer, which is added to the user's history, or an earlier one from that history."""
     image, who = str(request["image"]), request.get("user")
     case_id = app.service.source.resolve(image)[0].case_id
     if by := HISTORY[options.history]:
         return app.service.answer_again(image, app.prompts.step(case_id, str(who or ""), by))
     answer = task.answer(request, _before(app, case_id, str(who or "")) if options.keep else None)
-    if who is not None:  # a batch is nobody
+    if who is not None:  # None for a batch
         app.prompts.add(case_id, str(who), answer.params, answer.working_label)
     return answer
 
 
 def _before(app: Any, case_id: str, who: str) -> np.ndarray | nib.Nifti1Image | None:
-    """The last answer that this person got for a case, or else its newest label."""
+    """Return the user's current answer for a case, or else the newest label of the case."""
     if (step := app.prompts.current(case_id, who)) is not None:
         return step.label
     labels = app.datastore().labels
@@ -201,7 +201,7 @@ def _before(app: Any, case_id: str, who: str) -> np.ndarray | nib.Nifti1Image | 
 
 
 def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Save the answer as a label of its case: OHIF has no button for it, batch inference wants it."""
+    """Save the answer as a label of its case: for batch inference, and for OHIF, which has no button for it."""
     with tempfile.TemporaryDirectory(prefix="answer-") as folder:
         path = Path(folder) / "label.nii.gz"
         nib.save(answer.reference_label, path)
@@ -210,7 +210,7 @@ def _store(app: Any, answer: Answer, tag: str, request: Mapping[str, Any]) -> di
             "model": str(request["model"]),
             "model_version": answer.params["model"]["version"],
         }
-        image = answer.case.images[answer.case.reference].image_id  # the case's id may be that of another image
+        image = answer.case.images[answer.case.reference].image_id  # not the case id, which may mean another image
         facts = prediction_of(answer.params)
         stored = app.datastore().store_label(image, path, tag, who | {"empty": True}, facts)
     app.on_save_label(answer.case.case_id, answer.case.case_id, tag)
@@ -231,7 +231,7 @@ def _dicom_seg(app: Any, answer: Answer) -> Path:
 
 
 def _of_file(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
-    """A case that was sent along: a 4D file, or a single sequence whose name says which."""
+    """Segment an uploaded case: a 4D file, or a single sequence, which its name identifies."""
     path = Path(request["uploaded"])
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
         name = safe_name(str(request.get("name") or path.name))
@@ -253,7 +253,7 @@ def _of_session(app: Any, task: SegmentationTask, request: Mapping[str, Any]) ->
 def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     options = InferOptions.read(request)
     if options.history != ADD or options.keep:
-        raise Refused("history, keep: found one for images that were sent along; expected a case of the server.")
+        raise Refused("history, keep: found one of these options for uploaded images; expected a case of the server.")
     with tempfile.TemporaryDirectory(prefix="cache-") as cache:
         source = FolderSource(folder, app.settings, Path(cache))
         cases = list(source.cases())

@@ -1,4 +1,4 @@
-"""Segmentation of all cases in a batch, one after the other, at lower priority than clients."""
+"""Batch inference: segment all cases, one after the other, with lower priority than requests of clients."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ logger = logging.getLogger("brats_clip.batch")
 ALL, LABELED, UNLABELED = "all", "labeled", "unlabeled"
 IMAGES = (ALL, LABELED, UNLABELED)
 LINES_KEPT = 20
-# Said once for all patients, these would be wrong for most; or they are the batch's own.
+# Not options of a batch: they apply to a single case, or the batch sets them itself.
 _LEFT_TO_CASES = frozenset({"image", "submit", "save_label", "label_tag", "session_id", "uploaded", "user"})
 _LEFT_TO_CASES |= {"history", "keep", "strokes"}
 
 
 class Batch:
-    """Runs one batch at a time, in a thread that stands still while clients are answered.
+    """Runs one batch at a time, in a thread that pauses while clients are served.
 
-    Answers are stored as ``original`` labels: they are suggestions, and leave the patient without annotation. A task is
-    what MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``, ``start_ts``,
-    ``end_ts``, ``details`` (the last lines), and how many cases are ``finished``, ``failed``, of ``total``.
+    Answers are stored as ``original`` labels: pre-annotations, with which a patient still counts as unlabelled. A task
+    has the keys that MONAI Label's clients expect: ``id``, ``status`` (RUNNING, DONE, STOPPED or ERROR), ``request``,
+    ``start_ts``, ``end_ts``, ``details`` (the last lines), and numbers of cases: ``finished``, ``failed``, ``total``.
     """
 
     def __init__(self, app: Any, poll_s: float = 0.2) -> None:
@@ -42,26 +42,26 @@ class Batch:
 
     @property
     def running(self) -> bool:
-        """Whether a batch runs."""
+        """Whether a batch is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def tasks(self) -> list[dict[str, Any]]:
-        """All since the server started, oldest first."""
+        """Return all batches since the server started, oldest first."""
         with self._lock:
             return [{**task, "details": list(task["details"])} for task in self._tasks]
 
     def start(self, model: str, images: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin.
+        """Start a batch.
 
         Args:
-            model: which answers.
+            model: name of the model.
             images: one of ``IMAGES``: all cases, or those with or without a final label.
-            params: options of the model, and ``max_batch_size``: how many cases at most, 0 for all.
+            params: options of the model, and ``max_batch_size``: maximum number of cases, 0 for all.
 
         Raises:
             NotFound: for an unknown model.
-            Refused: for options that cannot be those of many patients.
-            Busy: if one runs.
+            Refused: for options that cannot apply to many patients.
+            Busy: if a batch is running.
         """
         task = self._app.infer_task(model)
         if (params.get("label_tag") or ORIGINAL) != ORIGINAL:
@@ -72,7 +72,7 @@ class Batch:
         if isinstance(most, bool) or not isinstance(most, int) or most < 0:
             raise ClientError("max_batch_size: expected a number of cases, 0 for all.")
         options = {key: value for key, value in params.items() if key not in _LEFT_TO_CASES}
-        task.prompt({**options, "image": ""})  # raises what every case would
+        task.prompt({**options, "image": ""})  # raises for an invalid option, before any case does
         with self._lock:
             if self.running:
                 raise Busy("A batch is running already; wait for its end, or stop it.")
@@ -88,7 +88,7 @@ class Batch:
         return self.tasks()[-1]
 
     def stop(self) -> dict[str, Any] | None:
-        """End after the case that is being segmented; None if none runs."""
+        """Stop after the current case, and return the task; None if no batch is running."""
         if not self.running:
             return None
         self._stop.set()
@@ -96,7 +96,7 @@ class Batch:
         return self.tasks()[-1]
 
     def wait(self) -> None:
-        """Until the end."""
+        """Wait until the batch has ended."""
         if self._thread is not None:
             self._thread.join()
 

@@ -1,4 +1,4 @@
-"""What a person draws, and where to look, between the image shown and the grid that is segmented."""
+"""Map strokes and places to look at between the displayed image and the working grid, and apply corrections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .options import CLICKS
 
 
 def stroke_voxels(aligned: Aligned, shown: str, strokes: Mapping[str, Sequence]) -> list[tuple[str, np.ndarray]]:
-    """Kind and voxels ``(K, 3)`` on the working grid of each stroke; they hold the nearest to each voxel shown.
+    """Return kind and voxels ``(K, 3)`` of each stroke on the working grid, with the nearest to each displayed voxel.
 
     Raises:
-        Refused: for a corner outside the image shown.
+        Refused: for a corner outside the displayed image.
     """
     found, shape = [], aligned.grids[shown].shape
     for name, lines in strokes.items():
@@ -35,16 +35,16 @@ def stroke_voxels(aligned: Aligned, shown: str, strokes: Mapping[str, Sequence])
 
 
 def corrected(label: np.ndarray, prompts: Sequence, keep: Sequence[str], before: np.ndarray | None) -> np.ndarray:
-    """The label with every voxel of the strokes as they say, and the finished regions as they were.
+    """Return the label with all strokes applied and the finished regions unchanged.
 
     Args:
         label: ``(X, Y, Z)`` on the working grid, BraTS values.
-        prompts: kind and voxels, as ``stroke_voxels``; the later counts.
-        keep: regions that are finished.
-        before: label that has them.
+        prompts: kind and voxels, as ``stroke_voxels``; later ones overrule earlier ones.
+        keep: finished regions.
+        before: label with these regions.
 
     Raises:
-        Refused: if there is none to keep a region of.
+        Refused: if ``keep`` has a region and there is no such label.
     """
     if prompts:
         label = label.copy()
@@ -61,7 +61,7 @@ def corrected(label: np.ndarray, prompts: Sequence, keep: Sequence[str], before:
 
 
 def places_on(aligned: Aligned, shown: str, places: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``look_here`` with voxel and slice numbers of the image shown, whichever they were of."""
+    """Return the places of ``look_here`` with voxel and slice numbers of the displayed image."""
     found = []
     for place in places:
         voxel = aligned.voxel_at(shown, place["ras_mm"])

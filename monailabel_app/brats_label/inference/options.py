@@ -1,4 +1,4 @@
-"""What a client can ask of a segmentation, and what the voxels of an answer are called."""
+"""Options of an inference request, and the names of the values in its answer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..settings import A_TEXT, Switch, first_wrong, nearest
 TISSUES = "NCR/NET, ED and ET"
 OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": ("WT",), "TC": ("TC",), "ET": ("ET",)}
 
-# Whatever a viewer offers to click on, and what ``Segmenter`` calls it.
+# Names under which viewers send clicks, and their names in ``Segmenter``.
 CLICKS: dict[str, str] = {"NCR/NET": "NCR", "ED": "ED", "ET": "ET", "TC": "TC", "WT": "WT", "background": "background"}
 ADD, UNDO, REDO = "add", "undo", "redo"
-HISTORY = {ADD: 0, UNDO: -1, REDO: 1}  # what a request does to the history of answers, and by how many steps it moves
-FARTHEST = 1e9  # voxels; not so for NaN, and a whole number may be too large for a float
+HISTORY = {ADD: 0, UNDO: -1, REDO: 1}  # value of the option, and steps in the history of answers
+FARTHEST = 1e9  # voxels; NaN and integers too large for a float also fail this limit
 
-# What the server adds, and what Slicer, OHIF, batch inference and the client's sessions send along.
+# Other known keys: added by the server, or sent by Slicer, OHIF, batch inference and client sessions.
 _SENT = """
 annotations as_dicom_seg background client_id desc description device foreground gpus image images label label_info
 label_names label_prompt label_tag labels largest_cc location logger logging max_batch_size max_workers method model
@@ -45,7 +45,7 @@ def _text(value: Any) -> str:
 
 def _choice(*choices: str) -> BeforeValidator:
     def check(value: Any) -> str:
-        if isinstance(value, list):  # a viewer that was not touched may send the whole choice
+        if isinstance(value, list):  # a viewer may send the whole list if the user chose nothing
             value = value[0] if value else choices[0]
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)}")
@@ -69,7 +69,7 @@ def _point(value: Any) -> Any:
 
 
 def _points(value: Any) -> Any:
-    if isinstance(value, str):  # some clients send the list as a text
+    if isinstance(value, str):  # some clients send the list as JSON text
         try:
             value = json.loads(value)
         except ValueError:
@@ -86,19 +86,19 @@ _clicks, _strokes = TypeAdapter(Clicks), TypeAdapter(Strokes)
 
 
 class InferOptions(BaseModel):
-    """What a request sets; what is not in it, or null, takes its default.
+    """Options of a request; an option that is missing or null takes its default.
 
     Attributes:
-        report: typed text; "" takes the report that lies with the case.
+        report: typed text; "" uses the report stored with the case.
         use_report: False ignores every report.
         output: a key of ``OUTPUTS``.
-        keep: regions that are finished: they stay as they are in the answer or label before.
-        history: "undo" and "redo" step through the answers that this person got for the case; nothing is computed.
+        keep: finished regions, which stay as in the previous answer or label.
+        history: "undo" and "redo" step through the answers that the user got for the case; nothing is computed.
         use_t1, use_t1ce, use_t2, use_flair: sequences to use; the case may have fewer.
-        allow_missing_sequences: whether fewer than four will do.
-        submit: save the answer as a final label, too: OHIF has no button for it.
-        save_label: save the answer as a label tagged ``label_tag``, too.
-        result_extension: kind of file; ``result_compress`` whether a NRRD file is compressed.
+        allow_missing_sequences: whether to segment with fewer than four.
+        submit: also save the answer as a final label, since OHIF has no button for it.
+        save_label: also save the answer as a label tagged ``label_tag``.
+        result_extension: extension of the result file; ``result_compress``: whether a NRRD file is compressed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,10 +121,10 @@ class InferOptions(BaseModel):
 
     @classmethod
     def read(cls, request: Mapping[str, Any]) -> InferOptions:
-        """Read a request; keys that are no options are ignored.
+        """Read a request; unknown keys are ignored.
 
         Raises:
-            ClientError: naming the option, what was found and what is expected.
+            ClientError: with the option, what was found and what is expected.
         """
         try:
             return cls(**{name: request[name] for name in cls.model_fields if request.get(name) is not None})
@@ -134,17 +134,17 @@ class InferOptions(BaseModel):
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """Those to use."""
+        """The sequences to use."""
         return tuple(sequence for sequence in SEQUENCES if getattr(self, f"use_{sequence}"))
 
     @property
     def saves(self) -> bool:
-        """Whether the answer becomes a label."""
+        """Whether the answer is saved as a label."""
         return self.submit or self.save_label
 
 
 def shown_options(allow_missing_sequences: bool) -> dict[str, Any]:
-    """Options that viewers show: a text as a field, a switch as a box, a list as a choice."""
+    """Return the options that viewers show: text as a field, a switch as a checkbox, a list as a choice."""
     shown = InferOptions(allow_missing_sequences=allow_missing_sequences).model_dump()
     hidden = ("save_label", "label_tag", "result_extension", "result_compress")
     as_panels_want_it = {"output": list(OUTPUTS), "history": list(HISTORY), "keep": ""}
@@ -152,10 +152,10 @@ def shown_options(allow_missing_sequences: bool) -> dict[str, Any]:
 
 
 def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
-    """Clicks of a request by the names of ``CLICKS``: voxels ``[i, j, k]`` of the image shown, without empty lists.
+    """Return the clicks of a request by the names of ``CLICKS``: voxels ``[i, j, k]`` of the displayed image.
 
     Raises:
-        ClientError: for anything else.
+        ClientError: for clicks in another format.
         TooLarge: for more than ``MAX_CLICKS``.
     """
     try:
@@ -171,10 +171,10 @@ def read_clicks(request: Mapping[str, Any]) -> dict[str, list]:
 
 
 def read_strokes(request: Mapping[str, Any]) -> dict[str, list[list]]:
-    """Strokes of a request by the names of ``CLICKS``: polylines of voxels ``[i, j, k]`` of the image shown.
+    """Return the strokes of a request by the names of ``CLICKS``: polylines of voxels of the displayed image.
 
     Raises:
-        ClientError: for anything else.
+        ClientError: for strokes in another format.
         TooLarge: for more than ``MAX_CLICKS`` corners.
     """
     given = request.get("strokes")
@@ -183,7 +183,7 @@ def read_strokes(request: Mapping[str, Any]) -> dict[str, list[list]]:
         if not isinstance(given, dict) or not given.keys() <= CLICKS.keys():
             raise ValueError
         strokes = _strokes.validate_python(given)
-    except ValueError:  # pydantic's errors and JSON's are such, too
+    except ValueError:  # includes the errors of pydantic and of JSON
         expected = f"lists of polylines [[i, j, k], ...] by {', '.join(CLICKS)}"
         raise ClientError(f"strokes: found {str(given)[:60]}; expected {expected}.") from None
     corners = sum(len(line) for lines in strokes.values() for line in lines)
@@ -193,13 +193,13 @@ def read_strokes(request: Mapping[str, Any]) -> dict[str, list[list]]:
 
 
 def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Keys of a request that nothing here reads, each with the nearest option if one is near.
+    """Return the unknown keys of a request, each with the closest option, if one is close.
 
-    They are reported, not refused: viewers send keys of their own, and no list of these is complete.
+    Unknown keys are reported, not refused: viewers send their own keys, and no list of these is complete.
 
     Args:
         request: as the client sent it.
-        options: what the model offers.
+        options: of the model.
     """
     known = {*_SENT.split(), *options, *CLICKS}
     unknown = [key for key in request if key not in known]
@@ -211,11 +211,11 @@ def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> li
 
 
 def as_output(label: np.ndarray, output: str) -> np.ndarray:
-    """Turn a BraTS label map into what was asked for.
+    """Convert a BraTS label map to the requested output.
 
     Args:
         label: values 0, 1, 2, 4.
-        output: a key of ``OUTPUTS``; a region comes as its one number.
+        output: a key of ``OUTPUTS``; a region has one value, that of ``LABELS``.
     """
     if output == TISSUES:
         return label
@@ -223,6 +223,6 @@ def as_output(label: np.ndarray, output: str) -> np.ndarray:
 
 
 def present(label: np.ndarray) -> dict[str, int]:
-    """Names of the numbers that occur, in the order of the numbers: viewers name segments by their position."""
+    """Return the names of the values that occur, ordered by value: viewers name segments by their position."""
     values = set(np.unique(label).tolist())
     return {name: value for name, value in sorted(LABELS.items(), key=lambda item: item[1]) if value in values}

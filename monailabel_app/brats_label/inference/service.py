@@ -1,4 +1,4 @@
-"""From an image id, words and clicks to a label map on the grid of what the client shows."""
+"""Segment a case, guided by a report, clicks and strokes; the label map is on the grid of the displayed image."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a client asks for.
+    """A request for a segmentation.
 
     Attributes:
-        image_id: any id of the case; the answer lies on the grid of the sequence it shows.
-        report: typed text; "" takes the report that lies with the case.
+        image_id: id of the case or of a sequence, the "displayed image"; the answer is on its grid.
+        report: typed text; "" uses the report stored with the case.
         use_report: False ignores every report.
-        clicks: voxels ``[i, j, k]`` of the image shown, by the names of ``CLICKS``.
-        strokes: polylines of such voxels, by the same names; where a click and a stroke disagree, the click counts.
-        keep: regions that stay as they are.
+        clicks: voxels ``[i, j, k]`` of the displayed image, by the names of ``CLICKS``.
+        strokes: polylines of such voxels, by the same names; where a click and a stroke disagree, the click wins.
+        keep: regions that must not change.
         output: a key of ``OUTPUTS``.
         sequences: those to use; the case may have fewer.
-        allow_missing: whether fewer than four will do.
+        allow_missing: whether to segment with fewer than four.
     """
 
     image_id: str
@@ -62,11 +62,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Answer:
-    """A label map for the client, what is to be known about it, and the same on the grid it was computed on.
+    """A label map for the client, its metadata, and the same label map on the reference and the working grid.
 
     Attributes:
-        case: whose it is.
-        label: numbers of ``LABELS``, uint8, on the grid of the image shown.
+        case: the case that was segmented.
+        label: numbers of ``LABELS``, uint8, on the grid of the displayed image.
         reference_label: BraTS values, on the case's reference grid.
         params: plain JSON: volumes, consistency, sequences, seconds, model.
         working_label: ``(X, Y, Z)`` uint8, BraTS values, on the working grid.
@@ -84,12 +84,12 @@ class SegmentationService:
 
     Args:
         settings: of the app.
-        source: where reports are found.
-        library: where images are found, on one grid.
-        models: which weights are in use.
-        admission: how many compute at a time.
+        source: of the reports.
+        library: of the images, on one grid.
+        models: the registry with the weights in use.
+        admission: limits how many requests compute at a time.
         make: builds a ``Segmenter`` from a checkpoint.
-        shared: a service whose ``Segmenter`` this one uses, for cases that come and go.
+        shared: a service whose ``Segmenter`` this one uses, for temporary cases.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SegmentationService:
         self._loaded: tuple[str, Segmenter] | None = None
 
     def segmenter(self) -> tuple[Segmenter, ModelVersion]:
-        """The network with the weights in use; they are loaded when they have changed."""
+        """Return the ``Segmenter`` with the weights in use, and their version; load them if they have changed."""
         if self._shared is not None:
             return self._shared.segmenter()
         version = self.models.current()
@@ -119,29 +119,29 @@ class SegmentationService:
                     checkpoint=version.path,
                     device=self.settings.device or None,
                     cache_bytes=int(self.settings.cache_gb * 2**30),
-                    preprocess="never",  # the library has done it
+                    preprocess="never",  # the library has already done it
                 )
-                # A batch stops between two layers, so that it never slows an answer that somebody waits for.
+                # A batch pauses between two layers, so that it does not slow down requests of users.
                 for module in segmenter.modules():
                     module.register_forward_pre_hook(lambda *_: self.admission.give_way())
                 self._loaded = (version.sha256, segmenter)
             return self._loaded[1], version
 
     def answer(self, prompt: Prompt, before: np.ndarray | nib.Nifti1Image | None = None) -> Answer:
-        """Segment.
+        """Segment a case.
 
         Args:
-            prompt: what is asked for.
-            before: label that ``prompt.keep`` refers to: on the working grid, or as it is stored.
+            prompt: the request.
+            before: label that ``prompt.keep`` refers to: on the working grid (array), or as stored (NIfTI).
 
         Raises:
-            ClientError: for anything in the prompt that cannot be answered.
+            ClientError: if the request cannot be fulfilled.
         """
         started = time.perf_counter()
         case, shown = self.source.resolve(prompt.image_id)
         report, report_from = self._report(case, prompt)
         with self.admission.admit(case.case_id):
-            # Before it takes a slot: a study that comes slowly must not keep others from computing.
+            # Before the request takes a slot: a slow download must not block others.
             aligned = self.library.aligned(case)
             images = self.library.images(aligned)
             images = {s: images[s] for s in SEQUENCES if s in prompt.sequences and s in images}
@@ -159,7 +159,7 @@ class SegmentationService:
             with self.admission.slot():
                 waited = time.perf_counter() - started - located
                 segmenter, version = self.segmenter()
-                # All lie on the working grid, so the answer does, whichever of them are used.
+                # All images are on the working grid, and so is the result, whichever of them are used.
                 key = segmenter.set_case(case=case.case_id, **images)
                 result = segmenter.segment(report=report, clicks=clicks or None, case=key)
                 quality = result.quality.to_dict()
@@ -192,10 +192,10 @@ class SegmentationService:
         return _shown(case, aligned, shown, label, params)
 
     def answer_again(self, image_id: str, step: Step) -> Answer:
-        """An earlier answer as it was, on the grid of the image that is shown now.
+        """Return an earlier answer, on the grid of the image that is displayed now.
 
         Raises:
-            ClientError: if the case is gone, or lies on another grid than the answer.
+            ClientError: if the case does not exist any more, or is on another grid than the answer.
         """
         case, shown = self.source.resolve(image_id)
         params = {**step.answer, "image": image_id, "history": {"step": step.number, "of": step.total}}
@@ -216,9 +216,9 @@ class SegmentationService:
 
     def _check_sequences(self, case: Case, prompt: Prompt, files: Mapping) -> None:
         if not prompt.sequences:
-            raise Refused(f"Sequences: found none to use; expected one at least of {', '.join(SEQUENCES)}.")
+            raise Refused(f"Sequences: found none to use; expected at least one of {', '.join(SEQUENCES)}.")
         if not files:
-            raise Refused(f"Case {case.case_id}: found none of {', '.join(prompt.sequences)}; expected one at least.")
+            raise Refused(f"Case {case.case_id}: found none of {', '.join(prompt.sequences)}; expected at least one.")
         lacking = [s for s in SEQUENCES if s not in files]
         if lacking and not (prompt.allow_missing or self.settings.allow_missing_sequences):
             raise Refused(
@@ -228,7 +228,7 @@ class SegmentationService:
 
 
 def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
-    """The answer with what depends on the image that is shown."""
+    """Return the answer for the image that is displayed."""
     seen = aligned.label_on(shown, label)
     output = as_output(np.asarray(seen.dataobj), params["output"])
     params |= {"sequence_shown": shown, "label_names": present(output)}
@@ -238,7 +238,7 @@ def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: 
 
 
 def _on_working(aligned: Aligned, before: np.ndarray | nib.Nifti1Image | None) -> np.ndarray | None:
-    """A label to keep regions of, on the working grid; one that was stored lies on the reference's own."""
+    """Return the label to keep regions of, on the working grid; a stored one is on the native reference grid."""
     if before is None or isinstance(before, np.ndarray):
         return before
     array = np.asarray(before.dataobj).astype(np.uint8)
@@ -246,7 +246,7 @@ def _on_working(aligned: Aligned, before: np.ndarray | nib.Nifti1Image | None) -
 
 
 def _report_params(report_from: str, result: Segmentation) -> dict[str, Any]:
-    """Where the report came from, whether it was used, and how well it agrees with the image."""
+    """Return where the report came from, whether it was used, and how well it agrees with the image."""
     params: dict[str, Any] = {"from": report_from, "used": result.report_used}
     consistency = result.consistency
     if consistency is not None:

@@ -1,4 +1,4 @@
-"""One saved label, its file, and what is known about it."""
+"""A revision of a label: its file and its metadata."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FINAL, ORIGINAL = "final", "original"
 TAGS = (FINAL, ORIGINAL)
 FOUND = "found on disk"
 ENDING = ".nii.gz"
-ACCEPTED_FROM = "accepted_from"  # in the record of a final label that was accepted as it was: of which revision
+ACCEPTED_FROM = "accepted_from"  # in the record of a label accepted without a change: the pre-annotation's revision
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A label as it was acknowledged, or the note that one was removed.
+    """A saved label, or the record of a removal.
 
     Attributes:
-        case_id: whose.
-        number: counts the saves of the case from 1, whatever their tag.
-        path: its file, which never changes; what ``labels/final`` holds is a copy of the newest.
+        case_id: id of the case.
+        number: counts the revisions of the case from 1, for all tags together.
+        path: the label file, which never changes; ``labels/final`` has a copy of the newest.
         record: plain JSON: ``tag``, ``who``, ``client_id``, ``when`` (ISO 8601, UTC), ``model``, ``model_version``,
-            ``comment``, ``sha256``, ``volumes_ml``, and what else the save was given.
+            ``comment``, ``sha256``, ``volumes_ml``, and any other metadata of the save.
     """
 
     case_id: str
@@ -49,28 +49,28 @@ class Revision:
 
     @property
     def removed(self) -> bool:
-        """Whether this is the note of a removal; then there is no file."""
+        """Whether this revision records a removal; it has no file then."""
         return bool(self.record.get("removed"))
 
     @property
     def as_drawn(self) -> Path | None:
-        """The label as it was submitted, if it was drawn on another grid or with other numbers."""
+        """The label on the grid that it was drawn on, if resampling changed it."""
         name = self.record.get("as_drawn")
         return self.path.with_name(name) if name else None
 
 
 def prediction_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``expected_dice`` and ``look_here`` of an answer's figures or a revision's record; empty where it has none."""
+    """Return ``expected_dice`` and ``look_here`` of an answer's parameters or a revision's record; empty if absent."""
     expected = content.get("expected_dice") or {}
     known = {region: expected[region] for region in REGIONS if expected.get(region) is not None}
     return {"expected_dice": known, "look_here": list(content.get("look_here") or ())}
 
 
 def tag_of(tag: str | None) -> str:
-    """The tag that a client means; ``final`` if none is given.
+    """Return the tag that a client gave; ``final`` if it gave none.
 
     Raises:
-        Refused: if labels have no such tag.
+        Refused: for an unknown tag.
     """
     tag = str(getattr(tag, "value", tag) or FINAL)
     if tag not in TAGS:
@@ -79,18 +79,18 @@ def tag_of(tag: str | None) -> str:
 
 
 def safe_id(case_id: str) -> str:
-    """The id itself, which names files.
+    """Return the id, if it is safe as a file name.
 
     Raises:
-        NotFound: if it could name another place; no case has such an id.
+        NotFound: if it is not; no case has such an id.
     """
     if not re.fullmatch(r"[\w@-][\w.@-]{0,249}", case_id):
-        raise NotFound("The id is no case's: ids have letters, digits and . _ - @ only.")
+        raise NotFound("No case has this id: ids have letters, digits and . _ - @ only.")
     return case_id
 
 
 def pack(image: nib.Nifti1Image) -> bytes:
-    """A ``.nii.gz`` file of a label, the same bytes for the same label."""
+    """Return the bytes of a ``.nii.gz`` file of a label; equal labels give equal bytes."""
     image = nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine)
     image.header.set_xyzt_units("mm")
     packed = io.BytesIO()
@@ -100,7 +100,7 @@ def pack(image: nib.Nifti1Image) -> bytes:
 
 
 def signature(path: Path) -> tuple[int, ...] | None:
-    """What tells whether a file was changed or replaced; None if there is none."""
+    """Return values that differ once a file was changed or replaced; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -109,7 +109,7 @@ def signature(path: Path) -> tuple[int, ...] | None:
 
 
 class Checksums:
-    """SHA-256 of files in hex, "" where there is none; read again only when a file has changed."""
+    """SHA-256 of files in hex, "" for a missing file; cached until a file changes."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, ...], str]] = {}

@@ -1,4 +1,4 @@
-"""Labels on the grid that is wanted today, and the labelled cases as files for a training or a download."""
+"""Labels resampled to the current grids of their images, and all labelled cases as files for training or download."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _KEPT_S = 3600  # an archive this old has been downloaded
 
 
 class LabelledCases:
-    """Labels on the images of their case as they are now, and all labelled cases as files.
+    """Labels on the grids of the current images of their case, and all labelled cases as files.
 
-    A label stays as it was stored. The reference of its case may have become another since: by a setting, since a
-    sequence arrived, or since an image was replaced. Then the label is resampled, by where its voxels lie in the head.
+    A stored label never changes. The reference of its case may change later: by a setting, because a sequence was
+    added, or because an image was replaced. The label is then resampled, by the positions of its voxels in the head.
     """
 
     def __init__(self, source: CaseSource, labels: LabelStore, library: CaseLibrary, cache: Path) -> None:
@@ -43,12 +43,12 @@ class LabelledCases:
         self._left_out: list[dict[str, str]] = []
 
     def file(self, case: Case, sequence: str | None, revision: Revision) -> Path:
-        """A file with the label on the native grid of ``sequence`` (None: on that of the prepared images): its own
-        where it lies there, else one from the cache, by the nearest voxel.
+        """Return a file with the label on the native grid of ``sequence`` (None: on that of the prepared images): the
+        stored file if it is on that grid, else a resampled one (nearest voxel) from the cache.
 
         Raises:
             NotFound, Refused, Unreachable: if the images cannot be used.
-            Refused: if no voxel of the label lies in the reference.
+            Refused: if no voxel of the label is inside that grid.
         """
         lies = read_header(revision.path).grid
         if sequence == case.reference == revision.record.get("reference", sequence):
@@ -83,19 +83,19 @@ class LabelledCases:
         return path
 
     def patients(self) -> dict[str, str]:
-        """The patient of each case with a final label. Opens no file."""
+        """Return the patient of each case with a final label. Opens no file."""
         labelled = set(self._labels.labelled(FINAL))
         return {case_id: case.patient for case_id, case in sorted(self._source.cases().items()) if case_id in labelled}
 
     def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        """An entry for each case with a final label: files on one grid, label, report, patient.
+        """Return an entry for each case with a final label: images on one grid, label, report, patient.
 
-        Labels are named by their revision, which no later save changes; one that was stored on another grid than that
-        of the images is resampled.
+        Each label is the file of a revision, which later saves do not change. It is resampled if it was stored on
+        another grid than that of the images.
 
         Returns:
-            The entries, and ``case`` and ``reason`` of each case that cannot be used; the log and ``problems`` say so,
-            too.
+            The entries, and ``case`` and ``reason`` of each case that cannot be used; these are also logged and listed
+            by ``problems``.
         """
         entries, left_out = [], []
         for case_id in sorted(set(self._source.cases()) & set(self._labels.labelled(FINAL))):
@@ -108,7 +108,7 @@ class LabelledCases:
         return entries, left_out
 
     def problems(self) -> list[str]:
-        """A sentence for each case that ``entries`` had to leave out the last time."""
+        """Return a sentence for each case that the last call of ``entries`` left out."""
         return [f"Labelled case {out['case']} is left out: {out['reason']}" for out in self._left_out]
 
     def _entry(self, case_id: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class LabelledCases:
 
 
 def _drawn_on(revision: Revision, lies: Grid, reference: str, grids: dict[str, Grid]) -> str:
-    """The sequence that was the reference when a label was stored, as far as that can be told."""
+    """Return the sequence that was the reference when a label was stored: as recorded, else inferred from its grid."""
     noted = revision.record.get("reference")
     if noted in grids:
         return noted
@@ -142,7 +142,7 @@ def write_archive(folder: Path, entries: Iterable[Mapping[str, Any]], records: M
                 old.unlink()
     path = folder / f"dataset-{uuid4().hex[:12]}.zip"
     try:
-        with zipfile.ZipFile(path, "x") as archive:  # the images are packed already
+        with zipfile.ZipFile(path, "x") as archive:  # not compressed: most images already are
             for entry in entries:
                 case = entry["case"]
                 files = {sequence: entry[sequence] for sequence in SEQUENCES if entry.get(sequence)}

@@ -1,4 +1,4 @@
-"""The names that clients give to segments, and what each means in BraTS."""
+"""Names that clients give to segments, and the BraTS tissue or region that each means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import Refused
 from .reading import Segment
 
 BACKGROUND = "background"
-# Painted so that they do not overlap, regions leave what BraTS calls the tissues: WT without TC is oedema.
+# Regions painted without overlap are the BraTS tissues: the part of WT outside TC is oedema.
 TISSUES = {"NCR": NCR, "ED": ED, "ET": ET}
 PAINTED_REGIONS = {"WT": ED, "TC": NCR, "ET": ET}
 _SPELLINGS = {
@@ -35,8 +35,8 @@ _SPELLINGS = {
     BACKGROUND: "background|foreground scribbles|background scribbles",
 }
 _MEANING = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split("|")}
-# How the app's own answers are numbered: the first three as BraTS does; a region as a whole has a number of its own, so
-# that no number has two names.
+# Label values of the app's own answers: the first three as in BraTS; TC and WT as a whole have separate values, so that
+# no value has two names.
 LABELS: dict[str, int] = {"NCR/NET": NCR, "ED": ED, "ET": ET, "TC": 5, "WT": 6}
 _OWN_NUMBERS = {**TISSUES, "TC": LABELS["TC"], "WT": LABELS["WT"], BACKGROUND: 0}
 EXPECTED_NAMES = "NCR/NET, ED (or edema) and ET (or enhancing tumour), or the regions WT, TC and ET"
@@ -44,11 +44,11 @@ EXPECTED_NAMES = "NCR/NET, ED (or edema) and ET (or enhancing tumour), or the re
 
 @dataclass(frozen=True)
 class Names:
-    """What a request says about the values of a label.
+    """Segment names in a request.
 
     Attributes:
-        entries: name and number; None where only the order says it.
-        exact: whether numbers are voxel values. Slicer's are not where it left out a segment: see ``name_values``.
+        entries: name and number of each segment; the number is None if only the order was given.
+        exact: whether the numbers are voxel values. Slicer's are not if it left out a segment: see ``name_values``.
     """
 
     entries: tuple[tuple[str, int | None], ...]
@@ -56,7 +56,7 @@ class Names:
 
 
 def meaning(name: str) -> str:
-    """``NCR``, ``ED``, ``ET``, ``WT``, ``TC`` or ``BACKGROUND`` for a name in one of its spellings.
+    """Return ``NCR``, ``ED``, ``ET``, ``WT``, ``TC`` or ``BACKGROUND`` for a name in any known spelling.
 
     Raises:
         Refused: for any other name.
@@ -67,13 +67,13 @@ def meaning(name: str) -> str:
 
 
 def read_names(params: Mapping[str, Any]) -> Names | None:
-    """Find the names in the parameters of a request; None without any.
+    """Return the segment names in the parameters of a request; None without any.
 
-    Understood are ``label_info`` as Slicer sends it, ``[{"name": "ET", "idx": 3}, ...]``, a list of names in the order
-    of their values, ``{"ET": 3}``, ``{"3": "ET"}``, and ``label_names`` of an inference's result.
+    Accepted formats are ``label_info`` as Slicer sends it, ``[{"name": "ET", "idx": 3}, ...]``, a list of names in the
+    order of their values, ``{"ET": 3}``, ``{"3": "ET"}``, and ``label_names`` of an inference result.
 
     Raises:
-        Refused: if it is there and none of these.
+        Refused: for any other format.
     """
     result = params.get("params")
     given = params.get("label_info") or (result.get("label_names") if isinstance(result, Mapping) else None)
@@ -93,14 +93,14 @@ def read_names(params: Mapping[str, Any]) -> Names | None:
 
 
 def name_values(names: Names, values: Sequence[int]) -> tuple[Segment, ...]:
-    """Give each value of a one-layer label its name.
+    """Assign a name to each value of a one-layer label.
 
-    Slicer's ``idx`` counts all segments from 1; the voxel values count only those that it exports. Where it leaves
-    out a segment (the background, the scribbles), the two differ, so that the values and the order of the list decide
-    there. Numbers that are those of BraTS, of any year, mean what they say.
+    Slicer's ``idx`` counts all segments from 1; the voxel values count only the exported ones. The two differ if Slicer
+    leaves out a segment (the background, the scribbles); the order of the list then gives the values. Numbers that are
+    those of BraTS, of any year, are taken as voxel values.
 
     Raises:
-        Refused: if a value has no name, or could have either of two.
+        Refused: if a value has no name, or its name is ambiguous.
     """
     by_order = {place: name for place, (name, _) in enumerate(names.entries, start=1)}
     by_number = {number: name for name, number in names.entries if number is not None}
@@ -128,10 +128,10 @@ def name_values(names: Names, values: Sequence[int]) -> tuple[Segment, ...]:
 
 
 def name_layers(names: Names, count: int) -> tuple[Segment, ...]:
-    """Give each layer its name, in the order of the list.
+    """Assign a name to each layer, in the order of the list.
 
     Raises:
-        Refused: if there are more or fewer names than layers.
+        Refused: if the numbers of names and of layers differ.
     """
     if len(names.entries) != count:
         raise Refused(f"The label has {count} layers and label_info {len(names.entries)} names; expected as many.")
@@ -139,12 +139,12 @@ def name_layers(names: Names, count: int) -> tuple[Segment, ...]:
 
 
 def values_of(layers: np.ndarray) -> list[int]:
-    """The distinct values of a uint16 array, without sorting it."""
+    """Return the distinct values of a uint16 array, without sorting it."""
     return np.flatnonzero(np.bincount(layers.ravel(order="K"))).tolist()
 
 
 def _are_brats(names: Names) -> bool:
-    """Whether the numbers are those of BraTS, where ET is 4, and 3 since 2023."""
+    """Return whether the numbers are those of BraTS: ET is 4 until 2022, 3 since 2023."""
     return all(
         number == _OWN_NUMBERS.get(meant := _MEANING.get(_plain(name), "")) or (meant, number) == ("ET", 3)
         for name, number in names.entries

@@ -1,4 +1,4 @@
-"""Labels on their way to the DICOM server, as DICOM SEG: delivered when they are saved, and again until it has them."""
+"""Outbox of labels for the DICOM server, as DICOM SEG: delivered when saved, and retried until the server has them."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ logger = logging.getLogger(__name__)
 class Outbox:
     """Keeps the DICOM server up to date with the newest final label of each case.
 
-    A case has a row while the server lacks its newest label. The row is written before the label is stored and goes
-    once the server has the label, so that neither an outage nor a killed process loses a delivery. Of several labels
-    that the server missed it gets the newest. Safe to use from several threads.
+    A case has a row while the server lacks its newest label. The row is written before the label is stored, and deleted
+    once the server has the label, so that neither an outage nor a killed process loses a delivery. If the server missed
+    several labels of a case, only the newest is delivered. Safe to use from several threads.
 
     Args:
         store: has the table ``outbox``.
         labels: where the labels are.
-        find: the case with an id.
-        put: delivers a label: case, label on the reference grid, revision. Twice the same must do no harm.
-        withdraw: takes labels of a case back that are no longer in use; returns what to tell people.
+        find: returns the case with an id.
+        put: delivers a label: case, label on the reference grid, revision. Must be idempotent.
+        withdraw: deletes removed labels of a case from the server; returns sentences for users.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class Outbox:
         self._delivering, self._retrying = KeyedLocks(), threading.Lock()
 
     def add(self, case_id: str) -> None:
-        """Note that the label of a case is about to change."""
+        """Record that the label of a case is about to change."""
         values = {"token": uuid.uuid4().hex, "attempts": 0, "problem": ""}
         row = insert(outbox).values(case_id=case_id, **values)
         with self._store.write() as connection:
             connection.execute(row.on_conflict_do_update(index_elements=["case_id"], set_=values))
 
     def deliver(self, case_id: str) -> list[str]:
-        """Deliver the newest label of a case, or withdraw it if it was removed; nothing if the server is up to date.
+        """Deliver the newest label of a case, or withdraw it if it was removed, unless the server is up to date.
 
         Returns:
-            What to tell people.
+            Sentences for users.
 
         Raises:
-            ClientError: if it cannot be done now; ``retry`` tries again.
+            ClientError: if the delivery fails; ``retry`` tries again.
         """
         with self._delivering(case_id):
             entry = next(iter(self._entries(outbox.c.case_id == case_id)), None)
@@ -93,7 +93,7 @@ class Outbox:
             return notes
 
     def retry(self) -> None:
-        """Deliver what the server has missed; stops where it does not answer."""
+        """Retry all pending deliveries; stop if the server does not answer."""
         if not self._retrying.acquire(blocking=False):
             return
         try:
@@ -104,19 +104,19 @@ class Outbox:
                 except Unreachable as reason:
                     logger.warning("labels wait in the outbox: %s", reason)
                     return
-                except Exception as reason:  # the others must not wait for it
+                except Exception as reason:  # continue with the other deliveries
                     if not isinstance(reason, ClientError):
                         logger.exception("label of case %s was not delivered", entry.case_id)
         finally:
             self._retrying.release()
 
     def retry_in_background(self) -> None:
-        """``retry``, without waiting for it."""
+        """Start ``retry`` in a thread, if any delivery is pending."""
         if self._entries():
             threading.Thread(target=self.retry, name="outbox", daemon=True).start()
 
     def problems(self) -> list[str]:
-        """A sentence for each label that could not be delivered yet."""
+        """Return a sentence for each label that could not be delivered yet."""
         return [
             f"The label of case {entry.case_id} is not on the DICOM server yet: {entry.problem}"
             for entry in self._entries(outbox.c.problem != "")
@@ -137,16 +137,16 @@ class Outbox:
 
 
 class SegExchange:
-    """What the app does with DICOM SEG; each refers to the series of the case's reference sequence."""
+    """Reads, writes, stores and deletes DICOM SEG; each refers to the series of the case's reference sequence."""
 
     def __init__(self, source: DicomWebSource) -> None:
         self.source = source
 
     def write(self, case: Case, label: nib.Nifti1Image, path: Path, version: str) -> None:
-        """Write an answer in the numbers of ``naming.LABELS``, on the reference grid, by the weights ``version``.
+        """Write an answer with values of ``naming.LABELS`` on the reference grid; ``version`` is that of the weights.
 
         Raises:
-            Refused: for an answer without a single voxel, which DICOM SEG cannot hold.
+            Refused: for an empty answer, which DICOM SEG cannot represent.
         """
         dataset = write_seg(
             np.asarray(label.dataobj), label.affine, self._files(case), version=version, algorithm_type="AUTOMATIC"
@@ -154,10 +154,10 @@ class SegExchange:
         save_file(dataset, path)
 
     def store(self, case: Case, label: nib.Nifti1Image, revision: Revision) -> None:
-        """Put a label that a person submitted on the server, if it is not there; an empty one, too.
+        """Store a submitted label on the server unless it is already there; an empty label, too.
 
         Raises:
-            Refused, Unreachable: if the server does not take it.
+            Refused, Unreachable: if the server refuses it or does not answer.
         """
         study, seed = case.info["StudyInstanceUID"], _seed(revision)
         with self.source.asking():
@@ -177,7 +177,7 @@ class SegExchange:
         store(self.source.client, dataset)
 
     def withdraw(self, case: Case, revisions: Sequence[Revision]) -> list[str]:
-        """Delete labels from the server; returns a sentence on those that it keeps.
+        """Delete labels from the server; return a sentence about those that it does not delete.
 
         Raises:
             Unreachable: if the server does not answer.
@@ -190,10 +190,10 @@ class SegExchange:
         return [f"The DICOM server does not delete: the SEG series of version {which} stays there until it is deleted."]
 
     def read(self, path: Path, grid: Grid) -> Drawing:
-        """Read a SEG that a client submitted.
+        """Read a submitted DICOM SEG.
 
         Raises:
-            Refused: if it is none, or does not lie on ``grid``.
+            Refused: if the file is not a DICOM SEG, or is not on ``grid``.
         """
         try:
             label, names = read_seg(dcmread(path), grid.affine, grid.shape)
@@ -207,5 +207,5 @@ class SegExchange:
 
 
 def _seed(revision: Revision) -> tuple[str, str, str]:
-    """A revision has one series, however often it is sent and whoever looks for it later."""
+    """Return the seed of a revision's series UID, so that each revision always has the same series."""
     return revision.case_id, str(revision.number), str(revision.record["sha256"])

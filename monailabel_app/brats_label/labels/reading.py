@@ -1,4 +1,4 @@
-"""Read the file of a label as it was drawn, by its content: NIfTI, NRRD or raw voxels, on the grid of its image."""
+"""Detect the format of a label file, and read NIfTI, NRRD or raw voxels onto the grid of the image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NIFTI, NRRD, DICOM, RAW = "NIfTI", "NRRD", "DICOM", "raw"
 EXTENSIONS = {".nii.gz": NIFTI, ".nii": NIFTI, ".nrrd": NRRD, ".dcm": DICOM, ".bin": RAW}
 ACCEPTED = "a NIfTI image (.nii.gz, .nii), a Slicer segmentation (.seg.nrrd, .nrrd) or a DICOM SEG (.dcm)"
 
-_ROUNDING = 1e-3  # tools that scale intensities write 4.0000457 for 4
+_ROUNDING = 1e-3  # tools that rescale intensities write 4.0000457 for 4
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -33,13 +33,13 @@ _MAGIC = {
 
 
 def kind_by_name(path: Path) -> str:
-    """``NIFTI``, ``NRRD``, ``DICOM`` or ``RAW`` by the end of the file's name; "" for any other."""
+    """Return ``NIFTI``, ``NRRD``, ``DICOM`` or ``RAW`` by the file extension; "" for any other."""
     name = path.name.lower()
     return next((kind for end, kind in EXTENSIONS.items() if name.endswith(end)), "")
 
 
 def look(path: Path) -> tuple[str, str]:
-    """Tell the kind of a file from its content: ``NIFTI``, ``NRRD``, ``DICOM`` or "", and what it looks like in words.
+    """Detect the format of a file by its content: ``NIFTI``, ``NRRD``, ``DICOM`` or "", and a description in words.
 
     Raises:
         OSError: if the file cannot be read.
@@ -79,7 +79,7 @@ def _look_at(head: bytes) -> tuple[str, str]:
 
 def _unpack(head: bytes) -> bytes:
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, 1024)  # not to the end, where the checksum may be wrong
+        return zlib.decompressobj(wbits=31).decompress(head, 1024)  # stop before the checksum, which may be wrong
     except zlib.error:
         return b""
 
@@ -89,7 +89,7 @@ MAX_LAYERS = 16
 
 @dataclass(frozen=True)
 class Segment:
-    """A name that the file itself gives to the voxels with ``value`` in one layer."""
+    """The name of the voxels with ``value`` in one layer."""
 
     name: str
     layer: int
@@ -102,7 +102,7 @@ class Drawing:
 
     Attributes:
         layers: ``(X, Y, Z, L)`` uint16 on the grid of the image.
-        segments: what the file says about them; empty if it says nothing.
+        segments: names of layers and values, if the file has any.
     """
 
     layers: np.ndarray
@@ -112,11 +112,11 @@ class Drawing:
 def read_image(path: Path, grid: Grid) -> Drawing:
     """Read NIfTI, or NRRD with the segments of 3D Slicer: 3D, or with up to ``MAX_LAYERS`` layers.
 
-    Axes in another order or direction are turned. A file that names its segments may cover a box of the image's voxels
-    alone, as Slicer saves it. No more is unpacked than a label on ``grid`` can hold.
+    Axes in another order or direction are permuted or flipped. A file that names its segments may cover only a box of
+    the image's voxels, as Slicer saves it. No more is decompressed than a label on ``grid`` can hold.
 
     Raises:
-        Refused: if it is damaged, no label map, or its voxels do not coincide with those of ``grid``.
+        Refused: if the file is damaged or not a label map, or its voxels do not coincide with those of ``grid``.
     """
     try:
         header = read_header(path, LabelError)
@@ -143,10 +143,10 @@ def read_image(path: Path, grid: Grid) -> Drawing:
 
 
 def read_raw(path: Path, grid: Grid) -> Drawing:
-    """Read bytes, one per voxel of the displayed image, the first axis fastest, as OHIF submits them.
+    """Read raw bytes, one per voxel of the displayed image, the first axis fastest, as OHIF submits them.
 
     Raises:
-        Refused: if there are more or fewer bytes than voxels.
+        Refused: if the numbers of bytes and of voxels differ.
     """
     expected, found = math.prod(grid.shape), path.stat().st_size
     if found != expected:
@@ -160,7 +160,7 @@ def read_raw(path: Path, grid: Grid) -> Drawing:
 
 
 def _whole(voxels: np.ndarray) -> np.ndarray:
-    """As uint16, if that loses nothing."""
+    """Convert to uint16; refuse values that are not whole numbers or are out of range."""
     if voxels.dtype.kind == "f":
         bad = int(np.count_nonzero(~np.isfinite(voxels)))
         if bad:
@@ -181,7 +181,7 @@ def _whole(voxels: np.ndarray) -> np.ndarray:
 def _slicer_segments(header: Mapping[str, str], layers: int) -> tuple[Segment, ...]:
     found = []
     for number in sorted(int(m[1]) for key in header if (m := re.fullmatch(r"Segment(\d+)_Name", key))):
-        # Slicer before 4.11 wrote neither: one layer for each segment, with the value 1.
+        # Slicer before 4.11 wrote neither key: each segment has its own layer, with the value 1.
         layer = header.get(f"Segment{number}_Layer", str(number if layers > 1 else 0))
         value = header.get(f"Segment{number}_LabelValue", "1")
         if not (layer.isdecimal() and value.isdecimal() and int(layer) < layers):

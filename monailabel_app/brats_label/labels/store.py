@@ -1,4 +1,4 @@
-"""Labels on disk: every revision, and the newest where MONAI Label's users look for it."""
+"""Labels on disk: every revision, and a copy of the newest where users of MONAI Label expect it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ..store import Store, revisions
 from . import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, signature, tag_of
 from .validation import volumes_ml
 
-_DRAFTS = ".tmp-*"  # as ``durable_write`` calls them
-_NOT_TAKEN = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # labels all the same, so people must hear of it
+_DRAFTS = ".tmp-*"  # temporary files of ``durable_write``
+_NOT_TAKEN = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # not imported, but reported to users
 _NUMBER = re.compile(r"(\d{4,})[._]")
 
 
 class LabelStore:
-    """Keeps each label that was ever acknowledged.
+    """Stores labels, with all revisions.
 
     ::
 
-        root/final/CASE.nii.gz             the newest that people submitted
+        root/final/CASE.nii.gz             the newest label that users submitted
         root/original/CASE.nii.gz          the newest automatic answer
-        root/versions/CASE/0001.nii.gz     every one of both, numbered in the order they came
-        root/versions/CASE/0001_as_drawn.nii.gz   what was submitted, where that differs: another grid, other numbers
+        root/versions/CASE/0001.nii.gz     all revisions of both, numbered in order
+        root/versions/CASE/0001_as_drawn.nii.gz   the submitted label, if it was resampled to the reference grid
 
-    The table ``revisions`` says who, when, with which model. A save writes the file of the revision, then its row, then
-    the copy in ``final``, each whole or not at all. Whatever a killed process leaves between them is repaired by the
-    next that opens the folder. Safe to use from several threads and processes.
+    The table ``revisions`` records who saved a label, when, and with which model. A save writes the revision's file,
+    then its row, then the copy in ``final``, each atomically. If a process is killed between these steps, the next one
+    that opens the folder repairs it. Safe to use from several threads and processes.
     """
 
     def __init__(self, root: Path, store: Store) -> None:
@@ -58,18 +58,18 @@ class LabelStore:
         record: Mapping[str, Any],
         as_drawn: nib.Nifti1Image | None = None,
     ) -> Revision:
-        """Store a label; when this returns it is on the disk.
+        """Store a label durably: it is on disk when this returns.
 
         Args:
             case_id: of a case, safe as a file name.
             label: 3D, values 0, 1, 2, 4, on the reference grid of the case.
             tag: ``final`` or ``original``.
             record: plain JSON: ``who``, ``client_id``, ``model``, ``model_version``, ``comment``, and so on.
-            as_drawn: what was submitted, if that differs.
+            as_drawn: the submitted label, if it differs.
 
         Raises:
-            Refused: for a tag that is neither.
-            OSError: if it cannot be written; what was there before is still there.
+            Refused: for another tag.
+            OSError: if the label cannot be written; the previous label stays.
         """
         files = pack(label), None if as_drawn is None else pack(as_drawn)
         with self._store.write() as connection:
@@ -77,10 +77,10 @@ class LabelStore:
         return self._in_place(revision)
 
     def remove(self, case_id: str, tag: str, record: Mapping[str, Any]) -> Revision:
-        """Take a label out of use and note who did; its revisions stay.
+        """Remove a label, which adds a revision with ``record``; earlier revisions are kept.
 
         Raises:
-            NotFound: if there is none.
+            NotFound: if there is no label with this tag.
         """
         with self._store.write() as connection:
             self.in_use(case_id, tag, connection)
@@ -106,17 +106,17 @@ class LabelStore:
         return self._in_place(revision)
 
     def current(self, case_id: str, tag: str = FINAL, connection: Connection | None = None) -> Revision | None:
-        """The newest label of a case with this tag; None if there is none, or it was removed."""
+        """Return the newest label of a case with this tag; None if there is none, or it was removed."""
         where = (revisions.c.case_id == safe_id(case_id)) & (revisions.c.tag == tag)
         found = self._read(where, connection, newest=True)
         return found[0] if found and not found[0].removed else None
 
     def in_use(self, case_id: str, tag: str | None, connection: Connection | None = None) -> Revision:
-        """``current``, where there must be one.
+        """Return the newest label of a case with this tag.
 
         Raises:
-            NotFound: if the case has none.
-            Refused: if labels have no such tag.
+            NotFound: if there is none, or it was removed.
+            Refused: for an unknown tag.
         """
         revision = self.current(case_id, tag_of(tag), connection)
         if revision is None:
@@ -124,7 +124,7 @@ class LabelStore:
         return revision
 
     def current_path(self, case_id: str, tag: str = FINAL) -> Path | None:
-        """Where the newest label lies: in ``root/TAG``, or among the revisions if a file nobody checked is there."""
+        """Return the path of the newest label: in ``root/TAG``, or in ``root/versions`` if another file is there."""
         revision = self.current(case_id, tag)
         if revision is None:
             return None
@@ -132,23 +132,23 @@ class LabelStore:
         return place if self._sum(place) == revision.record["sha256"] else revision.path
 
     def history(self, case_id: str) -> list[Revision]:
-        """All revisions of a case, oldest first, removals among them."""
+        """Return all revisions of a case, oldest first, including removals."""
         return self._read(revisions.c.case_id == safe_id(case_id))
 
     def by_case(self) -> dict[str, list[Revision]]:
-        """All revisions of all cases, as ``history``."""
+        """Return all revisions of all cases, as ``history``."""
         found: dict[str, list[Revision]] = {}
         for revision in self._read(true()):
             found.setdefault(revision.case_id, []).append(revision)
         return found
 
     def labelled(self, tag: str = FINAL) -> list[str]:
-        """Cases that have a label with this tag."""
+        """Return the cases that have a label with this tag."""
         with self._store.read() as connection:
             return _labelled(connection, tag)
 
     def found(self) -> list[tuple[str, str]]:
-        """Case id and tag of files that people put into ``final`` or ``original`` and that were not looked at yet."""
+        """Return case id and tag of files that users copied into ``final`` or ``original`` and that are unchecked."""
         found = []
         for tag in TAGS:
             for path in sorted((self.root / tag).glob(f"[!.]*{ENDING}")):
@@ -166,11 +166,11 @@ class LabelStore:
     def take_found(
         self, check: Callable[[str, Path], tuple[nib.Nifti1Image, nib.Nifti1Image | None]]
     ) -> list[Revision]:
-        """Take the files that people copied into ``final`` or ``original`` by hand.
+        """Import the files that users copied into ``final`` or ``original``.
 
         Args:
-            check: validates a file for a case; returns the label on the reference grid, and as it was drawn if that
-                differs. A ClientError says that the file cannot be used: it is left alone and listed in ``problems``.
+            check: validates a file for a case; returns the label on the reference grid, and the original label if that
+                differs. If it raises a ClientError, the file is left unchanged and listed in ``problems``.
 
         Returns:
             The new revisions.
@@ -181,21 +181,21 @@ class LabelStore:
             before = signature(path)
             try:
                 label, as_drawn = check(case_id, path)
-            except Unreachable:  # next time, perhaps
+            except Unreachable:  # try again next time
                 continue
             except ClientError as error:
                 self._problems[path] = (before, error.sentence)
                 continue
             files = pack(label), None if as_drawn is None else pack(as_drawn)
             with self._store.write() as connection:
-                if signature(path) != before:  # replaced while it was checked: next time
+                if signature(path) != before:  # replaced during the check: try again next time
                     continue
                 revision = self._add(connection, case_id, tag, {"who": FOUND, **_describe(label)}, *files)
             taken.append(self._in_place(revision))
         return taken
 
     def problems(self) -> list[str]:
-        """A sentence for each file in ``final`` or ``original`` that is not used."""
+        """Return a sentence for each file in ``final`` or ``original`` that is not used."""
         known = sorted(self._problems.items())
         says = [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
         return says + not_taken(self.root)
@@ -231,8 +231,8 @@ class LabelStore:
         return Revision(case_id, number, self._file(case_id, number), record)
 
     def _in_place(self, revision: Revision) -> Revision:
-        """Copy the newest label, which may be a later one than this, to where people look for it."""
-        with self._store.write() as connection:  # one at a time, or an older one would come last
+        """Copy the newest label, which may be later than ``revision``, to ``root/TAG``."""
+        with self._store.write() as connection:  # one at a time, so that an older label never overwrites a newer one
             place = self._place(revision.case_id, revision.tag)
             there = self._sum(place)
             if there and there not in _sums_of(connection, revision.case_id):
@@ -250,13 +250,13 @@ class LabelStore:
             sync(place.parent)
 
     def _set_aside(self, path: Path, case_id: str) -> None:
-        """Keep a file that somebody put in a label's place and that is no revision: a save must not destroy it."""
+        """Keep a copy of a file that is not a revision, so that a save does not destroy it."""
         kept = self.root / "versions" / case_id / f"found_{self._sum(path)[:12]}{ENDING}"
         if not kept.exists():
             _write(kept, path.read_bytes())
 
     def _recover(self, connection: Connection) -> None:
-        """Delete drafts and files whose row was never written, and copy what was not copied."""
+        """Delete temporary files and files of incomplete saves, set aside others without a row, and restore copies."""
         for path in self.root.glob(f"*/{_DRAFTS}"):
             path.unlink()
         for folder in (folder for folder in (self.root / "versions").iterdir() if folder.is_dir()):
@@ -267,7 +267,7 @@ class LabelStore:
             named = {path for revision in history for path in (revision.path, revision.as_drawn)}
             in_place = {self._sum(self.root / tag / f"{folder.name}{ENDING}") for tag in TAGS}
             unnamed = [p for p in folder.glob(f"*{ENDING}") if _NUMBER.match(p.name) and p not in named]
-            # A killed process leaves the next one, uncopied. All else was acknowledged, and has lost its row.
+            # A save that was killed leaves only the next number, not yet copied. Other files have lost their rows.
             torn = {int(_NUMBER.match(path.name)[1]) for path in unnamed} == {following}
             for path in unnamed:
                 if not torn or self._sum(path) in in_place:
@@ -275,7 +275,7 @@ class LabelStore:
                 path.unlink()
             for tag in TAGS:
                 there = self._sum(self._place(folder.name, tag))
-                if not there or there in _sums_of(connection, folder.name):  # else people copied it there
+                if not there or there in _sums_of(connection, folder.name):  # else a user copied it there
                     self._repair(connection, folder.name, tag)
 
     def _file(self, case_id: str, number: int) -> Path:
@@ -286,10 +286,10 @@ class LabelStore:
 
 
 def not_taken(root: Path) -> list[str]:
-    """A sentence for each label below ``root`` in a format that is only taken when it is submitted."""
+    """Return a sentence for each label below ``root`` in a format that is only accepted if submitted."""
     return [
-        f"{path.relative_to(root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or convert it "
-        f"and name it so."
+        f"{path.relative_to(root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or convert "
+        f"and rename it."
         for tag in TAGS
         for path in sorted((root / tag).glob("[!.]*"))
         if path.name.lower().endswith(_NOT_TAKEN)

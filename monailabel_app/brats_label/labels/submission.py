@@ -1,4 +1,4 @@
-"""What happens to a label that a client submits: checked, resampled to the case's grid, stored, delivered."""
+"""Submit a label: check it, resample it to the reference grid of the case, store it and deliver it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LONGEST = {"who": 100, "client_id": 100, "model": 100, "model_version": 100, "c
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A label that was stored.
+    """The result of saving, restoring or removing a label.
 
     Attributes:
-        case: whose.
-        revision: under which number.
-        notes: how it was read, what was resampled, and what went wrong after it was stored. For people.
-        delivered: whether the DICOM server has it, too; None if there is none.
+        case: the case of the label.
+        revision: the new revision.
+        notes: how the label was read, whether it was resampled, and any failed delivery; for users.
+        delivered: whether the DICOM server is up to date; None if nothing is delivered to one.
     """
 
     case: Case
@@ -46,18 +46,18 @@ class StoredLabel:
     delivered: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What clients are told."""
+        """Return the result as plain JSON for clients."""
         return {"version": self.revision.number, "notes": list(self.notes), "passed_on": self.delivered}
 
 
 class Submissions:
-    """Takes labels for the cases of a source.
+    """Accepts labels for the cases of a source.
 
     Args:
         max_bytes: largest file.
         read_dicom_seg: as in ``validate``.
-        outbox: delivers labels that people submitted (tag ``final``) to the DICOM server. Its failure loses nothing:
-            the label is stored by then.
+        outbox: delivers labels that users submitted (tag ``final``) to the DICOM server. A failed delivery loses no
+            label: it is already stored.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Submissions:
         """Check and store a label.
 
         Args:
-            image_id: of the image it was drawn on; any of the case's.
-            path: the file as it was uploaded.
+            image_id: id of the image that the label was drawn on; any image of the case.
+            path: the uploaded file.
             tag: ``final`` or ``original``.
-            params: of the request. ``user`` and ``client_id`` say who, ``model``, ``model_version`` and ``comment``
-                are kept, ``label_info`` and ``empty`` are read by ``validate``. All else is not stored.
-            facts: what the app itself knows of the label; plain JSON, kept as it is.
+            params: of the request. ``user`` and ``client_id`` say who submits the label; ``model``, ``model_version``
+                and ``comment`` are stored; ``validate`` reads ``label_info`` and ``empty``. Other keys are not stored.
+            facts: metadata from the app itself, plain JSON, stored unchanged.
 
         Raises:
-            NotFound: for an id of no case.
-            Refused, TooLarge: for a label that cannot be used; the one before stays.
+            NotFound: if no case has this id.
+            Refused, TooLarge: for a label that cannot be used; the previous label stays.
         """
         case, sequence = self._source.resolve(image_id)
         grid = read_header(self._library.image_file(image_id)).grid
@@ -98,41 +98,41 @@ class Submissions:
         if as_drawn is not None:
             notes.append(f"Drawn on {sequence}, resampled to the grid of {case.reference} by the nearest voxel.")
         record = {**_read_record(params), "image": case.images[sequence].image_id, "read_as": valid.read_as}
-        record |= {"reference": case.reference, **(facts or {})}  # the reference may be another one day
+        record |= {"reference": case.reference, **(facts or {})}  # the reference may change later
         return self._keep(case, tag, lambda: self._store.save(case.case_id, label, tag, record, as_drawn), notes)
 
     def restore(self, image_id: str, number: int, who: str) -> StoredLabel:
-        """Make an earlier version of a case's label the newest.
+        """Store an earlier revision of a case's label again as the newest.
 
         Raises:
-            NotFound: for an id of no case, or a number of no label.
+            NotFound: if no case has this id, or no label of the case this number.
         """
         case, _ = self._source.resolve(image_id)
         tag = next((v.tag for v in self._store.history(case.case_id) if v.number == number), FINAL)
         return self._keep(case, tag, lambda: self._store.restore(case.case_id, number, {"who": who}), [])
 
     def remove(self, image_id: str, tag: str, who: str) -> StoredLabel:
-        """Take the label of a case out of use; its versions stay.
+        """Remove the label of a case; its revisions are kept.
 
         Raises:
-            NotFound: for an id of no case, or a case without this label.
+            NotFound: if no case has this id, or the case has no label with this tag.
         """
         case, _ = self._source.resolve(image_id)
         return self._keep(case, tag, lambda: self._store.remove(case.case_id, tag, {"who": who}), [])
 
     def _keep(self, case: Case, tag: str, change: Callable[[], Revision], notes: list[str]) -> StoredLabel:
-        """Change what is stored, and what the other server has."""
+        """Apply a change to the label store, then deliver it."""
         if self._outbox is None or tag != FINAL:
             return StoredLabel(case, change(), tuple(notes))
         self._outbox.add(case.case_id)
         revision = change()
         delivered = self._deliver(case, revision, notes)
         if delivered:
-            self._outbox.retry_in_background()  # it answers, so it may take what it missed
+            self._outbox.retry_in_background()  # the server answers: retry earlier deliveries, too
         return StoredLabel(case, revision, tuple(notes), delivered)
 
     def check_found(self, case_id: str, path: Path) -> tuple[nib.Nifti1Image, None]:
-        """Check a file that somebody put among the labels: on the reference grid, with BraTS numbers.
+        """Check a file that a user copied into the label folders; it is on the reference grid, with BraTS numbers.
 
         Raises:
             ClientError: if it cannot be used.
@@ -172,7 +172,7 @@ class Submissions:
             logger.warning(log, revision.number, case.case_id, done, error.sentence)
             notes.append(f"{failed}: {error.sentence}")
             return False
-        except Exception:  # whatever it is, the label is safe and the person must hear of both
+        except Exception:  # the label is stored: report that to the user, and the failure
             error_id = uuid.uuid4().hex[:8]
             logger.exception(log, revision.number, case.case_id, done, error_id)
             notes.append(f"{failed}. The server's log says why: {error_id}.")

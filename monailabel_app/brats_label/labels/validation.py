@@ -1,4 +1,4 @@
-"""From the file that a client submitted to a BraTS label map, or a sentence that says why not."""
+"""Validate a submitted label file and convert it to a BraTS label map, or say why it cannot be used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ValidLabel:
     Attributes:
         array: ``(X, Y, Z)`` uint8 with 0, 1 (NCR/NET), 2 (ED) and 4 (ET), on the grid it was drawn on.
         grid: that grid.
-        read_as: how its values were understood, for people.
+        read_as: how its values were interpreted, for users.
     """
 
     array: np.ndarray
@@ -42,7 +42,7 @@ class ValidLabel:
 
 
 def volumes_ml(label: np.ndarray, grid: Grid) -> dict[str, float]:
-    """Volume of WT, TC and ET in ml, of a label map with BraTS numbers."""
+    """Return the volume of WT, TC and ET in ml, of a label map with BraTS numbers."""
     counts = np.bincount(label.ravel(order="K"), minlength=5)
     return {name: round(float(counts[list(values)].sum()) * grid.voxel_ml, 3) for name, values in REGIONS.items()}
 
@@ -54,20 +54,20 @@ def validate(
     max_bytes: int = MAX_BYTES,
     read_dicom_seg: Callable[[Path, Grid], Drawing] | None = None,
 ) -> ValidLabel:
-    """Read a submitted label and check all that can be checked.
+    """Read and validate a submitted label.
 
     Args:
-        path: the file as it was uploaded; the end of its name says the format.
-        grid: of the image it was drawn on.
-        params: the request's: ``label_info`` names values or layers (see ``read_names``), ``empty`` allows a label
-            without tumour. A file that names its segments itself is believed first. Without names the values are
-            those of BraTS, and three layers are WT, TC and ET.
+        path: the uploaded file; its extension says the format.
+        grid: of the image that the label was drawn on.
+        params: of the request: ``label_info`` names values or layers (see ``read_names``), ``empty`` allows a label
+            without tumour. Segment names in the file take precedence. Without names the values are those of BraTS,
+            and three layers are WT, TC and ET.
         max_bytes: largest file.
         read_dicom_seg: reads a DICOM SEG, named segments in layers; without it such a file is refused.
 
     Raises:
         Refused: with what was found and what was expected.
-        TooLarge: for more bytes.
+        TooLarge: for a larger file.
     """
     params = params or {}
     drawing = _read(path, grid, max_bytes, read_dicom_seg)
@@ -85,7 +85,7 @@ def validate(
             )
         segments = tuple(Segment(name, layer, 1) for layer, name in enumerate(REGIONS))
     if segments or names is not None:
-        # Only programs that paint segments one over the other name them in the file, each in a layer of its own.
+        # Names in the file are from editors such as 3D Slicer, whose layers need not be nested regions.
         array, read_as = _from_segments(drawing.layers, segments, nested=many and not drawing.segments)
     else:
         array, read_as = _from_numbers(drawing.layers[..., 0])
@@ -133,7 +133,7 @@ def _from_segments(layers: np.ndarray, segments: tuple[Segment, ...], nested: bo
         if unnamed:
             raise Refused(f"The label has values without a name, {few(sorted(unnamed))}; expected a name for each.")
     masks: dict[str, np.ndarray] = {}
-    # Viewers list every segment they offer; one without voxels says nothing.
+    # Viewers list all segments that they offer; ignore those without voxels.
     segments = tuple(segment for segment in segments if segment.value in held[segment.layer])
     for segment in segments:
         means = meaning(segment.name)
@@ -179,7 +179,7 @@ def _from_nested(masks: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _overlap(masks: list[np.ndarray]) -> int:
-    """How many voxels are in more than one mask."""
+    """Return the number of voxels that are in more than one mask."""
     if len(masks) < 2:
         return 0
     return int(np.count_nonzero(np.sum(masks, axis=0, dtype=np.uint8) > 1))

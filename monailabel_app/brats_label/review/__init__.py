@@ -1,1 +1,1 @@
-"""Review of an archive: which case to correct next, who has it, how well two readers agree, and what labels cost."""
+"""Review of an archive: which case to correct next, who is editing it, agreement of two readers, and reading times."""

@@ -1,4 +1,4 @@
-"""How well two readers of the same case agree."""
+"""Agreement of two readers of the same case."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _SECTION = "agreement"
 
 
 def agreement(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Dice and HD95 (mm) per region of two label maps ``(X, Y, Z)``; both empty count as equal."""
+    """Return Dice and HD95 (mm) per region of two label maps ``(X, Y, Z)``; a region empty in both counts as equal."""
     first, second = crop_to_union(first, second, margin=1)
     masks = {region: [np.isin(label, values) for label in (first, second)] for region, values in REGIONS.items()}
     return {r: {"dice": round(dice(*p), 4), "hd95_mm": round(hd95(*p, spacing), 2)} for r, p in masks.items()}
 
 
 class Agreements:
-    """Agreement of the cases that have labels of two people; each pair of revisions is compared once.
+    """Agreement on the cases that two readers have labelled; each pair of revisions is compared once.
 
     Args:
-        queue: the cases.
-        notes: where comparisons are kept.
+        queue: of the cases.
+        notes: where the comparisons are stored.
     """
 
     def __init__(self, queue: ReviewQueue, notes: Notes) -> None:
         self._queue, self._notes = queue, notes
 
     def report(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """``cases`` (per case the ``readers`` and ``regions``), and ``mean`` of Dice and HD95 per region over them."""
+        """Return ``cases`` (``readers`` and ``regions`` by case), and their ``mean`` Dice and HD95 per region."""
         read_twice = [row.case_id for row in rows if len(row.readers) > 1]
         history = self._queue.datastore.labels.by_case() if read_twice else {}
         compared = [(case_id, *list(final_by_reader(history[case_id]).items())[-2:]) for case_id in read_twice]
@@ -57,7 +57,7 @@ class Agreements:
         return {"cases": cases, "mean": mean}
 
     def _compare(self, case_id: str, one: Revision, other: Revision) -> dict[str, dict[str, float]]:
-        """Empty if the labels lie on different grids: the reference was changed between them."""
+        """Return the agreement; empty if the labels are on different grids, since the reference was changed."""
         versions = [one.number, other.number]
         known = self._notes.get(_SECTION, case_id)
         if known.get("versions") == versions:

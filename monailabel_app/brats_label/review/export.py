@@ -1,4 +1,4 @@
-"""Who saved which label when, how long it took, and with how many clicks: as a table."""
+"""Table of all final labels: who saved them, when, in what time, and with how many clicks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COLUMNS = (
 
 
 def labels_as_csv(history: Mapping[str, Sequence[Revision]]) -> str:
-    """A row per final label that was ever saved, by case and version; what is not known is left empty.
+    """Return a row for each final label that was ever saved, by case and version; unknown values are empty.
 
-    ``seconds`` is the time from when the case was leased to when the label was saved, ``clicks`` the clicks and strokes
-    of the prompts that led to it.
+    ``seconds`` is the time from the lease of the case to the save of the label, ``clicks`` the number of clicks and
+    strokes that led to it.
     """
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\r\n", extrasaction="ignore")
@@ -45,5 +45,5 @@ def _row(revision: Revision) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """A text that a spreadsheet does not take for a formula."""
+    """Quote a text that a spreadsheet would read as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,4 +1,4 @@
-"""The review queue: what is known of each case, in the order of what correcting it is expected to gain."""
+"""The review queue: the state of each case, ordered by the expected gain of correcting it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CORRECTED, ACCEPTED = "corrected", "accepted"
 
 @dataclass(frozen=True)
 class Row:
-    """A case as the queue knows it.
+    """A case in the queue.
 
     Attributes:
-        case_id: whose.
+        case_id: its id.
         state: ``NEW``, ``PRE_ANNOTATED``, ``EDITED``, ``CORRECTED`` or ``ACCEPTED``.
-        expected_dice: predicted Dice of the pre-annotation per region, without a truth; empty without a prediction.
-        look_here: places where a correction is likely worth most, as ``Segmentation.look_here``.
+        expected_dice: Dice of the pre-annotation per region, predicted without ground truth; empty if not predicted.
+        look_here: places where a correction probably helps most, as in ``Segmentation.look_here``.
         volumes_ml: of the newest label or pre-annotation.
         version: number of the pre-annotation's revision; None without one.
-        model_version: weights that the pre-annotation is from.
-        editor, until: who has the case, "" if the client did not say, and until when (seconds since 1970, else None).
-        readers: who has saved a final label, in that order.
-        readers_wanted: 2 where two people annotate the case on purpose, else 1.
+        model_version: of the weights that made the pre-annotation.
+        editor, until: holder of the lease ("" if unknown), and its end in seconds since 1970; "" and None without one.
+        readers: users who saved a final label, in order of their first.
+        readers_wanted: 2 if the case is for two readers, else 1.
     """
 
     case_id: str
@@ -60,25 +60,25 @@ class Row:
 
     @property
     def described(self) -> str:
-        """The state in words, with who and until when."""
+        """The state in words, with the readers or the lease."""
         if self.state == EDITED:
             return f"being edited by {self.editor or 'somebody'} until {_clock(self.until)}"
         return f"{self.state} by {', '.join(self.readers)}" if self.readers else self.state
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, with ``gain`` and ``described``, and ``until`` in ISO 8601 (UTC)."""
+        """Return plain JSON, with ``gain`` and ``described``, and ``until`` in ISO 8601 (UTC)."""
         until = datetime.fromtimestamp(self.until, timezone.utc).isoformat("T", "seconds") if self.until else None
         return {**asdict(self), "until": until, "gain": self.gain, "described": self.described}
 
 
 class ReviewQueue:
-    """All cases with their state; accepts pre-annotations. What it knows stands in revisions and leases.
+    """All cases with their state, which is derived from revisions and leases; accepts pre-annotations.
 
     Args:
-        datastore: cases, labels and leases.
-        leases: who has what.
-        double_share: share of the cases that two people annotate; chosen by ``seed`` and the case's id.
-        seed: of that choice.
+        datastore: of the cases and labels.
+        leases: of the cases.
+        double_share: share of the cases for two readers; selected by ``seed`` and the case's id.
+        seed: of that selection.
     """
 
     def __init__(self, datastore: CaseDatastore, leases: Leases, double_share: float = 0.0, seed: int = 0) -> None:
@@ -86,32 +86,32 @@ class ReviewQueue:
         self._double_share, self._seed = double_share, seed
 
     def rows(self) -> list[Row]:
-        """Every case; open ones first, by expected gain, those without a prediction after those with one."""
+        """Return all cases: open ones first, then by expected gain, those without a prediction last."""
         history, granted = self.datastore.labels.by_case(), self.leases.granted()
         found = [self._row(c, history.get(c, ()), granted.get(c)) for c in self.datastore.list_images()]
         return sorted(found, key=lambda row: (not row.open, -1.0 if row.gain is None else -row.gain - 1, row.case_id))
 
     def row(self, case_id: str) -> Row:
-        """One case.
+        """Return one case.
 
         Raises:
-            NotFound: for an id of no case.
+            NotFound: if no case has this id.
         """
         case_id = self.datastore.source.resolve(case_id)[0].case_id
         return self._row(case_id, self.datastore.labels.history(case_id), self.leases.granted().get(case_id))
 
     def accept(self, case_id: str, who: str, client_id: str = "", version: int | None = None) -> StoredLabel:
-        """Make the pre-annotation of a case its final label, as it is.
+        """Save the unchanged pre-annotation of a case as its final label.
 
         Args:
-            case_id: whose.
-            who: accepts it.
-            client_id: what the client calls itself.
-            version: of the pre-annotation that was looked at; None for whichever is the newest.
+            case_id: id of the case.
+            who: the user who accepts it.
+            client_id: id of the client.
+            version: of the pre-annotation that the user reviewed; None for the newest.
 
         Raises:
-            NotFound: for an id of no case, or a case without a pre-annotation.
-            Conflict: if somebody else has the case, it needs no further reader, or the pre-annotation is another now.
+            NotFound: if no case has this id, or the case has no pre-annotation.
+            Conflict: if another user has leased the case, it needs no reader, or there is a newer pre-annotation.
         """
         with self.leases.lock:
             row = self.row(case_id)
@@ -133,11 +133,11 @@ class ReviewQueue:
         return stored
 
     def lease(self, case_id: str, who: str) -> Row:
-        """Take a case for editing.
+        """Lease a case for editing.
 
         Raises:
-            NotFound: for an id of no case.
-            Conflict: if somebody else has it.
+            NotFound: if no case has this id.
+            Conflict: if another user has leased it.
         """
         with self.leases.lock:
             row = self.row(case_id)
@@ -158,7 +158,7 @@ class ReviewQueue:
         return self.row(row.case_id)
 
     def wants_two(self, case_id: str) -> bool:
-        """Whether two people annotate this case on purpose."""
+        """Return whether the case is for two readers."""
         drawn = hashlib.sha256(f"{self._seed}/{case_id}".encode()).digest()[:4]
         return int.from_bytes(drawn, "big") < self._double_share * 2**32
 
@@ -190,7 +190,7 @@ class ReviewQueue:
 
 
 def final_by_reader(history: Iterable[Revision]) -> dict[str, Revision]:
-    """The newest final label of each person since the last removal, who came first first."""
+    """Return the newest final label of each user since the last removal, in order of their first label."""
     found: dict[str, Revision] = {}
     for revision in history:
         if revision.tag == FINAL:
@@ -200,11 +200,11 @@ def final_by_reader(history: Iterable[Revision]) -> dict[str, Revision]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """How far the archive is, and what may be expected of the rest: when to stop.
+    """Return how many cases are reviewed, and the expected quality of the rest, to decide when to stop.
 
     Returns:
-        ``total``, ``states`` (how many cases are in each), ``remaining`` (open cases), ``without_prediction`` among
-        these, ``expected_mean_dice`` of the others (None without any), and ``sentence``.
+        ``total``, ``states`` (number of cases in each), ``remaining`` (cases without a final label),
+        ``without_prediction`` among these, ``expected_mean_dice`` of the others (None without any), and ``sentence``.
     """
     states: dict[str, int] = {}
     for row in rows:

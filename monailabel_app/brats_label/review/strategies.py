@@ -1,4 +1,4 @@
-"""Strategies of MONAI Label that hand out patients: in the order of the review queue, or at random."""
+"""MONAI Label strategies that select the next patient: in the order of the review queue, or at random."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ _UNPREDICTED = "at random: no patient that is free has a predicted quality yet"
 
 
 class PatientStrategy(Strategy):
-    """Hands out one patient that needs a reader, and leases it to who asks.
+    """Selects one patient that needs a reader, and leases it to the client.
 
-    The answer is ``{"id", "reason", "score"}``: why this patient, in words, and the expected gain, None where chance
-    decided. ``{}`` when no patient needs this reader, or all that do are with other people. Nothing is computed but the
-    order.
+    The answer is ``{"id", "reason", "score"}``: the reason in words, and the expected gain, None for a random choice.
+    It is ``{}`` if no patient needs this reader, or others have leased all that do. No model is run.
 
-    A patient is handed out to nobody else while somebody has it, by whichever strategy. When nothing else is left, who
-    asks gets back what they have, the longest first; clients that give no name count as one person. A patient that two
-    people annotate goes to the second once the first has saved a label.
+    No strategy hands out a leased patient to another client. If no other patient is left, the client gets back a
+    patient that it has leased, the longest lease first; clients without ``client_id`` count as one. A patient that two
+    readers annotate is handed out to the second once the first has saved a label.
 
-    The request may hold ``seed``, a whole number: the same patients and predictions then give the same choice; and
+    The request may have ``seed``, a whole number (the same patients and predictions then give the same choice), and
     ``client_id``.
 
     Args:
@@ -39,7 +38,7 @@ class PatientStrategy(Strategy):
         queue: shared by all strategies of a server.
 
     Raises:
-        ClientError: when called with a ``seed`` that is no whole number.
+        ClientError: when called with a ``seed`` that is not a whole number, 0 or more.
     """
 
     def __init__(self, name: str, queue: ReviewQueue) -> None:
@@ -66,13 +65,13 @@ class PatientStrategy(Strategy):
         best = free[0]  # in the order of the queue
         if self.name == EXPECTED_GAIN and best.gain is not None:
             return best, f"expected mean Dice {1 - best.gain:.2f}: a correction is expected to gain {best.gain:.2f}"
-        ordered = sorted(free, key=lambda row: row.case_id)  # so that a seed decides alone
+        ordered = sorted(free, key=lambda row: row.case_id)  # so that only the seed decides
         chosen = ordered[rng.integers(len(ordered))]
         return chosen, "drawn at random" if self.name == RANDOM else _UNPREDICTED
 
 
 def make_strategies(queue: ReviewQueue) -> dict[str, PatientStrategy]:
-    """All strategies by name, the default first."""
+    """Return all strategies by name, the default first."""
     return {name: PatientStrategy(name, queue) for name in DESCRIPTIONS}
 
 

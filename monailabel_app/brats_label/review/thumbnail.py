@@ -1,4 +1,4 @@
-"""A small picture of a label on its image, for the page of the review queue."""
+"""Thumbnail of a label on its image, for the page of the review queue."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from brats_clip.evaluation.overlay import REGION_COLOURS
 from brats_clip.labels import REGIONS
 
 HEIGHT = 120  # pixels
-_SHARE = 0.45  # of the colour, over the image
+_SHARE = 0.45  # opacity of the label colour
 
 
 def draw_thumbnail(image: Path, label: Path | None) -> bytes:
-    """PNG of the axial slice with most tumour, or the middle one, the patient's right on the left.
+    """Return a PNG of the axial slice with the most tumour, else of the middle one; the patient's right is on the left.
 
     Args:
         image: NIfTI of the reference sequence, 3D.
-        label: BraTS label map; None for the image alone. One on another grid is left out.
+        label: BraTS label map; None for the image alone. A label on another grid is ignored.
     """
     scan = nib.as_closest_canonical(nib.load(image))
     voxels = np.asarray(scan.dataobj, np.float32)

@@ -7,7 +7,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -56,9 +56,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 
 def build_server(app: Any) -> FastAPI:
-    """The application that serves ``app``, a ``BrainTumourApp``; middleware from the outside to the inside."""
+    """Build the application that serves ``app``, a ``BrainTumourApp``. Its middleware is listed outermost first."""
     settings = app.settings
-    # As a browser writes them; pydantic ends them with a slash.
+    # As browsers send them; pydantic appends a slash.
     allowed = [str(origin).rstrip("/") for origin in server.MONAI_LABEL_CORS_ORIGINS]
     cors = {"allow_origins": allowed, "allow_credentials": True, "allow_methods": ["*"], "allow_headers": ["*"]}
     api = FastAPI(
@@ -86,17 +86,16 @@ def add_error_handlers(api: FastAPI) -> None:
     """Register a handler for each kind of error that a route may raise."""
     api.add_exception_handler(ClientError, _client_error)
     api.add_exception_handler(InputError, _input_error)
-    api.add_exception_handler(WeightsError, _server_error)  # the weights are the server's, not the client's
+    api.add_exception_handler(WeightsError, _server_error)  # the weights are the server's: not a client error
     api.add_exception_handler(MONAILabelException, _monailabel_error)
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(json.JSONDecodeError, _json_error)
     api.add_exception_handler(StarletteHTTPException, _http_error)
-    api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _server_error)
 
 
 def _response(status: int, sentence: str, request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
-    """What every client gets: the sentence, the status, and the request's id, which is in the log."""
+    """Build an error response: the message, the status, and the request ID, which is also in the log."""
     body = {"detail": sentence, "status": status, "request_id": getattr(request.state, "request_id", "")}
     return JSONResponse(body, status_code=status, headers=headers)
 
@@ -118,7 +117,7 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    # Not the values: they may hold a report.
+    # Leave out the values: they may contain a report.
     wrong = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
     return _response(422, "; ".join(wrong), request)
 

@@ -1,7 +1,7 @@
-"""Who asks and what they may do: tokens of the realm that MONAI Label's settings name, and the routes to log in.
+"""Authentication and roles, by tokens of the realm in MONAI Label's settings; and the login routes.
 
-MONAI Label names no signature algorithm, which PyJWT 2 answers by refusing every token, and answers 500 to a wrong
-password.
+MONAI Label's own code passes no signature algorithm, so PyJWT 2 refuses every token; and it responds to a wrong
+password with 500.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 from ..errors import NotFound, Unreachable
 
-# Signed with the realm's private key; never HMAC, whose secret would be the public key.
+# Asymmetric signatures only. With HMAC, anybody could sign with the realm's public key.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-KEY_AGE_S = 60.0  # a realm may change its key; a token that does not fit makes us ask again, this often at most
+KEY_AGE_S = 60.0  # shortest interval at which the key is fetched again for tokens that do not match it
 ROLES = (
     settings.MONAI_LABEL_AUTH_ROLE_ADMIN,
     settings.MONAI_LABEL_AUTH_ROLE_REVIEWER,
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/auth", tags=["Auth"])
 
 
 class User(BaseModel):
-    """Somebody who logged in."""
+    """An authenticated user."""
 
     username: str
     email: str | None = None
@@ -44,12 +44,12 @@ class User(BaseModel):
     roles: list[str] = []
 
 
-# Who asks where nobody has to log in.
+# The user if authentication is off.
 ANYBODY = User(username="admin", email="admin@monailabel.com", name="UNK", roles=list(ROLES))
 
 
 def current_user(token: str) -> User:
-    """The user whose token this is.
+    """Return the user to whom a token belongs.
 
     Raises:
         HTTPException: 401 for a token that is forged, damaged or has expired.
@@ -79,25 +79,25 @@ def _with_role(role: str) -> Callable[[User], User]:
     return check
 
 
-# Parameters of routes that take who asks, and refuse those without the role.
+# Types of route parameters: the user who sent the request, refused without the role.
 AnyUser = Annotated[User, Depends(_with_role(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 Annotator = Annotated[User, Depends(_with_role(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
 Admin = Annotated[User, Depends(_with_role(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 
 
 def may_annotate(user: User) -> bool:
-    """Whether this user may save labels."""
+    """Return whether this user may save labels."""
     return not settings.MONAI_LABEL_AUTH_ENABLE or settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR in user.roles
 
 
 def annotator_name(user: User, client_id: object) -> str:
-    """Who saves something: the user who logged in; without authentication the client's id for itself."""
+    """Return the name of an annotator: the authenticated user's, or without authentication the client's ID."""
     return user.username if settings.MONAI_LABEL_AUTH_ENABLE else str(client_id or "")
 
 
 @router.get("/", summary="Whether tokens are needed", include_in_schema=settings.MONAI_LABEL_AUTH_ENABLE)
 def enabled() -> dict[str, Any]:
-    """Which realm gives them; 404 where none are needed."""
+    """Return the realm that issues tokens; 404 if authentication is off."""
     _need_realm()
     return {
         "enabled": True,
@@ -108,14 +108,14 @@ def enabled() -> dict[str, Any]:
 
 @router.get("/token/valid", summary="Whether a token is valid", include_in_schema=settings.MONAI_LABEL_AUTH_ENABLE)
 def valid(user: User = Depends(_asking)) -> User:
-    """Whose it is."""
+    """Return the user to whom the token belongs."""
     _need_realm()
     return user
 
 
 @router.post("/token", summary="Log in")
 def token(form: OAuth2PasswordRequestForm = Depends()) -> dict[str, Any]:
-    """User name and password go to the realm, its token comes back."""
+    """Send user name and password to the realm, and return its token."""
     _need_realm()
     address = ask_realm("/.well-known/openid-configuration").get("token_endpoint")
     login = {
@@ -137,10 +137,10 @@ def token(form: OAuth2PasswordRequestForm = Depends()) -> dict[str, Any]:
 
 
 def ask_realm(path: str = "") -> dict[str, Any]:
-    """The realm's description of itself.
+    """Return a JSON object with metadata of the realm.
 
     Raises:
-        Unreachable: if it does not answer with that.
+        Unreachable: if the realm does not answer with a JSON object.
     """
     address = settings.MONAI_LABEL_AUTH_REALM_URI.rstrip("/")
     try:
@@ -150,7 +150,7 @@ def ask_realm(path: str = "") -> dict[str, Any]:
     except (requests.RequestException, ValueError) as error:
         raise _unreachable(error) from None
     if not isinstance(content, dict):
-        raise Unreachable("The login server gave an answer that is none of a realm; check MONAI_LABEL_AUTH_REALM_URI.")
+        raise Unreachable("The login server's answer does not describe a realm; check MONAI_LABEL_AUTH_REALM_URI.")
     return content
 
 
@@ -164,7 +164,7 @@ def _unreachable(error: Exception) -> Unreachable:
 
 
 class _Key:
-    """The realm's public key, fetched once, and again when a token does not fit it."""
+    """The realm's public key, fetched once, and again if a token does not match it: the realm may change its key."""
 
     def __init__(self) -> None:
         self._lock, self._pem, self._asked = threading.Lock(), "", float("-inf")
@@ -184,7 +184,7 @@ _key = _Key()
 
 
 def _decode(token: str) -> dict[str, Any]:
-    # Keycloak names the client in "azp", not in "aud"; a token without an end is none.
+    # Keycloak names the client in "azp", not in "aud". A token without an expiry time is invalid.
     options = {"verify_aud": False, "require": ["exp"]}
     key = _key.get()
     try:

@@ -1,4 +1,4 @@
-"""Cases, their labels and earlier versions of these, images that are uploaded, and which case comes next."""
+"""Routes for cases, their labels and label versions, image uploads, and the next case to label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUMS = ("MD5", "SHA1", "SHA256", "SHA512")
 
 
 class Listing(str, Enum):
-    """What to list of the datastore."""
+    """Contents of a listing of the datastore."""
 
     train = "train"
     stats = "stats"
@@ -33,7 +33,7 @@ class Listing(str, Enum):
 
 @sample_router.post("/{strategy}", summary=f"{RBAC_USER}The case to label next")
 def next_sample(app: App, user: AnyUser, strategy: str, params: dict | None = None) -> dict[str, Any]:
-    """A case without a label, chosen by ``strategy`` and leased to who asks. Empty if none is left."""
+    """Choose a case without a label by ``strategy``, and lease it to the client. Empty if none is left."""
     params = params or {}
     who = annotator_name(user, params.get("client_id"))
     chosen = app.next_sample({**params, "client_id": who, "strategy": strategy})
@@ -42,7 +42,7 @@ def next_sample(app: App, user: AnyUser, strategy: str, params: dict | None = No
 
 @router.get("/", summary=f"{RBAC_USER}Cases and labels")
 def listing(app: App, user: AnyUser, output: Listing = Listing.stats) -> Any:
-    """How many cases there are (``stats``), all that is known of each (``all``), or files to train on (``train``)."""
+    """Return case counts (``stats``), all metadata of each case (``all``), or files to train on (``train``)."""
     datastore = app.datastore()
     return {Listing.all: datastore.json, Listing.train: datastore.datalist, Listing.stats: datastore.status}[output]()
 
@@ -67,9 +67,9 @@ def remove_image(app: App, user: Admin, id: str) -> dict:
     return {}
 
 
-@router.head("/image", summary=f"{RBAC_USER}Whether there is such an image")
+@router.head("/image", summary=f"{RBAC_USER}Check whether an image exists")
 def check_image(app: App, user: AnyUser, image: str, check_sum: str | None = None) -> dict:
-    """404 if there is none, or none with this sum: ``SHA256:...``, or one of ``SUMS`` in its place."""
+    """404 if the image does not exist or has another checksum: ``SHA256:...``, or another of ``SUMS``."""
     kind, _, digest = (check_sum or "").rpartition(":")
     kind = kind.upper() or "SHA256"
     if kind not in SUMS:
@@ -84,19 +84,19 @@ def check_image(app: App, user: AnyUser, image: str, check_sum: str | None = Non
 
 @router.get("/image", summary=f"{RBAC_USER}Download an image")
 def image(app: App, user: AnyUser, image: str) -> FileResponse:
-    """The native file of the sequence that ``image`` shows."""
+    """Return the native file of the sequence that ``image`` refers to."""
     return _download(app.datastore().get_image_uri(image))
 
 
-@router.get("/image/info", summary=f"{RBAC_USER}What is known of an image")
+@router.get("/image/info", summary=f"{RBAC_USER}Metadata of an image")
 def image_info(app: App, user: AnyUser, image: str) -> dict[str, Any]:
-    """Which images were chosen and why, what is missing and left out, and what was noted."""
+    """Return the chosen images and the reasons, missing sequences, images left out, and added metadata."""
     return app.datastore().get_image_info(image)
 
 
-@router.put("/image/info", summary=f"{RBAC_ANNOTATOR}Add to what is known of an image")
+@router.put("/image/info", summary=f"{RBAC_ANNOTATOR}Add metadata to an image")
 def update_image_info(app: App, user: Annotator, image: str, info: str = Form("{}")) -> dict:
-    """Keep further facts with an image."""
+    """Store further metadata with an image."""
     app.datastore().update_image_info(image, read_params(info, "info"))
     return {}
 
@@ -110,7 +110,7 @@ def save_label(
     tag: str = DefaultLabelTag.FINAL.value,
     label: UploadFile = File(...),
 ) -> dict[str, Any]:
-    """Check a label and keep it as the next version; one that cannot be used is refused, and the earlier one stays."""
+    """Validate a label and store it as the next version. An invalid label is refused, and the current one stays."""
     tag = tag or DefaultLabelTag.FINAL.value
     if tag not in TAGS:
         raise ClientError(f"tag: found {tag[:40]!r}; expected one of {', '.join(TAGS)}.")
@@ -123,35 +123,35 @@ def save_label(
     return {"image": image, "label": label_id, **stored.to_dict()}
 
 
-@router.head("/label", summary=f"{RBAC_USER}Whether there is such a label")
+@router.head("/label", summary=f"{RBAC_USER}Check whether a label exists")
 def check_label(app: App, user: AnyUser, image: str, tag: str) -> dict:
-    """404 if there is none."""
+    """404 if the label does not exist."""
     app.datastore().get_label_uri(image, tag)
     return {}
 
 
 @router.get("/label", summary=f"{RBAC_USER}Download a label")
 def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
-    """The label on the grid of the sequence that ``label`` shows."""
+    """Return the label on the grid of the sequence that ``label`` refers to."""
     return _download(app.datastore().get_label_uri(label, tag))
 
 
-@router.delete("/label", summary=f"{RBAC_ADMIN}Take a label out of use")
+@router.delete("/label", summary=f"{RBAC_ADMIN}Withdraw a label")
 def remove_label(app: App, user: Admin, id: str, tag: str) -> dict[str, Any]:
-    """Its versions stay, and can be restored."""
+    """Withdraw the label; its versions are kept and can be restored."""
     stored = app.datastore().drop_label(id, tag, user.username)
     return {"label": id, **stored.to_dict()}
 
 
-@router.get("/label/info", summary=f"{RBAC_USER}What is known of a label")
+@router.get("/label/info", summary=f"{RBAC_USER}Metadata of a label")
 def label_info(app: App, user: AnyUser, label: str, tag: str) -> dict[str, Any]:
-    """Who saved it and when, with which model, its volumes, and what was noted."""
+    """Return who saved the label, when and with which model, its volumes, and added metadata."""
     return app.datastore().get_label_info(label, tag)
 
 
-@router.put("/label/info", summary=f"{RBAC_ANNOTATOR}Add to what is known of a label")
+@router.put("/label/info", summary=f"{RBAC_ANNOTATOR}Add metadata to a label")
 def update_label_info(app: App, user: Annotator, label: str, tag: str, info: str = Form("{}")) -> dict:
-    """Keep further facts with a label."""
+    """Store further metadata with a label."""
     app.datastore().update_label_info(label, tag, read_params(info, "info"))
     return {}
 
@@ -160,26 +160,26 @@ def update_label_info(app: App, user: Annotator, label: str, tag: str, info: str
 def update_label_info_by_its_earlier_name(
     app: App, user: Annotator, label: str, tag: str, params: str = Form("{}")
 ) -> dict:
-    """As ``PUT /datastore/label/info``."""
+    """Alias of ``PUT /datastore/label/info``."""
     app.datastore().update_label_info(label, tag, read_params(params))
     return {}
 
 
 @router.get("/label/history", summary=f"{RBAC_USER}Versions of a case's label")
 def label_history(app: App, user: AnyUser, image: str) -> list[dict[str, Any]]:
-    """Who saved which version when, and with the help of which model; the last one counts."""
+    """Return who saved each version, when, and with which model. The last version is the current one."""
     return app.datastore().label_history(image)
 
 
-@router.post("/label/restore", summary=f"{RBAC_ADMIN}Put an earlier version of a label to use")
+@router.post("/label/restore", summary=f"{RBAC_ADMIN}Restore an earlier version of a label")
 def restore_label(app: App, user: Admin, image: str, version: int) -> dict[str, Any]:
-    """The earlier version becomes the newest; none is lost."""
+    """Make the earlier version the newest one. No version is deleted."""
     return {"image": image, **app.datastore().restore_label(image, version, user.username).to_dict()}
 
 
 @router.get("/dataset", summary=f"{RBAC_ANNOTATOR}Download the labelled cases as a ZIP file")
 def dataset(app: App, user: Annotator, limit_cases: int | None = None) -> FileResponse:
-    """In the layout of BraTS; at most ``limit_cases`` of them."""
+    """Return at most ``limit_cases`` cases, in the BraTS layout."""
     return _download(app.datastore().get_dataset_archive(limit_cases), "dataset.zip")
 
 

@@ -1,6 +1,6 @@
-"""DICOMweb for the viewer: answers of the DICOM server are streamed, so that no other request waits.
+"""DICOMweb proxy for the viewer. It streams the DICOM server's responses, so that no other request waits.
 
-Search terms are rewritten for servers that take a query as it stands: Orthanc decodes no %2F.
+Search terms are rewritten for servers that do not decode all percent-encoding: Orthanc does not decode %2F.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .authentication import Annotator, AnyUser
 
 router = APIRouter(prefix="/proxy/dicom", tags=["Others"])
 
-# Of one connection, not for the proxy.
+# Hop-by-hop headers, which a proxy does not forward.
 _HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 _PREFIXES = {"qido": "MONAI_LABEL_QIDO_PREFIX", "wado": "MONAI_LABEL_WADO_PREFIX", "stow": "MONAI_LABEL_STOW_PREFIX"}
 _PATH_SAFE = "/:@!$&'()*+,;=~"
-# What RFC 3986 allows in a query as it is, and no server takes for the end of a value, or for a space.
+# Characters that RFC 3986 allows unencoded in a query, and that no server reads as a delimiter or a space.
 QUERY_SAFE = "/:@!$'()*,?~"
 _client: httpx.AsyncClient | None = None
 
@@ -41,23 +41,23 @@ async def search_or_retrieve(request: Request, path: str, user: AnyUser) -> Resp
 
 @router.post("/{path:path}", include_in_schema=False)
 async def store(request: Request, path: str, user: Annotator) -> Response:
-    """Forward instances that are to be stored: what saving a label takes, this takes."""
+    """Forward instances to store. Requires the same role as saving a label."""
     return await _forward(request, path)
 
 
 def query(terms: Terms) -> str:
-    """The terms as a query string; only what must be is percent-encoded."""
+    """Return the terms as a query string, percent-encoded only where necessary."""
     return "&".join(f"{quote(name, safe='')}={quote(value, safe=QUERY_SAFE)}" for name, value in terms)
 
 
 def loose(terms: Terms) -> str | None:
-    """The same with DICOM's wildcards in place of what had to be encoded; None if nothing had to."""
+    """Return the query with DICOM wildcards for characters that would be encoded; None if there are none."""
     wide = [(name, _widened(value) if _tag(name) else value) for name, value in terms]
     return query(wide) if wide != list(terms) else None
 
 
 def strictly(found: list[dict[str, Any]], terms: Terms) -> list[dict[str, Any]]:
-    """Of what a loose search found, that which the terms themselves mean; capitals and small letters are alike."""
+    """Return those results of a loose search that match the original terms, ignoring case."""
     patterns = {tag: _pattern(value) for name, value in terms if (tag := _tag(name)) and _widened(value) != value}
     return [one for one in found if all(_matches(one.get(tag), pattern) for tag, pattern in patterns.items())]
 
@@ -69,10 +69,10 @@ async def _forward(request: Request, path: str) -> Response:
         raise ClientError("The studies are files; there is no DICOMweb server to ask.", 404)
     if any(part in ("..", ".") for part in path.replace("\\", "/").split("/")):
         raise ClientError("A path with '..' in it is not forwarded.")
-    # It came decoded: a "?", a "#" or a "%2e%2e" in it must mean there what it meant here.
+    # The path arrives decoded. Encode it again, so that "?", "#" and "%2e%2e" in it keep their meaning.
     url = f"{server}/{quote(_path(path), safe=_PATH_SAFE)}"
     headers = {name: value for name, value in request.headers.items() if name.lower() not in (*_HOP, "authorization")}
-    headers.setdefault("accept-encoding", "identity")  # else httpx asks for what the client may not read
+    headers.setdefault("accept-encoding", "identity")  # else httpx asks for encodings that the client may not support
     terms = request.query_params.multi_items()
     received = await _send(request, f"{url}?{query(terms)}" if terms else url, headers)
     is_search = request.method == "GET" and path.rstrip("/").endswith(("studies", "series", "instances"))
@@ -96,7 +96,7 @@ async def _send(request: Request, url: str, headers: dict[str, str]) -> httpx.Re
 async def _search_result(
     request: Request, received: httpx.Response, wider: str, headers: dict[str, str], terms: list[tuple[str, str]]
 ) -> Response:
-    """The answer to a search; where it found nothing, what a wider one finds that the terms mean, too."""
+    """Return the search result. If it is empty, repeat the search with wildcards and keep what matches the terms."""
     body = await _read(received)
     if received.is_success and _dicom_json(body) == []:
         second = await _send(request, wider, headers)
@@ -129,7 +129,7 @@ def _path(path: str) -> str:
     kind, _, rest = path.partition("/")
     if kind not in _PREFIXES:
         return path
-    if kind == "qido" and rest.endswith("metadata"):  # some viewers ask for it there
+    if kind == "qido" and rest.endswith("metadata"):  # some viewers request it there
         kind = "wado"
     prefix = getattr(settings, _PREFIXES[kind])
     return f"{prefix}/{rest}" if prefix else rest
@@ -153,7 +153,7 @@ def _body(request: Request) -> AsyncIterator[bytes] | None:
 
 
 def _dicom_json(body: bytes) -> list[dict[str, Any]] | None:
-    """A list of DICOM JSON; None if it is none."""
+    """Parse a list of DICOM JSON objects; None if ``body`` is something else."""
     try:
         found = json.loads(body) if body.strip() else []
     except ValueError:
@@ -162,7 +162,7 @@ def _dicom_json(body: bytes) -> list[dict[str, Any]] | None:
 
 
 def _widened(value: str) -> str:
-    """One wildcard per ASCII character; any number for others, whose bytes a server may count."""
+    """Replace an ASCII character that needs encoding by "?", others by "*": a server may count their bytes."""
     return "".join(char if quote(char, safe=QUERY_SAFE) == char else "?" if char.isascii() else "*" for char in value)
 
 
@@ -178,7 +178,7 @@ def _matches(element: Any, pattern: re.Pattern) -> bool:
 
 
 def _tag(name: str) -> str:
-    """``00100020`` for ``PatientID`` or itself; "" for what is no attribute, such as ``limit``."""
+    """Return the tag, such as ``00100020``, of a keyword or a tag; "" for other parameters, such as ``limit``."""
     if re.fullmatch(r"[0-9A-Fa-f]{8}", name):
         return name.upper()
     number = tag_for_keyword(name)

@@ -1,4 +1,4 @@
-"""Segmentation of one case, of all cases in a batch, and of images that a client sends along in a session."""
+"""Routes to segment one case, a batch of cases, or images that a client uploads in a session."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ router = APIRouter(prefix="/infer", tags=["Infer"])
 batch_router = APIRouter(prefix="/batch/infer", tags=["Infer"])
 session_router = APIRouter(prefix="/session", tags=["Session"])
 
-# Keys that the route sets; from a client they would name any file of this machine.
+# Keys that the route sets. From a client, they could name any file on this machine.
 _OURS = frozenset({"uploaded", "name", "session_id", "as_dicom_seg", "user"})
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _creating = threading.Lock()
 
 
 class ResultType(str, Enum):
-    """What to send back."""
+    """Format of the response."""
 
     image = "image"
     json = "json"
@@ -59,9 +59,9 @@ def infer(
     label: UploadFile = File(None),
     output: ResultType | None = None,
 ) -> Response:
-    """Segment the case that ``image`` belongs to; the answer lies on the grid of that image.
+    """Segment the case that ``image`` belongs to; the label map is on the grid of that image.
 
-    ``output``: the label map, the figures, both as multipart (the default), or a DICOM SEG of the reference series.
+    ``output``: the label map, its JSON metadata, both as multipart (default), or a DICOM SEG of the reference series.
     """
     given = {key: value for key, value in read_params(params).items() if key not in _OURS}
     request: dict[str, Any] = given | {"model": model, "image": image}
@@ -69,7 +69,7 @@ def infer(
     if file is None and not image and not session_id:
         raise ClientError("image: found none; expected the id of an image, a session, or a file.")
     app.infer_task(model)
-    if InferOptions.read(request).saves and not may_annotate(user):  # this takes what saving a label takes
+    if InferOptions.read(request).saves and not may_annotate(user):  # requires the same role as saving a label
         raise ClientError('Role "monailabel-annotator" is required to save the answer as a label.', 403)
     if file is not None:
         with received(file) as path:
@@ -100,9 +100,9 @@ def _send(result: dict[str, Any], output: ResultType | None, background_tasks: B
     return Response(message.to_string(), media_type=message.content_type, background=background_tasks)
 
 
-@batch_router.get("", summary=f"{RBAC_USER}How the batch goes")
+@batch_router.get("", summary=f"{RBAC_USER}Status of the batch")
 def batch_status(app: App, user: AnyUser, all: bool = False, check_if_running: bool = False) -> Any:
-    """The last batch; with ``check_if_running`` 404 unless one runs, with ``all`` a list of all."""
+    """Return the latest batch, or with ``all`` all of them; with ``check_if_running``, 404 unless one is running."""
     tasks = app.batch.tasks()
     if not tasks or (check_if_running and not app.batch.running):
         raise NotFound("No batch is running." if check_if_running else "There was no batch since the server started.")
@@ -113,7 +113,7 @@ def batch_status(app: App, user: AnyUser, all: bool = False, check_if_running: b
 def run_batch(
     app: App, user: Admin, model: str, images: str = ALL, params: dict | None = None, run_sync: bool = False
 ) -> dict[str, Any]:
-    """Keep the answer for each case as its ``original`` label. ``images``: all, labeled or unlabeled (by a person)."""
+    """Store each prediction as its case's ``original`` label. ``images``: all, labeled or unlabeled (by a person)."""
     task = app.batch.start(model, images, params or {})
     if run_sync:
         app.batch.wait()
@@ -123,17 +123,17 @@ def run_batch(
 
 @batch_router.delete("", summary=f"{RBAC_ADMIN}Stop the batch")
 def stop_batch(app: App, user: Admin) -> dict[str, Any] | None:
-    """Stop after the case that is being segmented; ``null`` if none runs."""
+    """Stop after the case that is being segmented; ``null`` if no batch is running."""
     return app.batch.stop()
 
 
-@session_router.put("/", summary=f"{RBAC_USER}Send images along")
+@session_router.put("/", summary=f"{RBAC_USER}Upload images as a session")
 def create_session(
     app: App, user: AnyUser, uncompress: bool = False, expiry: int = 0, files: list[UploadFile] = File(...)
 ) -> dict[str, Any]:
-    """Keep images for ``expiry`` seconds (MONAI Label's limit if 0), under an id of their own.
+    """Keep the uploaded images for ``expiry`` seconds (0: MONAI Label's limit) under a session ID.
 
-    With ``uncompress`` one file is sent, a zip or tar archive.
+    With ``uncompress``, the upload is one zip or tar archive.
     """
     sessions, limits = _sessions(app), app.settings
     if uncompress and len(files) != 1:
@@ -159,21 +159,21 @@ def create_session(
 
 @session_router.get("/{session_id}", summary=f"{RBAC_USER}A session, or its image")
 def get_session(app: App, user: AnyUser, session_id: str, update_ts: bool = False, image: bool = False) -> Any:
-    """What is known of a session; with ``image`` the file that was sent."""
+    """Return the metadata of a session, or with ``image`` the uploaded file."""
     info = _find(app, session_id, update_ts)
     return _image(info) if image else info.to_json()
 
 
 @session_router.delete("/{session_id}", summary=f"{RBAC_USER}End a session")
 def remove_session(app: App, user: AnyUser, session_id: str) -> dict[str, Any]:
-    """Delete its images."""
+    """Delete the session and its images."""
     info = _find(app, session_id)
     _sessions(app).remove_session(session_id)
     return info.to_json()
 
 
 def is_session_id(text: str) -> bool:
-    """Whether this can be a session's id; MONAI Label joins it to a path."""
+    """Return whether ``text`` is a valid session ID. Check this first: MONAI Label joins the ID to a path."""
     return bool(_SESSION_ID.fullmatch(text.lower()))
 
 
@@ -211,7 +211,7 @@ def _count(store: Path) -> int:
 
 
 def _unused(folder: Path, name: str) -> str:
-    """The name, with a number before it if there is such a file already."""
+    """Return the name, prefixed with a number if there is such a file already."""
     number = 1
     unused = name
     while (folder / unused).exists():

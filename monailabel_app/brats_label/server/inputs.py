@@ -1,4 +1,4 @@
-"""What routes take: the app, parameters as JSON, and files under names of our own."""
+"""Inputs of the routes: the app, JSON parameters, and uploaded files under names of our own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
     """Read a form field that holds a JSON object.
 
     Raises:
-        ClientError: for anything else.
+        ClientError: if ``text`` is anything else.
     """
     try:
         params = json.loads(text) if text else {}
@@ -51,7 +51,7 @@ def save(upload: UploadFile, path: Path) -> None:
 
 @contextmanager
 def received(upload: UploadFile) -> Iterator[Path]:
-    """The upload as a file that is gone afterwards. Of the client's file name only the extension is kept."""
+    """Yield the upload as a temporary file. Only the extension of the client's file name is kept."""
     name = (upload.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
     known = [s for s in (".nii.gz", ".seg.nrrd") if name.lower().endswith(s)]
     suffix = known[0] if known else Path(name).suffix

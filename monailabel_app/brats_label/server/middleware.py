@@ -1,4 +1,4 @@
-"""Around every request: an id and a line in the log, a limit on its size, and who may ask at all."""
+"""Middleware: request IDs and request log, a limit on the body size, and filters for clients, hosts and origins."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 logger = logging.getLogger("brats_clip.requests")
 
 _HOST = (
-    "This server knows itself as localhost or 127.0.0.1 alone; ask for it by that name, or start it with --conf remote "
-    "true."
+    "This server answers requests to localhost or 127.0.0.1 only; use one of these names, or start it with --conf "
+    "remote true."
 )
-_ORIGIN = "Pages of other sites may not ask this server; MONAI_LABEL_CORS_ORIGINS names those that may."
-_CLIENT = "This server answers its own machine alone; start it with --conf remote true to change that."
+_ORIGIN = "Requests from pages of other sites are refused; MONAI_LABEL_CORS_ORIGINS lists the sites that are allowed."
+_CLIENT = "This server accepts requests from its own machine only; start it with --conf remote true to change that."
 
 
 class RequestLog:
-    """One JSON line per request: what, how long, how it ended. Query strings stay out: they may name patients."""
+    """Log one JSON line per request: route, status and duration. Query strings are left out: they may name patients."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, note)
         finally:
-            # The route's pattern, not the path, in which clients put ids.
+            # The route's pattern, not the path: paths contain IDs.
             route = getattr(scope.get("route"), "path", None) or _first_part(scope["path"])
             line = {
                 "id": request_id,
@@ -59,7 +59,7 @@ class RequestLog:
 
 
 class SizeLimit:
-    """Refuses bodies of more than ``limit`` bytes, whether their size is declared or not."""
+    """Refuse request bodies of more than ``limit`` bytes, with or without a Content-Length header."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
@@ -102,7 +102,7 @@ class SizeLimit:
 
 
 class ClientFilter:
-    """Refuses clients on other machines unless ``remote``; MONAI Label binds to all interfaces by default."""
+    """Refuse clients on other machines unless ``remote``; MONAI Label binds to all interfaces by default."""
 
     def __init__(self, app: ASGIApp, remote: bool) -> None:
         self.app, self.remote = app, remote
@@ -115,9 +115,9 @@ class ClientFilter:
 
 
 class AllowedHosts:
-    """Refuses requests that pages of other sites make, by ``Origin`` and, against DNS rebinding, by ``Host``.
+    """Refuse requests from pages of other sites, by ``Origin`` and, against DNS rebinding, by ``Host``.
 
-    Programs send no ``Origin``. Ports may differ: a tunnel or a proxy of this machine changes them.
+    Requests without ``Origin`` come from programs and pass. Ports are ignored: a local tunnel or proxy changes them.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
@@ -137,7 +137,7 @@ class AllowedHosts:
 
 
 async def refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
-    """Answer with a sentence, as the error handlers do."""
+    """Send an error response with the same body as those of the error handlers."""
     request_id = scope.get("state", {}).get("request_id", "")
     body = json.dumps({"detail": sentence, "status": status, "request_id": request_id}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -146,7 +146,7 @@ async def refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
 
 
 def _first_part(path: str) -> str:
-    """What a request was about that matched no route: ``/infer``, say, and nothing that could be a name."""
+    """Return the first part of a path without a route, such as ``/infer``; "?" if it could be a name."""
     first = path.split("/")[1:2]
     return f"/{first[0]}" if first and re.fullmatch(r"[a-z]{0,16}", first[0]) else "?"
 

@@ -1,4 +1,4 @@
-"""Pages for people: what is served, the log; and the app's facts as JSON. They load nothing from the internet."""
+"""HTML pages (front page, log), which load nothing from the internet, and the app's metadata as JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ router = APIRouter(tags=["Others"])
 
 STATIC = Path(monailabel.endpoints.__file__).parent / "static"
 NO_VIEWER = (
-    "This server serves files, and the browser's viewer OHIF reads DICOMweb servers alone. Use 3D Slicer with this "
-    "server's address; or serve a DICOMweb server (make serve STUDIES=http://...); or see it with synthetic patients "
-    "(make serve-demo)."
+    "The studies of this server are files, but OHIF, the viewer in the browser, reads DICOMweb servers only. Use 3D "
+    "Slicer with this server's address, serve a DICOMweb server (make serve STUDIES=http://...), or try OHIF with "
+    "synthetic patients (make serve-demo)."
 )
 MOST_LINES = 100_000
 _PAGE = """<!doctype html>
@@ -39,7 +39,7 @@ code {{ background: #eee; padding: 0 .3em }} dt {{ font-weight: bold }} dd {{ ma
 
 @router.get("/", include_in_schema=False)
 def front(app: App, request: Request) -> HTMLResponse:
-    """The page at the server's address. Where people log in, it shows no data."""
+    """Return the front page. It shows no data if authentication is on."""
     address = str(request.base_url).rstrip("/")
     lines = [] if settings.MONAI_LABEL_AUTH_ENABLE else list(_served(app))
     viewer = "" if of_files() else '<a href="ohif/">Open the viewer</a>: choose a study, then MONAI Label.'
@@ -55,13 +55,13 @@ def front(app: App, request: Request) -> HTMLResponse:
 
 @router.get("/info/", summary=f"{RBAC_USER}Models, strategies, trainers and cases", tags=["App"])
 def info(app: App, user: AnyUser) -> dict[str, Any]:
-    """What clients ask for first."""
+    """Return the app's metadata, which clients request first."""
     return app.info()
 
 
 @router.get("/logs/", summary=f"{RBAC_ADMIN}The server's log")
 def log(user: Admin, lines: int = 300, html: bool = True, text: bool = False, refresh: int = 0) -> Response:
-    """The last ``lines`` (0: the whole file), as text or as a page that reloads after ``refresh`` seconds."""
+    """Return the last ``lines`` (0: the whole file), as text or as a page that reloads after ``refresh`` seconds."""
     path = Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"
     if not path.is_file():
         raise NotFound("The server writes no log file; its terminal has the log.")
@@ -75,9 +75,9 @@ def log(user: Admin, lines: int = 300, html: bool = True, text: bool = False, re
     return _page("Log", f"<pre>{escape(content)}</pre>", again)
 
 
-@router.get("/logs/gpu", summary=f"{RBAC_ADMIN}What nvidia-smi says")
+@router.get("/logs/gpu", summary=f"{RBAC_ADMIN}Output of nvidia-smi")
 def gpu(user: Admin) -> PlainTextResponse:
-    """The GPU's state."""
+    """Return the output of ``nvidia-smi``."""
     try:
         done = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -93,23 +93,23 @@ def icon() -> FileResponse:
 
 @router.api_route("/scoring/{method:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
 def scoring(user: AnyUser, method: str) -> None:
-    """MONAI Label would start the app a second time, for methods that there are none of."""
+    """Refuse. The app has no scoring methods, and MONAI Label's own route would start it a second time."""
     raise NotFound("Nothing is scored on request: each answer predicts its quality, and GET /review/ lists the cases.")
 
 
 def no_viewer() -> HTMLResponse:
-    """In place of the viewer, which would only say that its data source is missing."""
+    """Return the page shown instead of OHIF, which would only report that its data source is missing."""
     return _page("No viewer here", f'<p>{escape(NO_VIEWER)}</p>\n<p><a href="/">What this server serves</a></p>')
 
 
 def of_files(studies: str | None = None) -> bool:
-    """Whether the studies are files, and not on a DICOMweb server."""
+    """Return whether the studies are files rather than on a DICOMweb server."""
     studies = settings.MONAI_LABEL_STUDIES if studies is None else studies
     return bool(studies) and not studies.startswith(("http://", "https://"))
 
 
 def what_is_served(app: Any) -> str:
-    """The studies in a sentence, and how many cases there are."""
+    """Describe the served studies and their number of cases in a sentence."""
     kind = "the folder" if of_files(app.studies) else "the DICOMweb server"
     try:
         count = len(app.datastore().list_images())

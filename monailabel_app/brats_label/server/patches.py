@@ -1,10 +1,10 @@
-"""All changes to what other packages do inside. There are three:
+"""All patches to the internals of other packages. There are three:
 
-1. ``take_over``: requests to MONAI Label's server go to our application. Its own router would answer under CORS ``*``,
-   compute in the event loop, and send bare 500s; ``python -m monailabel.main`` lets an app name no other server.
-2. ``StartLog``: uvicorn prints a traceback for every error at start, and logs when the port is open, which nothing else
-   can see.
-3. ``viewer.REPLACEMENTS``: text of the packaged viewer, changed on the way out; its files stay as they are.
+1. ``take_over``: routes requests for MONAI Label's server to our application. MONAI Label's router allows all origins
+   (CORS ``*``), computes in the event loop and sends bare 500s; ``python -m monailabel.main`` accepts no other server.
+2. ``StartLog``: replaces uvicorn's start-up lines. uvicorn prints a traceback for every error at start, and its log is
+   the only sign that the port is open.
+3. ``viewer.REPLACEMENTS``: replaces text of the packaged viewer as it is served; the files on disk stay unchanged.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ logger = logging.getLogger("brats_clip.app")
 
 
 def take_over(server: Starlette, ours: ASGIApp) -> None:
-    """Have ``ours`` answer every request to ``server`` from now on, also while that is starting.
+    """Route every request for ``server`` to ``ours`` from now on, even while ``server`` is starting.
 
-    What is around MONAI Label's routes, the CORS headers above all, goes with them.
+    This also bypasses the middleware around MONAI Label's routes, above all its CORS headers.
     """
     server.middleware_stack = ours
 
 
 class StartLog(logging.Filter):
-    """Changes uvicorn's lines at start: the address and what is served, or in one sentence why it did not start.
+    """Replace uvicorn's start-up lines by the address and the served studies, or by one sentence on the error.
 
-    Args:
-        served: returns a sentence on what is served; may be slow. None before there is an app.
+    Attributes:
+        served: returns a sentence that describes the served studies; may be slow. None until the app exists.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class StartLog(logging.Filter):
         shown = address.replace("//0.0.0.0:", "//127.0.0.1:")
         try:
             served = self.served()
-        except Exception as error:  # the server runs all the same
+        except Exception as error:  # the server keeps running
             logger.error("the served studies cannot be listed: %s", type(error).__name__, exc_info=error)
             served = "see the log"
         print(f"\nServer ready: {shown}/ (open it in a browser)\nServed: {served}\nCtrl-C stops it.\n", flush=True)
@@ -64,7 +64,7 @@ start_log = StartLog()
 
 
 def attach_start_log() -> None:
-    """Begin to listen; calling it again does nothing. MONAI Label's scheduler keeps its job list to itself."""
+    """Install ``start_log`` once, and hide the INFO lines of MONAI Label's scheduler, which list its jobs."""
     uvicorn = logging.getLogger("uvicorn.error")
     if start_log not in uvicorn.filters:
         uvicorn.addFilter(start_log)

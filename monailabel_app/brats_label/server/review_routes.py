@@ -1,4 +1,4 @@
-"""The review queue: as a page and as JSON; accepting, leases, thumbnails, and what labels cost as CSV."""
+"""Routes of the review queue: page and JSON, accepting, leases, thumbnails, and the CSV export of labelling effort."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .inputs import App
 from .pages import of_files
 
 router = APIRouter(prefix="/review", tags=["Review"])
-SHOWN = 200  # rows of the page, unless all are asked for
+SHOWN = 200  # rows on the page by default
 _templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-_drawing = threading.Lock()  # one thumbnail at a time: a page asks for many
+_drawing = threading.Lock()  # one thumbnail at a time: a page requests many
 
 
 class ListingType(str, Enum):
-    """What to send back."""
+    """Format of the response."""
 
     html = "html"
     json = "json"
@@ -43,7 +43,7 @@ class ListingType(str, Enum):
 
 @router.get("/", summary=f"{RBAC_USER}The review queue")
 def queue(app: App, user: AnyUser, request: Request, output: ListingType | None = None, all: bool = False) -> Response:
-    """Cases by expected gain, how well two readers agree, and what may be expected of the rest.
+    """Return the cases by expected gain, the agreement of two readers, and the expected quality of the rest.
 
     JSON for ``Accept: application/json`` or ``output=json``, a page otherwise; the page has the first 200 cases unless
     ``all``.
@@ -71,7 +71,7 @@ def queue(app: App, user: AnyUser, request: Request, output: ListingType | None 
 
 @router.get("/export.csv", summary=f"{RBAC_USER}Who saved which label, when, how long it took, with how many clicks")
 def export(app: App, user: AnyUser) -> Response:
-    """A row per final label that was ever saved."""
+    """Return a row for every final label ever saved."""
     headers = {"Content-Disposition": 'attachment; filename="labels.csv"'}
     content = labels_as_csv(app.datastore().labels.by_case())
     return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
@@ -79,7 +79,7 @@ def export(app: App, user: AnyUser) -> Response:
 
 @router.get("/{case}/thumbnail.png", summary=f"{RBAC_USER}A small picture of the newest label on its image")
 def thumbnail(app: App, user: AnyUser, case: str) -> Response:
-    """The axial slice with most tumour; 404 for a case without a label or a pre-annotation."""
+    """Return the axial slice with the most tumour; 404 for a case with neither a label nor a pre-annotation."""
     datastore = app.datastore()
     case_id = datastore.source.resolve(case)[0].case_id
     revision = datastore.labels.current(case_id, FINAL) or datastore.labels.current(case_id, ORIGINAL)
@@ -100,20 +100,20 @@ def thumbnail(app: App, user: AnyUser, case: str) -> Response:
 def accept(
     app: App, user: Annotator, case: str, version: int | None = None, client_id: str | None = None
 ) -> dict[str, Any]:
-    """Refused (409) while somebody else has the case, or if the pre-annotation is not ``version`` any more."""
+    """Refused (409) while somebody else holds the lease, or if ``version`` is not the current pre-annotation."""
     stored = app.review.accept(case, _who(user, client_id), client_id or "", version)
     return {"label": stored.case.case_id, **stored.to_dict(), "row": app.review.row(case).to_dict()}
 
 
-@router.post("/{case}/lease", summary=f"{RBAC_ANNOTATOR}Take a case for editing")
+@router.post("/{case}/lease", summary=f"{RBAC_ANNOTATOR}Lease a case for editing")
 def take(app: App, user: Annotator, case: str, client_id: str | None = None) -> dict[str, Any]:
-    """Nobody else is given the case for two hours, or until a label is saved; 409 if somebody else has it."""
+    """Lease the case for two hours, or until a label is saved; 409 if somebody else holds the lease."""
     return app.review.lease(case, _who(user, client_id)).to_dict()
 
 
-@router.delete("/{case}/lease", summary=f"{RBAC_ANNOTATOR}Give a case back")
+@router.delete("/{case}/lease", summary=f"{RBAC_ANNOTATOR}Release the lease of a case")
 def give_back(app: App, user: Annotator, case: str, client_id: str | None = None) -> dict[str, Any]:
-    """Others may be given it again."""
+    """Release the lease, so that others can get the case."""
     return app.review.give_back(case, _who(user, client_id)).to_dict()
 
 
@@ -127,6 +127,6 @@ def _accepted(request: Request) -> ListingType:
 
 
 def _viewer_link(info: dict[str, Any]) -> str:
-    """Where OHIF shows the study; "" for files, which it cannot show."""
+    """Return the address of the study in OHIF; "" for files, which OHIF cannot show."""
     uid = info.get("StudyInstanceUID", "")
     return "" if of_files() or not uid else f"/ohif/monai-label?StudyInstanceUIDs={quote(str(uid), safe='')}"

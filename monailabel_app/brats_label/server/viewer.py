@@ -1,9 +1,9 @@
-"""The OHIF viewer that MONAI Label brings, with text of its panel replaced where the user would miss an answer.
+"""The OHIF viewer that MONAI Label ships, with its panel patched to show errors, warnings and volumes to the user.
 
-The files of the package stay as they are; text is replaced on the way out. OHIF and the panel are open source (MIT and
-Apache-2.0). All that depends on the packaged text stands here, as of MONAI Label 0.8.5 with OHIF 3.10. Another package
-may word it otherwise: then ``check_viewer`` says at start which replacements find nothing, and
-``test_app_viewer.py`` names them.
+The packaged files stay unchanged; text is replaced as it is served. OHIF and the panel are open source (MIT and
+Apache-2.0). This module contains everything that depends on the packaged text, as of MONAI Label 0.8.5 with OHIF 3.10.
+With another version, ``check_viewer`` logs at start which replacements find nothing, and ``test_app_viewer.py`` names
+them.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _NOTICE = (
 _DONE = "message: '%s - Successful',\n        type: 'success',\n        duration: 4000"
 
 
-# As in a DICOM SEG; the panel knows organs alone, and compares in lower case.
+# The colours of our DICOM SEGs. The panel only knows organs, and compares names in lower case.
 COLOURS = {"ncr/net": "#d8463c", "ed": "#6ebe50", "et": "#5096e6", "tc": "#d65aa0", "wt": "#ffd700"}
 
 
 class Replacement(NamedTuple):
-    """One change to the viewer's text: what is there, what takes its place, and why."""
+    """One change to the viewer's text: the text to find, its replacement, and the reason."""
 
     found: str
     becomes: str
@@ -118,7 +118,7 @@ REPLACEMENTS: tuple[Replacement, ...] = (
 
 
 def answer_headers(params: Mapping[str, Any]) -> dict[str, str]:
-    """What travels beside a label map, for a person: a warning, the volumes, and where the answer is least sure."""
+    """Return the headers sent with a label map: a warning; the volumes and where the prediction is least certain."""
     warning, volumes = params.get("warning", ""), params.get("volumes_ml") or {}
     if warning and not params.get("report", {}).get("used", True):
         warning = f"The report was not used: {warning}"
@@ -140,7 +140,7 @@ def _least_sure(params: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def replaced() -> dict[Path, bytes]:
-    """The files that differ from the package's, by path."""
+    """Return the contents of the patched files by path."""
     texts: dict[Path, str] = {}
     for replacement in REPLACEMENTS:
         for path in _panel():
@@ -151,17 +151,17 @@ def replaced() -> dict[Path, bytes]:
 
 
 def missing_replacements() -> list[Replacement]:
-    """Those that find nothing to replace in the installed package."""
+    """Return the replacements that find nothing to replace in the installed package."""
     texts = [path.read_text(encoding="utf-8") for path in _panel()]
     return [replacement for replacement in REPLACEMENTS if not any(replacement.found in text for text in texts)]
 
 
 def check_viewer() -> None:
-    """Log an error if the packaged viewer is another than the replacements were written for; it is served anyway."""
+    """Log an error if some replacements do not fit the packaged viewer, which is served anyway."""
     missing = missing_replacements()
     if missing:
         logger.error(
-            "The packaged OHIF viewer is another version than MONAI Label 0.8.5's: %d of %d replacements find nothing "
+            "The packaged OHIF viewer differs from the one in MONAI Label 0.8.5: %d of %d replacements find nothing "
             "to replace (%s). The viewer is served without them; correct REPLACEMENTS in %s, or install "
             "monailabel==0.8.5.",
             len(missing),
@@ -173,13 +173,13 @@ def check_viewer() -> None:
 
 @lru_cache(maxsize=1)
 def _panel() -> tuple[Path, ...]:
-    """The scripts that hold MONAI Label's panel."""
+    """Return the scripts that contain MONAI Label's panel."""
     return tuple(path for path in FOLDER.glob("*.js") if b"MONAILABEL_SERVER_URL" in path.read_bytes())
 
 
 @router.get("/{path:path}", include_in_schema=False)
 def viewer(path: str, user: AnyUser) -> Response:
-    """A file of the viewer; every other address below /ohif/ is one of its pages."""
+    """Return a file of the viewer, or its index page for other addresses below /ohif/."""
     file = _file(path)
     if file is None:
         if Path(path).suffix in (".js", ".css", ".wasm", ".map", ".json", ".png", ".svg", ".ico"):

@@ -1,4 +1,4 @@
-"""Patients as cases, however many files each has, and where they come from."""
+"""Cases, each with the images of one patient, and the interface of their sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from brats_clip.cases import SEQUENCES
 
-# Best shown first, where the sequence of the settings is missing.
+# Most detailed first, for cases without the reference sequence of the settings.
 _BY_DETAIL = ("t1ce", "flair", "t2", "t1")
 
 
@@ -19,8 +19,8 @@ class ChosenImage:
 
     Attributes:
         sequence: "t1", "t1ce", "t2" or "flair".
-        image_id: what clients call it: ``CASE@flair`` for files, the SeriesInstanceUID for DICOM.
-        name: for people: a file name, or a series description. Never a patient's name.
+        image_id: the ID for clients: ``CASE@flair`` for files, the SeriesInstanceUID for DICOM.
+        name: display name: a file name or a series description, never a patient's name.
         reason: why this image was taken for this sequence.
     """
 
@@ -32,7 +32,7 @@ class ChosenImage:
 
 @dataclass(frozen=True)
 class LeftOutImage:
-    """An image of the patient that serves as no sequence, and why: a localiser, a duplicate, a map."""
+    """An image of the patient that is not used, and the reason: a localiser, a duplicate, a map."""
 
     image_id: str
     name: str
@@ -41,16 +41,16 @@ class LeftOutImage:
 
 @dataclass(frozen=True)
 class Case:
-    """A patient as clients see it.
+    """A case as clients see it.
 
     Attributes:
-        case_id: safe as a file name, and the same for ever. For files the name of the case; for DICOM the
-            SeriesInstanceUID of what was the reference sequence when the study was first seen: viewers open series.
-        patient: who it is, for the split; two cases of one patient share it. The same for ever. An id or a hash.
-        images: the image of each sequence there is.
+        case_id: permanent, and safe as a file name. For files, the name of the case; for DICOM, the SeriesInstanceUID
+            of the reference sequence when the study was first seen, since viewers open series.
+        patient: permanent key of the patient, for the training split; all cases of a patient share it. ID or hash.
+        images: the image of each available sequence.
         reference: the sequence whose grid the case is segmented and stored on; one of ``images``.
-        left_out: what else the patient has.
-        info: for clients: StudyInstanceUID and so on. Plain JSON values.
+        left_out: images of the patient that are not used.
+        info: metadata for clients, such as StudyInstanceUID; plain JSON values.
     """
 
     case_id: str
@@ -67,32 +67,32 @@ class Case:
 
 
 def reference_of(wanted: str, there: Collection[str]) -> str:
-    """The sequence whose grid a case is segmented and stored on: ``wanted``, or the most detailed one there is."""
+    """Return the sequence whose grid a case is segmented and stored on: ``wanted``, or the most detailed one."""
     return next(sequence for sequence in (wanted, *_BY_DETAIL) if sequence in there)
 
 
 class CaseSource(Protocol):
-    """Where cases come from: a folder, or a DICOMweb server. Safe to use from several threads."""
+    """The source of cases: a folder, or a DICOMweb server. Safe to use from several threads."""
 
     def cases(self) -> dict[str, Case]:
-        """All cases by id, from memory where it is fresh enough; files are not opened for it, series not fetched."""
+        """Return all cases by ID, from memory while the last listing is fresh."""
 
     def problems(self) -> list[str]:
-        """A sentence for each file that makes no case; from memory, as ``cases``."""
+        """Return a message for each file or study that forms no case; from memory, as ``cases``."""
 
     def refresh(self) -> None:
-        """Look again."""
+        """List the cases again."""
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
-        """The case that ``image_id`` belongs to, and the sequence it shows: a case id shows the reference sequence,
-        unless it is the id of another image of the case.
+        """Return the case that ``image_id`` belongs to, and the sequence it refers to: for a case ID the reference
+        sequence, unless it is also the ID of another image of the case.
 
         Raises:
-            NotFound: for an id of no case, or of an image that serves as no sequence (the reason is in the sentence).
+            NotFound: for an unknown ID, or that of an image that is not used (the message gives the reason).
         """
 
     def native_files(self, case: Case) -> dict[str, Path]:
-        """A 3D NIfTI file per sequence, on the grid it was acquired on; fetched and converted once, then cached.
+        """Return a 3D NIfTI file per sequence on its acquisition grid; fetched and converted once, then cached.
 
         Raises:
             Refused: if a file of the case cannot be read.
@@ -100,7 +100,7 @@ class CaseSource(Protocol):
         """
 
     def fingerprint(self, case: Case) -> list:
-        """What changes when an image or the report of the case does; plain values, told by the originals alone."""
+        """Return plain values, from the originals only, that change when an image or the report of the case does."""
 
     def report(self, case: Case) -> str:
-        """The report that lies with the case; "" without one."""
+        """Return the report found with the case; "" without one."""

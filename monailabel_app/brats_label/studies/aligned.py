@@ -1,4 +1,4 @@
-"""A case on one grid, and how labels and points get there and back."""
+"""A case on one grid, and the transfer of labels and points to and from it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Aligned:
     """A case on one grid, the working grid. Labels are stored on the native grid of its reference.
 
     Attributes:
-        files: 3D NIfTI by sequence, all on the working grid; the native file where it lies there already.
-        reference: the sequence whose axes and world the working grid has; often its voxels, too.
-        preparation: the grids, how each sequence was moved, and notes on what was done.
+        files: 3D NIfTI by sequence, all on the working grid; the native file if it is on this grid already.
+        reference: the sequence that gives the working grid its axes and world space, and often its voxels.
+        preparation: the grids, the motion of each sequence, and notes on the processing.
     """
 
     files: Mapping[str, Path]
@@ -41,10 +41,10 @@ class Aligned:
         return self.grids[self.reference].affine
 
     def label_on(self, sequence: str, label: np.ndarray) -> nib.Nifti1Image:
-        """Show a label on the native grid of ``sequence``, by the nearest voxel.
+        """Resample a label to the native grid of ``sequence``, by the nearest voxel.
 
         Args:
-            label: ``(X, Y, Z)``, whole numbers on the working grid.
+            label: ``(X, Y, Z)``, integers on the working grid.
 
         Raises:
             NotFound: if the case has no such sequence.
@@ -62,16 +62,16 @@ class Aligned:
         """Resample a label that was drawn on ``sequence``, by the nearest voxel.
 
         Args:
-            label: ``(X, Y, Z)``, whole numbers.
-            affine: ``(4, 4)`` of the label, voxel to RAS mm; it may be cropped or have its axes in another order.
-            to: the sequence on whose native grid it is wanted, "reference" for that; None for the working grid.
+            label: ``(X, Y, Z)``, integers.
+            affine: ``(4, 4)``, voxel to RAS mm; the label may be cropped or have its axes in another order.
+            to: the sequence with the target grid, "reference" for the reference sequence; None for the working grid.
 
         Returns:
-            ``(X, Y, Z)``, 0 where the label does not reach.
+            ``(X, Y, Z)``, 0 outside the label.
 
         Raises:
             NotFound: if the case has no such sequence.
-            Refused: if it is no 3D label.
+            Refused: if it is not a 3D label.
         """
         label, affine = np.asarray(label), np.asarray(affine, np.float64)
         if label.ndim != 3 or affine.shape != (4, 4) or not abs(np.linalg.det(affine)) > 1e-9:
@@ -79,7 +79,7 @@ class Aligned:
         return self._transfer(label, Grid(label.shape, affine), sequence, self.reference if to == "reference" else to)
 
     def points_to_working(self, sequence: str, ijk: Sequence[Sequence[float]]) -> list[list[float]]:
-        """Turn voxel positions on the native grid of ``sequence`` into those on the working grid.
+        """Convert voxel positions on the native grid of ``sequence`` to positions on the working grid.
 
         Raises:
             NotFound: if the case has no such sequence.
@@ -106,7 +106,7 @@ class Aligned:
         return np.clip(found, 0, np.array(grid.shape) - 1).astype(int).tolist()
 
     def _transfer(self, label: np.ndarray, grid: Grid, drawn_on: str | None, to: str | None) -> np.ndarray:
-        """A label on ``grid``, in the world of one sequence, on the native grid of another; None: the working grid."""
+        """Resample a label on ``grid``, in the world of ``drawn_on``, to the grid of ``to``; None: the working grid."""
         label, target = _whole(label), self._grid(to)
         self._grid(drawn_on)
         if self._in_place(grid, drawn_on, target, to):
@@ -129,7 +129,7 @@ class Aligned:
 
 
 def _whole(label: np.ndarray) -> np.ndarray:
-    """The label as an unsigned or signed whole type that SimpleITK and NIfTI know."""
+    """Convert the label to an integer type that SimpleITK and NIfTI support."""
     label = np.asarray(label)
     if label.dtype.kind in "ui" and label.dtype.itemsize < 8:
         return label

@@ -35,16 +35,16 @@ class _Listing:
 class FolderSource:
     """Cases below a folder: BraTS and MSD layouts, a folder per patient, 4D files. Safe to use from several threads.
 
-    Implements ``CaseSource``. The listing is kept; at most once a second it is checked whether a folder has changed.
+    Implements ``CaseSource``. The listing is cached; at most once a second, the folders are checked for changes.
 
     Args:
-        root: the studies folder. ``labels`` in it, hidden folders and the workspace hold no cases.
+        root: the studies folder. ``labels`` in it, hidden folders and the workspace are skipped.
         settings: ``reference``, ``patterns``, ``channels`` and ``workspace`` are used.
         cache: folder for split 4D files.
-        identities: what cases were called before; None remembers it while the source lives.
+        identities: the IDs given to cases so far; None keeps them in memory only.
 
     Raises:
-        InputError: if ``root`` is no folder.
+        InputError: if ``root`` is not a folder.
     """
 
     def __init__(self, root: Path, settings: Settings, cache: Path, identities: Identities | None = None) -> None:
@@ -63,24 +63,24 @@ class FolderSource:
         self._checked = 0.0
 
     def cases(self) -> dict[str, Case]:
-        """All cases by id."""
+        """Return all cases by ID."""
         return dict(self._fresh().cases)
 
     def refresh(self) -> None:
-        """Look through the folder again."""
+        """Scan the folder again."""
         with self._lock:
             self._listing = self._look()
             self._checked = time.monotonic()
 
     def problems(self) -> list[str]:
-        """Say which files make no case, and why; places are relative to the studies folder."""
+        """Return which files form no case, and why; paths are relative to the studies folder."""
         return [problem.sentence for problem in self._fresh().problems]
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
-        """The case and the sequence that ``CASE`` (its reference) or ``CASE@flair`` shows.
+        """Return the case and the sequence that ``CASE`` (its reference) or ``CASE@flair`` refers to.
 
         Raises:
-            NotFound: with ids that are near, or the reason why the files of that name make no case.
+            NotFound: with similar IDs, or the reason why the files of that name form no case.
         """
         listing = self._fresh()
         if image_id in listing.cases:
@@ -95,11 +95,11 @@ class FolderSource:
         raise NotFound(_not_found(str(image_id), case_id if at else str(image_id), listing))
 
     def native_files(self, case: Case) -> dict[str, Path]:
-        """A 3D NIfTI file per sequence; a 4D file is split once.
+        """Return a 3D NIfTI file per sequence; a 4D file is split once.
 
         Raises:
-            NotFound: if the case has gone.
-            Refused: if a file is missing, no NIfTI file or not 3D.
+            NotFound: if the case no longer exists.
+            Refused: if a file is missing, not a NIfTI file or not 3D.
         """
         found = self._found(case)
         try:
@@ -123,31 +123,31 @@ class FolderSource:
         return files
 
     def fingerprint(self, case: Case) -> list:
-        """Name, date (ns) and size of each file as it lies there, and the report.
+        """Return the name, date (ns) and size of each original file, and the report.
 
         Raises:
-            NotFound: if the case has gone.
+            NotFound: if the case no longer exists.
             Refused: if the report cannot be read.
-            OSError: if a file has gone.
+            OSError: if a file no longer exists.
         """
         found = self._found(case)
         files = [(s, name, *identity(found.folder / name)[1:]) for s, name in sorted(found.files.items())]
         return [files, sorted(found.channels.items()), self.report(case)]
 
     def report(self, case: Case) -> str:
-        """The report that lies with the case; "" without one.
+        """Return the report found with the case; "" without one.
 
         Raises:
-            Refused: if it cannot be read, without its text.
+            Refused: if the report cannot be read; the message does not contain its text.
         """
         return find_report(self._found(case), case.case_id, self.root)
 
     def label_file(self, case: Case) -> Path | None:
-        """The segmentation that came with the images, as its data set labels it; None without one."""
+        """Return the segmentation that came with the images, with the labels of its data set; None without one."""
         return self._found(case).label
 
     def path_at_hand(self, case: Case) -> str:
-        """Path of the reference sequence where it is a file as it lies there; "" where it must be split off first."""
+        """Return the path of the reference sequence; "" if it must first be split from a 4D file."""
         found = self._found(case)
         return "" if found.channels else str(found.folder / found.files[case.reference])
 
@@ -161,7 +161,7 @@ class FolderSource:
         listing = self._listing
         if listing is not None and time.monotonic() - self._checked < _CHECK_EVERY_S:
             return listing
-        # While one thread looks, the others go on with the listing there is; without one they wait.
+        # While one thread scans, the others use the previous listing; without one they wait.
         if not self._lock.acquire(blocking=listing is None):
             return listing
         try:
@@ -190,12 +190,12 @@ class FolderSource:
         return _Listing(cases, {identity.case_id: case for identity, case in by_id.items()}, tuple(problems), stamps)
 
     def _places(self, found: list[FoundCase]) -> list[str]:
-        """What tells each case from the others, however its files are read: folder and name."""
+        """Return a unique key for each case, whatever sequences its files are assigned to: folder and name."""
         places: dict[str, None] = {}
         for case in found:
             place = (case.folder.relative_to(self.root) / case.name).as_posix() + ("#4D" if case.channels else "")
             place = os.fsencode(place).decode("utf-8", "backslashreplace")
-            # One folder may hold CASE_t1 and so on, and CASE-t1n and so on.
+            # One folder may contain files such as CASE_t1 and files such as CASE-t1n.
             again = (f"{place}#{number}" for number in count(2))
             places[place if place not in places else next(name for name in again if name not in places)] = None
         return list(places)

@@ -1,4 +1,4 @@
-"""Files of a studies folder: walked, their headers read once, and the report that lies with a case."""
+"""Files of a studies folder: the walk through it, a cache of headers, and the report of a case."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..errors import Refused
 if TYPE_CHECKING:
     from .folder_scan import FoundCase
 
-# By folder: when it was changed, None where that is too recent (or unknown) to rely on.
+# By folder: when it was changed; None if unknown, or too recent to rely on.
 Stamps = dict[Path, tuple[int, int] | None]
 
-_TICK_NS = 50_000_000  # two changes within one tick of the file system's clock leave the same time
+_TICK_NS = 50_000_000  # two changes within one tick of the file system's clock get the same time
 _LONGEST = 50 * 2**20  # bytes of a JSON file with the reports of many cases
 _KEYS = ("report", "text")
 
 
 def walk(root: Path, skip: frozenset[Path], stamps: Stamps) -> Iterator[tuple[Path, list[str], OSError | None]]:
-    """Yield every folder once, with its file names, links followed, and the error of one that cannot be opened.
+    """Follow links and yield every folder once, with its file names, or the error if it cannot be opened.
 
     Args:
         root: where to start.
         skip: folders to leave out, as well as hidden ones and those that macOS adds to archives.
-        stamps: filled, for ``has_changed``.
+        stamps: filled in, for ``has_changed``.
     """
     seen = set()
     waiting = [root]
@@ -65,7 +65,7 @@ def walk(root: Path, skip: frozenset[Path], stamps: Stamps) -> Iterator[tuple[Pa
 
 
 def has_changed(stamps: Mapping[Path, tuple[int, int] | None]) -> bool:
-    """Whether a file or folder was added, removed or renamed since; no folder is opened for it."""
+    """Return whether a file or folder was added, removed or renamed since. No folder is opened."""
     for folder, before in stamps.items():
         try:
             if before is None or _stamp(folder.stat()) != before:
@@ -80,14 +80,14 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
 
 
 class HeaderCache:
-    """Remembers headers, also that there is none, until the file changes. Safe to use from several threads."""
+    """Cache headers, and errors from reading them, until the file changes. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, int], Header | CaseError]] = {}
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> Header:
-        """The header of ``path``. Raises as ``read_header`` does."""
+        """Return the header of ``path``. Raises as ``read_header`` does."""
         try:
             status = path.stat()
         except OSError as reason:
@@ -99,7 +99,7 @@ class HeaderCache:
             try:
                 known = (stamp, read_header(path))
             except CaseError as problem:
-                # A fresh one: the traceback of the one raised would stay in memory, and grow.
+                # A new error: the traceback of the one raised would stay in memory, and grow.
                 known = (stamp, CaseError(problem.where, problem.found, problem.expected))
             with self._lock:
                 self._known[path] = known
@@ -109,14 +109,14 @@ class HeaderCache:
 
 
 def find_report(case: FoundCase, case_id: str, root: Path) -> str:
-    """Read the report of a case: ``CASE_report.txt``, a single other ``*_report.txt`` of a folder that is this case's
-    alone, ``*report*.json`` beside the images, or one above them that lists reports by case id.
+    """Read the report of a case: ``CASE_report.txt``, the only other ``*_report.txt`` if the folder has no other case,
+    ``*report*.json`` in the folder of the images, or one in a folder above it that lists reports by case ID.
 
     Returns:
         The text, "" without a report.
 
     Raises:
-        Refused: if there is one that cannot be read, or two that could be meant. Without the text.
+        Refused: if the report cannot be read, or two files match. The message does not contain the text.
     """
     names = _files(case.folder)
     ids = tuple(dict.fromkeys((case_id, case.name)))
@@ -163,7 +163,7 @@ def _load(path: Path) -> Any:
 
 
 def _text(content: Any, ids: tuple[str, ...], whole: bool) -> str:
-    """The report in a JSON file: by case id, or (``whole``) that of the file as such."""
+    """Return the report in a JSON file: the entry of the case ID, or with ``whole`` that of the file itself."""
     if not isinstance(content, dict):
         return ""
     for key in ids:

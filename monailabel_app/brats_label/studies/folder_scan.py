@@ -23,17 +23,17 @@ class FoundCase:
     """Files of one patient.
 
     Attributes:
-        name: what the files or their folder call the case.
-        folder: where its images lie.
-        layout: the way its files are named, for people.
+        name: of the case, taken from its files or their folder.
+        folder: the folder with its images.
+        layout: name of the file naming scheme, for display.
         files: file name by sequence; for a 4D file the same for all.
         channels: channel by sequence of a 4D file; empty for 3D files.
-        reasons: why a file is taken for its sequence.
-        label: a segmentation that lies with the case, which is no image.
+        reasons: by sequence, why the file was assigned to it.
+        label: a segmentation found with the case.
         report: a text file that belongs to this case by its name.
-        alone: whether nothing else in the folder is a case.
+        alone: whether this is the only case in the folder.
         left_out: names of other images of the patient, with the reason.
-        same_patient: whether the name is the patient's, as in public data sets; not so for "image.nii.gz".
+        same_patient: whether ``name`` identifies the patient, as in public data sets, but not in "image.nii.gz".
     """
 
     name: str
@@ -51,7 +51,7 @@ class FoundCase:
 
 @dataclass(frozen=True)
 class Problem:
-    """Files that make no case: what they would have been called, and a sentence without paths outside the studies."""
+    """Files that form no case: the name that the case would have, and a message without paths outside the studies."""
 
     name: str
     sentence: str
@@ -59,27 +59,27 @@ class Problem:
 
 _LABEL_FOLDER = re.compile(r"(labels?|masks?|seg(mentation)?s?|predictions?|labelsT[rs])$", re.IGNORECASE)
 _NOT_READ = (".nrrd", ".nhdr", ".mha", ".mhd")
-_UNNAMED = "its name says no sequence"
+_UNNAMED = "its name does not tell the sequence"
 _Roles = dict[str, list[str]]
 
 
 class FolderScan:
-    """Finds cases folder by folder.
+    """Find cases folder by folder.
 
-    Named files come first (BraTS), unless the settings give patterns that fit; then 4D files, then free names, then
-    what is left of named files: cases with sequences missing.
+    Files with public names (BraTS) come first, unless patterns in the settings match; then 4D files; then free names;
+    then the remaining files with public names, as cases with missing sequences.
 
     Args:
         root: the studies folder.
         settings: ``patterns`` and ``channels`` are used.
-        headers: tell 4D files from 3D ones.
+        headers: used to tell 4D files from 3D files.
     """
 
     def __init__(self, root: Path, settings: Settings, headers: HeaderCache) -> None:
         self._root, self._settings, self._headers = root, settings, headers
 
     def __call__(self, folder: Path, files: list[str]) -> tuple[list[FoundCase], list[Problem]]:
-        """Return the cases in a folder (not below it), and what is wrong with other files in it."""
+        """Return the cases in a folder (not below it), and the problems of other files in it."""
         problems: list[Problem] = []
 
         def complain(name: str, sentence: str) -> None:
@@ -114,7 +114,7 @@ class FolderScan:
             try:
                 header = self._headers.get(folder / name)
             except CaseError as problem:
-                if assign([name], {}):  # it belongs to a case, which says so when it is opened
+                if assign([name], {}):  # part of a case: reported when the case is opened
                     rest.append(name)
                 else:
                     complain(stem_of(name), f"{name}: found {problem.found}; expected {problem.expected}.")
@@ -134,7 +134,7 @@ class FolderScan:
 
 
 def _named(files: list[str]) -> dict[tuple[str, Naming], _Roles]:
-    """Files by case, naming and role, for those with images."""
+    """Group files by case and naming scheme, then by role. Groups without images are dropped."""
     groups: dict[tuple[str, Naming], _Roles] = {}
     for name in files:
         if parsed := parse_name(name):
@@ -184,7 +184,7 @@ def _by_names(
     complain: Callable,
     others: bool,
 ) -> Iterator[FoundCase]:
-    """Cases of 3D files that make no complete case by a public naming."""
+    """Find cases in 3D files that form no complete case under a public naming scheme."""
     name = next(iter(groups))[0] if len(groups) == 1 else folder.name
     asked: list[str] = []
 
@@ -221,11 +221,11 @@ def _by_names(
         complain(name, f"{clash}; one file per sequence is expected, see --conf pattern_t1 and so on.")
     elif not _LABEL_FOLDER.match(folder.name):
         shown = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
-        complain(name, f"{shown}: {_UNNAMED}; --conf pattern_t1 and so on say which is which.")
+        complain(name, f"{shown}: {_UNNAMED}; set --conf pattern_t1 and so on.")
 
 
 def _with_company(case: FoundCase, folder: Path, files: list[str], alone: bool) -> FoundCase:
-    """Add the label that lies with a case, and say whether the case has the folder to itself."""
+    """Add the label found with a case, and whether it is the only case in the folder."""
     label = case.label
     if label is None and case.channels and folder.name in MSD_FOLDERS:
         beside = folder.parent / MSD_FOLDERS[folder.name] / case.files[SEQUENCES[0]]

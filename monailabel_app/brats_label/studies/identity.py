@@ -1,4 +1,4 @@
-"""What each case and its patient are called: decided when the case is first seen, for ever."""
+"""Permanent IDs of cases and keys of patients, assigned when a case is first seen."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _LONGEST = 100
 
 
 class Identity(NamedTuple):
-    """The id of a case, under which its labels lie, and the key of its patient, by which it is drawn to a side."""
+    """The ID of a case, under which its labels are stored, and the key of its patient, which decides the split."""
 
     case_id: str
     patient: str
 
 
 class Identities:
-    """Remembers the identity of each place, a place being what makes a case the same tomorrow: where its files lie
-    among the studies, or its StudyInstanceUID.
+    """Store the identity of each place. A place identifies a case across restarts: the path of its files in the
+    studies folder, or its StudyInstanceUID.
 
-    What was given stays, also when other cases come, when a place gets more images, and when it goes: an id is never
-    given to another place, which would then have the labels of the first. Safe to use from several threads and
-    processes.
+    Identities are permanent, also when other cases are added, and when a place gets more images or disappears. An ID
+    is never reused for another place, which would then have the labels of the first. Safe to use from several threads
+    and processes.
 
     Args:
-        store: keeps them; None for memory alone.
-        write: False to read it only.
+        store: holds the identities; None to keep them in memory only.
+        write: False to only read the store.
 
     Raises:
-        InputError: if the store is damaged. No new ids are given: labels might be assigned to another patient.
+        InputError: if the store is damaged. New IDs are not assigned then: labels might go to another patient.
     """
 
     def __init__(self, store: Store | None = None, write: bool = True) -> None:
@@ -62,11 +62,11 @@ class Identities:
     def of(
         self, places: Sequence[str], invent: Callable[[list[int], frozenset[str]], Sequence[Identity]]
     ) -> list[Identity]:
-        """The identity of each place; new ones get theirs now.
+        """Return the identity of each place; new places get one now.
 
         Args:
-            places: each once.
-            invent: called with the indices of new places and the ids that are taken; returns their identities.
+            places: without duplicates.
+            invent: called with the indices of new places and the IDs in use; returns the new identities.
         """
         with self._lock:
             if any(place not in self._known for place in places):
@@ -89,9 +89,9 @@ class Identities:
                 connection.execute(insert(tables.patients).on_conflict_do_nothing(), patients)
                 rows = [{"place": place, **identity._asdict()} for place, identity in new.items()]
                 connection.execute(insert(tables.cases), rows)
-        except OSError as reason:  # the cases can be used all the same; they are written with the next new one
+        except OSError as reason:  # the cases can still be used; they are stored with the next new one
             self._invent(places, invent)
-            logger.error("new cases could not be written down (%s): ids may change after a restart", reason)
+            logger.error("the ids of new cases could not be stored (%s): they may change after a restart", reason)
 
     def _invent(self, places: Sequence[str], invent: Callable) -> None:
         new = [index for index, place in enumerate(places) if place not in self._known]
@@ -106,21 +106,21 @@ def _read(connection: Connection) -> dict[str, Identity]:
 
 
 def safe_name(text: str) -> str:
-    """``text`` as a file name: letters, digits, ``. _ -``, not hidden, no longer than 100 characters."""
+    """Return ``text`` as a file name: letters, digits, ``. _ -``, not hidden, no longer than 100 characters."""
     name = _UNSAFE.sub("_", text).strip(".-") or "case"
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}_{_digest(text)}"
 
 
 def distinct_ids(places: Sequence[tuple[str, tuple[str, ...]]], taken: Collection[str] = ()) -> list[str]:
-    """Give each case an id.
+    """Assign an ID to each case.
 
     Args:
-        places: name of the case and the folders down to it, by case; equal ones get the same id, up to a number.
-        taken: ids of other cases.
+        places: name of each case and the folders that lead to it; the IDs of equal ones differ by a number only.
+        taken: IDs of other cases.
 
     Returns:
-        The name where it is the only one, else ``folder__name`` with as many folders as it takes. Of these cases all of
-        one name get the longer id.
+        The name if it is unique, else ``folder__name`` with as many folders as necessary. All these cases with the
+        same name get the longer ID.
     """
     ids = [safe_name(name) for name, _ in places]
     most = max((len(folders) for _, folders in places), default=0)
@@ -129,7 +129,7 @@ def distinct_ids(places: Sequence[tuple[str, tuple[str, ...]]], taken: Collectio
             name, folders = places[index]
             folders = folders[:-1] if folders and safe_name(folders[-1]) == safe_name(name) else folders
             ids[index] = "__".join(map(safe_name, (*folders[-depth:], name)))
-    for index in _repeated(ids, taken):  # one folder holds both, or names differ in unsafe characters only
+    for index in _repeated(ids, taken):  # one folder contains both, or names differ in unsafe characters only
         ids[index] = f"{ids[index]}__{_digest(repr(places[index]))}"
     ids = [name if len(name) <= 2 * _LONGEST else f"{name[:_LONGEST]}_{_digest(name)}" for name in ids]
     for index in _repeated(ids, taken):
@@ -139,7 +139,7 @@ def distinct_ids(places: Sequence[tuple[str, tuple[str, ...]]], taken: Collectio
 
 
 def _repeated(ids: list[str], taken: Collection[str]) -> list[int]:
-    # Upper and lower case count as equal: some disks do not tell them apart.
+    # Upper and lower case count as equal: some file systems ignore case.
     counts = Counter(name.lower() for name in (*ids, *taken))
     return [index for index, name in enumerate(ids) if counts[name.lower()] > 1]
 
@@ -148,7 +148,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-# Folders that hold patients, not the visits of one.
+# Names of folders that contain several patients, not the visits of one patient.
 _COLLECTION = re.compile(
     r"""(train|val|valid|test)(ing|idation)?([ ._-]?(data|set|cases))*
     |(site|cent(er|re)|hospital|batch|part|fold|cohort|group)([ ._-]?\d+|[ ._-]\w)?
@@ -159,7 +159,7 @@ _COLLECTION = re.compile(
 
 
 def patient_key(found: FoundCase, case_id: str, folders: Sequence[str]) -> str:
-    """Name the patient of a case.
+    """Return the key of the patient of a case.
 
     Args:
         found: the case.
@@ -167,9 +167,9 @@ def patient_key(found: FoundCase, case_id: str, folders: Sequence[str]) -> str:
         folders: from the studies folder down to its images.
 
     Returns:
-        What public data sets call the patient, where the files are named as they name them. Else the first folder,
-        passing over those that are called as collections of patients are (``training``, ``site1``, ``imagesTr``):
-        rather two patients taken for one than one for two. The case's own id where there is none.
+        The patient's name in the data set, if the files are named as in a public data set. Else the first folder that
+        is not named like a collection of patients (``training``, ``site1``, ``imagesTr``): it is safer to take two
+        patients for one than one for two. The ID of the case if there is no such folder.
     """
     if found.same_patient:
         return patient_of(safe_name(found.name))

@@ -1,4 +1,4 @@
-"""Cases ready to be segmented: found, fetched and on one grid."""
+"""Cases prepared for segmentation: found, fetched and resampled to one grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .aligned import Aligned
 
 _REMEMBERED = 256  # grids and paths only, no voxels
 _RECORD = "aligned.json"
-_VERSION = 2  # of what is cached; to be raised when the same files would be aligned in another way
+_VERSION = 2  # of the cache; increase it when the same files would be aligned in another way
 _one_at_a_time = threading.Lock()  # preparing an exam takes 2 GB, and all cores
 
 
@@ -35,11 +35,11 @@ def _unheard(step: str) -> None:
 
 
 class CaseLibrary:
-    """Aligns cases of a source, each once. Safe to use from several threads.
+    """Align the cases of a source, each once. Safe to use from several threads.
 
     Args:
         source: where cases come from.
-        cache: folder for files that can be made again.
+        cache: folder for files that can be regenerated.
         mode: ``auto``, ``always`` or ``never``: whether raw images are registered, stripped and resampled.
     """
 
@@ -53,11 +53,11 @@ class CaseLibrary:
         self._aligning = KeyedLocks()
 
     def case(self, image_id: str) -> Case:
-        """The case that an image belongs to. Raises ``NotFound`` as the source does."""
+        """Return the case that an image belongs to. Raises ``NotFound`` as the source does."""
         return self.source.resolve(image_id)[0]
 
     def image_file(self, image_id: str) -> Path:
-        """The native 3D NIfTI file of the sequence that ``image_id`` shows.
+        """Return the native 3D NIfTI file of the sequence that ``image_id`` refers to.
 
         Raises:
             NotFound, Refused, Unreachable: as the source does.
@@ -68,7 +68,7 @@ class CaseLibrary:
         return path
 
     def aligned(self, case: Case) -> Aligned:
-        """The case on one grid; from memory while its files are unchanged.
+        """Return the case on one grid, from memory while its files are unchanged.
 
         Raises:
             Refused: if a file cannot be used.
@@ -90,13 +90,13 @@ class CaseLibrary:
         return known[1]
 
     def images(self, aligned: Aligned) -> Mapping[str, Path | Volume]:
-        """The images of a case: files, or once for a case that was just read, what they hold."""
+        """Return the images of a case: files, or once, for a case that was just aligned, volumes in memory."""
         with self._guard:
             just_read, self._just_read = self._just_read, None
         return just_read[1] if just_read and just_read[0] is aligned else aligned.files
 
     def preparing(self, case_id: str) -> dict[str, Any] | None:
-        """What is being done to prepare a case, and for how many seconds already; None if nothing is."""
+        """Return the current step of preparing a case and the seconds since the first step; None if there is none."""
         now = self._steps.get(case_id)
         return None if now is None else {"step": now[0], "seconds": round(time.monotonic() - now[1], 1)}
 
@@ -115,8 +115,8 @@ class CaseLibrary:
         return aligned
 
     def fingerprint(self, case: Case) -> str:
-        """What tells whether ``aligned`` and the report are still what they were. Nothing is fetched or converted, and
-        it is the same after files in the cache were trimmed and made again.
+        """Return a key that changes when the result of ``aligned`` or the report would change. Nothing is fetched or
+        converted, and the key stays the same when files are trimmed from the cache and regenerated.
 
         Raises:
             NotFound, Refused, OSError: if a file of the case is gone, or its report cannot be read.
@@ -124,9 +124,9 @@ class CaseLibrary:
         return key_of(self.source.fingerprint(case), case.reference, self._mode)
 
     def trim(self, max_bytes: int) -> int:
-        """Delete cached files of the cases used longest ago until ``max_bytes`` are left; returns what is left.
+        """Delete the least recently used files of the cache until ``max_bytes`` are left; return the remaining bytes.
 
-        Those used within ten minutes stay, since somebody may be reading them.
+        Files used within ten minutes stay, since somebody may be reading them.
         """
         return trim(self._cache, max_bytes)
 
@@ -134,23 +134,23 @@ class CaseLibrary:
 def align(
     case: Case, files: Mapping[str, Path], cache: Path, mode: str = "auto", on_step: Callable[[str], None] = _unheard
 ) -> tuple[Aligned, dict[str, Volume]]:
-    """Prepare every sequence for the network, see ``cases.prepare``; what is fine already stays the file that it is.
+    """Prepare every sequence for the network, see ``cases.prepare``. Images that need no change keep their files.
 
     Args:
         files: a 3D NIfTI file per sequence, from ``CaseSource.native_files``.
-        cache: folder for what has to be written, once for unchanged files.
+        cache: folder for prepared images, which are written once for unchanged files.
         mode: ``auto``, ``always`` or ``never``.
-        on_step: is told what is done next.
+        on_step: called with the name of the next step.
 
     Returns:
-        The case, and its images as far as they had to be read.
+        The aligned case, and its volumes; no volumes if the cache had the prepared images.
 
     Raises:
         Refused: naming sequence and file, if one is unreadable, not 3D or empty, or the images cannot be prepared.
     """
     for sequence, path in files.items():
         if not path.is_file():
-            _read(sequence, path)  # says so
+            _read(sequence, path)  # raises Refused
     identities = [(sequence, identity(path)) for sequence, path in sorted(files.items())]
     folder = Path(cache) / "aligned" / key_of(_VERSION, identities, case.case_id, case.reference, mode)
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -159,7 +159,7 @@ def align(
         if all(path.is_file() for path in written.values()):
             preparation = Preparation.from_json(record["preparation"])
             return Aligned({**files, **written}, case.reference, preparation), {}
-    remove(folder)  # as far as it is there, it is of no use
+    remove(folder)  # it may be incomplete or unreadable
     given = {sequence: _read(sequence, path) for sequence, path in files.items()}
     prepared, preparation = _prepared(case, given, mode, on_step)
     changed = {s: f"{case.case_id}_{s}.nii.gz" for s in given if prepared[s] is not given[s]}

@@ -1,4 +1,4 @@
-"""Open the studies: a folder or a DICOMweb server, and the workspace for what is made of them."""
+"""Open the studies (a folder or a DICOMweb server) and the workspace for labels and other results."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
     Args:
         studies: path or address.
         settings: of the server.
-        remember: write down what cases are called, for ever; not where one only looks.
+        remember: store the IDs of new cases permanently; False for read-only use.
 
     Raises:
-        InputError: if there is no such folder, it cannot be written to, or what cases are called cannot be read.
+        InputError: if the folder does not exist or is not writable, or the stored IDs of cases cannot be read.
     """
     if studies.startswith(("http://", "https://")):
         digest = hashlib.sha256(studies.rstrip("/").encode()).hexdigest()[:12]
@@ -50,10 +50,10 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
 
 
 def refuse_just_made(studies: str) -> None:
-    """Undo what MONAI Label does at start: it makes an empty folder in place of one that is not there.
+    """Remove the empty folder that MONAI Label creates at start if the studies folder does not exist.
 
     Raises:
-        InputError: if this process made the folder; it is removed. One that was there may be empty.
+        InputError: if this process created the folder. A folder that existed before may be empty.
     """
     folder = Path(studies)
     if not folder.is_dir() or any(folder.iterdir()) or folder.stat().st_mtime < psutil.Process().create_time():
@@ -64,7 +64,7 @@ def refuse_just_made(studies: str) -> None:
 
 
 def _identities(workspace: Workspace, remember: bool) -> Identities:
-    # Who only looks makes no store.
+    # Read-only use creates no store.
     return Identities(open_store(workspace) if remember or workspace.store.exists() else None, write=remember)
 
 
@@ -78,7 +78,7 @@ def _writable(root: Path) -> Workspace:
     except OSError as error:
         raise InputError(
             root,
-            f"a folder that takes no files ({error.strerror})",
+            f"a folder that is not writable ({error.strerror})",
             "one for labels and scores; for studies that are read-only use --conf workspace DIR, a folder elsewhere",
         ) from None
     return workspace

@@ -1,4 +1,4 @@
-"""Which sequence a channel of a 4D file is."""
+"""Identify the sequences in a 4D file, and split it into 3D files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 50 * 2**20  # bytes of a description, which may list thousands of cas
 
 
 def describing_file(folder: Path, root: Path) -> Path | None:
-    """The nearest ``dataset.json`` in ``folder`` or above, not above ``root``."""
+    """Return the nearest ``dataset.json`` in ``folder`` or above, not above ``root``."""
     for place in (folder, *folder.parents):
         if (place / DESCRIPTION).is_file():
             return place / DESCRIPTION
@@ -30,17 +30,17 @@ def describing_file(folder: Path, root: Path) -> Path | None:
 
 
 def channel_order(channels: str, description: Path | None) -> tuple[dict[str, int], str]:
-    """Where each sequence is in a 4D file, and how that is known.
+    """Return the channel of each sequence in a 4D file, and the source of this information.
 
     Args:
         channels: the setting, such as "flair,t1,t1ce,t2"; "" if it is not given.
         description: a ``dataset.json`` of MSD ("modality") or nnU-Net ("channel_names", "modality").
 
     Returns:
-        Channel by sequence, and the reason for people.
+        Channel by sequence, and the reason, for users.
 
     Raises:
-        InputError: if the description names four channels, and not each sequence once.
+        InputError: if the description names four channels that are not each sequence once.
     """
     if channels:
         order = [part.strip() for part in channels.split(",")]
@@ -75,14 +75,14 @@ def split(path: Path, order: Mapping[str, int], case_id: str, cache: Path) -> di
     Args:
         path: the 4D file.
         order: channel by sequence.
-        case_id: what the files are named by.
-        cache: folder that they go below.
+        case_id: prefix of the file names.
+        cache: the files go into a subfolder of it.
 
     Returns:
         ``CASE_flair.nii.gz`` and so on, with the voxels and the affine of the 4D file.
 
     Raises:
-        CaseError: if the file cannot be read, or has not four channels.
+        CaseError: if the file cannot be read, or does not have four channels.
     """
     try:
         folder = cache / "four_d" / key_of(identity(path), case_id, sorted(order.items()))

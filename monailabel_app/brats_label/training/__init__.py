@@ -1,6 +1,6 @@
-"""Training from the clients: fine-tune the bundle on what people have labelled, and publish what is better.
+"""Training for clients: fine-tune the weights on the submitted labels, and publish the new weights if they are better.
 
-Here: what a client can set for it.
+This module has the options that a client can set.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ..errors import Refused
 from ..settings import Real, Switch, Whole, first_wrong
 
 CURRENT = "current"
-CORRECTED_WEIGHT = 2.0  # a case that a person corrected is drawn so often as this many that were accepted as they were
-# Not for panels: Dice on a coarser grid says little about answers on the bundle's, and threads are the operator's.
+CORRECTED_WEIGHT = 2.0  # sampling weight of a case with a corrected label; 1 for one accepted without a change
+# Not shown in panels: Dice on a coarser grid says little about answers on the bundle's; the operator sets threads.
 HIDDEN = ("spacing", "threads", "augment")
 
 
 def _version_name(value: Any) -> str:
-    # MONAI Label's own trainers call it "pretrained" and send a switch.
+    # MONAI Label's own trainers call the option "pretrained" and take a boolean.
     return CURRENT if isinstance(value, bool) else str(value).strip()
 
 
@@ -30,21 +30,21 @@ class TrainOptions(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_epochs: Whole = Field(10, ge=1, le=1000, description="passes over the training cases")
-    learning_rate: Real = Field(2e-4, ge=1e-7, le=1.0, description="of AdamW at the start; it falls to zero")
-    patience: Whole = Field(5, ge=1, le=1000, description="epochs without a better validation before it stops early")
-    spacing: Real = Field(1.0, ge=0.5, le=8.0, description="of the working grid, mm")
+    learning_rate: Real = Field(2e-4, ge=1e-7, le=1.0, description="initial learning rate of AdamW; it decays to zero")
+    patience: Whole = Field(5, ge=1, le=1000, description="epochs without a better validation before early stopping")
+    spacing: Real = Field(1.0, ge=0.5, le=8.0, description="voxel spacing of the working grid, mm")
     patch_size: Whole = Field(
-        96, ge=32, le=256, multiple_of=16, description="side of a training crop in voxels of that grid"
+        96, ge=32, le=256, multiple_of=16, description="side of a training patch in voxels of that grid"
     )
-    batch_size: Whole = Field(1, ge=1, le=16, description="crops per step")
+    batch_size: Whole = Field(1, ge=1, le=16, description="patches per step")
     min_gain: Real = Field(
         0.005,
         ge=0.0,
         le=1.0,
-        description="gain of mean Dice on the validation cases from which new weights are published; less is noise",
+        description="minimum gain of mean Dice on the validation cases to publish new weights; less is noise",
     )
-    augment: Switch = Field(True, description="vary the images as the bundle's train.json does")
-    threads: Whole = Field(1, ge=1, le=256, description="of torch on a CPU; inference has the others")
+    augment: Switch = Field(True, description="augment the images as the bundle's train.json does")
+    threads: Whole = Field(1, ge=1, le=256, description="threads of torch on a CPU; inference has the others")
     resume: Switch = Field(
         True, description="continue a training that was interrupted, if it had the same labels, options and weights"
     )
@@ -54,18 +54,18 @@ class TrainOptions(BaseModel):
 
     @classmethod
     def defaults(cls, device: str) -> TrainOptions:
-        """What pays on ``device``: the bundle's own crops, and more epochs, on a GPU."""
+        """Return the defaults for ``device``: on a GPU the bundle's patch size, and more epochs."""
         return cls() if device == "cpu" else cls(max_epochs=30, patience=10, patch_size=128)
 
     def shown(self) -> dict[str, Any]:
-        """What clients show in their panels."""
+        """Return the options that clients show in their panels."""
         return self.model_dump(exclude=set(HIDDEN))
 
     def read(self, request: Mapping[str, Any]) -> TrainOptions:
-        """These options with what ``request`` sets, by number or by text as panels send it; other keys are ignored.
+        """Return these options updated from ``request``, where numbers may be text; unknown keys are ignored.
 
         Raises:
-            Refused: naming the option, what was given and what is taken.
+            Refused: with the option, its value and what is expected.
         """
         given = dict(request)
         own = request.get(str(request.get("model")))  # some clients send the options of each model under its name
@@ -74,7 +74,7 @@ class TrainOptions(BaseModel):
         values = self.model_dump()
         for name in values.keys() & given.keys():
             value = given[name]
-            if isinstance(value, list | tuple):  # the choices themselves, sent back untouched
+            if isinstance(value, list | tuple):  # the list of choices, sent back unchanged
                 value = value[0] if value else None
             if value is not None and not (isinstance(value, str) and not value.strip()):
                 values[name] = value

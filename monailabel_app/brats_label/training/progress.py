@@ -1,4 +1,4 @@
-"""How far the training is: written by the process that trains, read by the server that answers ``/train/``."""
+"""Training progress: written by the training process, read by the server for ``/train/``."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ..settings import Workspace
 logger = logging.getLogger(__name__)
 
 FILE, _INTERVAL_S = "progress.json", 1.0
-BUSY = 75  # exit status of the process that trains: another training has the workspace
+BUSY = 75  # exit status of the training process: another training is using the workspace
 IDLE = {"status": "idle", "epoch": 0, "sentence": "Nothing has been trained here yet."}
 
 
 class ProgressFile:
-    """Keeps ``progress.json`` up to date; each change replaces it whole.
+    """Keeps ``progress.json`` up to date; each change replaces it atomically.
 
     Args:
         folder: the workspace's training folder.
-        run: what to call this training; nobody else's progress has the name.
-        pid: of the process that is alive while the training is; this one unless another is named.
+        run: unique id of this training.
+        pid: of the process that lives as long as the training; None for this process.
 
     Raises:
-        psutil.NoSuchProcess: if that one is gone.
+        psutil.NoSuchProcess: if that process has ended.
     """
 
     def __init__(self, folder: Path, run: str, pid: int | None = None) -> None:
@@ -63,14 +63,14 @@ class ProgressFile:
         }
 
     def update(self, **changes: Any) -> None:
-        """Set entries and write."""
+        """Set entries and write the file."""
         self.state.update(changes, updated=_now(), seconds=round(time.time() - self._begun, 1))
         with atomic_write(self.path) as draft:
             draft.write_text(json.dumps(self.state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """What ``progress.json`` holds as it stands; None if there is none or it cannot be read."""
+    """Return the content of ``progress.json``; None if it is missing or cannot be read."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,18 +82,18 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def progress(workspace: Workspace) -> dict[str, Any]:
-    """How far the training is that runs, or how the last one ended.
+    """Return the progress of the current training, or the outcome of the last one.
 
     Returns:
         ``status`` is "idle", "running", "done", "refused", "failed" or "stopped" (killed; it can be resumed), and
-        ``sentence`` says it in words. While it runs: ``stage`` ("starting", "preparing", "validating", "training",
-        "publishing"), ``resumed_from`` (the epoch after which an interrupted one was resumed; None for a new one)
-        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last one that a restart would resume
-        after), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
+        ``sentence`` says it in words. During a training: ``stage`` ("starting", "preparing", "validating", "training",
+        "publishing"), ``resumed_from`` (the epoch after which an interrupted training was resumed; None for a new one)
+        and ``beginning`` (the same in words, with the reason), ``epoch`` (the last completed one, after which a restart
+        would resume), ``total_epochs``, ``iteration`` of ``iterations`` in the epoch, ``loss``, ``dice`` (of the last
         validation: "mean", "WT", "TC", "ET"), ``before`` (the same for the weights in use), ``best`` (the same, with
-        "epoch"), ``epochs`` (one row each), ``training_cases`` and ``validation_cases`` (how many), ``left_out``
-        (labelled cases that cannot be read, each with ``case`` and ``reason``), ``seconds``. In the end ``published``
-        names the new version, or is None.
+        "epoch"), ``epochs`` (one row each), ``training_cases`` and ``validation_cases`` (numbers), ``left_out``
+        (labelled cases that cannot be read, each with ``case`` and ``reason``), ``seconds``. At the end ``published``
+        is the name of the new version, or None.
     """
     state = read(workspace.training)
     if state is None:
@@ -109,15 +109,15 @@ def progress(workspace: Workspace) -> dict[str, Any]:
 
 
 def is_running(workspace: Workspace, but: str = "") -> bool:
-    """Whether a process is training on this workspace, another than the training that is called ``but``."""
+    """Return whether a training other than ``but`` is running on this workspace."""
     state = progress(workspace)
     return state["status"] == "running" and state["run"] != but
 
 
 def stats(workspace: Workspace) -> dict[str, Any]:
-    """Progress in the words of MONAI Label's ``train_stats``, which its clients draw their bars from.
+    """Return the progress in the format of MONAI Label's ``train_stats``, for the progress bars of its clients.
 
-    They take ``total_time`` as the sign that no training runs, and ``best_metric`` for the accuracy of the model.
+    Clients take ``total_time`` as the sign that no training is running, and ``best_metric`` as the model's accuracy.
     """
     state = progress(workspace)
     if state["status"] == "idle":
@@ -143,7 +143,7 @@ def stats(workspace: Workspace) -> dict[str, Any]:
 
 
 def dice_of(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Mean Dice and Dice per region from an evaluator's metrics; None where one is not finite."""
+    """Return mean Dice and Dice per region from an evaluator's metrics; None for a value that is not finite."""
     names = {"mean": "val_mean_dice", **{region: f"val_dice_{region}" for region in REGIONS}}
     return {key: _number(metrics.get(name)) for key, name in names.items()}
 
@@ -154,7 +154,7 @@ def _number(value: Any) -> float | None:
 
 
 def _alive(state: Mapping[str, Any]) -> bool:
-    """Whether the very process that wrote ``state`` is there; its number may have gone to another."""
+    """Return whether the process that wrote ``state`` is running; its pid may have been reused by another process."""
     try:
         process = psutil.Process(int(state["pid"]))
         same = abs(process.create_time() - float(state["process_started"])) < 2
@@ -170,9 +170,9 @@ def _now() -> str:
 
 
 class ReportProgress:
-    """Writes what a trainer and its evaluator have done to the progress file.
+    """Writes the progress of a trainer and its evaluator to the progress file.
 
-    Attach to both, after all else has been: an epoch is reported when its checkpoint is saved.
+    Attach it to both after all other handlers, so that an epoch is reported once its checkpoint is saved.
     """
 
     def __init__(self, file: ProgressFile, curves: CurveWriter) -> None:
@@ -191,7 +191,7 @@ class ReportProgress:
         evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
     def rows(self) -> list[dict]:
-        """Loss and Dice of each epoch that is done."""
+        """Return loss and Dice of each completed epoch."""
         return [{"epoch": row["epoch"], "loss": row["loss"], "dice": dice_of(row)} for row in self.curves.rows]
 
     def _step(self, trainer: Engine) -> None:
@@ -216,7 +216,7 @@ class ReportProgress:
 
 
 def best_of(rows: list[dict]) -> dict | None:
-    """Epoch and Dice of the first row with the highest mean Dice; None where none has any."""
+    """Return epoch and Dice of the first row with the highest mean Dice; None if no row has a mean Dice."""
     scored = [row for row in rows if row["dice"]["mean"] is not None]
     best = max(scored, key=lambda row: row["dice"]["mean"], default=None)
     return best and {"epoch": best["epoch"], **best["dice"]}

@@ -1,7 +1,7 @@
-"""The process that trains: ``python -m brats_label.training.run`` with a job, as JSON, on its standard input.
+"""The training process: ``python -m brats_label.training.run`` with a job, as JSON, on its standard input.
 
-A process of its own, so that its thread count, its priority and its memory are not the server's. It ends by itself when
-the process that started it is gone.
+It is a separate process, so that its thread count, its priority and its memory do not affect the server. It ends when
+its parent process ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .split import SIDES
 logger = logging.getLogger(__name__)
 
 NICENESS = 10
-PHANTOM_SHARE = 0.5  # of the samples, where a folder of phantoms is given; as the bundle's mix_phantoms.json
+PHANTOM_SHARE = 0.5  # of the samples, if a folder of phantoms is given; as in the bundle's mix_phantoms.json
 
 
 class FineTuning:
@@ -76,7 +76,7 @@ class FineTuning:
         self._publish(content, best_of(report.rows()))
 
     def _begin(self) -> tuple[dict[str, Any], bool, str]:
-        """The snapshot to train on, whether it is resumed, and the reason in words."""
+        """Return the snapshot to train on, whether it is resumed, and the reason in words."""
         options = TrainOptions(**self.job["options"])
         in_use = options.start_from == CURRENT
         start = self.registry.current() if in_use else self.registry.named(options.start_from)
@@ -84,11 +84,11 @@ class FineTuning:
         resumed, beginning = decide(self.snapshot, self.job["cases"], options, weights)
         if not resumed:
             self.snapshot.begin(self.job["cases"], options, weights)
-        self.snapshot.note(options=options.model_dump())  # threads may be others
+        self.snapshot.note(options=options.model_dump())  # threads may have changed
         return self.snapshot.content(), resumed, beginning
 
     def _workflow(self, options: TrainOptions, weights: str) -> ConfigWorkflow:
-        """The bundle's training on these cases; what is not named here is as ``train.json`` has it."""
+        """Return the bundle's training on these cases; settings not overridden here are those of ``train.json``."""
         bundle = Path(self.job["bundle"])
         cases = {
             side: {
@@ -99,7 +99,7 @@ class FineTuning:
             for side in SIDES
         }
         cases["training"]["phantoms"] = self.job["phantoms"]
-        # Corrected cases are drawn more often, and phantoms keep what a few labels would make the network forget.
+        # Corrected cases are sampled more often. Phantoms limit forgetting when there are few labels.
         sampler = {"_target_": "brats_clip.engines.mixed_sampler", "cases": "@train#cases"}
         workflow = ConfigWorkflow(
             config_file=str(bundle / "configs" / "train.json"),
@@ -129,7 +129,7 @@ class FineTuning:
                 "prepare_case#0#allow_missing_sequences": True,
             },
         )
-        # A second evaluator, made from the same parts, measures weights without a word to the training's handlers.
+        # A second evaluator with the same components measures weights without triggering the training's handlers.
         validate = workflow.parser["validate"]
         workflow.parser["measure"] = {
             **validate["evaluator"],
@@ -143,7 +143,7 @@ class FineTuning:
         return self.parser.get_parsed_content(name)
 
     def _measure(self, weights: Path) -> dict[str, float | None]:
-        """Dice of some weights on the validation cases. Changes the averaged network, which training sets again."""
+        """Return the Dice of weights on the validation cases. Overwrites the EMA network, which training sets again."""
         self.file.update(stage="validating")
         self._part("ema").ema_model.load_state_dict(load_weights(weights))
         evaluator = self._part("measure")
@@ -160,14 +160,14 @@ class FineTuning:
         self.file.update(stage="publishing", best=best)
         before, current = content["before"], self.registry.current()
         weights = self.snapshot.checkpoints / "model.pt"
-        # There is one already if this process was killed between publishing and saying so.
+        # Already published, if an earlier process was killed between publishing and reporting.
         version = self.registry.find(weights) if weights.is_file() else None
-        if version is None and current.number != content["compared_with"]:  # others were put to use meanwhile
+        if version is None and current.number != content["compared_with"]:  # the version in use has changed
             before = self._measure(current.path)
         needed = (before["mean"] or 0.0) + content["options"]["min_gain"]
         if version is None and best is not None and best["mean"] > needed:
             sections = {side: [case["case"] for case in content[side]] for side in SIDES}
-            spacing = content["options"]["spacing"]  # mm; Dice on different grids does not compare
+            spacing = content["options"]["spacing"]  # mm; Dice on different grids is not comparable
             metrics = {**best, "before": before, "compared_with": current.name, "spacing": spacing}
             version = self.registry.publish(weights, metrics, sections, parent=content["weights"]["number"])
         cases = f"{len(content['validation'])} validation case{'s' * (len(content['validation']) != 1)}"
@@ -187,7 +187,7 @@ def _text(dice: dict | None) -> str:
 
 
 def main() -> int:
-    """Run the job on standard input; returns the exit status."""
+    """Run the job on standard input; return the exit status."""
     job = json.load(sys.stdin)
     end_with(job["parent"])
     if hasattr(os, "nice"):
@@ -211,14 +211,14 @@ def _run(job: dict[str, Any], folder: Path) -> int:
         reason = _reason(error)
         if reason is None:
             logger.exception("training failed")
-            reason = f"an error of the program ({type(error).__name__}); the log has the details"
+            reason = f"an internal error ({type(error).__name__}); the log has the details"
         file.update(status="failed", sentence=f"The training failed: {reason}")
         return 1
     return 0
 
 
 def _reason(error: Exception) -> str | None:
-    """What went wrong, in words for who started the training; None for an error of ours."""
+    """Return what went wrong, in words for the user; None for an internal error."""
     if isinstance(error, ClientError):
         return error.sentence
     if isinstance(error, torch.OutOfMemoryError):
@@ -229,7 +229,7 @@ def _reason(error: Exception) -> str | None:
 
 
 def _temporary_files_in(folder: Path) -> None:
-    """Have temporary files where the cache is: MONAI moves them there, and only within one disk is that a rename."""
+    """Put temporary files on the disk of the cache: MONAI moves them there, which is a rename only within one disk."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tempfile.tempdir = str(folder)

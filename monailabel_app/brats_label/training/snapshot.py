@@ -1,4 +1,4 @@
-"""The cases and settings of one training, as they were when it began, and whether an interrupted one is resumed."""
+"""Snapshot of the cases and options at the start of a training, and whether to resume an interrupted training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .split import SIDES
 logger = logging.getLogger(__name__)
 
 FILE = "run.json"
-# Not of what is learnt: threads are a matter of speed, and the weights are compared, whatever the request called them.
+# No effect on the result: threads only affect speed, and the weights themselves are compared, not their name.
 _NOT_COMPARED = ("resume", "threads", "start_from")
-_NAMED = 5  # cases, in a sentence
+_NAMED = 5  # cases listed in a sentence, at most
 
 
 class Snapshot:
-    """A folder with the labels of a training, copied, and ``run.json`` that names all it needs to resume.
+    """A folder with copies of the labels of a training, and ``run.json`` with all that is needed to resume it.
 
-    ``run.json`` is written last and removed first: with it the training can be resumed, without it there is none.
+    ``run.json`` is written last and removed first: if it exists, the snapshot is complete.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Snapshot:
         self.checkpoints = folder / "checkpoints"
 
     def begin(self, cases: Mapping[str, Sequence[Mapping]], options: TrainOptions, weights: Mapping[str, Any]) -> None:
-        """Drop what was there and take down the cases by side, the options, and the weights to start from.
+        """Replace the previous snapshot: store the cases by side, the options, and the weights to start from.
 
         Raises:
             InputError: if a label or a report cannot be read.
@@ -52,14 +52,14 @@ class Snapshot:
         write_json(self.folder / FILE, facts)
 
     def note(self, **facts: Any) -> None:
-        """Add to what ``content`` returns."""
+        """Add entries to ``run.json``."""
         write_json(self.folder / FILE, {**self.content(), **facts})
 
     def content(self) -> dict[str, Any]:
-        """What ``begin`` took down, and what was noted since.
+        """Return the content of ``run.json``: what ``begin`` and ``note`` stored.
 
         Raises:
-            InputError: if there is nothing, or it is damaged.
+            InputError: if there is no ``run.json``, or it is damaged.
         """
         path = self.folder / FILE
         try:
@@ -71,11 +71,11 @@ class Snapshot:
         return content
 
     def options(self) -> TrainOptions:
-        """How it was begun."""
+        """Return the options of the training."""
         return TrainOptions(**self.content()["options"])
 
     def resumable(self) -> bool:
-        """Whether a training was cut off here after an epoch or more, and its images are still there."""
+        """Return whether this training was interrupted after one epoch or more, and its images still exist."""
         try:
             content = self.content()
         except InputError:
@@ -84,21 +84,21 @@ class Snapshot:
         return bool(content.get("before")) and self.epoch() > 0 and all(Path(path).is_file() for path in paths)
 
     def epoch(self) -> int:
-        """The last epoch that is saved; 0 without any."""
+        """Return the last epoch with a saved checkpoint; 0 without any."""
         path = EpochCheckpoint(str(self.checkpoints), {}).latest()
         return int(path.stem.split("=")[1]) if path else 0
 
     def drop(self) -> None:
-        """Remove the folder; cut off in between, it holds no training any more."""
+        """Remove the folder, ``run.json`` first: if the removal is interrupted, there is no snapshot any more."""
         (self.folder / FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep(self, case: Mapping[str, Any], name: str) -> dict[str, Any]:
         source = Path(case["label"])
-        # By this name its values are read as BraTS 2018 to 2022, ET being 4, whatever the images are called.
+        # With this name its values are read as BraTS 2018 to 2022 (ET is 4), whatever the names of the images.
         copy = self.folder / "labels" / f"{name}_seg{'.nii.gz' if source.name.endswith('.gz') else '.nii'}"
         try:
-            shutil.copy2(source, copy)  # with its time, which the cache of prepared cases goes by
+            shutil.copy2(source, copy)  # keeps the modification time: a key of the cache of prepared cases
             sync(copy)
         except OSError as reason:
             raise InputError(source, f"a label that cannot be read ({reason.strerror})", "a label map") from reason
@@ -112,7 +112,7 @@ class Snapshot:
 
 
 def fingerprints(cases: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any]]:
-    """What a training learns from each case, by its id: side, images by path, report, and the label by its content.
+    """Return the data of each training case, by its id: side, image paths, report, and SHA-256 of the label.
 
     Raises:
         InputError: if a label or a report cannot be read.
@@ -131,7 +131,7 @@ def _fingerprint(case: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 
 def read_cases(folder: str, section: str, phantoms: str = "") -> list[dict]:
-    """The cases of one side, for ``train.json``, and the labelled ones in the folder ``phantoms`` as synthetic ones."""
+    """Return the cases of one side, for ``train.json``, and the labelled cases in ``phantoms``, marked as synthetic."""
     made = labelled_cases(phantoms) if phantoms else []
     return [*Snapshot(Path(folder)).content()[section], *({**case, "synthetic": True} for case in made)]
 
@@ -139,14 +139,14 @@ def read_cases(folder: str, section: str, phantoms: str = "") -> list[dict]:
 def decide(
     snapshot: Snapshot, cases: Mapping[str, Sequence[Mapping]], options: TrainOptions, weights: Mapping[str, Any]
 ) -> tuple[bool, str]:
-    """Whether to resume the training of ``snapshot``, and a sentence with the reason.
+    """Return whether to resume the training of ``snapshot``, and a sentence with the reason.
 
-    Only a training that would be the same is resumed: clients ask to train on all labels so far.
+    A training is resumed only with the same cases, options and weights: clients ask to train on all labels so far.
 
     Args:
         snapshot: of the last training, if it was interrupted.
         cases: labelled cases by side, as they are now.
-        options: as asked for now.
+        options: of the new request.
         weights: to start from: ``name`` and ``sha256``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which patients train and which validate: decided once for each, for ever."""
+"""Split the patients into training and validation, permanently."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _STEPS = 2**32
 
 
 class PatientSplit:
-    """Puts each patient on a side when it is first seen, and writes that down.
+    """Assigns each patient to a side when it is first seen, and stores the assignment.
 
-    A hash of seed and patient against the share decides. Only where a side would be empty does the next patient go
-    there whatever its hash, since without both sides there is no training. Another share or seed, other patients, or a
-    patient whose labels were taken away move nobody. Safe to use from several threads and processes.
+    A hash of seed and patient, compared with the share, decides. If a side would be empty, the next patient goes there
+    whatever its hash, since training needs both sides. An assignment never changes: not with another share or seed, nor
+    when other patients come, nor when a patient's labels are removed. Safe to use from several threads and processes.
     """
 
     def __init__(self, store: Store, share: float, seed: int) -> None:
         self.store, self.share, self.seed = store, share, seed
 
     def sides(self) -> dict[str, str]:
-        """The side of every patient that has one.
+        """Return the side of every patient that has one.
 
         Raises:
-            InputError: if the store is damaged. It is never drawn again: a validation patient might train.
+            InputError: if the store is damaged. A new split might train on validation patients, so none is made.
         """
         with self.store.read() as connection:
             return _read(connection)
 
     def assign(self, patients: Iterable[str]) -> dict[str, str]:
-        """The side of each of these patients, those with labels; new ones get theirs now.
+        """Return the side of each of these patients, who have labels; assign new patients first.
 
         Returns:
-            "training" or "validation" by patient. A first and only patient gets none yet.
+            "training" or "validation" by patient. A single first patient is not assigned yet.
 
         Raises:
             InputError: as ``sides``.
@@ -51,7 +51,7 @@ class PatientSplit:
         sides, drawn = self._sides_of(patients, self.sides())
         if drawn:
             since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            with self.store.write() as connection:  # others may have drawn meanwhile
+            with self.store.write() as connection:  # another process may have assigned some meanwhile
                 sides, drawn = self._sides_of(patients, _read(connection))
                 for patient, side in drawn.items():
                     values = {"side": side, "since": since}
@@ -60,12 +60,12 @@ class PatientSplit:
         return {**sides, **drawn}
 
     def would_be(self, patients: Iterable[str]) -> dict[str, str]:
-        """What ``assign`` would return now; nobody gets a side by it."""
+        """Return what ``assign`` would return now, without storing anything."""
         sides, drawn = self._sides_of(sorted(set(patients)), self.sides())
         return {**sides, **drawn}
 
     def _sides_of(self, patients: list[str], known: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-        """The sides of these patients that are known, and those of new ones."""
+        """Return the stored sides of these patients, and sides for those that have none."""
         sides = {patient: known[patient] for patient in patients if patient in known}
         new = sorted((p for p in patients if p not in known), key=lambda p: (self._position(p), p))
         if len(new) == len(patients) < 2 and not known:
@@ -73,7 +73,7 @@ class PatientSplit:
         return sides, self._draw(new, set(sides.values()))
 
     def _draw(self, new: list[str], there: set[str]) -> dict[str, str]:
-        """Sides of new patients, in the order of their hash, beside the sides that are taken already."""
+        """Return sides for new patients, who are in the order of their hash; ``there`` are the sides in use."""
         drawn = {p: VALIDATION if self._position(p) < self.share else TRAINING for p in new}
         if len(new) + len(there) < 2:
             return drawn

@@ -1,4 +1,4 @@
-"""Fine-tune the bundle on what people have labelled, as MONAI Label's clients ask for it."""
+"""MONAI Label's training task: fine-tune the weights on the submitted labels."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _APP = Path(__file__).resolve().parents[2]
 class FineTune(TrainTask):
     """MONAI Label's training task.
 
-    The training runs in a process of its own, below this one: MONAI Label's stop kills both, and a server that is
-    killed takes them along. What is left then can be resumed.
+    The training runs in a child process of this one. Both end if MONAI Label stops the training or the server is
+    killed. The training can be resumed then.
     """
 
     def __init__(self, workspace: Workspace, models: ModelRegistry, settings: Settings) -> None:
@@ -50,57 +50,57 @@ class FineTune(TrainTask):
         self.split = PatientSplit(open_store(workspace), settings.validation_share, settings.seed)
 
     def config(self) -> dict[str, Any]:
-        """The options that clients show, with their defaults; a list is a choice."""
+        """Return the options that clients show, with their defaults; a list is a choice."""
         options = TrainOptions.defaults(self.device).shown()
-        # Some clients send the first choice back as it was when they last looked, so it must not be a version's name.
+        # Some clients send back the first choice of an outdated list, so it must not be the name of a version.
         return {**options, "start_from": [CURRENT, *(version.name for version in self.models.versions())]}
 
     def stats(self) -> dict[str, Any]:
-        """Progress as clients show it; see ``progress.stats``."""
+        """Return the progress as clients show it; see ``progress.stats``."""
         return stats(self.workspace)
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
-        """Raise what ``__call__`` would raise at once: a server can ask before it starts a process. Reads no image.
+        """Raise the errors that ``__call__`` would raise at once, without starting a process or reading an image.
 
         Raises:
             Refused: for an option that cannot be used, or too few labelled patients.
-            NotFound: for weights to start from that there are none of.
-            Busy: if a training runs on this workspace.
+            NotFound: if the weights to start from do not exist.
+            Busy: if a training is running on this workspace.
         """
         self._options(request)
         patients = datastore.labelled_patients().values()
         self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
 
     def announce(self, run: str, pid: int) -> None:
-        """Have ``progress`` report a training that was just started, and no longer the one before.
+        """Make ``progress`` report a training that was just started, instead of the previous one.
 
         Args:
-            run: the request's.
-            pid: of the process that was started for it. It takes seconds to import what it needs before it can speak.
+            run: id of the training, as in the request.
+            pid: of its process, which needs seconds to import its packages before it can report itself.
         """
-        with suppress(psutil.NoSuchProcess):  # then it has spoken already, or never will
+        with suppress(psutil.NoSuchProcess):  # it has ended: it has reported itself, or never will
             ProgressFile(self.workspace.training, run, pid).update(stage="starting")
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, and wait for the end.
+        """Train, and wait until the training ends.
 
         Args:
-            request: options by name, see ``TrainOptions``; from the app's server also ``run``, what to call this
-                training, and ``server_pid``, the parent process that this one shall not outlive.
-            datastore: its ``labelled_cases()`` gives ``case``, ``patient``, paths by sequence, ``label`` and, if any,
-                ``report`` or ``report_path`` of each, and which cases are left out.
+            request: options by name, see ``TrainOptions``; from the app's server also ``run``, the id of this
+                training, and ``server_pid``, the parent process that this one must not outlive.
+            datastore: its ``labelled_cases()`` returns ``case``, ``patient``, paths by sequence, ``label`` and, if any,
+                ``report`` or ``report_path`` of each case, and the cases that are left out.
 
         Returns:
             As ``stats``.
 
         Raises:
             Refused, NotFound, Busy: as ``check``, or for a label or an image that cannot be used.
-            RuntimeError: if the training failed otherwise; the log says how.
+            RuntimeError: if the training failed otherwise; the log has the error.
         """
         if request.get("server_pid"):
             end_with(int(request["server_pid"]))
         run = str(request.get("run") or uuid4().hex)
-        self._not_busy(run)  # or the progress file would be that of the training that runs
+        self._not_busy(run)  # otherwise this would overwrite the progress file of a running training
         file = ProgressFile(self.workspace.training, run)
         file.update()
         try:
@@ -109,7 +109,7 @@ class FineTune(TrainTask):
             file.update(status="refused", sentence=refused.sentence)
             raise
         except Exception as error:
-            reason = plain_message(error) or "the log of the server says how."
+            reason = plain_message(error) or "see the log of the server."
             file.update(status="failed", sentence=f"The training failed: {reason}")
             raise
         status = self._execute(job)
@@ -117,7 +117,7 @@ class FineTune(TrainTask):
             raise Busy("A training is running already; stop it, or wait for its end.")
         state = read(self.workspace.training) or {}
         if state.get("run") == run and state["status"] == "running":  # it was killed
-            sentence = f"The training was ended from outside (status {status}), for lack of memory perhaps."
+            sentence = f"The training process was killed (status {status}), perhaps for lack of memory."
             state.update(status="failed", sentence=f"{sentence} Start again to resume.")
             file.state = state
             file.update()
@@ -130,7 +130,7 @@ class FineTune(TrainTask):
             raise Busy("A training is running already; stop it, or wait for its end.")
 
     def _options(self, request: Mapping[str, Any], run: str = "") -> TrainOptions:
-        """What is asked for, if a training can be started with it."""
+        """Return the requested options; raise if a training cannot be started with them."""
         self._not_busy(run)
         options = TrainOptions.defaults(self.device).read(request)
         if options.start_from != CURRENT:
@@ -138,7 +138,7 @@ class FineTune(TrainTask):
         return options
 
     def _job(self, request: Mapping[str, Any], datastore: Datastore, file: ProgressFile) -> dict[str, Any]:
-        """What the process that trains needs to know."""
+        """Return the input of the training process."""
         options = self._options(request, file.state["run"])
         labelled, left_out = datastore.labelled_cases()
         file.update(left_out=left_out)
@@ -158,7 +158,7 @@ class FineTune(TrainTask):
         }
 
     def _sides(self, labelled: Sequence[Mapping], left_out: Sequence[Mapping]) -> dict[str, list]:
-        """The labelled cases by side of the split.
+        """Return the labelled cases by side of the split.
 
         Raises:
             Refused: if a side is empty.
@@ -185,16 +185,16 @@ class FineTune(TrainTask):
                 )
 
     def _execute(self, job: dict[str, Any]) -> int:
-        """Run the process that trains; returns its exit status. It is ended when this one is left without a parent."""
+        """Run the training process and return its exit status; kill it if this process stops waiting for it."""
         path = os.pathsep.join([str(_APP), str(self.bundle), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         environment = {**os.environ, "PYTHONPATH": path}
         if self.device == "cpu":
             environment["OMP_NUM_THREADS"] = str(job["options"]["threads"])
         command = [sys.executable, "-m", "brats_label.training.run"]
-        # Python looks into the working folder first, which may hold a package of the same name.
+        # Python searches the working directory first, which might have a package of the same name.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, cwd=_APP)
         try:
-            with suppress(BrokenPipeError):  # it ended at once; see its status
+            with suppress(BrokenPipeError):  # the process ended at once; its status says why
                 process.stdin.write(json.dumps(job))
                 process.stdin.close()
             process.wait()
@@ -209,6 +209,6 @@ def _patient(case: Mapping[str, Any]) -> str:
 
 
 def _absolute(case: Mapping[str, Any]) -> dict[str, Any]:
-    """A case of the datastore with absolute paths."""
+    """Return a case of the datastore with absolute paths."""
     paths = [key for key in (*SEQUENCES, "label", "report_path") if case.get(key)]
     return {**case, **{key: str(Path(case[key]).absolute()) for key in paths}}

@@ -1,4 +1,4 @@
-"""Reading reports: from their layout and language to findings."""
+"""Read findings from reports, whatever their layout and in several languages."""
 
 from .languages import LANGUAGES_READ, language_of
 from .read import MASS_EFFECT, NECROSIS, NON_ENHANCING, OEDEMA, english_text, enhancement_mentions, read_findings

@@ -1,4 +1,4 @@
-"""Reading what a report adds to a finding: pattern and extent, share of necrosis, cysts, number of lesions."""
+"""Read the details of findings: pattern and extent, share of necrosis, cysts, number of lesions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OTHER_TOPIC = re.compile(
     r"\b(?:necro\w+|enhanc\w+|mass[\s-]effect|shift|compress\w+|h[ae]+morrhag\w+|o?edema|size|volume)\b",
     re.IGNORECASE,
 )
-# What an adjective before a finding does not reach across: "a large mass with oedema".
+# An adjective before a finding does not apply across these: "a large mass with oedema".
 _BORDER = re.compile(rf",|\b(?:is|are|was|with|by|tumou?rs?|mass|lesions?)\b|{_OTHER_TOPIC.pattern}", re.IGNORECASE)
 _CLAUSE = re.compile(r"[;.]")
 _VERB = re.compile(r":|,|\(|\b(?:is|are|was|appears?|to|remains?|of)\b")
@@ -77,7 +77,7 @@ _SINGLE = re.compile(
 
 
 def enhancement_pattern(sentence: str, start: int, end: int) -> str | None:
-    """Pattern of the enhancement that is stated at ``start`` to ``end``: one of ``findings.ENHANCEMENTS``, or "rim"."""
+    """Return the pattern of the enhancement at ``start`` to ``end``: one of ``findings.ENHANCEMENTS``, or "rim"."""
     near = sentence[max(0, start - 120) : end + 120]
     for name, words in _PATTERNS:
         if words.search(near):
@@ -88,7 +88,7 @@ def enhancement_pattern(sentence: str, start: int, end: int) -> str | None:
 
 
 def extent(sentence: str, start: int, end: int) -> str | None:
-    """Extent ("mild", "moderate", "marked") of the finding at ``start`` to ``end``: its nearest adjective."""
+    """Return the extent ("mild", "moderate", "marked") of a finding at ``start`` to ``end``: its nearest adjective."""
     before = _CLAUSE.split(sentence[max(0, start - 90) : start])[-1]
     before = before[max((m.end() for m in _BORDER.finditer(before)), default=0) :]
     found = [(-m.end(), name) for name, words in _EXTENTS for m in words.finditer(before)]
@@ -103,7 +103,7 @@ def extent(sentence: str, start: int, end: int) -> str | None:
 
 
 def necrosis_share(sentence: str) -> float | None:
-    """Necrotic share of the core that a sentence about necrosis states, 0 to 1."""
+    """Return the necrotic share of the core that a sentence about necrosis states, 0 to 1."""
     if match := _PERCENT.search(sentence):
         values = [float(value) for value in match.groups() if value]
         return min(sum(values) / len(values) / 100, 1.0)
@@ -111,7 +111,7 @@ def necrosis_share(sentence: str) -> float | None:
 
 
 def count_of_foci(sentence: str) -> tuple[bool | None, int | None]:
-    """Whether a sentence says that there are several lesions (``False``: a single one), and how many it counts."""
+    """Return whether a sentence states several lesions (``False``: a single one), and how many, if it says so."""
     if match := _COUNTED.search(sentence):
         word = (match["a"] or match["b"]).lower()
         number = _WORDS.get(word) or int(word)

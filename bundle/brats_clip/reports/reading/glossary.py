@@ -1,6 +1,6 @@
-"""Radiology terms of other languages: regular expressions and the English that they are replaced by."""
+"""Radiology terms of other languages: regular expressions and their English replacements."""
 
-# In this order: a phrase before its words.
+# The order matters: a phrase comes before the words that it contains.
 _GERMAN = (
     (r"mittellinienverlagerung\w*|verlagerung der mittellinie", "midline shift"),
     (r"mittellinie", "midline"),

@@ -1,4 +1,4 @@
-"""The language of a report, and German, Spanish, French, Italian and Portuguese in English radiology terms."""
+"""Detect the language of a report, and translate radiology terms of the supported languages to English."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .glossary import GLOSSARIES
 
 ENGLISH, UNKNOWN = "English", "unknown"
 
-# Words that tell a language. Those of a language that is not read only tell that it is not English.
+# Words that identify a language. Unsupported languages are listed so that they are not taken for a supported one.
 _MARKERS = {
     ENGLISH: "the of and with is are was left right mass lesion without there within hemisphere tumour shows seen "
     "has have which from by at on to no not ring rim core size side brain large small present "
@@ -44,7 +44,7 @@ _MARKERS = {
     "Czech or Slovak": "vlevo vpravo bez a s v levého pravého laloku nádor edém nekróza",
     "Romanian": "și cu fără stâng drept stânga dreapta leziune în este",
 }
-# English words, too, tell nothing.
+# Words that are also English, or common to several languages, identify none.
 _SHARED = frozenset(("no", "on", "is", "in", "die", "des", "per", "edema", "tumor", "con", "come", "sol", "van"))
 _MARKERS = {
     language: frozenset(words.split()) - (_SHARED if language != ENGLISH else frozenset())
@@ -54,7 +54,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 
 LANGUAGES_READ = (ENGLISH, *GLOSSARIES)
-# "links frontal" is "left frontal"; "frontotemporal links" and "Stirnlappen" come apart into words, too.
+# Combining forms are split off: "frontotemporal links" becomes "frontal temporal links".
 _COMPOUND = re.compile(
     r"(?<![^\W_])(fronto|temporo|parieto|pari[eé]to|o[ck]{1,2}[cz]?ipito|okzipito)-?(?=[^\W\d_])", re.IGNORECASE
 )
@@ -68,19 +68,19 @@ _PATTERNS = {
 
 
 def language_of(text: str) -> str:
-    """Language of a report: one of ``LANGUAGES_READ``, the name of another one, or "unknown"; "" is English."""
+    """Return the language of a report: one of ``LANGUAGES_READ``, another language, or "unknown"; "" is English."""
     letters = re.findall(r"[^\W\d_]", text)
     if letters and sum(bool(_LATIN.match(letter)) for letter in letters) < 0.6 * len(letters):
         return UNKNOWN
     words = [word.lower() for word in _WORD.findall(text) if len(word) > 1]
     hits = {language: sum(word in markers for word in words) for language, markers in _MARKERS.items()}
-    best = max(hits, key=hits.get)  # English comes first: it wins a draw
-    # One word is too little to refuse a report for.
+    best = max(hits, key=hits.get)  # English comes first, so it wins a tie
+    # A single word is not enough to refuse a report.
     return best if hits[best] > (best not in LANGUAGES_READ) else ENGLISH
 
 
 def in_english(text: str) -> str:
-    """Return a report with the terms that matter in English, word by word; "" in a language that is not read."""
+    """Translate the terms of a report that matter to English, word by word; "" for an unsupported language."""
     language = language_of(text)
     if language == ENGLISH:
         return text
@@ -88,7 +88,7 @@ def in_english(text: str) -> str:
         return ""
     text = re.sub(r"(?<=[^\W\d_])'(?=[^\W\d_])", "e ", text)  # "d'oedeme", "dell'insula"
     text = _COMPOUND.sub(lambda match: _FIRST[match[1][0].lower()], text)
-    # A word that was put in English is not looked up again.
+    # A translated word becomes a placeholder, so that it is not looked up again.
     done: list[str] = []
 
     def keep(new: str):

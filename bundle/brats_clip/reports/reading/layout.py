@@ -1,4 +1,4 @@
-"""From a report as it is laid out to plain text: markup, punctuation, answers, abbreviated sides, and sections."""
+"""Convert a report to plain text: markup, punctuation, answers, abbreviated sides, and sections."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CHARACTERS = str.maketrans(
     }
 )
 _YES, _NO = r"yes|ja|s[ií]|oui|sim|present|\+", r"no(?:ne)?|nein|non|n[aã]o|absent|nil|-"
-# "Enhancement? No.", "Oedema - none", "Necrosis (-)", "oedema [x] yes": the finding and the answer to it.
+# "Enhancement? No.", "Oedema - none", "Necrosis (-)", "oedema [x] yes": a finding and its answer.
 _ANSWER = re.compile(
     rf"(?:[ ]*\?\s*|[ ]+(?=[+-]\s*(?:[.,;\n]|$))|[ ]+[-\u2013\u2014]+[ ]+|[ ]*\((?=\s*(?:{_YES}|{_NO})\s*\)))"
     rf"(?:(?P<yes>{_YES})|(?P<no>{_NO}))\)?(?=\s*(?:[.,;)\n]|$))",
     re.IGNORECASE,
 )
 _ANSWER_BELOW = re.compile(rf":[ ]*\n[ ]*(?=(?:{_YES}|{_NO})[ ]*(?:[.,;\n]|$))", re.IGNORECASE)
-# A line that ends in one of these goes on in the next, capitals or not.
+# A line that ends in one of these continues on the next line, whatever its letter case.
 _RUNS_ON = re.compile(
     r"(?<![:=?-]\s)\b(the (?:left|right)|the|an|of|in|no|not|with|without|and|or|is|are|to)[ ]*\n[ ]*(?=\w)",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ _ABBREVIATED_ALONE = re.compile(
 )
 _COMPARED_SIDES = re.compile(r"\b(?:L\s*[>/<]\s*R|R\s*[>/<]\s*L|(?:left|right)\s*[>/<]+\s*(?:left|right))\b")
 
-# Sections whose statements are not about the images of today.
+# Sections that do not describe the current images.
 _LEFT_OUT = (
     r"(?:clinical\s+)?background|(?:(?:past|relevant|clinical|patient|medical|surgical|oncological"
     r"|brief)\s+)*(?:history|hx|anamnesis)"
@@ -104,10 +104,10 @@ def plain_text(report: str) -> str:
 
 
 def sections_read(text: str) -> str:
-    """Return a plain text without its history, comparison, technique and the like.
+    """Return a plain text without history, comparison, technique and similar sections.
 
-    A section goes from its heading ("FINDINGS:") to the next one; one that is left out also ends at an empty line
-    behind its first sentence.
+    A section extends from its heading ("FINDINGS:") to the next heading. A section that is left out also ends at the
+    first empty line after text.
     """
     headings = list(_HEADING.finditer(text))
     if not any(heading["out"] for heading in headings):

@@ -1,10 +1,10 @@
-"""Whether a sentence affirms or denies a finding that it names, in the manner of NegEx and ConText."""
+"""Decide whether a sentence affirms or denies a finding, in the manner of NegEx and ConText."""
 
 from __future__ import annotations
 
 import re
 
-# What denies a finding stands at most this many characters away: keeps long sentences cheap.
+# A negation cue counts within this many characters of a finding, so that long sentences are fast.
 NEAR = 300
 
 _CUE = re.compile(
@@ -13,13 +13,13 @@ _CUE = re.compile(
     r"|not|never|fails? to|failed to|cannot|denies|rather than)\b(?! only\b)",
     re.IGNORECASE,
 )
-# What ends the reach of a cue that stands before a finding.
+# These end the scope of a cue before a finding.
 _SCOPE_END = re.compile(
     r"[;:.]|\b(?:but|however|although|though|while|whereas|except|apart from|despite|there (?:is|are)"
     r"|and (?:shows?|has|with))\b",
     re.IGNORECASE,
 )
-# "No growth of the enhancing part" denies the growth: a noun with a preposition takes the cue for itself. These do not.
+# "No growth of the enhancing part" denies the growth: a noun with a preposition takes the negation. These do not.
 _TRANSPARENT = (
     "evidence|signs?|areas?|foc(?:us|i)|regions?|zones?|parts?|components?|portions?|kind|form|degree|traces?|hints?|indications?|"
     "suggestion|suggestive|indicative|presence|appearance|rim|ring|nodules?|patch(?:es)?|development|uptake|amount|sort|type|any|proof|"
@@ -45,8 +45,8 @@ _SEEN_BEFORE = (
     r"(?:\s+(?:(?:that|which)\s+was\s+)?(?:seen|noted|described|present|known)\s+(?:previously|before"
     r"|earlier|on\s[^,;:.]{0,40}?))?"
 )
-# What denies a finding from behind: "<finding> [part] [in the left lobe] is not ...", "<finding>: none". But "is not
-# severe" does not deny it, nor "was not seen before".
+# Negation cues after a finding: "<finding> [part] [in the left lobe] is not ...", "<finding>: none". "Is not severe"
+# and "was not seen before" do not deny it.
 _DENIED_AFTER = re.compile(
     rf"^[\w-]*(?:\s+(?:{_NOUN_AFTER}|of (?:the )?[\w-]+))*{_SEEN_BEFORE}(?:\s+(?:in|within|at|around|of"
     rf"|by|for)\s+[^,;:.]{{0,80}}?)?"
@@ -79,7 +79,7 @@ _UNKNOWN_BEFORE = re.compile(
 
 
 def near(sentence: str, start: int, end: int, reach: int = NEAR) -> tuple[str, str]:
-    """What stands before and after a span, at most ``reach`` characters of it and without cutting a word."""
+    """Return the text before and after a span, at most ``reach`` characters each and without cutting a word."""
     before, after = sentence[max(0, start - reach) : start], sentence[end : end + reach]
     if start > reach:
         before = before.partition(" ")[2]
@@ -89,11 +89,11 @@ def near(sentence: str, start: int, end: int, reach: int = NEAR) -> tuple[str, s
 
 
 def affirmed(sentence: str, start: int, end: int) -> bool | None:
-    """Whether a sentence affirms the finding at ``start`` to ``end``.
+    """Return whether a sentence affirms the finding at ``start`` to ``end``.
 
     Returns:
-        ``False`` where it is denied, ``None`` where it is left open: it cannot be assessed, or only another or a new
-        one is denied.
+        ``True`` if it is affirmed, ``False`` if it is denied, ``None`` if it is left open: it cannot be assessed, or
+        only a new or an additional one is denied.
     """
     if re.match(r"un(?!cus)", sentence[start:end], re.IGNORECASE):  # "uncompressed"
         return False
@@ -114,7 +114,7 @@ def affirmed(sentence: str, start: int, end: int) -> bool | None:
 
 
 def _list_goes_on(between: str, after: str) -> bool:
-    """Whether a cue reaches over the commas behind it: a list of short items that ends in "or" ("no A, B or C")."""
+    """Whether a cue applies across the commas after it: a list of short items that ends in "or" ("no A, B or C")."""
     if "," not in between:
         return True
     *items, own = between.split(",")

@@ -1,4 +1,4 @@
-"""Reading findings out of a report by rules: what it states, what it denies, and what it leaves open."""
+"""Read findings from a report by rules: whether it affirms them, denies them or leaves them open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .negation import affirmed
 from .sites import Sites
 from .sizes import Measurement, merge_sizes, read_sizes
 
-# Names of images, and other words that contain a finding's name and state nothing.
+# Names of images, and other phrases that contain the name of a finding but do not state one.
 NEUTRAL_ENHANCEMENT = re.compile(
     r"\b(?:contrast[- ]|gadolinium[- ])?enhanced[- ](?:t1\w*|images?|imaging|sequences?|series|mri?|scans?)"
     r"|\bun-?enhanced\b|\b(?:no )?(?:other|further|additional) enhanc\w+|\bpost[- ]?contrast[- ]enhanced\b"
@@ -45,29 +45,29 @@ _COLON = re.compile(r"\s*:")
 
 
 def read_findings(text: str) -> dict[str, Any]:
-    """Read what a report states of the tumour; a finding it does not mention is ``None``.
+    """Read what a report states about the tumour; a finding that it does not mention is ``None``.
 
-    Rules in the manner of NegEx (Chapman 2001) and ConText (Harkema 2009): a finding is denied by a cue before it in
-    the same clause ("no", "without") or after it ("is absent", ": none"), unless the cue has another target ("no growth
-    of the enhancing part"). A finding that is affirmed once counts as present, whatever is denied elsewhere ("no
+    The rules follow NegEx (Chapman 2001) and ConText (Harkema 2009): a finding is denied by a cue before it in the
+    same clause ("no", "without") or after it ("is absent", ": none"), unless the cue has another target ("no growth
+    of the enhancing part"). A finding that is affirmed once counts as present, even if it is denied elsewhere ("no
     enhancement of the cyst"). Cues count within 300 characters. Sections about history, comparison and technique are
-    left out, and so are incidental findings, operations and former lesions as far as places are concerned. English;
-    German, Spanish, French, Italian and Portuguese by a glossary; of other languages nothing is read.
+    skipped. For sides and lobes, incidental findings and operations are ignored, and former lesions count only if
+    nothing else names a place. English is read directly, German, Spanish, French, Italian and Portuguese by a glossary,
+    other languages not at all.
 
     Returns:
-        ``side``: of the lesion: "left", "right", "bilateral" (both are named, or the word is) or "midline". What is
-        shifted, compressed or was operated on has no say in it, and sentences about the ventricles only where no
-        other names a side.
-        ``sides``: all sides named, of whatever, a tuple of these.
+        ``side``: of the lesion: "left", "right", "bilateral" (the word or both sides are named) or "midline". Sides of
+        shifts, compression and operations do not count; sentences about ventricles count only if no other names one.
+        ``sides``: a tuple of all sides named, whatever they refer to.
         ``lobes``: the lobes named, a tuple from ``findings.LOBES`` in order of first mention.
         ``enhancement``: "present" or "absent".
         ``necrosis``, ``oedema``, ``mass_effect``, ``cyst``: ``True`` or ``False``.
-        ``enhancement_pattern``: one of ``findings.ENHANCEMENTS``, or "rim" where its thickness is left open.
+        ``enhancement_pattern``: one of ``findings.ENHANCEMENTS``, or "rim" of unknown thickness.
         ``oedema_extent``: one of ``findings.OEDEMAS``; ``mass_effect_extent``: one of ``findings.MASS_EFFECTS``.
         ``necrosis_share``: of the core, 0 to 1.
         ``multiple``: ``True`` for several lesions, ``False`` for a single one; ``foci``: their number.
-        ``sizes``: of parts in ``sizes.SIZED_PARTS``: a dict with ``mm`` (one to three diameters, longest first, or
-        none) and ``ml`` (or ``None``) for each.
+        ``sizes``: for each stated part of ``sizes.SIZED_PARTS`` a dict with ``mm`` (up to three diameters, longest
+        first) and ``ml`` (or ``None``).
     """
     sites = Sites()
     stated: dict[str, set[bool]] = {name: set() for name in ("enhancement", *_STATES)}
@@ -118,12 +118,12 @@ def read_findings(text: str) -> dict[str, Any]:
 
 
 def english_text(report: str) -> str:
-    """What is read of a report: its sections about the images of today, as plain text in English; "" for none."""
+    """Return the sections of a report that describe the current images, as plain text in English; "" for none."""
     return sections_read(in_english(plain_text(report)))
 
 
 def _told(name: str, values: list[Any]) -> Any:
-    """What counts where a report says several things: the first, the most telling pattern, and several foci."""
+    """Resolve several statements: the largest count, a pattern more specific than "rim", otherwise the first."""
     if name == "enhancement_pattern" and "rim" in values and len(values) > 1:
         values = [value for value in values if value != "rim"]
     if name in ("multiple", "foci"):
@@ -132,8 +132,8 @@ def _told(name: str, values: list[Any]) -> Any:
 
 
 def enhancement_mentions(sentence: str) -> Iterator[tuple[tuple[int, int], bool]]:
-    """Yield where a sentence speaks of enhancement, and whether it affirms it; "non-enhancing" denies it."""
-    taken = bytearray(len(sentence))  # 1 where a character is spoken for
+    """Yield the span of each mention of enhancement, and whether it is affirmed; "non-enhancing" denies it."""
+    taken = bytearray(len(sentence))  # 1 where a character belongs to a mention
     for match in NEUTRAL_ENHANCEMENT.finditer(sentence):
         taken[match.start() : match.end()] = b"\1" * len(match.group())
     for match in NON_ENHANCING.finditer(sentence):
@@ -145,7 +145,7 @@ def enhancement_mentions(sentence: str) -> Iterator[tuple[tuple[int, int], bool]
         if 1 in taken[match.start() : match.end()]:
             continue
         if _COLON.match(sentence, match.end()) and (match is not matches[-1] or others):
-            continue  # a heading, and what follows it says which
+            continue  # a heading: another mention states the polarity
         polarity = affirmed(sentence, *match.span())
         if polarity is not None:
             yield match.span(), polarity

@@ -1,4 +1,4 @@
-"""What a side or a lobe is named for, from the words around it: well, moved, former, or no side at all."""
+"""Classify a side or a lobe by the words around it: normal, of a shift, of a former lesion, or no side at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _REMAINS = re.compile(
     r"|\b(?:patient|s?he|who|they)\s(?:has\s|had\s)?$",
     re.IGNORECASE,
 )
-# A side or a lobe that is named in order to say that it is well.
+# A side or a lobe that is stated to be normal.
 _WELL = (
     r"(?:normal|spared|unaffected|unremarkable|intact|free|preserved|uninvolved|clear|not (?:involved"
     r"|affected|infiltrated))"
@@ -44,8 +44,8 @@ _SPARED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 
-# A side that something is shifted to, or on which something is compressed or was operated on, is not the lesion's:
-# "shift to the right", "compression of the right", "5 mm to the right"; but "compression by a mass on the right" is.
+# The side of a shift, a compression or an operation is not the lesion's: "shift to the right", "compression of the
+# right", "5 mm to the right". In "compression by a mass on the right" it is.
 LESION = r"mass(?:es)?(?![\s-]effect)|tumou?rs?|lesions?|neoplasms?|\w*gliomas?|\w*blastomas?|\w*cytomas?|metastas\w+"
 _CAUSE = rf"by|due|because|caus\w*|account|owing|results?|resulting|and|with|in|within|{LESION}"
 _MOVED_BEFORE = re.compile(
@@ -108,22 +108,22 @@ _FORMER_AFTER = re.compile(
 
 
 def spared(before: str, after: str) -> bool:
-    """Whether a place is named in order to say that it is well."""
+    """Return whether a place is stated to be normal."""
     return bool(_SPARED_AFTER.match(after) or _SPARED_BEFORE.search(before))
 
 
 def verb(before: str, after: str) -> bool:
-    """Whether "left" is a verb: "nothing of the tumour is left", "what is left of it"."""
+    """Return whether "left" is a verb form: "nothing of the tumour is left", "what is left of it"."""
     return bool(_REMAINS.search(before)) and not re.match(r"\s+of\s+(?:the\s+)?midline", after)
 
 
 def former(before: str, after: str) -> bool:
-    """Whether a place is that of a lesion which was resected, has gone, or was seen in an earlier study."""
+    """Return whether a place is that of a lesion that was resected, disappeared, or was seen in an earlier study."""
     return bool(_FORMER_BEFORE.search(before) or _FORMER_AFTER.match(after))
 
 
 def moved(before: str, after: str, side: str) -> bool:
-    """Whether a side is that of a shift, a compression or an operation, and not of the lesion."""
+    """Return whether a side is that of a shift, a compression or an operation, not of the lesion."""
     if side == "midline" and (_MIDLINE_STATE.match(after) or _UNCROSSED.search(before)):
         return True
     if _OF_LESION.match(after):

@@ -1,4 +1,4 @@
-"""Where a report puts the tumour: the sides and lobes that it names, and what it names them for."""
+"""Locate the tumour in a report: the sides and lobes that it names, and what they refer to."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _SIDES = {
 }
 _SIDES = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _SIDES.items()}
 
-# What tells what a place is named for stands at most this many characters away.
+# Words within this many characters decide what a place refers to.
 _REACH = 160
-# A lesion on the left may well compress the right ventricle.
+# A lesion on the left may compress the right ventricle.
 _VENTRICLE = re.compile(r"\bventric|\bmass[\s-]effect", re.IGNORECASE)
-# "No enhancement on the left": the place of what is denied is that of a lesion only where nothing else tells it.
+# "No enhancement on the left": the place of a denied finding is the lesion's only if nothing else states it.
 _DENIED_THERE = re.compile(
     r"\b(?:no|without|absence of|neither|nor)\b[^.;,]*\b(?:in|on|at|within|of|around|near)\s(?:the\s)?$", re.IGNORECASE
 )
 
-# What a place may belong to: the tumour or a sign of it, or something else in the head, in the body or in the past.
+# Nouns that a place may refer to: the tumour or a sign of it, or something else in the head, the body or the past.
 _SIGN = (
     rf"{LESION}|nodules?|foc(?:us|i)|abnormalit\w+|signal|hyperintens\w+|(?:non-?)?enhanc\w+|o?edema\w*"
     rf"|necro\w+|cavity|process|infiltrat\w+"
@@ -90,17 +90,17 @@ _STRAIGHT_TO = re.compile(
 
 
 class Sites:
-    """Collects, sentence by sentence, the sides and lobes that a report names."""
+    """Collects the sides and lobes that a report names, sentence by sentence."""
 
     def __init__(self) -> None:
         self.sides: dict[str, None] = {}
-        # Places by what they are named for; where one group is empty, the next one counts. Sides: of the lesion,
-        # unclear, of what is denied, beside a ventricle, of a former lesion. Lobes: of the lesion, unclear, former.
+        # Places by what they refer to; the first group that is not empty counts. Sides: the lesion, unclear, a denied
+        # finding, in a sentence about ventricles, a former lesion. Lobes: the lesion, unclear, a former lesion.
         self._sides: tuple[set[str], ...] = (set(), set(), set(), set(), set())
         self._lobes: tuple[dict[str, None], ...] = ({}, {}, {})
 
     def add(self, sentence: str) -> None:
-        """Read one sentence."""
+        """Add the places that a sentence names."""
         things = [(match.start(), match.end(), bool(match["other"])) for match in _THING.finditer(sentence)]
         starts = [thing[0] for thing in things]
         lesions, unclear, denied, ventricles, past = self._sides
@@ -149,10 +149,10 @@ class Sites:
 def _of_other(
     sentence: str, match: re.Match[str], things: list[tuple[int, int, bool]], starts: list[int]
 ) -> bool | None:
-    """Whether a place is that of an incidental finding, of the body or of an operation; ``None`` for neither.
+    """Whether a place refers to an incidental finding, the body or an operation; ``None`` if that is unclear.
 
-    What a place belongs to is the noun that it modifies ("left maxillary sinus"), or else the last one before it
-    ("infarct in the left thalamus"), or else the next one ("in the left thalamus there is an infarct").
+    A place refers to the noun that it modifies ("left maxillary sinus"), else to the last noun before it ("infarct in
+    the left thalamus"), else to the next noun ("in the left thalamus there is an infarct").
     """
     behind = bisect_left(starts, match.end())
     for start, _, other in things[behind : behind + 1]:

@@ -1,4 +1,4 @@
-"""Sizes in a report: finding the measurements, and which part of the tumour each of them is of."""
+"""Read sizes from a report: find the measurements, and the part of the tumour that each belongs to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import InputError
 
 SIZED_PARTS = ("core", "enhancement", "necrosis", "oedema", "whole")
-"""Parts with sizes: TC, ET, NCR (necrotic or other core without enhancement), ED, WT (oedema included)."""
+"""Parts with sizes: TC, ET, NCR (necrotic or other non-enhancing core), ED, WT (oedema included)."""
 
 _VOLUME_UNIT = (
     r"(?:ml|cc|ccm|millilit(?:re|er)s?|(?:mm|cm)(?:\s*\^?\s*3|³)|cubic\s+(?:milli|centi)met(?:re|er)s?|c\.c\.)"
@@ -22,7 +22,7 @@ _VOLUME_UNIT = (
 _LENGTH_UNIT = r"(?:mm|cm|millimet(?:re|er)s?|centimet(?:re|er)s?)"
 _UNIT = rf"(?:{_VOLUME_UNIT}|{_LENGTH_UNIT})"
 _NUMBER = r"\d{1,4}(?:[.,]\d{1,3})?"
-# "AP", "(TR)", "in craniocaudal extent": what may follow a diameter and name its direction.
+# "AP", "(TR)", "in craniocaudal extent": words that may follow a diameter and name its direction.
 _DIRECTION = (
     r"ap|cc|tr|tv|si|lr|rl|antero-?posterior(?:ly)?|(?:cranio-?caudal|transvers|superior-?inferior|supero-?inferior"
     r"|left-right|right-left|medio-?lateral|axial|sagittal|coronal)(?:ly|e)?"
@@ -46,7 +46,7 @@ _MASS = (
 _ENHANCING = r"(?<!non[ -])(?:(?:rim-|ring-|contrast-)?enhanc\w+|contrast uptake|ET)"
 _PART = r"(?:core|cent(?:re|er)|part|cavity|zone|portion|component|area|tissue|tumou?r)"
 _WITH = r"(?:with|including|incl\.|counting|together with)\s+(?:the\s+|its\s+|all\s+)?(?:(?:surrounding|peri\w+)\s+)?"
-# A later pattern takes what an earlier one overlaps: "enhancing mass" is about the core, "enhancing rim" is not.
+# A later pattern overrides an earlier one that it overlaps: "enhancing mass" is about the core, "enhancing rim" is not.
 _SUBJECTS = (
     ("core", rf"\b(?:{_MASS}|core|main finding|size|dimensions?|solid part)\b"),
     ("enhancement", rf"\b{_ENHANCING}\b(?:[\s-]+(?:\w+[\s-]+)?(?:nodules?|foc(?:us|i)|tumou?r|{_PART}))?"),
@@ -75,12 +75,12 @@ _SUBJECTS = tuple((part, re.compile(pattern, re.IGNORECASE)) for part, pattern i
 _WHOLE_AFTER = re.compile(
     rf"[^;,]{{0,60}}?[,(]?\s*(?:(?!with ){_WITH}|with\b[^,;.]*\bincluded|as a whole)", re.IGNORECASE
 )
-# A measurement that stands before its noun: "a 4.5 cm left frontal mass", "30 ml of enhancing tumour".
+# A measurement before its noun: "a 4.5 cm left frontal mass", "30 ml of enhancing tumour".
 _NO_ADJECTIVE = (
     "in|on|with|and|at|of|by|from|is|are|was|were|has|within|without|which|that|the|to|for|around|near|next|but|or"
 )
 _PREMODIFIER = re.compile(rf"(?:[\s-]+of)?(?:[\s,]+(?!(?:{_NO_ADJECTIVE})\b)[\w/-]+){{0,5}}?[\s-]+", re.IGNORECASE)
-# Numbers with a unit that are no sizes of the tumour as it is now.
+# Measurements that are not current sizes of the tumour.
 _AGENT = r"gadolinium|gadovist|gadobutrol|dotarem|gadoter\w+|contrast (?:agent|medium|material)"
 _OTHER_THING = r"cavity|infarct|meningioma|aneurysm|sinus|pineal cyst|arachnoid cyst|ventricle|margin|band"
 _OTHER_BEFORE = re.compile(
@@ -110,7 +110,7 @@ _NEAR = 200
 
 @dataclass(frozen=True)
 class Measurement:
-    """A size in a text: ``start`` and ``end`` of it, and either diameters in mm or a volume in ml."""
+    """A size in a text: its span from ``start`` to ``end``, and either diameters in mm or a volume in ml."""
 
     start: int
     end: int
@@ -119,7 +119,7 @@ class Measurement:
 
 
 def measurements(text: str) -> Iterator[Measurement]:
-    """Yield every length and volume in a text, in any usual unit; areas are left out, ranges are averaged."""
+    """Yield every length and volume in a text, in any usual unit; areas are skipped, ranges are averaged."""
     for match in MEASURE.finditer(text):
         unit = match["unit"].lower()
         values = [float(number.replace(",", ".")) for number in _ONE_NUMBER.findall(match["numbers"])]
@@ -131,7 +131,7 @@ def measurements(text: str) -> Iterator[Measurement]:
             if len(values) == 1 and values[0] > 0:
                 yield Measurement(*match.span(), ml=values[0] / (1000 if unit.startswith(("mm", "cubic milli")) else 1))
             continue
-        # "4.5 cm x 32 mm": a unit of its own stands behind each number, otherwise the last one holds for all.
+        # Each number may have its own unit ("4.5 cm x 32 mm"); otherwise the last unit applies to all.
         scale = 1.0 if unit.startswith(("mm", "milli")) else 10.0
         mm = []
         for number in _ONE_NUMBER.finditer(match["numbers"]):
@@ -145,10 +145,10 @@ def measurements(text: str) -> Iterator[Measurement]:
 
 
 def read_sizes(sentence: str) -> list[tuple[str, Measurement]]:
-    """Return the sizes that a sentence states of the tumour's parts, each with its part, one of ``SIZED_PARTS``.
+    """Return the sizes of tumour parts that a sentence states, each with its part, one of ``SIZED_PARTS``.
 
-    What is measured is the noun right behind the number ("a 4 cm mass"), else the last one before it. Lengths of
-    shifts, distances, slices, doses and former sizes are left out. A length of oedema is one of the whole abnormality.
+    A size belongs to the noun right after the number ("a 4 cm mass"), else to the last noun before it. Shifts,
+    distances, slice thicknesses, doses and former sizes are skipped. A length of oedema is that of the whole tumour.
     """
     found = list(measurements(sentence))
     subjects = _subjects(sentence) if found else []
@@ -163,7 +163,7 @@ def read_sizes(sentence: str) -> list[tuple[str, Measurement]]:
         if part == "oedema" and size.mm:
             part = "whole"
         last = sizes[-1] if sizes else (None, size)
-        # "4.5 x 3.2 cm, 4.0 cm craniocaudally": the last one continues the first.
+        # "4.5 x 3.2 cm, 4.0 cm craniocaudally": the second measurement completes the first.
         goes_on = last[0] == part and len(size.mm) == 1 and len(last[1].mm) in (1, 2)
         directed = _DIRECTED.match(after) or _DIRECTED_BEFORE.search(before)
         if goes_on and directed and size.start - last[1].end < 60:
@@ -174,7 +174,7 @@ def read_sizes(sentence: str) -> list[tuple[str, Measurement]]:
 
 
 def _subjects(sentence: str) -> list[tuple[int, int, str]]:
-    """Where a sentence names a measurable part: start, end and part, in order."""
+    """Return the start, end and part of each measurable part that a sentence names, in order."""
     taken = np.full(len(sentence), -1)
     found: list[tuple[int, int, str]] = []
     for part, pattern in _SUBJECTS:
@@ -202,12 +202,12 @@ def _part(size: Measurement, sentence: str, subjects: list[tuple[int, int, str]]
 
 
 def merge_sizes(sizes: list[tuple[str, Measurement]]) -> dict[str, dict[str, Any]] | None:
-    """Sum up the sizes of a report: per part ``mm`` (diameters, longest first) and ``ml``; the largest one counts."""
+    """Merge the sizes of a report to ``mm`` (diameters, longest first) and ``ml`` per part; the largest size counts."""
     merged: dict[str, dict[str, Any]] = {}
     for part, size in sizes:
         entry = merged.setdefault(part, {"mm": (), "ml": None})
         mm = tuple(sorted(size.mm, reverse=True))
-        # The same diameter said again counts with the more axes; a smaller one is another lesion's or a detail.
+        # If a diameter is repeated, the size with more axes counts; a smaller one is of another lesion or a detail.
         if mm and (
             not entry["mm"]
             or mm[0] > 1.1 * entry["mm"][0]
@@ -220,7 +220,7 @@ def merge_sizes(sizes: list[tuple[str, Measurement]]) -> dict[str, dict[str, Any
 
 
 def ellipsoid_ml(mm: tuple[float, ...]) -> float:
-    """Volume in ml of an ellipsoid with one to three diameters in mm; missing ones as tumours have them on average."""
+    """Return the volume in ml of an ellipsoid with one to three diameters in mm; others follow average proportions."""
     axes = sorted(mm, reverse=True)
     while len(axes) < 3:
         axes.append(axes[-1] * (0.75 if len(axes) == 1 else 0.9))

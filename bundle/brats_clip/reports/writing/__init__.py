@@ -1,4 +1,4 @@
-"""Writing reports from findings."""
+"""Write reports from findings."""
 
 from .phrases import GENERIC
 from .write import caption, fill_choices, write_report

@@ -12,11 +12,11 @@ _ABOUT = ("about", "approximately", "around", "approx.")
 
 
 class SizeWriter:
-    """Writes the sizes of one report, which keeps to its unit, its step of rounding and its sign for "times".
+    """Writes the sizes of one report, with the same unit, rounding step and multiplication sign throughout.
 
     Args:
-        rng: decides on all of these and on the wording.
-        imprecision: standard deviation of the error of a length, as a share of it; volumes err twice as much.
+        rng: chooses all of these and the wording.
+        imprecision: standard deviation of the relative error of a length; twice as much for volumes.
     """
 
     def __init__(self, rng: np.random.Generator, imprecision: float = 0.0) -> None:
@@ -27,9 +27,9 @@ class SizeWriter:
         self.times = pick(rng, (" x ", " x ", "x", " \xd7 ", " by "))
 
     def slots(self, name: str, axes_mm: Sequence[float], ml: float) -> dict[str, Callable[[], str]]:
-        """Slots of a part: ``{name}`` any size, ``{name_diam}`` one diameter, ``{name_ml}`` a volume.
+        """Return the slots of a part: ``{name}`` any size, ``{name_diam}`` one diameter, ``{name_ml}`` a volume.
 
-        Those on ``_bare`` have no "about" before them. A part without diameters is given by its volume.
+        Slots that end in ``_bare`` have no "about". The size of a part without diameters is its volume.
         """
 
         def any_form(planes: bool) -> str:
@@ -47,13 +47,13 @@ class SizeWriter:
         }
 
     def volume(self, ml: float) -> str:
-        """A volume with "about" before it."""
+        """Return a volume with "about" or the like before it."""
         amount = self._amount(ml)
         return amount if amount.startswith("less") else f"{pick(self.rng, (*_ABOUT, 'some'))} {amount}"
 
     def _amount(self, ml: float) -> str:
         ml *= self._error(2 * self.imprecision)
-        # Two significant digits are what an eye would give.
+        # About two significant digits, as estimated by eye.
         rounded = f"{ml:.1f}" if ml < 10 else f"{round(ml)}" if ml < 30 else f"{5 * round(ml / 5)}"
         return f"less than 0.1 {self.litre}" if rounded == "0.0" else f"{rounded} {self.litre}"
 
@@ -73,7 +73,7 @@ class SizeWriter:
 
     def _lengths(self, axes_mm: Sequence[float]) -> str:
         lengths = [mm * self._error(self.imprecision) for mm in axes_mm]
-        # Nobody rounds 7 mm to 5 mm.
+        # Short lengths are rounded to 1 mm: a radiologist does not round 7 mm to 5 mm.
         lengths = [(step := self.step_mm if mm >= 12 else 1) * max(1, round(mm / step)) for mm in lengths]
         if not self.in_cm:
             return f"{self.times.join(str(mm) for mm in lengths)} mm"

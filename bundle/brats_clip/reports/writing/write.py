@@ -1,4 +1,4 @@
-"""Findings to text: reports and captions in many wordings."""
+"""Write findings as reports and captions, in varied wording."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _AMERICAN = (
     ("centre", "center"),
     ("metre", "meter"),
 )
-# Core that does not enhance is worth a sentence from here on.
+# Smallest volume of non-enhancing core that gets a sentence.
 _PLAIN_CORE_ML = 1.0
 
 
@@ -50,20 +50,20 @@ def write_report(
 ) -> str:
     """Write a report of 40 to 160 words that states the findings and nothing else.
 
-    Every report states site, enhancement and oedema; the other findings mostly. What is said is true of ``findings``,
-    with sizes rounded to 1 or 5 mm and volumes to two digits; what is ``None`` is left unsaid. A size is one diameter,
-    two, three or a volume: of the core ("mass", "tumour"), of the enhancing part, of the whole ("FLAIR abnormality").
+    Every report states location, enhancement and oedema, and most of the other findings. All statements are true of
+    ``findings``, with lengths rounded to 1 or 5 mm and volumes to two digits; findings that are ``None`` are omitted. A
+    size is one to three diameters or a volume: of the core ("mass"), the enhancing part or the whole ("abnormality").
 
     Args:
-        findings: what to state; without a lesion the report says that the brain is normal.
-        rng: decides on register, order, wording, units and spelling.
-        register: "prose" (like TextBraTS), "terse" (dictated) or "structured" (an item per line); drawn if ``None``.
-        left_out: probability with which any finding but the site is left unsaid on top of that; such a report may
-            have fewer than 40 words.
-        imprecision: standard deviation of the error of a stated length, as a share of it; volumes err twice as much.
+        findings: findings to state; without a lesion the report says that the brain is normal.
+        rng: chooses register, order, wording, units and spelling.
+        register: "prose" (like TextBraTS), "terse" (dictated) or "structured" (one item per line); drawn if ``None``.
+        left_out: probability of omitting each finding except the location, in addition; such a report may have fewer
+            than 40 words.
+        imprecision: standard deviation of the relative error of a stated length; twice as much for volumes.
 
     Raises:
-        KeyError: if ``register`` is none of these.
+        KeyError: if ``register`` is not one of these.
     """
     if register is None:
         register = pick(rng, tuple(REGISTERS))
@@ -93,7 +93,7 @@ def caption(findings: Findings, rng: np.random.Generator) -> str:
 
 
 def _topics(findings: Findings, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Topics in the order in which to state them, and spare ones for a report that is still too short."""
+    """Return the topics in the order to state them, and spare ones for a report that is still too short."""
     f = findings
     oedema = "oedema none" if f.oedema == "none" else "oedema"
     rest = [f"enhancement {f.enhancement}", oedema]
@@ -122,7 +122,7 @@ def _topics(findings: Findings, rng: np.random.Generator) -> tuple[list[str], li
     rest = [rest[i] for i in rng.permutation(len(rest))]
     at = 0 if rng.random() < 0.85 else int(rng.integers(len(rest) + 1))
     rest.insert(at, "location")
-    # Saying the same once more in other words is how short reports grow, as real ones do.
+    # Short reports are extended by repeating findings in other words, as in real reports.
     return rest, [*spare, oedema, "signal", size, f"enhancement {f.enhancement}", "location", oedema, size]
 
 
@@ -185,7 +185,7 @@ def fill_choices(template: str, rng: np.random.Generator) -> str:
 
 
 def _fill(template: str, slots: dict[str, Callable[[], str]], rng: np.random.Generator) -> str:
-    # "{adj_cap}" and "{cap_at}" only mark where a sentence starts: its first letter is raised below.
+    # "{adj_cap}" and "{cap_at}" only mark the start of a sentence: its first letter is capitalised below.
     text = _SLOT.sub(lambda match: slots[match.group(1)](), fill_choices(template, rng))
     text = _ARTICLE.sub(r"\1n ", re.sub(r" +(?=[ .,;])", "", text))
     return text[0].upper() + text[1:]

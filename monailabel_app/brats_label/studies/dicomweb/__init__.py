@@ -1,4 +1,4 @@
-"""Cases from a DICOMweb server: a study is a case, its series are told apart by their headers."""
+"""Cases from a DICOMweb server: each study is a case, and its series are identified by their headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..identity import Identities
 from .study_list import StudyList
 from .study_record import FetchedSeries, StudyRecord, is_uid
 
-LOOK_AGAIN_S = 5.0  # for an id that is not known, the server is asked at most this often
+LOOK_AGAIN_S = 5.0  # shortest interval at which unknown IDs make us query the server again
 
 
 class DicomWebSource:
@@ -27,10 +27,10 @@ class DicomWebSource:
         cache: folder for downloaded and converted series.
         username, password: for basic authentication, if any.
         expiry_s: age at which the listing is refreshed, in the background.
-        identities: what studies were called before; None remembers it while the source lives.
+        identities: the IDs given to studies so far; None keeps them in memory only.
 
     Raises:
-        ClientError: if ``url`` is no address. Nothing is asked of the server yet.
+        ClientError: if ``url`` is not an http address. No request is sent yet.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class DicomWebSource:
         return self._connection.client
 
     def cases(self) -> dict[str, Case]:
-        """All cases by id, the SeriesInstanceUID of their reference sequence when they were first seen; waits for the
-        server the first time only.
+        """Return all cases by ID: the SeriesInstanceUID of the reference sequence when the study was first seen.
+        Waits for the server the first time only.
 
         Raises:
             Unreachable: if the server has never answered.
@@ -68,19 +68,19 @@ class DicomWebSource:
         return self._studies.cases()
 
     def refresh(self) -> None:
-        """Ask the server again; studies that have not changed are not asked for their series.
+        """Query the server again. The series of unchanged studies are not queried.
 
         Raises:
-            Unreachable: if it does not answer; what was known stays.
+            Unreachable: if it does not answer; the last listing is kept.
         """
         self._studies.refresh()
 
     def problems(self) -> list[str]:
-        """A sentence for each study of the server that is no case, by its last listing. Asks nothing."""
+        """Return a message for each study in the last listing that is not a case. Sends no request."""
         return self._studies.problems()
 
     def resolve(self, image_id: str) -> tuple[Case, str]:
-        """The case and the sequence that a SeriesInstanceUID shows; a StudyInstanceUID shows the reference sequence.
+        """Return the case and the sequence of a SeriesInstanceUID; a StudyInstanceUID means the reference sequence.
 
         Raises:
             NotFound: with the reason if the series was left out.
@@ -97,11 +97,11 @@ class DicomWebSource:
         return found
 
     def native_files(self, case: Case) -> dict[str, Path]:
-        """A NIfTI file per sequence; only the chosen series are fetched, once.
+        """Return a NIfTI file per sequence. Only the chosen series are fetched, and only once.
 
         Raises:
-            NotFound: if the case has gone.
-            Refused: if a series makes no volume.
+            NotFound: if the case is no longer on the server.
+            Refused: if a series does not form a volume.
             Unreachable: if the server does not answer.
         """
         record = self._record(case)
@@ -109,7 +109,7 @@ class DicomWebSource:
         return {s: files[image.image_id] for s, image in case.images.items()}
 
     def dicom_folder(self, case: Case, sequence: str = "") -> Path:
-        """Folder with the instances of one sequence, the reference by default; a SEG refers to them.
+        """Return the folder with the instances of one sequence (default: the reference), to which a SEG refers.
 
         Raises:
             As ``native_files``.
@@ -118,17 +118,17 @@ class DicomWebSource:
         return self._series.dicom_folder(record, image.image_id, image.name)
 
     def fingerprint(self, case: Case) -> list:
-        """The series that serve as sequences or may hold a report, and how many instances each has.
+        """Return the series that serve as sequences or may contain a report, with their instance counts.
 
         Raises:
-            NotFound: if the case has gone.
+            NotFound: if the case is no longer on the server.
         """
         record = self._record(case)
         uids = [*(image.image_id for _, image in sorted(case.images.items())), *sorted(record.reports)]
         return [[sorted(case.images), *((uid, record.counts.get(uid)) for uid in uids)]]
 
     def report(self, case: Case) -> str:
-        """The text of the study's newest structured report or encapsulated text; "" without one.
+        """Return the text of the study's newest structured report or encapsulated text; "" without one.
 
         Raises:
             Unreachable: if the server does not answer.
@@ -146,7 +146,7 @@ class DicomWebSource:
     def _find(self, image_id: str) -> tuple[Case, str] | None:
         cases = self.cases()
         named = [cases[image_id]] if image_id in cases else []
-        # The case whose id it is comes first; but a viewer that shows this very series wants the answer on its grid.
+        # The case with this ID comes first. If it is also the ID of a series, a viewer wants the grid of that series.
         for case in (*named, *cases.values()):
             if case.info["StudyInstanceUID"] == image_id:
                 return case, case.reference
@@ -171,9 +171,9 @@ class DicomWebSource:
         return record
 
     def asking(self) -> AbstractContextManager[None]:
-        """Around requests to the server.
+        """Wrap requests to the server.
 
         Raises:
-            Unreachable: if it does not answer, or kept somebody else waiting in vain some seconds ago.
+            Unreachable: if the server does not answer, or failed another caller some seconds ago.
         """
         return self._connection.asking()

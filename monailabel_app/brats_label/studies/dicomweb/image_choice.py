@@ -1,4 +1,4 @@
-"""Settle by what the images show which series is which, where headers are silent; the answers are kept."""
+"""Identify series by their images where headers are not enough, and cache the answers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .study_record import FetchedSeries, StudyRecord
 
 
 def settled(record: StudyRecord, series: FetchedSeries) -> StudyRecord:
-    """The study with a choice that its images have settled. They are fetched the first time, and when they have grown.
+    """Return the study with its questions answered by its images. They are fetched once, and again if they change.
 
     Args:
         record: with ``choice.questions``.
-        series: fetches the images; answers lie in its cache.
+        series: fetches the images; its cache also stores the answers.
 
     Raises:
         Unreachable: if the server does not answer.
     """
     answers: dict[str, str] = {}
     for question in record.choice.questions:
-        # In a folder of its own: what trims the cache takes a folder with files, and all below it, as one.
+        # In its own folder: trimming the cache treats a folder with files, and everything below it, as one unit.
         kept = series.cache / record.uid / "answers" / f"{'-'.join(question.sequences)}.json"
         asked = {uid: record.counts[uid] for uid in question.uids}
         old = json.loads(kept.read_text()) if kept.is_file() else {}

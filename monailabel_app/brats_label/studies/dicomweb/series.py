@@ -1,4 +1,4 @@
-"""What the headers of a series say that helps to tell which sequence it is."""
+"""The headers of a series that help to identify its sequence."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _NO_AGENT = {"", "no", "none", "n", "na", "n/a", "-", "0", "without", "no contra
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """The headers of one series, as far as they matter here. What a scanner left out is "", () or None.
+    """The relevant headers of one series. Values that the scanner left out are "", () or None.
 
     Attributes:
         uid: SeriesInstanceUID.
-        description, protocol, sequence_name: free text of the scanner; never a patient's name.
+        description, protocol, sequence_name: free text from the scanner; never a patient's name.
         scanning_sequence: of SE, IR, GR, EP.
-        image_type: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what follows.
+        image_type: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and further values.
         contrast_agent: "" if none was noted.
         acquisition_type: "2D" or "3D".
         tr_ms, te_ms, ti_ms: repetition, echo and inversion time.
-        slices: instances, or frames of a multi-frame instance.
-        rows, columns, pixel_mm, slice_mm: voxels; ``slice_mm`` is the distance between slices, else their thickness.
-        frame: FrameOfReferenceUID; positions compare within one.
+        slices: number of instances, or of frames in a multi-frame instance.
+        rows, columns, pixel_mm, slice_mm: image and voxel size; ``slice_mm`` is slice spacing, else slice thickness.
+        frame: FrameOfReferenceUID; positions are comparable only within one.
         orientation: the six direction cosines of ImageOrientationPatient.
         acquired: date and time as YYYYMMDDHHMMSS.ffffff, comparable as text; "" if not noted.
     """
@@ -62,14 +62,14 @@ class SeriesHeader:
 
     @property
     def name(self) -> str:
-        """For people: the description, or the number if there is none."""
+        """Display name: the description and the series number, as far as known."""
         text = self.description or self.protocol
         number = "" if self.number is None else f"series {self.number}"
         return f"{text} ({number})" if text and number else text or number or "series without description"
 
     @property
     def plane(self) -> str:
-        """Which plane the slices lie in: "axial", "coronal", "sagittal", or "" if it is not known."""
+        """The plane of the slices: "axial", "coronal", "sagittal", or "" if unknown."""
         if len(self.orientation) != 6:
             return ""
         normal = np.abs(np.cross(self.orientation[:3], self.orientation[3:]))
@@ -77,7 +77,7 @@ class SeriesHeader:
 
     @property
     def voxel_mm3(self) -> float | None:
-        """Volume of a voxel in mm³, or None if it is not known."""
+        """The volume of a voxel in mm³, or None if unknown."""
         if self.pixel_mm is None or not self.slice_mm:
             return None
         return self.pixel_mm[0] * self.pixel_mm[1] * self.slice_mm
@@ -157,7 +157,7 @@ def _numbers(instance: Dataset, keyword: str, count: int) -> list[float] | None:
 
 
 def _moment(instance: Dataset) -> str:
-    """When the series was taken; the acquisition's time first, since copies of a series keep it."""
+    """Return when the series was taken. The acquisition time comes first, since copies of a series keep it."""
     for day, hour in (
         ("AcquisitionDate", "AcquisitionTime"),
         ("SeriesDate", "SeriesTime"),

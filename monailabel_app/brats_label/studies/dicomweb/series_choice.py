@@ -1,4 +1,4 @@
-"""Which series of a study is T1, T1ce, T2 and FLAIR, from their headers, and why."""
+"""Assign series of a study to T1, T1ce, T2 and FLAIR by their headers, with reasons."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .verdict import BY_AGENT, Verdict, judge
 
 @dataclass(frozen=True)
 class StudyChoice:
-    """What the series of a study are for.
+    """The series chosen for the sequences of a study.
 
     Attributes:
-        chosen: one series per sequence that there is; ``image_id`` is the SeriesInstanceUID.
-        left_out: the others, with the reason.
-        questions: what the images have to tell: ask ``choose`` again with the answers. Series of which headers say
-            nothing are not chosen until then.
-        notes: for people, what was told by the images against or without headers.
+        chosen: one series per available sequence; ``image_id`` is the SeriesInstanceUID.
+        left_out: the other series, with the reason.
+        questions: what the images must decide; call ``choose`` again with the answers. Series that the headers do not
+            identify are not chosen until then.
+        notes: for users, on series identified by their images, against or without headers.
     """
 
     chosen: Mapping[str, ChosenImage] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class StudyChoice:
 
     @property
     def needs_image(self) -> bool:
-        """Whether the headers were not enough."""
+        """Whether the headers are not enough, so that images must be fetched."""
         return bool(self.questions)
 
 
@@ -67,7 +67,7 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
 
 
 def _beside(verdicts: list[Verdict]) -> list[Verdict]:
-    """Read "T1-C" as native beside a "T1+C"."""
+    """Read "T1-C" as native if another series is called "T1+C"."""
     said = against_each_other({v.header.uid: v.said for v in verdicts if v.what == "t1"})
     changed = {v.header.uid for v in verdicts if v.header.uid in said and said[v.header.uid] != v.said}
     return [
@@ -79,10 +79,10 @@ def _beside(verdicts: list[Verdict]) -> list[Verdict]:
 
 
 def doubts(verdicts: list[Verdict]) -> list[Question]:
-    """T1 whose headers contradict: the words another series' agent, or all say "yes" and none is native.
+    """Return questions on T1 series with doubtful headers: descriptions against ContrastBolusAgent, or none is native.
 
-    The images are asked; until they answer, the words are believed. Only series that are taken alike compare, in plane,
-    dimensions and fat suppression: a native T1 and its T1ce mostly are.
+    The images decide; until then, the descriptions are believed. Only series acquired alike are compared (plane, 2D or
+    3D, fat suppression, derived or not): a native T1 and its T1ce mostly are.
     """
     t1s = [v for v in verdicts if v.what in ("t1", "t1ce")]
     denied = any(v.said.answer == "no" and v.header.contrast_agent for v in t1s)
@@ -112,7 +112,7 @@ def _is_fat_suppressed(header: SeriesHeader) -> bool:
     return bool(FAT_SUPPRESSED_WORDS.search(normalise(header.description)))
 
 
-# What is wanted, most important first: lower is better. The words follow "which".
+# Criteria of preference, most important first; lower is better. The words follow "which".
 CRITERIA: tuple[tuple[Callable[[SeriesHeader], float], str], ...] = (
     (lambda h: not _covers(h), "covers more of the head"),
     (lambda h: _is_derived(h), "is original, not derived"),
@@ -137,7 +137,7 @@ def _worse(verdict: Verdict, best: Verdict, spoken: str) -> str:
 
 
 def settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:
-    """Split what is T1-weighted into T1 and T1ce, as far as headers tell; the agent stays in the patient."""
+    """Split T1-weighted series into T1 and T1ce, as far as headers tell. Once given, the agent stays in the patient."""
     verdicts = _distrust_agent(verdicts)
     given = [v.header.acquired for v in verdicts if v.contrast == "yes" and v.header.acquired]
     first = min(given, default="")
@@ -155,12 +155,12 @@ def settle_contrast(verdicts: list[Verdict]) -> list[Verdict]:
 
 
 def _distrust_agent(verdicts: list[Verdict]) -> list[Verdict]:
-    """Pass over ContrastBolusAgent where it was entered for the whole exam: then it tells no series from another."""
+    """Ignore ContrastBolusAgent if it was entered for the whole exam: then it does not distinguish the series."""
     t1s = [v for v in verdicts if v.what == "t1"]
     everywhere = len(t1s) > 1 and all(v.contrast == "yes" for v in t1s)
     if not everywhere and not any(v.contrast == "no" and v.header.contrast_agent for v in t1s):
         return verdicts
-    says = "ContrastBolusAgent tells nothing, being set for the whole exam"
+    says = "ContrastBolusAgent is ignored, since it is set for the whole exam"
     return [
         replace(v, contrast="", by_agent=False, reason=v.reason.replace(BY_AGENT, says)) if v.by_agent else v
         for v in verdicts
@@ -172,10 +172,10 @@ SPOKEN = {"t1": "T1", "t1ce": "T1 with contrast agent", "t2": "T2", "flair": "FL
 
 @dataclass(frozen=True)
 class Question:
-    """Series that headers do not tell apart; ``tell_by_image`` does.
+    """Series that headers cannot tell apart, for ``tell_by_image``.
 
     Attributes:
-        sequences: what they may be.
+        sequences: the possible sequences.
         uids: their SeriesInstanceUIDs.
     """
 
@@ -184,13 +184,13 @@ class Question:
 
 
 def ask(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Question]]:
-    """Find what only the image can tell.
+    """Find the questions that only the images can answer.
 
     Args:
-        verdicts: on the series of a study that may serve as a sequence, with contrast settled as far as headers tell.
+        verdicts: of the candidate series of a study, with contrast settled as far as headers tell.
 
     Returns:
-        The verdicts, where one of T2 and FLAIR tells the other, and the questions.
+        The verdicts, with T2 inferred from FLAIR or the reverse where possible, and the questions.
     """
     questions = []
     silent = [v for v in verdicts if v.what == "t1" and not v.contrast]
@@ -212,8 +212,7 @@ def ask(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Question]]:
 
 
 def answered(verdicts: list[Verdict], answers: Mapping[str, str]) -> list[Verdict]:
-    """What the images showed; T1s that all look alike, and all of whose headers say contrast agent, were all taken
-    after it."""
+    """Apply the answers of the images. If all T1 look alike, and all their headers say contrast agent, all are T1ce."""
     t1s = [v for v in verdicts if answers.get(v.header.uid) in ("t1", "t1ce")]
     alike = len(t1s) > 1 and all(v.contrast == "yes" and answers[v.header.uid] == "t1" for v in t1s)
     after = {v.header.uid for v in t1s} if alike else ()

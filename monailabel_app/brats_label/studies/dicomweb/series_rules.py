@@ -1,7 +1,7 @@
-"""The words and numbers that tell series apart, as data.
+"""The patterns and thresholds that tell series apart, as data.
 
-Words are looked for in a description as ``normalise`` leaves it: lower case, words between single spaces, "w/o" spelt
-out, "+" and "*" kept. The first pattern that is found decides, so the order matters: "T1 FLAIR" is T1-weighted.
+Patterns are searched in descriptions after ``normalise``: lower case, words between single spaces, "w/o" spelt out,
+"+" and "*" kept. The first pattern that matches decides, so the order matters: "T1 FLAIR" is T1-weighted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Words:
-    """What a pattern in a description means."""
+    """A pattern in a description, and its meaning."""
 
     pattern: re.Pattern[str]
     meaning: str
@@ -34,7 +34,7 @@ LEFT_OUT_WORDS = _table(
     (r"\b(f ?mri|bold|resting|rest state)\b", "functional MRI"),
     (r"\b(mrs|spectro\w*|svs|csi|press|mre|elasto\w*)\b", "spectroscopy or elastography"),
     (r"\b(tof|mra|mrv|cemra|tricks|inhance)\b|\bangio|\bvenogra|\bphase contrast\b", "angiography"),
-    (r"^(?!.*t1).*\b3d ?pc\b", "angiography"),  # of a T1 it says "post contrast"
+    (r"^(?!.*t1).*\b3d ?pc\b", "angiography"),  # for a T1, "pc" means "post contrast"
     (r"\b(mip|mips|min ?ip|max ?ip)\b|\bprojection", "a projection"),
     (
         r"\b(swi|swan|swip|qsm|venobold|hemo|haemo|medic|merge)\b|\bt2w?(\*| ?star)|\bt2w? ?(ffe|gre|hemo)\b",
@@ -55,7 +55,7 @@ LEFT_OUT_WORDS = _table(
     (r"^(?!.*t[12]).*\b(pdw?|proton)\b", "proton-density-weighted"),
 )
 
-# "T1 FLAIR" nulls fluid, too, and is T1-weighted all the same; a TIRM may be either.
+# "T1 FLAIR" also nulls fluid, but is T1-weighted; a TIRM may be either.
 WEIGHTING_WORDS = _table(
     (r"t1w? ?(\w+ )?(flair|tirm)|flair ?t1|tirm ?t1", "t1"),
     (r"flair|\bda(rk)? ?fl(uid)?\b|\btirm\b|\bspir?cir\b", "flair"),
@@ -66,7 +66,7 @@ WEIGHTING_WORDS = _table(
 
 FAT_SUPPRESSED_WORDS = re.compile(r"\b(fs|fat ?sat|fatsat|spair|spir|fatsup\w*|dixon|fsat)\b")
 
-# In ImageType, from the third value on.
+# Values of ImageType, from the third on.
 LEFT_OUT_IMAGE_TYPES = {
     "LOCALIZER": "a localiser",
     "ADC": "an ADC map",
@@ -95,7 +95,7 @@ LEFT_OUT_IMAGE_TYPES = {
     "VOLREN": "a rendering",
     "VOLUME_RENDER": "a rendering",
 }
-# In a reformat's description "MPR" says that it is one; in an original's it is Siemens' short for MPRAGE.
+# In the description of a reformat, "MPR" means reformat. In that of an original, it is Siemens' short for MPRAGE.
 REFORMAT_WORD = re.compile(r"\bmpr\b")
 REFORMATS = frozenset({"MPR", "REFORMATTED", "RESAMPLED"})
 
@@ -118,13 +118,13 @@ THIN_MM = 1.5
 
 @dataclass(frozen=True)
 class Timing:
-    """One row of the table of timings, in ms; each limit is (low, high), None where anything goes.
+    """One row of the timing table, in ms. Each limit is (low, high), or None for any value.
 
     Attributes:
-        weighting: "t1", "t2", "flair", "t2 or flair", or what else it is.
-        scanning: values of ScanningSequence of which one must be there; empty if it does not matter.
-        without_scanning: values of which none may be there.
-        inverted: True needs an inversion time, False needs none.
+        weighting: "t1", "t2", "flair", "t2 or flair", or the name of another kind of series.
+        scanning: values of ScanningSequence of which at least one is required; empty if it does not matter.
+        without_scanning: values of ScanningSequence that are not allowed.
+        inverted: True requires an inversion time, False requires that there is none; None allows both.
     """
 
     weighting: str
@@ -154,7 +154,7 @@ TIMINGS = (
 
 
 def normalise(text: str) -> str:
-    """Lower case, words between single spaces, "w/o" spelt out; "+" and "*" stay."""
+    """Return ``text`` in lower case, with single spaces between words and "w/o" spelt out; "+" and "*" stay."""
     text = re.sub(r"\bw ?/ ?o\b", " without ", text.lower())
     text = re.sub(r"\bw/", " with ", text)
     return " ".join(re.sub(r"[^\w+*äöüéè]|_", " ", text).split())

@@ -1,4 +1,4 @@
-"""The MR studies of a DICOMweb server, listed in the background and served at once."""
+"""The MR studies of a DICOMweb server, listed in the background and served from memory."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .image_choice import settled
 from .study_record import STUDY_FIELDS, FetchedSeries, StudyRecord, look_up, signature_of
 
 log = logging.getLogger(__name__)
-PARALLEL = 4  # studies that are asked about at a time
-INACTIVITY_S = 20.0  # nobody waits longer for a listing during which the server answers nothing
+PARALLEL = 4  # studies queried in parallel
+INACTIVITY_S = 20.0  # longest wait for a listing while the server does not answer
 
 
 class StudyList:
-    """Studies and the cases they make, as the server last listed them. Safe to use from several threads.
+    """Studies and their cases, as last listed by the server. Safe to use from several threads.
 
     Args:
         connection: to the server.
-        series: fetches those whose headers do not tell what they are.
+        series: fetches series whose headers do not identify them.
         settings: ``reference`` and ``preprocess`` are used.
-        identities: what studies were called before.
+        identities: the IDs given to studies so far.
         expiry_s: age at which the listing is refreshed, in the background.
 
     Attributes:
         records: by StudyInstanceUID; None until the server has answered.
-        looked: when it last did, on the clock of ``time.monotonic``.
+        looked: time of the last listing (``time.monotonic``).
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class StudyList:
         self._unread: dict[str, str] = {}  # why a study could not be listed
 
     def __len__(self) -> int:
-        """How many cases were listed last."""
+        """Return the number of cases in the last listing."""
         return len(self._cases)
 
     def cases(self) -> dict[str, Case]:
-        """All cases by id; waits for the server the first time only.
+        """Return all cases by ID. Waits for the server the first time only.
 
         Raises:
             Unreachable: if the server has never answered.
@@ -75,25 +75,25 @@ class StudyList:
         return dict(self._cases)
 
     def refresh(self) -> None:
-        """Ask the server again; studies that have not changed are not asked for their series.
+        """Query the server again. The series of unchanged studies are not queried.
 
         Raises:
-            Unreachable: if it does not answer; what was known stays.
+            Unreachable: if it does not answer; the last listing is kept.
         """
         with self._only_one_refreshes():
             self._look()
 
     def problems(self) -> list[str]:
-        """A sentence for each study of the server that is no case, by its last listing. Asks nothing."""
+        """Return a message for each study in the last listing that is not a case. Sends no request."""
         known = sorted((self.records or {}).items())
         return [*(why for _, record in known if (why := record.why_no_case())), *self._unread.values()]
 
     def know(self, records: dict[str, StudyRecord], unread: dict[str, str] | None = None) -> None:
-        """Take this for what the server holds.
+        """Replace the listing.
 
         Args:
             records: by StudyInstanceUID.
-            unread: a sentence on each study that could not be listed.
+            unread: by StudyInstanceUID, a message on each study that could not be listed.
         """
         reference, mode = self._settings.reference, self._settings.preprocess
         cases = (record.case(reference, self._identities, mode) for record in records.values())
@@ -102,10 +102,10 @@ class StudyList:
 
     @contextmanager
     def _only_one_refreshes(self) -> Iterator[None]:
-        """Wait for a refresh by another thread, and share its failure.
+        """Hold the lock for refreshing. If another thread refreshed meanwhile and failed, raise its error.
 
         Raises:
-            Unreachable: that failure, or if the server has been inactive for too long.
+            Unreachable: that error, or if the server has been inactive for too long.
         """
         begun = time.monotonic()
         while not self._refreshing.acquire(timeout=0.2):
@@ -135,7 +135,7 @@ class StudyList:
         threading.Thread(target=look, name="dicomweb-listing", daemon=True).start()
 
     def _look(self) -> None:
-        """Ask for all studies; the caller holds ``_refreshing``."""
+        """Query all studies; the caller holds ``_refreshing``."""
         self._connection.note_answer()
         self._tried = self._connection.last_answer
         before = self.records or {}
@@ -152,7 +152,7 @@ class StudyList:
         self.know({record.uid: record for record in records if record is not None}, unread)
 
     def _look_at(self, item: dict, before: dict[str, StudyRecord], unread: dict[str, str]) -> StudyRecord | None:
-        """One study; one that cannot be read must not hide the others."""
+        """Query one study. A study that cannot be read must not hide the others."""
         uid = str(item["0020000D"]["Value"][0])
         old, signature = before.get(uid), signature_of(item)
         if old is not None and signature is not None and old.signature == signature:
@@ -165,11 +165,11 @@ class StudyList:
             self._connection.note_answer()
             return settled(record, self._series) if record.choice.needs_image else record
         except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
-            log.warning("Study %s could not be asked for: %s", uid, type(problem).__name__)
+            log.warning("Study %s could not be queried: %s", uid, type(problem).__name__)
             if old is None:
-                unread[uid] = f"Study {uid} is no case yet: the DICOMweb server did not tell what it holds."
+                unread[uid] = f"Study {uid} is no case yet: the DICOMweb server did not list its series."
             return old
         except (requests.RequestException, KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
             log.warning("Study %s was left out: its listing cannot be read (%s)", uid, type(problem).__name__)
-            unread[uid] = f"Study {uid} is no case: what the DICOMweb server says of it cannot be read."
+            unread[uid] = f"Study {uid} is no case: the DICOMweb server's answer about it cannot be read."
             return None

@@ -1,4 +1,4 @@
-"""What a DICOMweb server says about one study: its series, which to use, where reports are; and series as files."""
+"""One study on a DICOMweb server: its series, the chosen ones and those with reports; and downloads of series."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ REPORT_MODALITIES = ("SR", "DOC")
 NO_IMAGES = ("SEG", "PR", "KO", "RTSTRUCT", "PLAN", "REG", "AU", "OT")
 STUDY_FIELDS = ("PatientID", "IssuerOfPatientID", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
 SERIES_FIELDS = ("SeriesDescription", "SeriesNumber", "NumberOfSeriesRelatedInstances")
-SHOWN = 5  # series that a sentence names
+SHOWN = 5  # series listed in a message
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as it was when the server was asked.
+    """A study as it was when the server was queried.
 
     Attributes:
-        signature: number of series and of instances; None if the server does not tell.
+        signature: number of series and of instances; None if the server does not report them.
         counts: number of instances by SeriesInstanceUID.
         reports: SeriesInstanceUIDs of series that may hold a report.
     """
@@ -48,20 +48,20 @@ class StudyRecord:
     choice: StudyChoice = field(default_factory=StudyChoice)
 
     def answered(self, answers: Mapping[str, str]) -> StudyRecord:
-        """The same with a choice that knows what the images showed."""
+        """Return the record with the choice updated by the answers of the images."""
         choice = choose(self.headers.values(), answers)
         return StudyRecord(
             self.uid, self.patient, self.date, self.signature, self.headers, self.counts, self.reports, choice
         )
 
     def case(self, reference: str, identities: Identities | None = None, mode: str = "auto") -> Case | None:
-        """The study as a case, or None if no series serves as any sequence.
+        """Return the study as a case, or None if no series serves as any sequence.
 
         Args:
-            reference: the sequence whose grid the case is stored on, if the study has it. Its series gives a study
-                that was never seen before its id.
-            identities: what studies were called before, if anybody remembers.
-            mode: whether the sequences will be registered (``never``: not), for a note to people.
+            reference: the sequence whose grid the case is stored on, if the study has it. A new study gets the
+                SeriesInstanceUID of its reference sequence as its ID.
+            identities: the IDs given to studies so far, if they are stored.
+            mode: preprocessing mode (``never``: sequences are not registered), for a note to users.
         """
         chosen = self.choice.chosen
         if not chosen:
@@ -89,7 +89,7 @@ class StudyRecord:
         return Case(case_id, patient, dict(chosen), reference, tuple(self.choice.left_out), info)
 
     def _frames(self, reference: str, mode: str) -> list[str]:
-        """A sentence for each sequence whose positions do not compare with the reference's."""
+        """Return a note for each sequence in another frame of reference than the reference sequence."""
         frames = {s: self.headers[image.image_id].frame for s, image in self.choice.chosen.items()}
         what = (
             "it is aligned by registration"
@@ -103,7 +103,7 @@ class StudyRecord:
         ]
 
     def why_no_case(self) -> str:
-        """Why no series serves as any sequence, in a sentence for people; "" if one does."""
+        """Return a message for users on why no series can be used; "" if one can."""
         if self.choice.chosen:
             return ""
         left = [f"{image.name}: {image.reason}" for image in self.choice.left_out]
@@ -113,25 +113,25 @@ class StudyRecord:
 
 
 def is_uid(text: str) -> bool:
-    """Whether ``text`` may stand in a path or an address as a UID."""
+    """Return whether ``text`` is a UID that is safe in a path or an address."""
     return _UID.fullmatch(text) is not None
 
 
 def signature_of(item: dict) -> tuple[int, int] | None:
-    """Number of series and instances of a study, from the server's list; it changes when anything is stored."""
+    """Return the numbers of series and instances of a study in the server's list. They change with every upload."""
     numbers = [_value(item, tag) for tag in ("00201206", "00201208")]
     return None if None in numbers else (int(numbers[0]), int(numbers[1]))
 
 
 def look_up(client: Client, item: dict, before: StudyRecord | None = None) -> StudyRecord:
-    """Ask for the series of a study, and for the headers of those that are new or have grown.
+    """Query the series of a study, and the headers of those that are new or have another instance count.
 
     Args:
         item: the study in the server's list.
-        before: what was known of it.
+        before: the previous record of the study.
 
     Raises:
-        KeyError, ValueError: if the server's answer makes no sense.
+        KeyError, ValueError: if the server's answer is malformed.
         requests.RequestException: if the server does not answer.
     """
     study = str(_value(item, "0020000D") or "")
@@ -167,7 +167,7 @@ def look_up(client: Client, item: dict, before: StudyRecord | None = None) -> St
 def _fetch_header(client: Client, study: str, series: str, count: int) -> SeriesHeader:
     listed = client.search_for_instances(study, series, limit=1)
     metadata = client.retrieve_instance_metadata(study, series, str(_value(listed[0], "00080018")))
-    # Newer versions of the library return the data set alone, older ones a list of one.
+    # Newer versions of the library return the data set, older ones a list that contains it.
     metadata = metadata[0] if isinstance(metadata, list) else metadata
     dataset = Dataset.from_json(metadata, bulk_data_uri_handler=lambda tag, vr, uri: None)
     return read_header(dataset, slices=count)
@@ -179,11 +179,11 @@ def _value(item: dict, tag: str) -> str | int | float | None:
 
 
 class FetchedSeries:
-    """Fetches and converts series into a cache; one caller at a time per study. Safe to use from several threads.
+    """Fetch and convert series into a cache; one caller at a time per study. Safe to use from several threads.
 
     Args:
-        connection: to the server that they are on.
-        cache: folder for them; what lies there may be deleted at any time.
+        connection: to the server of the series.
+        cache: folder for the files, which may be deleted at any time.
     """
 
     def __init__(self, connection: Connection, cache: Path) -> None:
@@ -191,15 +191,15 @@ class FetchedSeries:
         self._fetching = KeyedLocks()
 
     def nifti_files(self, record: StudyRecord, names: Mapping[str, str], skip_refused: bool = False) -> dict[str, Path]:
-        """A NIfTI file per series, by SeriesInstanceUID.
+        """Return a NIfTI file per series, by SeriesInstanceUID.
 
         Args:
             record: the study.
-            names: what the wanted series are called, for messages, by SeriesInstanceUID.
-            skip_refused: leave out a series that makes no volume.
+            names: of the wanted series, for messages, by SeriesInstanceUID.
+            skip_refused: leave out series that do not form a volume.
 
         Raises:
-            Refused: if a series makes no volume.
+            Refused: if a series does not form a volume.
             Unreachable: if the server does not answer.
         """
         files = {}
@@ -213,7 +213,7 @@ class FetchedSeries:
         return files
 
     def dicom_folder(self, record: StudyRecord, uid: str, name: str) -> Path:
-        """Folder with the instances of one series.
+        """Return the folder with the instances of one series.
 
         Raises:
             As ``nifti_files``.

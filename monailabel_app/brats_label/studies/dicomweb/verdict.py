@@ -1,4 +1,4 @@
-"""What one series is, by its own headers; the rules are in ``series_rules``."""
+"""Classify one series by its own headers, with the rules in ``series_rules``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ BY_AGENT = "ContrastBolusAgent is set"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one series is, by its own headers.
+    """The classification of one series by its own headers.
 
     Attributes:
         what: "t1", "t1ce", "t2", "flair", "t2 or flair", "unknown"; or "" if it is left out.
-        reason: in words.
-        contrast: "yes", "no" or "" where headers do not say.
-        by_agent: ContrastBolusAgent alone says "yes".
-        said: what the text that tells the sequence says of contrast agent.
+        reason: for users.
+        contrast: "yes", "no", or "" if the headers do not say.
+        by_agent: whether only ContrastBolusAgent says "yes".
+        said: what the text that identifies the sequence says about contrast agent.
     """
 
     header: SeriesHeader
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def judge(header: SeriesHeader) -> Verdict:
-    """Tell what one series is, without looking at the others."""
+    """Classify one series without looking at the others."""
     if reason := _unfit(header):
         return Verdict(header, "", reason)
     what, reason = "", ""
@@ -103,7 +103,7 @@ def _unfit(header: SeriesHeader) -> str:
 
 
 def _by_timing(header: SeriesHeader) -> tuple[str, str]:
-    """What TR, TE and TI say, and which they are."""
+    """Return the weighting by TR, TE and TI, and a text with these values."""
     times = {"TR": header.tr_ms, "TE": header.te_ms, "TI": header.ti_ms}
     said = ", ".join(f"{name} {value:g} ms" for name, value in times.items() if value is not None)
     if header.scanning_sequence:
@@ -126,7 +126,7 @@ def _matches(row: Timing, header: SeriesHeader) -> bool:
 
 
 def _contrast(header: SeriesHeader, said: ContrastWords) -> tuple[str, str]:
-    """Whether contrast agent was given, and what says so; the description is believed before the agent's tag."""
+    """Return whether contrast agent was given, and the source. The description takes precedence over the tag."""
     if said.answer:
         return said.answer, f"'{said.words}' says {'' if said.answer == 'yes' else 'no '}contrast agent"
     return ("yes", BY_AGENT) if header.contrast_agent else ("", "")

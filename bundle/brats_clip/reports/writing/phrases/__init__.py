@@ -3,8 +3,8 @@
 ``[a|b]`` is a choice and may be nested; ``{slot}`` is filled by ``write``: ``{at}`` "in the left frontal lobe",
 ``{the}`` "the left frontal lobe", ``{adj}`` "left frontal", the same with ``core_`` for the core alone, volumes such
 as ``{wt}`` "about 35 ml", and the sizes of ``writing.sizes.SizeWriter.slots`` (core, et, whole). Spelling is British
-here; ``write`` turns it American for half of the reports. Nearly every sentence names its place, since each is read
-alone; and a sentence states one finding only, so that ``perturb`` can change one without the others.
+here; ``write`` changes it to American in 60 % of the reports. Nearly every sentence names the location, since each is
+encoded separately. A sentence states one finding only, so that ``perturb`` can change one without the others.
 """
 
 from .captions import CAPTIONS

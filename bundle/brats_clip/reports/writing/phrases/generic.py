@@ -1,4 +1,4 @@
-"""Sentences that say nothing of one patient: true of any glioma, or of any brain without a lesion."""
+"""Sentences that are not specific to a patient: true of any glioma, or of any brain without a lesion."""
 
 # No side, lobe, size, enhancement, necrosis, oedema or mass effect may be named here.
 GENERIC: tuple[str, ...] = (
@@ -14,7 +14,7 @@ GENERIC: tuple[str, ...] = (
     "A [tumour of glial origin|glioma] [is the likeliest diagnosis|should be assumed].",
     "[Histology|Tissue sampling] is needed to [establish|settle] the grade.",
 )
-# Whole reports of a brain without a lesion are made of these.
+# Reports of a brain without a lesion consist of these sentences.
 EMPTY: tuple[str, ...] = (
     "No [intracranial |]mass or tumour is [seen|found].",
     "No focal lesion is [seen|found] anywhere in the brain.",

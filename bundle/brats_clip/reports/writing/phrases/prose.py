@@ -1,4 +1,4 @@
-"""Full sentences, in the manner of TextBraTS."""
+"""Full sentences, in the style of TextBraTS."""
 
 PROSE: dict[str, tuple[str, ...]] = {
     "location": (

@@ -1,4 +1,4 @@
-"""Structured reporting: one item per line, its name first."""
+"""Structured reporting: one item per line, starting with its name."""
 
 STRUCTURED: dict[str, tuple[str, ...]] = {
     "location": (
