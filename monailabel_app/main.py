@@ -36,7 +36,7 @@ from brats_label.server.pages import what_is_served
 from brats_label.settings import Settings
 from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
-from brats_label.studies.open import open_studies, refuse_just_made
+from brats_label.studies.open import open_studies, remove_created_folder
 from brats_label.training.progress import progress
 from brats_label.training.task import FineTune
 
@@ -55,7 +55,7 @@ class BrainTumourApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.settings = Settings.read(conf)
         self.bundle = Path(self.settings.bundle) if self.settings.bundle else Path(app_dir).parent / "bundle"
-        refuse_just_made(studies)
+        remove_created_folder(studies)
         self.source, self.workspace = open_studies(studies, self.settings)
         self.store = open_store(self.workspace)
         checkpoint = self.settings.checkpoint or self.bundle / "models" / "model.pt"
@@ -105,7 +105,7 @@ class BrainTumourApp(MONAILabelApp):
         """Add the app's routes to the server, and start the background tasks."""
         from monailabel.app import app as server_app  # cannot be imported before the server has started
 
-        patches.take_over(server_app, build_server(self))
+        patches.replace_application(server_app, build_server(self))
         patches.start_log.served = lambda: what_is_served(self)
         threading.Thread(target=viewer.check_viewer, name="viewer check", daemon=True).start()
         schedule.every(10).minutes.do(self._tidy)

@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 from measuring.command import check_device, make_console
 
 NAMES = ("brats_clip", "segresnet", "swinunetr", "dynunet")
-SMALLEST = 64  # voxels per axis; DynUNet halves them five times, and instance normalisation needs more than one
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -43,6 +42,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--size", type=int, nargs=3, help="voxels of the phantom, for a trial run (default: 240 240 155)")
     add("--task", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    from measuring.benchmark_networks import SMALLEST  # deferred, so that --help is fast
+
     args.networks = list(dict.fromkeys(args.networks.split(",")))
     if unknown := [name for name in args.networks if name not in NAMES]:
         parser.error(f"--networks: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(NAMES)}")

@@ -25,9 +25,9 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     args, others = parser.parse_known_args()
-    wrong = what_is_wrong(args)
-    if wrong:
-        print(f"serve: {wrong}", file=sys.stderr)
+    problem = startup_problem(args)
+    if problem:
+        print(f"serve: {problem}", file=sys.stderr)
         return 2
     from monailabel.main import Main
 
@@ -40,7 +40,7 @@ def main() -> int:
     return 0
 
 
-def what_is_wrong(args: argparse.Namespace) -> str:
+def startup_problem(args: argparse.Namespace) -> str:
     """Return what prevents the server from starting, and how to fix it; "" if nothing does."""
     from brats_label import doctor
 

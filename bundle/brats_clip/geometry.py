@@ -173,6 +173,17 @@ def place(
     return out
 
 
+def bounding_box(mask: np.ndarray | torch.Tensor) -> tuple[slice, slice, slice] | None:
+    """Return the bounding box of the nonzero voxels of a volume ``(X, Y, Z)``; None if all are zero."""
+    box = []
+    for first, second in ((1, 2), (0, 2), (0, 1)):
+        planes = np.flatnonzero(torch.as_tensor(mask.any(second).any(first)).cpu())
+        if not planes.size:
+            return None
+        box.append(slice(int(planes[0]), int(planes[-1]) + 1))
+    return tuple(box)
+
+
 def fill_slices(slices: torch.Tensor, thickness: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
     """Interpolate thick slices ``(N, C, d, h, w)`` to ``(N, C, *shape)``.
 

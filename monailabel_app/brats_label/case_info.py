@@ -19,6 +19,10 @@ from .store import Store, leases
 from .store import notes as table
 from .studies import Case
 
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 2 * 3600.0  # then a case that still has no label may be leased again
+
 
 class Notes:
     """Stores notes (plain JSON) by section and key, such as "images" and a case id. Safe for threads and processes."""
@@ -82,11 +86,6 @@ def label_info(case: Case, revision: Revision, notes: Mapping[str, Any]) -> dict
     return info
 
 
-logger = logging.getLogger(__name__)
-
-LEASE_SECONDS = 2 * 3600.0
-
-
 class Lease(NamedTuple):
     """Start and end of a lease, in seconds since 1970, and the id of the client; "" if the client gave none."""
 
@@ -102,15 +101,14 @@ class Leases:
 
     Args:
         store: has the table ``leases``.
-        seconds: duration of a lease. Then a case that still has no label may be leased again.
         clock: returns the seconds since 1970.
 
     Attributes:
         lock: re-entrant.
     """
 
-    def __init__(self, store: Store, seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.time) -> None:
-        self.store, self.seconds, self.clock = store, seconds, clock
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self.store, self.clock = store, clock
         self.lock = threading.RLock()
         self._unwritten: dict[str, Lease] = {}
 
@@ -128,7 +126,7 @@ class Leases:
     def grant(self, case_id: str, strategy: str, client_id: str) -> None:
         """Lease a case to a client from now on."""
         now = self.clock()
-        lease = Lease(now, now + self.seconds, client_id)
+        lease = Lease(now, now + LEASE_SECONDS, client_id)
         row = insert(leases).values(case_id=case_id, strategy=strategy, **lease._asdict())
         with self.lock:
             try:

@@ -72,8 +72,8 @@ class CaseDatastore(Datastore):
         self._labelled = LabelledCases(source, labels, library, workspace.cache)
         self._notes, self._leases, self._prompts = Notes(self._store), Leases(self._store), PromptHistory(self._store)
         self._taking = threading.Lock()
-        if labels.found():  # checking them may take a while; they are not used until then
-            threading.Thread(target=self._take_found, name="labels found on disk", daemon=True).start()
+        if labels.unimported_files():  # checking them may take a while; they are not used until then
+            threading.Thread(target=self._import_found, name="labels found on disk", daemon=True).start()
 
     def name(self) -> str:
         """Return the display name of the datastore."""
@@ -191,9 +191,9 @@ class CaseDatastore(Datastore):
 
     def remove_label(self, label_id: str, label_tag: str, user: str = "") -> None:
         """Remove a label and record who removed it; its revisions are kept."""
-        self.drop_label(label_id, label_tag, user)
+        self.withdraw_label(label_id, label_tag, user)
 
-    def drop_label(self, label_id: str, label_tag: str, user: str) -> StoredLabel:
+    def withdraw_label(self, label_id: str, label_tag: str, user: str) -> StoredLabel:
         """Remove a label, as ``remove_label``, but return all that is known about the removal.
 
         Raises:
@@ -252,7 +252,7 @@ class CaseDatastore(Datastore):
     def refresh(self) -> None:
         """Scan the studies again, and import label files that users copied into the label folders."""
         self.source.refresh()
-        self._take_found()
+        self._import_found()
 
     def status(self) -> dict[str, Any]:
         """Return the numbers of cases and of labels, and the problems: unused label files, files and DICOM studies that
@@ -294,9 +294,9 @@ class CaseDatastore(Datastore):
             return effort
         return effort | {"clicks": sum(sum(step.answer.get(kind, {}).values()) for kind in ("clicks", "strokes"))}
 
-    def _take_found(self) -> None:
+    def _import_found(self) -> None:
         with self._taking:
-            for revision in self.labels.take_found(self.submissions.check_found):
+            for revision in self.labels.import_found(self.submissions.check_found):
                 logger.info("label of case %s found on disk, stored as %s", revision.case_id, revision.number)
 
     def _case(self, image_id: str) -> Case:

@@ -64,7 +64,7 @@ def key_of(*parts: object) -> str:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; rename it to ``target`` if the block succeeds, delete it if the block raises.
 
     If another process or thread has created ``target`` meanwhile, its folder stays.

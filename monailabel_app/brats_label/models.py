@@ -18,11 +18,15 @@ from brats_clip.engines import load_weights
 from brats_clip.errors import WeightsError
 from brats_clip.evaluation import sha256_of
 
-from .durable import sync, whole_folder
+from .durable import atomic_folder, identity, sync
 from .errors import NotFound
 from .store import Store
 from .store import weights as table
 from .store import weights_uses as uses
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.pt"
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,6 @@ def as_json(version: ModelVersion) -> dict[str, Any]:
     return {key: value for key, value in asdict(version).items() if key != "path"}
 
 
-__all__ = ["ModelRegistry", "ModelVersion", "as_json"]
-
-logger = logging.getLogger(__name__)
-
-WEIGHTS = "model.pt"
-
-
 class ModelRegistry:
     """Keeps the files of versions in ``folder/0001``, ``folder/0002`` and so on; the store has their metadata and which
     one is in use.
@@ -90,7 +87,7 @@ class ModelRegistry:
         self, folder: str | os.PathLike, bundle_checkpoint: str | os.PathLike, store: Store | None = None
     ) -> None:
         self.folder, self.bundle_checkpoint, self.store = Path(folder), Path(bundle_checkpoint), store
-        self._digest: tuple[tuple[int, int], str] | None = None
+        self._digest: tuple[tuple[str, int, int], str] | None = None
 
     def current(self) -> ModelVersion:
         """Return the version in use.
@@ -166,7 +163,8 @@ class ModelRegistry:
         with self.store.write() as connection:
             digest = sha256_of(weights)
             known = [version for version in self._trained(connection) if version.sha256 == digest]
-            version = known[-1] if known else self._add(connection, Path(weights), metrics, trained_on, parent)
+            content = {"sha256": digest, "metrics": dict(metrics), "trained_on": dict(trained_on)}
+            version = known[-1] if known else self._add(connection, Path(weights), content, parent)
             _put_to_use(connection, version.number)
         logger.info("weights %s are in use", version.name)
         return version
@@ -189,28 +187,23 @@ class ModelRegistry:
         logger.info("weights %s are in use", version.name)
         return version
 
-    def _add(
-        self, connection: Connection, file: Path, metrics: Mapping, trained_on: Mapping, parent: int | None
-    ) -> ModelVersion:
+    def _add(self, connection: Connection, file: Path, content: Mapping[str, Any], parent: int | None) -> ModelVersion:
         """Copy the weights to a new folder, then write the row."""
         parent_version = self.current() if parent is None else self._version(parent, connection)
-        digest = sha256_of(file)
         number = 1 + (connection.scalar(select(func.max(table.c.number))) or 0)
         # A folder without a row was left by a killed process, or its store was lost: reuse it only for equal weights.
-        while (left := self._file(number)).exists() and sha256_of(left) != digest:
+        while (left := self._file(number)).exists() and sha256_of(left) != content["sha256"]:
             number += 1
         if not left.exists():
             for torn in self.folder.glob(".tmp-*"):  # left by killed processes: this one holds the write lock
                 shutil.rmtree(torn, ignore_errors=True)
-            with whole_folder(left.parent) as draft:
+            with atomic_folder(left.parent) as draft:
                 shutil.copyfile(file, draft / WEIGHTS)
             sync(self.folder)
         row = {
             "number": number,
             "name": f"{parent_version.name.split('+')[0]}+site.{number}",
-            "sha256": digest,
-            "metrics": dict(metrics),
-            "trained_on": dict(trained_on),
+            **content,
             "parent": parent_version.number,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
@@ -239,9 +232,9 @@ class ModelRegistry:
         path = self.bundle_checkpoint
         if not path.is_file():
             raise WeightsError(path, "no file", "the weights to start from")
-        identity = (path.stat().st_size, path.stat().st_mtime_ns)
-        if self._digest is None or self._digest[0] != identity:
-            self._digest = identity, sha256_of(path)
+        now = identity(path)
+        if self._digest is None or self._digest[0] != now:
+            self._digest = now, sha256_of(path)
         return bundled(path, self._digest[1])
 
     def _file(self, number: int) -> Path:

@@ -44,11 +44,11 @@ def _no_switch(value: Any) -> Any:
 
 
 Switch = Annotated[bool, BeforeValidator(switch)]
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Real = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
+Integer = Annotated[int, BeforeValidator(_no_switch)]
+Float = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
 
 
-class Wrong(NamedTuple):
+class InvalidValue(NamedTuple):
     """A value that cannot be used: the name of its field, the value, and what is expected."""
 
     name: str
@@ -66,13 +66,13 @@ def fields_of(model: type) -> dict[str, FieldInfo]:
     return model.__pydantic_fields__
 
 
-def first_wrong(model: type, error: ValidationError) -> Wrong:
+def first_invalid(model: type, error: ValidationError) -> InvalidValue:
     """Return the first value that ``model`` refused; ``expected`` is from a validator's ``ValueError`` or the field."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     is_ours = first["type"] == "value_error"
     expected = str(first["ctx"]["error"]) if is_ours else _expected(fields_of(model)[name])
-    return Wrong(name, first["input"], expected)
+    return InvalidValue(name, first["input"], expected)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -120,7 +120,7 @@ def _is_bundle(text: str) -> bool:
     return (Path(text) / "configs" / "inference.json").is_file()
 
 
-Sequence = Annotated[str, _is(SEQUENCES.__contains__, " or ".join(SEQUENCES))]
+SequenceName = Annotated[str, _is(SEQUENCES.__contains__, " or ".join(SEQUENCES))]
 Preprocess = Annotated[str, _is(PREPROCESS_MODES.__contains__, " or ".join(PREPROCESS_MODES))]
 Channels = Annotated[str, _is(_names_each_once, "each of t1,t1ce,t2,flair once")]
 Device = Annotated[str, _is(lambda text: text.split(":")[0] in ("cpu", "cuda"), "cpu or cuda")]
@@ -139,7 +139,7 @@ class Settings:
     workspace: str = Field(
         "", description="folder for labels, records, trained weights and caches; if empty, see Workspace"
     )
-    reference: Sequence = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
+    reference: SequenceName = Field(REFERENCE, description="sequence whose grid a case is segmented and stored on")
     preprocess: Preprocess = Field(
         "auto",
         description="auto: register, brain-extract and resample images that need it; always: all; never: none",
@@ -152,23 +152,23 @@ class Settings:
     channels: Channels = Field(
         "", description="channel order of 4D files, such as flair,t1,t1ce,t2; if empty, by dataset.json, or as in MSD"
     )
-    cache_gb: Real = Field(2.0, ge=0, description="memory for encoded cases, GiB")
-    disk_cache_gb: Real = Field(50.0, ge=0, description="disk cache for split, converted and resampled files, GiB")
-    jobs: Whole = Field(1, ge=1, description="inferences that run at the same time; others queue")
-    waiting: Whole = Field(8, ge=0, description="inferences that may queue; more are refused")
-    max_upload_mb: Whole = Field(512, ge=1, description="largest upload, MiB")
-    max_unpacked_mb: Whole = Field(
+    cache_gb: Float = Field(2.0, ge=0, description="memory for encoded cases, GiB")
+    disk_cache_gb: Float = Field(50.0, ge=0, description="disk cache for split, converted and resampled files, GiB")
+    jobs: Integer = Field(1, ge=1, description="inferences that run at the same time; others queue")
+    waiting: Integer = Field(8, ge=0, description="inferences that may queue; more are refused")
+    max_upload_mb: Integer = Field(512, ge=1, description="largest upload, MiB")
+    max_unpacked_mb: Integer = Field(
         2048, ge=1, description="largest unpacked size of an archive uploaded as a session, MiB"
     )
-    max_sessions: Whole = Field(20, ge=1, description="sessions that are kept at a time")
-    max_report_chars: Whole = Field(100_000, ge=1, description="longest report, characters")
+    max_sessions: Integer = Field(20, ge=1, description="sessions that are kept at a time")
+    max_report_chars: Integer = Field(100_000, ge=1, description="longest report, characters")
     remote: Switch = Field(
         False, description="accept requests from other machines; needs --host 0.0.0.0, and should have authentication"
     )
     phantoms: Phantoms = Field("", description="folder of synthetic patients to mix into each training; if empty, none")
-    double_share: Real = Field(0.0, ge=0, le=1, description="share of cases that two readers annotate")
-    validation_share: Real = Field(0.2, gt=0, lt=1, description="share of patients for validation")
-    seed: Whole = Field(0, ge=0, description="seed of that split, and of the cases for two readers")
+    double_share: Float = Field(0.0, ge=0, le=1, description="share of cases that two readers annotate")
+    validation_share: Float = Field(0.2, gt=0, lt=1, description="share of patients for validation")
+    seed: Integer = Field(0, ge=0, description="seed of that split, and of the cases for two readers")
 
     @classmethod
     def read(cls, conf: Mapping[str, str] | None) -> Settings:
@@ -184,8 +184,8 @@ class Settings:
         try:
             return cls(**given)
         except ValidationError as error:
-            wrong = first_wrong(cls, error)
-            raise InputError(f"--conf {wrong.name}", repr(wrong.value), wrong.expected) from None
+            invalid = first_invalid(cls, error)
+            raise InputError(f"--conf {invalid.name}", repr(invalid.value), invalid.expected) from None
 
     @property
     def patterns(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from brats_clip.images import Volume, check_intensities, open_image, read_header
 
 from .durable import durable_write
 from .errors import NotFound, Refused, TooLarge
-from .labels.reading import NIFTI, look
+from .labels.reading import NIFTI, detect_format
 from .studies import CaseSource
 
 LONGEST_NAME = 200  # bytes
@@ -184,7 +184,7 @@ def _exists(source: CaseSource, image_id: str) -> bool:
 
 def _check(path: Path) -> None:
     """Refuse a file unless it has exactly four readable sequences and no data after them."""
-    kind, words = look(path)
+    kind, words = detect_format(path)
     if kind != NIFTI:
         raise Refused(f"The image looks like {words}; expected {_CASE}. {_FOUR_FILES}")
     try:

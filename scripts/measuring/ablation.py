@@ -18,10 +18,22 @@ from rich.console import Console
 
 from brats_clip.cases import SECTIONS, load_datalist
 from brats_clip.errors import BratsClipError, InputError
-from brats_clip.evaluation import MEASURES, atomic_write, sha256_of
+from brats_clip.evaluation import MEASURES, sha256_of
 from brats_clip.evaluation.plots import COLOURS, SOFT, new_figure, plain, save_figure
+from brats_clip.images import atomic_write
 
-from .bundle_run import BUNDLE, CONFIGS, HARMLESS, RunFailed, as_words, differing, epochs_done, flat, hold, run_or_fail
+from .bundle_run import (
+    BUNDLE,
+    CONFIGS,
+    HARMLESS,
+    RunFailed,
+    as_words,
+    describe_differences,
+    epochs_done,
+    flat,
+    lock_folder,
+    run_or_fail,
+)
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .shared import render, spread
 
@@ -164,7 +176,7 @@ class Run:
         old = self.record().get("settings")
         if old is None:
             raise InputError(self.folder, "files of an unknown run", expected)
-        if other := differing(old, self.settings):
+        if other := describe_differences(old, self.settings):
             raise InputError(self.folder, f"a run with other settings ({other})", expected)
         for report in self.reports:
             if self.metrics(report).is_file():
@@ -177,7 +189,7 @@ class Run:
             RunFailed: if a command fails, or another process holds this run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with hold(self.folder) as lock:
+        with lock_folder(self.folder) as lock:
             record = self.record()
             record |= {"settings": self.settings, "code": sorted({*record.get("code", ()), code_version()})}
             write_json(self.folder / "run.json", record)

@@ -23,21 +23,21 @@ from brats_clip.errors import BratsClipError, InputError
 from brats_clip.evaluation import MEASURES, collect_run_info, region_dice, sha256_of, write_metrics_csv
 from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
 
-from .active_learning_page import BASELINE, NAME, draw, in_short, summarise, write
+from .active_learning_page import BASELINE, NAME, draw, summarise, summary_sentences, write
 from .bundle_run import (
     BUNDLE,
     CONFIGS,
     RunFailed,
     as_words,
     check_trained,
-    differing,
+    describe_differences,
     drop_checkpoints,
-    hold,
+    lock_folder,
     run_or_fail,
 )
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .shared import sequences_of
-from .strategies import ORDERS, look
+from .strategies import ORDERS, predict_case
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
@@ -82,13 +82,13 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
             folder = setting.output / f"seed{seed}"
             folder.mkdir(exist_ok=True)
             try:
-                with hold(folder):
+                with lock_folder(folder):
                     repeat(seed)
             except RunFailed as reason:
                 failures[f"seed {seed}"] = str(reason)
     summary = _write_results(collect(setting, seeds, strategies, rounds), setting, run, failures)
     if summary:
-        console.print("\n".join([*in_short(summary), f"Wrote {args.output / NAME}.md, .csv, .png and .svg."]))
+        console.print("\n".join([*summary_sentences(summary), f"Wrote {args.output / NAME}.md, .csv, .png and .svg."]))
     return failures
 
 
@@ -194,12 +194,12 @@ class Round:
         free = sorted(pool.keys() - set(labelled))
         if strategy == BASELINE:
             return ORDERS[strategy](dict.fromkeys(free), [], rng, self.setting.batch)
-        segmenter, shown = Segmenter(self.setting.bundle, self.weights), {}
+        segmenter, predictions = Segmenter(self.setting.bundle, self.weights), {}
         for name in sorted(pool):  # the descriptors of labelled cases are needed, too
-            shown[name] = look(segmenter, sequences_of(pool[name]), case_report(pool[name]))
+            predictions[name] = predict_case(segmenter, sequences_of(pool[name]), case_report(pool[name]))
             watch()
-        descriptors = [shown[name].descriptor for name in labelled]
-        return ORDERS[strategy]({name: shown[name] for name in free}, descriptors, rng, self.setting.batch)
+        descriptors = [predictions[name].descriptor for name in labelled]
+        return ORDERS[strategy]({name: predictions[name] for name in free}, descriptors, rng, self.setting.batch)
 
     def _train(self, labelled: Sequence[str], pretrained: Path | None, watch: Callable[[], None]) -> None:
         cases = [self.setting.pool[name] for name in labelled]
@@ -272,7 +272,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     record["pretrained"] = None if args.pretrained is None else sha256_of(args.pretrained)
     record = json.loads(json.dumps(record))
     path = args.output / "settings.json"
-    if path.is_file() and (other := differing(read_json(path), record)):
+    if path.is_file() and (other := describe_differences(read_json(path), record)):
         raise InputError(args.output, f"a simulation with other settings ({other})", "another --output")
     write_json(path, record)
     _write_bundle(setting)

@@ -28,7 +28,7 @@ def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mappin
         for strategy, mine in table.groupby("strategy", sort=False)
     }
     heads = {"label_heads": [f"{n} labels" for n in labels], "final_heads": [f"final Dice {m}" for m in MEASURES]}
-    found = {"curves": curves, "summary": summary, "sentences": in_short(summary)}
+    found = {"curves": curves, "summary": summary, "sentences": summary_sentences(summary)}
     write_page(path, "active_learning", run=run, failures=failures, **heads, **found)
 
 
@@ -110,7 +110,7 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
     return lines
 
 
-def in_short(summary: Sequence[dict]) -> list[str]:
+def summary_sentences(summary: Sequence[dict]) -> list[str]:
     """Summarise the results in sentences."""
     by_name = {line["strategy"]: line for line in summary}
     # Compare by the gain over random if there is one: strategies may have finished different repeats.

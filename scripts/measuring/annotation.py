@@ -21,10 +21,9 @@ from brats_clip.evaluation.plots import SOFT, new_figure, plain, save_figure
 from brats_clip.evaluation.summary import statistics
 from brats_clip.labels import REGIONS
 
-from .shared import cell, chosen_cases, measure_cases, sequences_of, spread, write_page
+from .shared import WAYS, cell, chosen_cases, measure_cases, sequences_of, spread, write_page
 
 NAME = "simulate_annotation"
-WAYS = ("without", "with")  # a report
 TARGETS = (0.80, 0.90)
 LINES = dict(zip(WAYS, ((SOFT, "--"), ("#0b5cad", "-")), strict=True))
 FEW_CASES = 5  # the figure shows single cases up to this number
@@ -60,7 +59,7 @@ def simulate(args: argparse.Namespace, console: Console, command: str) -> dict[s
         write_metrics_csv(summary, args.output / f"{NAME}_summary.csv")
         write_metrics_csv(reached, args.output / f"{NAME}_reach.csv")
         draw(summary, rows, args.output / NAME, robot)
-        sentences, most = in_short(summary), max(s["clicks"] for s in summary)
+        sentences, most = summary_sentences(summary), max(s["clicks"] for s in summary)
         found = {"summary": summary, "reached": reached, "most": most, "sentences": sentences}
         write_page(args.output / f"{NAME}.md", "annotation", run=_facts(rows) | run, failures=failures, **found)
         console.print("\n".join([*sentences, f"Wrote {args.output / NAME}.md, .csv, .png and .svg."]))
@@ -195,7 +194,7 @@ def _facts(rows: Sequence[dict]) -> dict:
     return facts
 
 
-def in_short(summary: Sequence[dict]) -> list[str]:
+def summary_sentences(summary: Sequence[dict]) -> list[str]:
     """Summarise the results in sentences."""
     sentences = []
     for report in dict.fromkeys(line["report"] for line in summary):

@@ -21,9 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from brats_clip.cases import SEQUENCES, find_cases
 from brats_clip.errors import InputError
-from brats_clip.evaluation import atomic_write, collect_run_info, write_metrics_csv
+from brats_clip.evaluation import collect_run_info, write_metrics_csv
 from brats_clip.evaluation.plots import new_figure, plain, save_figure
 from brats_clip.evaluation.run_info import processor
+from brats_clip.images import atomic_write
 from brats_clip.phantoms import draw_phantom, write_phantom
 
 from .benchmark_networks import Answer, Meter, monai_pipeline, window_of
@@ -59,7 +60,7 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
     return summary
 
 
-def in_short(summary: Sequence[dict]) -> list[str]:
+def summary_sentences(summary: Sequence[dict]) -> list[str]:
     """Summarise the results in sentences; none without this network's first answer."""
     rows = {(row["network"], row["answer"]): row for row in summary}
     if (OURS, FIRST) not in rows:
@@ -94,7 +95,7 @@ def to_markdown(summary: Sequence[dict], failures: dict[str, str], run: Mapping,
     }
     present = {"ratio": "seconds_ratio", "ratio of peaks": "peak_gib_ratio", "GPU memory (GiB)": "gpu_gib"}
     columns = {head: text for head, text in columns.items() if present.get(head, "answer") in summary[0]}
-    sentences = in_short(summary)
+    sentences = summary_sentences(summary)
     aside = (row["answer"].capitalize() for row in summary if row["set_aside"])
     sentences += [f"{answer}: set the report aside, so less was done." for answer in aside]
     sentences += [f"{NAMES[name]} failed: {why}" for name, why in failures.items()]
@@ -150,7 +151,7 @@ def _find_case(folder: Path) -> dict:
     return cases[0]
 
 
-def run_apart(task: dict) -> tuple[list[dict], str | None]:
+def run_in_subprocess(task: dict) -> tuple[list[dict], str | None]:
     """Run ``measure`` in a new process; return its rows, or no rows and the reason why it failed."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
@@ -187,7 +188,7 @@ def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[st
         for task in tasks:
             progress.update(bar, description=NAMES[task["network"]])
             if task["network"] not in failures:
-                more, failure = run_apart(task)
+                more, failure = run_in_subprocess(task)
                 rows += more
                 failures |= {task["network"]: failure} if failure else {}
             progress.advance(bar)
@@ -199,7 +200,9 @@ def compare(args: argparse.Namespace, folder: Path, console: Console) -> dict[st
         with atomic_write(args.output / "benchmark.md") as draft:
             draft.write_text(to_markdown(summary, failures, run, args.size is not None), encoding="utf-8")
         draw(summary, args.output / "benchmark", run["hardware"])
-        console.print("\n".join([*in_short(summary), f"Wrote {args.output}/benchmark.md, .csv, .png and .svg."]))
+        console.print(
+            "\n".join([*summary_sentences(summary), f"Wrote {args.output}/benchmark.md, .csv, .png and .svg."])
+        )
     return failures
 
 

@@ -80,7 +80,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def start_peak_anew() -> None:
+def reset_peak() -> None:
     """Reset the peak of ``peak_bytes``; if the system cannot do this, it still counts from the start."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -92,7 +92,7 @@ class Meter:
     def __init__(self, device: torch.device, folder: Path):
         self.device, self.folder = device, folder
         self.rows: list[dict] = []
-        start_peak_anew()
+        reset_peak()
         self.imports = peak_bytes()
 
     def _now(self) -> float:
@@ -104,7 +104,7 @@ class Meter:
         """Run ``answer``, write its label map, and return (and keep) time and memory."""
         first = not self.rows
         if not first:  # the peak of a first answer includes building the network
-            start_peak_anew()
+            reset_peak()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         begun = self._now()

@@ -22,7 +22,7 @@ class RunFailed(Exception):
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[int]:
+def lock_folder(folder: Path) -> Iterator[int]:
     """Lock an existing folder against other processes; yield the file descriptor of the lock.
 
     Raises:
@@ -81,7 +81,7 @@ def run_or_fail(words: Sequence[object], log: Path, watch: Callable[[], None], k
         raise RunFailed(f"{words[0]} ended with code {code}: {reason.removeprefix('Error: ')} (see {log})")
 
 
-def differing(old: Mapping, new: Mapping) -> str:
+def describe_differences(old: Mapping, new: Mapping) -> str:
     """Return the settings that differ, as text for a message; "" if none does."""
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     shown = [f"{name} {reprlib.repr(old.get(name))}, now {reprlib.repr(new.get(name))}" for name in names[:4]]

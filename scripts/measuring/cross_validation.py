@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from fire.parser import DefaultParseValue
@@ -16,8 +15,9 @@ from rich.console import Console
 
 from brats_clip.cases import patient_of
 from brats_clip.errors import BratsClipError, CaseError, InputError
-from brats_clip.evaluation import atomic_write, collect_run_info, sha256_of, summarise, write_summary
+from brats_clip.evaluation import collect_run_info, sha256_of, summarise, write_summary
 from brats_clip.evaluation.labelled import labelled_cases
+from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
 
 from .bundle_run import (
@@ -27,18 +27,15 @@ from .bundle_run import (
     RunFailed,
     as_words,
     check_trained,
-    differing,
+    describe_differences,
     drop_checkpoints,
     epochs_done,
     flat,
-    hold,
+    lock_folder,
     run_or_fail,
 )
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .shared import write_page
-
-if TYPE_CHECKING:
-    from .cross_validation import Fold
 
 # Settings that come from the options of the script.
 OWN = ("dataset_dir", "datalist", "epochs", "seed", "output_dir", "ckpt_dir", "checkpoint", "pretrained", "section")
@@ -96,7 +93,7 @@ class Fold:
         self.folder.mkdir(parents=True, exist_ok=True)
         log, datalist = self.folder / "log.txt", self.folder / "datalist.json"
         common = ["--bundle_root", BUNDLE, "--dataset_dir", "/", "--datalist", datalist]
-        with hold(self.folder) as lock:  # the child inherits it, since it may outlive this process
+        with lock_folder(self.folder) as lock:  # the child inherits it, since it may outlive this process
             write_json(datalist, self.sections)
             if not self.trained:
                 before: Path | None = None
@@ -293,7 +290,7 @@ def _check_settings(args: argparse.Namespace, settings: dict, place: Mapping[str
     """Record folds and settings, or check that the recorded settings are the same."""
     path = args.output / "folds.json"
     if path.is_file():
-        if other := differing(read_json(path)["settings"], settings):
+        if other := describe_differences(read_json(path)["settings"], settings):
             raise InputError(args.output, f"a run with other settings ({other})", "the same, or another --output")
     elif args.output.is_dir() and list(args.output.glob("[!.]*")):
         raise InputError(args.output, "files of an unknown run", "an empty folder, or one of this command")
@@ -307,7 +304,7 @@ def _check_scoring(args: argparse.Namespace, scoring: Mapping[str, str]) -> None
         raise InputError("--name", repr(args.name), "a name without folders")
     path = args.output / args.name / "scoring.json"
     content = {"settings": dict(scoring), "config": flat(read_json(CONFIGS / "evaluate.json"))}
-    if path.is_file() and (other := differing(*(flat(c) for c in (read_json(path), content)))):
+    if path.is_file() and (other := describe_differences(*(flat(c) for c in (read_json(path), content)))):
         raise InputError(path, f"another way of scoring ({other})", "the same, or another --name")
     write_json(path, content)
 
@@ -346,7 +343,7 @@ def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, outpu
     figures = headline(scores)
     rows = scores.drop(columns="fold").to_dict("records")
     write_summary(summarise(rows), output / "summary.json", {**run, "headline": figures, "waiting": waiting})
-    sentences = in_short(figures)
+    sentences = summary_sentences(figures)
     if waiting:
         sentences.append(f"Not finished, and not in the table: fold {', '.join(waiting)}.")
     some = scores[scores["volume_ml_ET_truth"] > ET_ML]
@@ -357,7 +354,7 @@ def write_table(scores: pd.DataFrame, folds: Sequence[Fold], run: Mapping, outpu
     return [*sentences, f"Table: {output / 'table.md'}"]
 
 
-def in_short(figures: Mapping) -> list[str]:
+def summary_sentences(figures: Mapping) -> list[str]:
     """Summarise the scores in sentences."""
     dice = ", ".join(f"{r} {figures[f'dice_{r}']:.3f}" for r in (*REGIONS, "mean"))
     lesions = ", ".join(f"{r} {figures[f'lesionwise_dice_{r}']:.3f}" for r in REGIONS)

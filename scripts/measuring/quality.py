@@ -24,7 +24,7 @@ from brats_clip.labels import REGIONS
 from brats_clip.quality import QualityModel
 from brats_clip.quality.features import FEATURES
 
-from .annotation import make_robot
+from .annotation import SMALLEST_MM3, make_robot
 from .command import write_json
 from .quality_data import WAYS, Record, read_records, with_groups
 from .quality_fit import calibration_error, fit, held_out, predict
@@ -34,7 +34,6 @@ NAME = "fit_quality"
 GROUPS = tuple(f"fold{number}" for number in range(4))
 CLICKS = 3
 CORRECTED = 0.3  # share of an archive that is corrected
-SMALLEST_MM3 = 8.0  # smallest error that counts
 KINDS = {True: "scans", False: "phantoms"}
 
 
@@ -75,7 +74,7 @@ def fit_quality(args: argparse.Namespace, console: Console, command: str) -> dic
         chosen = [case for case in cases if case["case"] in models and (case["real"] or args.clicks == "all")]
 
         def click(segmenter: Segmenter, case: dict) -> list[dict]:
-            return gain_of_looking(segmenter, case, models[case["case"]], args.seed)
+            return gain_from_suggestions(segmenter, case, models[case["case"]], args.seed)
 
         clicks, _ = measure_cases(args, console, command, f"{NAME}_clicks", Segmenter, chosen, click, failures)
     lines = [f"# Predicted quality: {NAME}", "", *markdown_facts(run | {"fitted on": about["fitted_on"]}), ""]
@@ -173,7 +172,7 @@ def gain_of_order(expected: pd.Series, dice: pd.Series) -> float | None:
     return round(float(missing.iloc[first].mean() / missing.mean()), 2) if missing.any() else None
 
 
-def gain_of_looking(segmenter: Segmenter, case: dict, model: QualityModel, seed: int) -> list[dict]:
+def gain_from_suggestions(segmenter: Segmenter, case: dict, model: QualityModel, seed: int) -> list[dict]:
     """Return Dice after ``CLICKS`` clicks of a robot that sees all errors, and of one that sees only suggested places.
 
     Both click as imprecisely as a person does. The second robot looks at one place after the other and clicks the worst

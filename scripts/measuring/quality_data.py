@@ -23,9 +23,8 @@ from brats_clip.quality import Circumstances, Geometry
 from brats_clip.quality.voxels import find_box, voxel_features
 from brats_clip.transforms import clean_label
 
-from .shared import sequences_of
+from .shared import WAYS, sequences_of
 
-WAYS = ("without", "with")  # a report
 SAMPLES = 2000  # voxels per answer and region to fit the probabilities on
 
 

@@ -11,6 +11,7 @@ from monai.metrics import CalibrationErrorMetric
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from brats_clip.geometry import Grid
 from brats_clip.labels import REGIONS, label_to_regions
 from brats_clip.quality import Assessment, QualityModel, assess
 from brats_clip.quality.features import case_features
@@ -19,7 +20,7 @@ from brats_clip.quality.voxels import coarse_of, region_probabilities
 
 from .quality_data import Record
 
-SHARE = 0.8  # of true values that should lie in the intervals
+COVERAGE = 0.8  # of true values that should lie in the intervals
 RIDGE = 1.0  # penalty for the distance from the unfitted coefficients, after scaling; in cases
 REAL_WEIGHT = 3.0  # weight of a scan relative to a phantom
 
@@ -27,7 +28,7 @@ REAL_WEIGHT = 3.0  # weight of a scan relative to a phantom
 def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
     """Fit the coefficients to all ``records``; see ``QualityModel``."""
     voxels = [_fit_voxels(records, region) for region in range(len(REGIONS))]
-    model = QualityModel(voxels=voxels, share=SHARE, least_ml=least_ml)
+    model = QualityModel(voxels=voxels, coverage=COVERAGE, least_ml=least_ml)
     features, volumes = zip(*(_features(record, model) for record in records), strict=True)
     features, volumes = np.stack(features), np.stack(volumes)
     dice, truth = (np.stack([getattr(r, name) for r in records]) for name in ("dice", "volume_ml"))
@@ -49,7 +50,7 @@ def fit(records: Sequence[Record], least_ml: Sequence[float]) -> QualityModel:
         dice=rows,
         dice_spread=[_quantile(spread[:, i], weights) for i in range(len(REGIONS))],
         volume_spread=[_quantile(ratio[:, i], weights) for i in range(len(REGIONS))],
-        share=SHARE,
+        coverage=COVERAGE,
         least_ml=least_ml,
         fitted=True,
     )
@@ -102,7 +103,7 @@ def _error(probabilities: torch.Tensor, truth: torch.Tensor) -> list[float]:
 
 
 def _features(record: Record, model: QualityModel) -> tuple[np.ndarray, np.ndarray]:
-    voxel_ml = float(abs(np.linalg.det(record.geometry.affine[:3, :3]))) / 1000
+    voxel_ml = Grid(record.label.shape, record.geometry.affine).voxel_ml
     probabilities = region_probabilities(torch.from_numpy(record.logits).float(), model.voxels)
     coarse = coarse_of(probabilities, torch.from_numpy(record.label))
     rows, expected, _ = case_features(coarse, voxel_ml, record.known)
@@ -149,6 +150,6 @@ def _logistic(x: np.ndarray, share: np.ndarray, weights: np.ndarray, start: Sequ
 
 def _quantile(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values)
-    share = SHARE * (1 + 1 / len(values))  # as in conformal prediction: few answers contain no extreme ones
+    share = COVERAGE * (1 + 1 / len(values))  # as in conformal prediction: few answers contain no extreme ones
     place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), share)
     return float(values[order][min(place, len(values) - 1)])

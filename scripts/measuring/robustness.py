@@ -93,7 +93,8 @@ def measure_reports(args: argparse.Namespace, console: Console, command: str) ->
         summary = summarise(rows)
         write_metrics_csv(summary, args.output / f"{NAME}_summary.csv")
         draw(summary, rows, args.output / NAME)
-        found = {"summary": summary, "sentences": in_short(summary, rows), "title": title, "measures": MEASURES}
+        found = {"summary": summary, "title": title, "measures": MEASURES}
+        found["sentences"] = summary_sentences(summary, rows)
         found["without_et"] = next(s["cases_without_ET"] for s in summary if s["kind"] == NONE)
         run = _facts(rows, summary, found["without_et"]) | run
         write_page(args.output / f"{NAME}.md", "robustness", run=run, failures=failures, **found)
@@ -216,7 +217,7 @@ def draw(summary: Sequence[dict], rows: Sequence[dict], stem: Path) -> None:
     save_figure(picture, stem)
 
 
-def in_short(summary: Sequence[dict], rows: Sequence[dict]) -> list[str]:
+def summary_sentences(summary: Sequence[dict], rows: Sequence[dict]) -> list[str]:
     """Summarise the results in sentences."""
     lines = {line["kind"]: line for line in summary}
     sentences = []

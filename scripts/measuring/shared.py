@@ -11,11 +11,12 @@ from rich.console import Console
 
 from brats_clip.cases import SEQUENCES, load_datalist
 from brats_clip.errors import InputError
-from brats_clip.evaluation import MEASURES, atomic_write, collect_run_info, write_metrics_csv
+from brats_clip.evaluation import MEASURES, collect_run_info, write_metrics_csv
 from brats_clip.evaluation.labelled import labelled_cases
 from brats_clip.evaluation.spread import bootstrap_interval
 from brats_clip.evaluation.summary import statistics
 from brats_clip.evaluation.tables import figure
+from brats_clip.images import atomic_write
 
 from .command import make_progress, read_json
 
@@ -90,6 +91,8 @@ def sequences_of(case: dict, without: Sequence[str] = ()) -> dict:
     """Return the files of a case by sequence, except those in ``without``."""
     return {sequence: case[sequence] for sequence in SEQUENCES if sequence not in without}
 
+
+WAYS = ("without", "with")  # a report
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("pages")),

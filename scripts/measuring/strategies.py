@@ -19,7 +19,7 @@ HALF_ML = 5.0  # a region of this volume gets a weight of one half
 
 
 @dataclass(frozen=True)
-class Shown:
+class CasePrediction:
     """What a network predicts for a case.
 
     Attributes:
@@ -33,10 +33,10 @@ class Shown:
     descriptor: tuple[float, ...]
 
 
-Pool = Mapping[str, Shown]
+Pool = Mapping[str, CasePrediction]
 
 
-def look(segmenter: Segmenter, files: Mapping, report: str | None) -> Shown:
+def predict_case(segmenter: Segmenter, files: Mapping, report: str | None) -> CasePrediction:
     """Segment a case, and return what the strategies need."""
     with _slice_tokens(segmenter) as tokens:
         key = segmenter.set_case(**files)
@@ -45,7 +45,8 @@ def look(segmenter: Segmenter, files: Mapping, report: str | None) -> Shown:
     segmenter.forget(key)
     mean = tokens[-1].float().flatten(0, -2).mean(dim=0) if tokens else torch.zeros(0)
     descriptor = torch.nn.functional.normalize(mean, dim=0).tolist() if tokens else []
-    return Shown(1.0 - float(np.mean(expected)) if expected else 0.0, dict(answer.volumes_ml), tuple(descriptor))
+    gain = 1.0 - float(np.mean(expected)) if expected else 0.0
+    return CasePrediction(gain, dict(answer.volumes_ml), tuple(descriptor))
 
 
 def random(pool: Pool, labelled: Sequence, rng: np.random.Generator, count: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,16 +72,16 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope="session")
-def network_of() -> Callable[..., torch.nn.Module]:
+def build_network() -> Callable[..., torch.nn.Module]:
     """Build the network of a config with overrides; parameters initialised to zero get random values, as if trained."""
 
-    def build(config: str = "inference", awake: bool = True, **overrides) -> torch.nn.Module:
+    def build(config: str = "inference", trained: bool = True, **overrides) -> torch.nn.Module:
         parser = ConfigParser()
         parser.read_config(str(CONFIGS / f"{config}.json"))
         parser.update({"bundle_root": str(BUNDLE), "device": "$torch.device('cpu')", **overrides})
         torch.manual_seed(0)
         network = parser.get_parsed_content("network_def")
-        if awake:
+        if trained:
             with torch.no_grad():
                 for parameter in network.parameters():
                     if not parameter.any():
@@ -91,8 +92,33 @@ def network_of() -> Callable[..., torch.nn.Module]:
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(network_of, tmp_path_factory) -> Path:
+def tiny_weights(build_network, tmp_path_factory) -> Path:
     """A weights file for the tiny network."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network_of(**TINY_NETWORK).state_dict(), path)
+    torch.save(build_network(**TINY_NETWORK).state_dict(), path)
     return path
+
+
+@pytest.fixture
+def case(tiny_data_set, tmp_path) -> Path:
+    """A copy of a case for the tests to change."""
+    name = tiny_data_set.cases[0]
+    return shutil.copytree(tiny_data_set.folder / name, tmp_path / "data" / name)
+
+
+@pytest.fixture
+def infer(command, tiny, tiny_weights, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run inference on the cases in ``tmp_path / "data"``; results go to ``tmp_path / "out"``."""
+
+    def run(**options):
+        standard = {
+            "config_file": "bundle/configs/inference.json",
+            "bundle_root": "bundle",
+            "dataset_dir": tmp_path / "data",
+            "output_dir": tmp_path / "out",
+            "checkpoint": tiny_weights,
+            "progress_bar": False,
+        }
+        return command("run", "inferring", **{**standard, **tiny, **options})
+
+    return run

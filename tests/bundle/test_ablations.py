@@ -39,12 +39,12 @@ def clip():
 
 
 @pytest.fixture
-def build(network_of, configs, clip, tiny_network):
+def build(build_network, configs, clip, tiny_network):
     def make(*ablations: str, **options):
         overrides = {"clip": clip, **tiny_network}
         for ablation in ablations:
             overrides |= json.loads((configs / "ablations" / f"{ablation}.json").read_text())
-        return network_of("train", **overrides, **options)
+        return build_network("train", **overrides, **options)
 
     return make
 
@@ -131,6 +131,6 @@ def test_slices_have_no_effect_without_the_bridge(build, batch):
 
 
 def test_report_has_no_effect_on_an_untrained_network(build, batch):
-    network = build(awake=False).eval()
+    network = build(trained=False).eval()
     image, report = batch[0]["image"], batch[0]["report_tokens"]
     assert torch.equal(network(image, report_tokens=report), network(image))

@@ -13,29 +13,6 @@ import torch
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def case(tiny_data_set, tmp_path):
-    """A copy of a case for the tests to corrupt."""
-    name = tiny_data_set.cases[0]
-    return shutil.copytree(tiny_data_set.folder / name, tmp_path / "data" / name)
-
-
-@pytest.fixture
-def infer(command, tiny, tiny_weights, tmp_path):
-    def run(**options):
-        standard = {
-            "config_file": "bundle/configs/inference.json",
-            "bundle_root": "bundle",
-            "dataset_dir": tmp_path / "data",
-            "output_dir": tmp_path / "out",
-            "checkpoint": tiny_weights,
-            "progress_bar": False,
-        }
-        return command("run", "inferring", **{**standard, **tiny, **options})
-
-    return run
-
-
 def check(result, tmp_path, *mentioned: str) -> None:
     assert result.returncode != 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
@@ -118,8 +95,8 @@ def test_empty_folder_is_refused(infer, tmp_path):
     check(infer(), tmp_path, str(tmp_path / "data"))
 
 
-def test_weights_of_another_architecture_are_refused(case, infer, network_of, tmp_path):
-    torch.save(network_of(**{"network_def#widths": [8, 8, 8, 8]}).state_dict(), tmp_path / "other.pt")
+def test_weights_of_another_architecture_are_refused(case, infer, build_network, tmp_path):
+    torch.save(build_network(**{"network_def#widths": [8, 8, 8, 8]}).state_dict(), tmp_path / "other.pt")
     check(infer(checkpoint=tmp_path / "other.pt"), tmp_path, "other.pt", "tensors")
 
 

@@ -166,9 +166,9 @@ def test_every_switch_accepts_booleans_and_words(configs, name):
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_network_switches_accept_words(network_of, tiny_network, switch):
+def test_network_switches_accept_words(build_network, tiny_network, switch):
     def parts(value) -> set[str]:
-        return set(network_of(**tiny_network, **{f"network_def#{switch}": value}).state_dict())
+        return set(build_network(**tiny_network, **{f"network_def#{switch}": value}).state_dict())
 
     assert parts("false") == parts(False) and parts("True") == parts(True)
     with pytest.raises(RuntimeError) as error:

@@ -10,7 +10,7 @@ import torch
 pytestmark = pytest.mark.slow
 
 
-def test_onnx_output_equals_the_python_output(command, network_of, tiny_network, tiny_weights, tmp_path):
+def test_onnx_output_equals_the_python_output(command, build_network, tiny_network, tiny_weights, tmp_path):
     shape = (1, 4, 48, 32, 48)
     result = command(
         "onnx_export",
@@ -24,7 +24,7 @@ def test_onnx_output_equals_the_python_output(command, network_of, tiny_network,
         **tiny_network,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    network = network_of(**tiny_network, awake=False).eval()
+    network = build_network(**tiny_network, trained=False).eval()
     network.load_state_dict(torch.load(tiny_weights))
     image = torch.randn(shape, generator=torch.Generator().manual_seed(6))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def case(tiny_data_set, tmp_path):
-    name = tiny_data_set.cases[0]
-    return shutil.copytree(tiny_data_set.folder / name, tmp_path / "data" / name)
-
-
-@pytest.fixture
-def infer(command, tiny, tiny_weights, tmp_path):
-    def run(**options):
-        standard = {
-            "config_file": "bundle/configs/inference.json",
-            "bundle_root": "bundle",
-            "dataset_dir": tmp_path / "data",
-            "output_dir": tmp_path / "out",
-            "checkpoint": tiny_weights,
-            "progress_bar": False,
-        }
-        return command("run", "inferring", **{**standard, **tiny, **options})
-
-    return run
 
 
 def error_of(result) -> str:

@@ -19,7 +19,7 @@ from brats_clip.engines import BrainInferer, load_weights
 from brats_clip.evaluation import case_metrics
 from brats_clip.labels import REGIONS
 from brats_clip.phantoms import draw_phantom, write_phantom
-from brats_clip.reports import flip_side, split_sentences, swap_region
+from brats_clip.reports import split_sentences, swap_region, swap_side
 from brats_clip.semantics import encode_report
 
 MODELS = Path(__file__).resolve().parents[2] / "bundle" / "models"
@@ -132,12 +132,12 @@ class TestPrompts:
         alone = dice(segmenter.segment().label, truth)
         told = segmenter.segment(patient["report"])
         assert told.report_used and dice(told.label, truth) > alone - 0.02
-        for wrong in (flip_side(patient["report"]), swap_region(patient["report"])):
+        for wrong in (swap_side(patient["report"]), swap_region(patient["report"])):
             assert dice(segmenter.segment(wrong).label, truth) > alone - 0.02
 
     def test_report_of_the_wrong_side_gives_a_warning_and_is_not_used(self, segmenter, sequences, patient):
         segmenter.set_case(**sequences)
-        true, flipped = segmenter.segment(patient["report"]), segmenter.segment(flip_side(patient["report"]))
+        true, flipped = segmenter.segment(patient["report"]), segmenter.segment(swap_side(patient["report"]))
         assert true.consistency.score > flipped.consistency.score + 0.2
         assert not flipped.report_used and any("side" in w or "tumour is on" in w for w in flipped.consistency.warnings)
         assert np.array_equal(flipped.label, segmenter.segment().label)

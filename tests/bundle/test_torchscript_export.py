@@ -50,8 +50,8 @@ def exported(request, command, configs, tiny_network, tiny_weights, tmp_path_fac
     return path
 
 
-def test_export_needs_only_torch_and_gives_equal_output(exported, network_of, tiny_network, tiny_weights, tmp_path):
-    network = network_of(**tiny_network, awake=False).eval()
+def test_export_needs_only_torch_and_gives_equal_output(exported, build_network, tiny_network, tiny_weights, tmp_path):
+    network = build_network(**tiny_network, trained=False).eval()
     network.load_state_dict(torch.load(tiny_weights))
     draw = torch.Generator().manual_seed(5)
     image = torch.randn(1, 4, 48, 32, 64, generator=draw)

@@ -46,7 +46,7 @@ def test_evaluation_gives_the_same_metrics_as_one_process(command, options, tiny
 
 
 def test_trained_weights_load_and_resume_in_one_process(
-    command, options, tiny_network, tiny_training, network_of, tmp_path
+    command, options, tiny_network, tiny_training, build_network, tmp_path
 ):
     options |= {**tiny_training, "epochs": 2, "val_interval": 1, "output_dir": tmp_path / "run"}
     result = command("run", "training", launcher=TORCHRUN, config_file=files("train", "multi_gpu_train"), **options)
@@ -55,7 +55,7 @@ def test_trained_weights_load_and_resume_in_one_process(
     assert [row["epoch"] for row in curves] == ["1", "2"]
     assert all(0 <= float(row["val_mean_dice"]) <= 1 for row in curves)
     checkpoints = tmp_path / "run" / "checkpoints"
-    network = network_of("train", **tiny_network)
+    network = build_network("train", **tiny_network)
     network.load_state_dict(torch.load(checkpoints / "model.pt"))
     last = torch.load(checkpoints / "checkpoint_epoch=2.pt", weights_only=False)
     network.load_state_dict(last["network"])

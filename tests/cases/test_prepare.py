@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from scipy import ndimage
 
 from brats_clip.cases import SEQUENCES, CaseContent, Preparation, find_cases, prepare, read_case, read_volume
 from brats_clip.errors import CaseError, InputError
-from brats_clip.geometry import resample
+from brats_clip.geometry import Grid, resample
 from brats_clip.images import Volume, write_image
+
+cases_prepare = importlib.import_module("brats_clip.cases.prepare")  # its function has the same name
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ def test_labels_are_mapped_to_every_native_series_and_back(prepared, exam):
     x, y, z = (n // 2 for n in label.shape)
     label[x - 12 : x + 12, y - 15 : y + 15, z - 10 : z + 10] = 2
     preparation = Preparation.from_json(preparation.to_json())
-    assert preparation.elsewhere == list(SEQUENCES)
+    assert preparation.resampled_sequences == list(SEQUENCES)
     for sequence in SEQUENCES:
         native = preparation.to_native(label, sequence)
         assert native.shape == exam[sequence].array.shape and native.dtype == np.uint8
@@ -95,7 +98,7 @@ def test_permuted_axes_are_reordered_without_interpolation():
     volumes, preparation = prepare({**given, "t2": turned}, "auto")
     assert np.array_equal(volumes["t2"].array, given["t2"].array)
     assert all(volumes[s] is given[s] for s in ("t1", "t1ce", "flair"))
-    assert "t2: axes turned" in preparation.notes[0] and preparation.elsewhere == ["t2"]
+    assert "t2: axes turned" in preparation.notes[0] and preparation.resampled_sequences == ["t2"]
     label = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
     assert np.array_equal(preparation.to_native(label, "t2"), apply_orientation(label, turn))
 
@@ -122,6 +125,54 @@ def test_series_that_cannot_be_registered_is_refused(exam):
     brain = exam["t1"]._replace(array=brain_of("t1", exam["t1"].grid).astype(np.float32))
     with pytest.raises(CaseError, match=r"noise\.nii\.gz: found .*cannot be registered"):
         prepare(given, "auto", brain)
+
+
+def extracting(monkeypatch, masks: dict[str, np.ndarray]) -> None:
+    """Let the brain extractor return these masks, by the file name of the series."""
+    monkeypatch.setattr(cases_prepare, "extract_brain", lambda volume: masks[Path(volume.path).name.split(".")[0]])
+
+
+def brains(exam) -> dict[str, np.ndarray]:
+    return {s: brain_of(s, exam[s].grid) for s in ("t1", "t1ce")}
+
+
+def covered(volumes, preparation) -> tuple[float, float]:
+    """Share of the brain that is kept, and volume kept outside relative to the brain."""
+    truth = resample(
+        BRAIN.astype(np.float32), Grid(SHAPE, MOTIONS[preparation.reference] @ AFFINE), preparation.working
+    )
+    mask, truth = volumes["t1"].array != 0, truth > 0.5
+    return (mask & truth).sum() / truth.sum(), (mask & ~truth).sum() / truth.sum()
+
+
+@pytest.mark.parametrize("wrong", ["t1", "t1ce"])
+def test_brain_is_where_the_masks_of_t1_and_t1ce_agree(exam, monkeypatch, wrong):
+    masks = brains(exam)
+    half = (np.arange(masks[wrong].shape[0]) > masks[wrong].shape[0] // 2)[:, None, None]
+    masks[wrong] = masks[wrong] | (half & ndimage.binary_dilation(masks[wrong], iterations=3))
+    extracting(monkeypatch, masks)
+    volumes, preparation = prepare({s: exam[s] for s in ("t1", "t1ce")}, "auto")
+    kept, outside = covered(volumes, preparation)
+    assert kept > 0.97 and outside < 0.06
+    assert any("extracted from t1 and t1ce" in note for note in preparation.notes)
+
+
+def test_brain_of_t1_is_kept_where_t1ce_shows_nothing(exam, monkeypatch):
+    masks, shorter = brains(exam), exam["t1ce"]
+    rows = int(0.8 * np.flatnonzero(masks["t1ce"].any((0, 1)))[-1])  # the top of the brain is not imaged
+    shorter = shorter._replace(array=shorter.array[:, :, :rows])
+    extracting(monkeypatch, masks | {"t1ce": masks["t1ce"][:, :, :rows]})
+    volumes, preparation = prepare({"t1": exam["t1"], "t1ce": shorter}, "always")
+    assert covered(volumes, preparation)[0] > 0.97
+
+
+def test_brain_of_t1_alone_is_used_with_a_note_if_that_of_t1ce_differs(exam, monkeypatch):
+    masks = brains(exam)
+    masks["t1ce"] = masks["t1ce"] & (np.arange(masks["t1ce"].shape[1]) < masks["t1ce"].shape[1] // 2)[:, None]
+    extracting(monkeypatch, masks)
+    volumes, preparation = prepare({s: exam[s] for s in ("t1", "t1ce")}, "auto")
+    assert covered(volumes, preparation)[0] > 0.97
+    assert any("that of t1ce differs" in note and "check the images" in note for note in preparation.notes)
 
 
 def test_prepare_reports_its_steps_and_accepts_a_reference(exam):

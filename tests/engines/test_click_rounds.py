@@ -33,7 +33,7 @@ def decoded_as(regions: torch.Tensor) -> Decoded:
     return Decoded(logits, logits[:, :0], [], [], logits, logits)
 
 
-class Obedient:
+class FakeNetwork:
     """Stand-in for the network: record the calls, and correct a block around each clicked voxel."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Obedient:
 
 def run(rounds: int = 4, answer: torch.Tensor | None = None, seed: int = 0, batch: int = 1, **options):
     truth = truth_of(batch)
-    network = Obedient()
+    network = FakeNetwork()
     annotate = ClickRounds(rounds, seed=seed, **options)
     clicks, targets = annotate(network, decoded_as(torch.zeros_like(truth) if answer is None else answer), truth)
     return clicks, targets, network
@@ -65,7 +65,7 @@ def kind_of(target: torch.Tensor) -> str:
 
 def test_number_of_clicks_is_uniform_from_1_to_rounds():
     annotate, truth = ClickRounds(3), truth_of()
-    counts = Counter(annotate(Obedient(), decoded_as(1 - truth), truth)[0].shape[1] for _ in range(90))
+    counts = Counter(annotate(FakeNetwork(), decoded_as(1 - truth), truth)[0].shape[1] for _ in range(90))
     assert set(counts) == {1, 2, 3} and min(counts.values()) > 15
 
 
@@ -97,7 +97,7 @@ def test_each_round_clicks_an_error_left_by_the_previous_rounds():
     assert [asked[0].shape[1] for asked in network.asked] == [1, 2, 3]
     for i, (asked, said) in enumerate(network.asked):
         assert torch.equal(asked, clicks[:, : i + 1]) and torch.equal(said, targets[:, : i + 1])
-        after = Obedient().refine(decoded_as(answer), asked, said).refined > 0
+        after = FakeNetwork().refine(decoded_as(answer), asked, said).refined > 0
         at = (0, slice(None), *clicks[0, i + 1].long().tolist())
         assert not torch.equal(after[at], truth_of()[at] > 0)
 
@@ -131,7 +131,7 @@ def test_region_share_controls_clicks_on_regions(share, seen):
 def test_clicks_are_reproducible_and_can_be_reseeded():
     def several(annotate: ClickRounds) -> list[list]:
         truth = truth_of()
-        return [annotate(Obedient(), decoded_as(1 - truth), truth)[0].tolist() for _ in range(5)]
+        return [annotate(FakeNetwork(), decoded_as(1 - truth), truth)[0].tolist() for _ in range(5)]
 
     annotate = ClickRounds(4, seed=3)
     first = several(annotate)
@@ -149,7 +149,7 @@ def test_epoch_seed_seeds_the_clicks():
         EpochSeed(seed, Dataset([0]), annotator=annotate, rank=rank).attach(trainer)
         trainer.add_event_handler(
             Events.EPOCH_COMPLETED,
-            lambda: found.append(annotate(Obedient(), decoded_as(1 - truth), truth)[0].tolist()),
+            lambda: found.append(annotate(FakeNetwork(), decoded_as(1 - truth), truth)[0].tolist()),
         )
         trainer.run([0], max_epochs=3)
         return found

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 
 from brats_clip.clicks import click_targets
 from brats_clip.engines import BrainInferer
-from tests.networks.conftest import awake
+from tests.networks.conftest import build_trained
 
 SIZE = (96, 48, 48)
 # With windows of 64 voxels along x and overlap 0.5: in both windows, in the first only, in a corner of the last.
@@ -17,7 +17,7 @@ VOXELS = [(40, 20, 22), (5, 30, 8), (95, 47, 47)]
 
 @pytest.fixture(scope="module")
 def network():
-    return awake(bridge=False)
+    return build_trained(bridge=False)
 
 
 @pytest.fixture(scope="module")

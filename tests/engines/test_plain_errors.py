@@ -87,7 +87,7 @@ def test_command_ends_with_one_line_and_status_1(tmp_path):
 
 
 @pytest.fixture
-def plainly(monkeypatch):
+def one_line_errors_installed(monkeypatch):
     """Install ``one_line_errors`` for the duration of a test."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     factory = logging.getLogRecordFactory()
@@ -96,14 +96,14 @@ def plainly(monkeypatch):
     logging.setLogRecordFactory(factory)
 
 
-def test_other_errors_keep_their_traceback(plainly, capsys):
+def test_other_errors_keep_their_traceback(one_line_errors_installed, capsys):
     sys.excepthook(KeyError, KeyError("t2"), None)
     assert "KeyError: 't2'" in capsys.readouterr().err
     sys.excepthook(InputError, InputError("a", "b", "c"), None)
     assert capsys.readouterr().err == "Error: a: found b; expected c.\n"
 
 
-def test_log_records_of_package_errors_are_one_line_and_others_unchanged(plainly, caplog):
+def test_log_records_of_package_errors_are_one_line_and_others_unchanged(one_line_errors_installed, caplog):
     logger = logging.getLogger("some.engine")
     try:
         raise caught(OURS)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from brats_clip.evaluation import atomic_write, write_metrics_csv
+from brats_clip.evaluation import write_metrics_csv
+from brats_clip.images import atomic_write
 
 
 def test_file_appears_only_when_complete(tmp_path):

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -17,6 +19,15 @@ from brats_label.demo.orthanc import free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 120
+
+
+def wait_for(read: Callable[[], Any], good: Callable[[Any], Any] = bool, seconds: float = 240, every: float = 0.1):
+    """Call ``read`` until its result is ``good``, and return that; fail after some seconds."""
+    end = time.monotonic() + seconds
+    while not good(found := read()):
+        assert time.monotonic() < end, found
+        time.sleep(every)
+    return found
 
 
 class RunningServer:

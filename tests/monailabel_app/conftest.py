@@ -26,3 +26,10 @@ def needs_orthanc() -> None:
         find_orthanc()
     except OrthancMissing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+def studies(tmp_path) -> Path:
+    """Return an empty studies folder."""
+    (tmp_path / "studies").mkdir()
+    return tmp_path / "studies"

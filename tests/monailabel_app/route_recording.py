@@ -195,21 +195,21 @@ GOOD: tuple[Call, ...] = (
 )
 
 
-def shape(value: Any, omit: tuple[str, ...] = ()) -> Any:
+def json_structure(value: Any, omit: tuple[str, ...] = ()) -> Any:
     """Return the structure of JSON data: field names and value types, independent of wording and numbers."""
     if isinstance(value, dict):
         return {
-            key: "..." if key in (*omit, *OF_THE_NETWORK) else shape(inner, omit)
+            key: "..." if key in (*omit, *OF_THE_NETWORK) else json_structure(inner, omit)
             for key, inner in sorted(value.items())
             if not (key == "seconds" and isinstance(inner, float))  # since a lease, which a random case has
         }
     if isinstance(value, list):
-        kinds = {json.dumps(shape(inner, omit)): shape(inner, omit) for inner in value}
+        kinds = {json.dumps(json_structure(inner, omit)): json_structure(inner, omit) for inner in value}
         return [kinds[key] for key in sorted(kinds)]
     return {bool: "bool", int: "number", float: "number", str: "text", type(None): "null"}[type(value)]
 
 
-def described(api: dict) -> dict:
+def api_structure(api: dict) -> dict:
     """Return the methods and the parameters of each path of an OpenAPI description."""
 
     def names(operation: dict) -> list[str]:
@@ -222,7 +222,7 @@ def described(api: dict) -> dict:
     }
 
 
-def kept(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
+def compared_parts(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
     """Return the parts of a response that are compared."""
     found = {name: response.headers[name] for name in HEADERS if name in response.headers}
     for name in ("x-request-id", "x-volumes"):  # other tests check their content
@@ -241,7 +241,7 @@ def kept(response: requests.Response, omit: tuple[str, ...] = ()) -> dict:
     if response.headers.get("content-type", "") == "application/json" and response.content:
         content = response.json()
         is_description = isinstance(content, dict) and "openapi" in content
-        answer["fields"] = described(content) if is_description else shape(content, omit)
+        answer["fields"] = api_structure(content) if is_description else json_structure(content, omit)
     return answer
 
 
@@ -265,13 +265,13 @@ def replay(server: RunningServer) -> Iterator[tuple[str, dict]]:
         )
         if (call.method, call.path.partition("?")[0]) == ("PUT", "/session/") and response.ok:
             session = response.json()["session_id"]
-        yield f"{call.method} {call.path} {call.headers or ''}".strip(), kept(response, call.omit)
+        yield f"{call.method} {call.path} {call.headers or ''}".strip(), compared_parts(response, call.omit)
 
 
 def replay_bad(server: RunningServer) -> Iterator[tuple[str, dict]]:
     """Do the same for the bad requests, which change no state."""
     for bad in BAD:
-        yield f"bad: {bad.name}", kept(send(server, bad))
+        yield f"bad: {bad.name}", compared_parts(send(server, bad))
 
 
 def replay_without_token(server: RunningServer, routes: dict[str, dict]) -> Iterator[tuple[str, dict]]:
@@ -283,7 +283,7 @@ def replay_without_token(server: RunningServer, routes: dict[str, dict]) -> Iter
     for path, methods in [*sorted(listed.items()), *hidden.items(), *public.items()]:
         for method in methods:
             response = requests.request(method.upper(), server.url + path, timeout=60)
-            yield f"without a token: {method.upper()} {path}", kept(response)
+            yield f"without a token: {method.upper()} {path}", compared_parts(response)
 
 
 def record(data_set, folder: Path) -> Iterator[tuple[str, dict]]:
@@ -293,7 +293,7 @@ def record(data_set, folder: Path) -> Iterator[tuple[str, dict]]:
     (studies / "PHANTOM_2" / "PHANTOM_2_flair.nii.gz").unlink()
     (studies / "secret.txt").write_text("not for clients")
     with RunningServer(studies, folder / "server", LIMITS) as server:
-        routes = described(requests.get(f"{server.url}/openapi.json", timeout=60).json())
+        routes = api_structure(requests.get(f"{server.url}/openapi.json", timeout=60).json())
         answers = [*numbered(replay_bad(server)), *numbered(replay(server))]
     switch = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": "http://127.0.0.1:9/realms/x"}
     with RunningServer(studies, folder / "closed", environment=switch) as server:

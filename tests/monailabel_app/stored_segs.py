@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from brats_label.dicom.client import Client, reaching
+from brats_label.dicom.client import Client, as_unreachable
 
 
 def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
@@ -17,7 +17,7 @@ def find_segs(client: Client, study: str, series: str = "") -> list[Dataset]:
     Raises:
         Unreachable: if the server does not answer.
     """
-    with reaching(client.base_url):
+    with as_unreachable(client.base_url):
         listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
         found = [ds for item in listed for ds in client.retrieve_series(study, item["0020000E"]["Value"][0])]
     if series:

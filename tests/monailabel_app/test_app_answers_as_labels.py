@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 CASES = ("PHANTOM_0", "PHANTOM_1", "PHANTOM_2")
@@ -79,13 +78,6 @@ def batch(server, method: str, path: str = "", **more) -> requests.Response:
     return requests.request(method, f"{server.url}/batch/infer{path}", timeout=60, **more)
 
 
-def until(condition, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "took too long"
-        time.sleep(0.1)
-
-
 def test_batch_segments_all_patients_beside_interactive_requests(server):
     (Path(server.studies) / "PHANTOM_1" / "PHANTOM_1_t2.nii.gz").write_bytes(b"<html>")
     assert batch(server, "GET").status_code == 404 and batch(server, "DELETE").json() is None
@@ -93,7 +85,7 @@ def test_batch_segments_all_patients_beside_interactive_requests(server):
     task = batch(server, "POST", "/segmentation", json=body).json()
     assert task["status"] == "RUNNING" and task["total"] == 3 and task["request"]["images"] == "all"
     assert infer(server, "PHANTOM_0")["volumes_ml"]["WT"] > 0
-    until(lambda: batch(server, "GET").json()["status"] != "RUNNING")
+    wait_for(lambda: batch(server, "GET").json()["status"] != "RUNNING")
     done = batch(server, "GET").json()
     assert (done["id"], done["status"], done["finished"], done["failed"]) == (task["id"], "DONE", 2, 1)
     assert [line.split(":")[0] for line in done["details"]] == list(CASES) and "version 1" in done["details"][0]

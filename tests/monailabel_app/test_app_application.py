@@ -16,7 +16,7 @@ from pydantic import AnyHttpUrl
 from starlette.middleware import Middleware
 
 from brats_label.server import ROUTERS, build_server
-from brats_label.server.patches import take_over
+from brats_label.server.patches import replace_application
 from brats_label.settings import Settings
 
 TIMEOUT_S = 5
@@ -28,7 +28,7 @@ def monai_label(app: SimpleNamespace) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI):
-        take_over(api, build_server(app))
+        replace_application(api, build_server(app))
         yield
 
     everybody = Middleware(CORSMiddleware, allow_origins=["*"], allow_credentials=True, allow_methods=["*"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from app_folders import as_four_d, voxels
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from sqlalchemy import select, update
 
@@ -81,10 +82,6 @@ def drawn_on(datastore, image_id: str, folder: Path, value: int = 2) -> Path:
     path = folder / f"drawn_{value}.nii.gz"
     nib.save(nib.Nifti1Image(array, image.affine), path)
     return path
-
-
-def voxels(path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj)
 
 
 def centre_mm(image: nib.Nifti1Image) -> np.ndarray:
@@ -357,15 +354,9 @@ def test_labels_present_at_start_are_imported(studies):
     assert datastore.get_labeled_images() == [CASE] and len(datastore.labels.history(CASE)) == 1
 
 
-def four_d(studies, path, order=("flair", "t1", "t1ce", "t2")):
-    images = [nib.load(studies / OTHER / f"{OTHER}_{sequence}.nii.gz") for sequence in order]
-    nib.save(nib.Nifti1Image(np.stack([np.asarray(i.dataobj) for i in images], -1), images[0].affine), path)
-    return path
-
-
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
 def test_a_4d_file_becomes_a_case(datastore, studies, tmp_path, ending):
-    upload = four_d(studies, tmp_path / f"upload{ending}")
+    upload = as_four_d(studies / OTHER, tmp_path / f"upload{ending}")
     assert datastore.add_image("NEW_1", str(upload), {"note": "ward 7"}) == "NEW_1"
     assert "NEW_1" in datastore.list_images() and datastore.get_image_info("NEW_1")["note"] == "ward 7"
     np.testing.assert_allclose(
@@ -376,7 +367,7 @@ def test_a_4d_file_becomes_a_case(datastore, studies, tmp_path, ending):
 
 
 def test_invalid_image_upload_is_refused_and_leaves_no_files(datastore, studies, tmp_path):
-    good = four_d(studies, tmp_path / "good.nii.gz")
+    good = as_four_d(studies / OTHER, tmp_path / "good.nii.gz")
     page, flat = tmp_path / "page.nii.gz", tmp_path / "flat.nii.gz"
     page.write_text("<html></html>")
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8, 4), np.uint8), np.eye(4)), flat)
@@ -399,7 +390,7 @@ def test_invalid_image_upload_is_refused_and_leaves_no_files(datastore, studies,
 def test_dicomweb_datastore_refuses_image_uploads(datastore, studies, tmp_path):
     datastore._studies = None
     with pytest.raises(Refused, match="DICOMweb"):
-        datastore.add_image("NEW", str(four_d(studies, tmp_path / "good.nii.gz")), {})
+        datastore.add_image("NEW", str(as_four_d(studies / OTHER, tmp_path / "good.nii.gz")), {})
 
 
 def test_dataset_archive_can_be_opened_as_a_datastore(datastore, studies, tmp_path):

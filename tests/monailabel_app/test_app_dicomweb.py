@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from app_server import wait_for
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from stored_segs import find_segs
@@ -294,10 +295,7 @@ def test_expired_listing_is_served_at_once_and_refreshed_in_the_background(serve
     started = time.perf_counter()
     assert source.cases() == before
     assert time.perf_counter() - started < 0.1
-    until = time.monotonic() + 20
-    while source._studies.looked == looked and time.monotonic() < until:
-        time.sleep(0.02)
-    assert source._studies.looked > looked
+    wait_for(lambda: source._studies.looked > looked, seconds=20)
 
 
 def test_password_is_required_and_used(tmp_path):

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from brats_label.demo import phantom_study
 from brats_label.demo.orthanc import LocalOrthanc
 from brats_label.server import dicomweb_proxy
-from brats_label.server.dicomweb_proxy import loose, query, strictly
+from brats_label.server.dicomweb_proxy import filter_matches, query, wildcard_query
 
 IDS = ("A/B@C", "A/B@C D", "A/B@CxD", "x&00100020=y", "per%cent", "a#b", "a+b", "Mül", "O'Neil (1)", "50%2F1")
 
@@ -26,18 +26,18 @@ def test_special_characters_round_trip_as_one_search_term(value):
     sent = query([("00100020", value), ("limit", "5")])
     assert parse_qsl(sent) == [("00100020", value), ("limit", "5")]
     assert not set("#; +\r\n\\") & set(sent) and sent.count("&") == 1
-    wide = loose([("00100020", value), ("limit", "5")]) or sent
+    wide = wildcard_query([("00100020", value), ("limit", "5")]) or sent
     assert "%" not in wide and wide.count("&") == 1 and wide.count("=") == 2
 
 
 def test_loose_search_is_made_only_for_attribute_values_that_need_encoding():
-    assert loose([("PatientID", "A/B@C"), ("includefield", "all"), ("fuzzymatching", "a b")]) is None
-    assert loose([("PatientID", "A B")]) == "PatientID=A?B"
+    assert wildcard_query([("PatientID", "A/B@C"), ("includefield", "all"), ("fuzzymatching", "a b")]) is None
+    assert wildcard_query([("PatientID", "A B")]) == "PatientID=A?B"
 
 
 def test_results_of_a_loose_search_are_filtered():
     found = [{"00100010": {"Value": [{"Alphabetic": name}]}} for name in ("De Boer^Jan", "DexBoer^Jan")] + [{}]
-    assert strictly(found, [("PatientName", "*de boer*")]) == found[:1]
+    assert filter_matches(found, [("PatientName", "*de boer*")]) == found[:1]
 
 
 @pytest.fixture(scope="module")

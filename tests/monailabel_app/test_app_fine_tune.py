@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from app_server import wait_for
 from monailabel.utils.async_tasks.utils import run_background_task, stop_background_task
 
 from brats_clip.cases import SEQUENCES
@@ -557,31 +557,22 @@ def app(tmp_path, workspace, labelled, monkeypatch) -> dict:
     return {"model": "segmentation", **TINY, "max_epochs": 12, "patience": 12, "learning_rate": 1e-3}
 
 
-def wait_for(workspace: Workspace, what, seconds: float = 180) -> dict:
-    end = time.monotonic() + seconds
-    while not what(state := progress(workspace)):
-        assert time.monotonic() < end and state["status"] in ("idle", "running", "stopped"), state
-        time.sleep(0.02)
-    return state
-
-
-def wait_for_end(pid: int, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+def has_ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.slow
 def test_training_ends_with_the_server_stops_on_request_and_resumes(app, workspace, labelled):
     server = subprocess.Popen([sys.executable, "-c", SERVER, json.dumps(app)], stdout=subprocess.DEVNULL)
     try:
-        first = wait_for(workspace, lambda s: s["status"] == "running" and s["epoch"] >= 1)
+        first = wait_for(
+            lambda: progress(workspace), lambda s: s["status"] == "running" and s["epoch"] >= 1, every=0.02
+        )
         assert psutil.Process(first["pid"]).nice() >= 10
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()
-    wait_for_end(first["pid"])
+    wait_for(lambda: has_ended(first["pid"]), seconds=30)
     stopped = progress(workspace)
     assert stopped["status"] == "stopped" and "to resume there" in stopped["sentence"]
     saved = Snapshot(workspace.training / "run").epoch()
@@ -594,11 +585,11 @@ def test_training_ends_with_the_server_stops_on_request_and_resumes(app, workspa
         epochs.extend([state["epoch"]] if state["resumed_from"] and state["status"] == "running" else [])
         return bool(epochs) and epochs[-1] > saved
 
-    second = wait_for(workspace, goes_on)
+    second = wait_for(lambda: progress(workspace), goes_on, every=0.02)
     assert min(epochs) == saved
     assert second["resumed_from"] == saved and second["beginning"].startswith(f"Resumed after epoch {saved} of 12")
     assert stop_background_task("train")["status"] == "STOPPED"
-    wait_for_end(second["pid"])
+    wait_for(lambda: has_ended(second["pid"]), seconds=30)
     saved = Snapshot(workspace.training / "run").epoch()
     assert progress(workspace)["status"] == "stopped" and saved >= second["epoch"]
 

@@ -24,12 +24,6 @@ from tests.cases.case_files import write_t1s
 
 
 @pytest.fixture
-def studies(tmp_path) -> Path:
-    (tmp_path / "studies").mkdir()
-    return tmp_path / "studies"
-
-
-@pytest.fixture
 def open_source(studies, tmp_path):
     return lambda **settings: FolderSource(studies, Settings(**settings), tmp_path / "cache")
 

@@ -21,12 +21,6 @@ OTHER = ("t2", "t1ce", "flair", "t1")
 
 
 @pytest.fixture
-def studies(tmp_path) -> Path:
-    (tmp_path / "studies").mkdir()
-    return tmp_path / "studies"
-
-
-@pytest.fixture
 def open_source(studies, tmp_path):
     return lambda **settings: FolderSource(studies, Settings(**settings), tmp_path / "cache")
 

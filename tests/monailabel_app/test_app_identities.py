@@ -30,12 +30,6 @@ from brats_label.studies.library import CaseLibrary
 from brats_label.studies.open import open_studies
 
 
-@pytest.fixture
-def studies(tmp_path) -> Path:
-    (tmp_path / "studies").mkdir()
-    return tmp_path / "studies"
-
-
 def open_source(studies: Path, **settings) -> FolderSource:
     return open_studies(str(studies), Settings(**settings))[0]
 
@@ -182,7 +176,7 @@ def dicom_source(headers, tmp_path: Path, patient: str = "p", **settings) -> Dic
         identities=Identities(open_store(workspace)),
     )
     record = StudyRecord(STUDY, patient, "", None, {h.uid: h for h in headers}, {}, (), choose(headers))
-    source._studies.know({STUDY: record})
+    source._studies.replace_listing({STUDY: record})
     source._studies.looked = float("inf")
     return source
 

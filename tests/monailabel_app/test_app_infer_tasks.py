@@ -11,7 +11,7 @@ import pytest
 from brats_clip.cases import SEQUENCES
 from brats_label.errors import ClientError
 from brats_label.inference.answers import ClickTask, SegmentationTask
-from brats_label.inference.options import OUTPUTS, TISSUES, InferOptions, as_output, present
+from brats_label.inference.options import OUTPUTS, TISSUES, InferOptions, present_labels, to_output
 from brats_label.inference.service import Prompt
 from brats_label.labels.naming import LABELS
 from brats_label.settings import Settings
@@ -131,12 +131,12 @@ def test_label_values_are_unique_and_not_background():
     ("output", "expected"), [("WT", [0, 6, 6, 6]), ("TC", [0, 5, 0, 5]), ("ET", [0, 0, 0, 4]), (TISSUES, [0, 1, 2, 4])]
 )
 def test_output_maps_the_label_to_the_values_of_the_region(output, expected):
-    answer = as_output(np.array([0, 1, 2, 4], np.uint8), output)
+    answer = to_output(np.array([0, 1, 2, 4], np.uint8), output)
     np.testing.assert_array_equal(answer, expected)
     assert answer.dtype == np.uint8
-    assert set(present(answer)) <= set(OUTPUTS[output])
+    assert set(present_labels(answer)) <= set(OUTPUTS[output])
 
 
 def test_present_lists_occurring_names_by_label_value():
-    assert list(present(np.array([4, 0, 1]))) == ["NCR/NET", "ET"]
-    assert present(np.zeros(3, np.uint8)) == {}
+    assert list(present_labels(np.array([4, 0, 1]))) == ["NCR/NET", "ET"]
+    assert present_labels(np.zeros(3, np.uint8)) == {}

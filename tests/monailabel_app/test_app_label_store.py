@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 import nibabel as nib
 import numpy as np
 import pytest
+from app_folders import voxels
 
 from brats_label.errors import NotFound, Refused, Unreachable
 from brats_label.labels import store as label_store
@@ -26,10 +27,6 @@ def label(number: int = 1) -> nib.Nifti1Image:
     array.ravel()[: 10 + number] = 2
     array[4:6, 4:6, 4:6], array[4, 4, 4] = 4, 1
     return nib.Nifti1Image(array, AFFINE)
-
-
-def voxels(path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj)
 
 
 def same(path, expected: nib.Nifti1Image) -> bool:
@@ -205,15 +202,15 @@ def test_label_copied_in_by_hand_becomes_a_version_after_validation(store):
     store.save("CASE", label(1), "final", WHO)
     path = by_hand(store, 2)
     content = path.read_bytes()
-    assert store.found() == [("CASE", "final")]
+    assert store.unimported_files() == [("CASE", "final")]
     assert same(store.current_path("CASE"), label(1))  # until it is validated
     asked = []
-    taken = store.take_found(lambda case, file: asked.append((case, file)) or (nib.load(file), None))
+    taken = store.import_found(lambda case, file: asked.append((case, file)) or nib.load(file))
     assert asked == [("CASE", path)]
     assert [(v.number, v.record["who"]) for v in taken] == [(2, "found on disk")]
     assert same(store.current_path("CASE"), label(2)) and store.current_path("CASE") == path
     assert content in [p.read_bytes() for p in (store.root / "versions" / "CASE").glob("found_*")]
-    assert store.found() == [] and store.take_found(None) == []
+    assert store.unimported_files() == [] and store.import_found(None) == []
 
 
 def refuse(case, file):
@@ -224,10 +221,10 @@ def test_invalid_label_copied_in_by_hand_is_reported_and_not_used(store):
     store.save("CASE", label(1), "final", WHO)
     path = by_hand(store, 2)
     content = path.read_bytes()
-    assert store.take_found(refuse) == []
+    assert store.import_found(refuse) == []
     assert store.problems() == ["final/CASE.nii.gz: The label lies on another grid."]
     assert path.read_bytes() == content
-    assert store.found() == []
+    assert store.unimported_files() == []
     assert same(store.current_path("CASE"), label(1))
     assert same(open_labels(store.root).current_path("CASE"), label(1))
     store.save("CASE", label(3), "final", WHO)
@@ -237,10 +234,10 @@ def test_invalid_label_copied_in_by_hand_is_reported_and_not_used(store):
 
 def test_invalid_label_is_validated_again_after_a_change(store):
     by_hand(store, 2)
-    store.take_found(refuse)
+    store.import_found(refuse)
     by_hand(store, 3)
     assert store.problems() == []
-    assert store.found() == [("CASE", "final")]
+    assert store.unimported_files() == [("CASE", "final")]
 
 
 def test_unreachable_server_does_not_make_a_label_invalid(store):
@@ -249,13 +246,13 @@ def test_unreachable_server_does_not_make_a_label_invalid(store):
     def unreachable(case, file):
         raise Unreachable("The DICOMweb server does not answer.")
 
-    assert store.take_found(unreachable) == [] and store.problems() == []
-    assert store.found() == [("CASE", "final")]
+    assert store.import_found(unreachable) == [] and store.problems() == []
+    assert store.unimported_files() == [("CASE", "final")]
 
 
 def test_file_name_that_is_no_case_id_is_reported(store):
     by_hand(store, 1, "my label (2).nii.gz")
-    assert store.found() == []
+    assert store.unimported_files() == []
     assert "my label (2).nii.gz" in store.problems()[0]
 
 

@@ -97,8 +97,8 @@ PROGRAM = """
             if files != whole:
                 wrong.append(f"leftovers of {case}: {sorted(files ^ whole)}")
         wrong += [f"leftover {path.name}" for path in root.rglob(".tmp-*")]
-        if store.found():
-            wrong.append(f"taken for files that people brought: {store.found()}")
+        if store.unimported_files():
+            wrong.append(f"taken for files that people brought: {store.unimported_files()}")
         return wrong
 
     chance = random.Random(seed)

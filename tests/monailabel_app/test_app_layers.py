@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "monailabel_app" / "brats_label"
 # From bottom to top; parts on one line do not import each other.
 LAYERS = (
-    ("errors", "durable", "end_with"),
+    ("errors", "durable", "exit_with_parent"),
     ("settings", "store"),
     ("open_store", "dicom", "models"),
     ("studies",),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from app_folders import as_brats, as_four_d, tiny_image
 
-from brats_label.durable import trim, whole_folder
+from brats_label.durable import atomic_folder, trim
 from brats_label.errors import NotFound
 from brats_label.settings import Settings
 from brats_label.studies import library as module
@@ -124,13 +124,13 @@ def test_temporary_folders_of_killed_processes_are_removed(tmp_path):
 
 def test_whole_folder_is_written_atomically(tmp_path):
     target = tmp_path / "entry"
-    with pytest.raises(ZeroDivisionError), whole_folder(target) as draft:
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as draft:
         (draft / "half").write_text("half")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
-    with whole_folder(target) as draft:
+    with atomic_folder(target) as draft:
         (draft / "a").write_text("first")
-        with whole_folder(target) as faster:
+        with atomic_folder(target) as faster:
             (faster / "a").write_text("faster")
     assert (target / "a").read_text() == "faster"
     assert list(tmp_path.iterdir()) == [target]

@@ -76,11 +76,11 @@ def test_declared_size_beyond_the_limit_is_refused_before_reading():
     ],
 )
 def test_only_this_machine_is_answered_unless_remote(client_address, status):
-    assert knock(client_address, remote=False)["status"] == status
-    assert knock(client_address, remote=True)["status"] == 200
+    assert request_from(client_address, remote=False)["status"] == status
+    assert request_from(client_address, remote=True)["status"] == 200
 
 
-def knock(client_address, remote: bool) -> dict:
+def request_from(client_address, remote: bool) -> dict:
     sent = []
 
     async def app(scope, receive, send):

@@ -27,7 +27,7 @@ from brats_label.studies.dicomweb import DicomWebSource
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-PATIENT_S = 120_000  # ms
+TIMEOUT_MS = 120_000
 REPORT = "Ring-enhancing mass with necrosis, surrounded by oedema."
 LABELMAP = """() => {
     const volume = services.segmentationService.getLabelmapVolume('1');
@@ -73,12 +73,12 @@ def opened(browser, study, description: str):
     """Open the study in the viewer, show one series and connect the panel."""
     page = browser.new_page(viewport={"width": 1600, "height": 900})
     page.goto(f"{study.server.url}/ohif/monai-label?StudyInstanceUIDs={study.study_uid}")
-    page.wait_for_selector("#monailabelServerURL", timeout=PATIENT_S)
+    page.wait_for_selector("#monailabelServerURL", timeout=TIMEOUT_MS)
     page.click("text=Confirm and Hide")
     show(page, description)
     page.click(".settingsTable button")
-    page.wait_for_selector("text=Auto-Segmentation", timeout=PATIENT_S)
-    page.wait_for_function("() => services.segmentationService.getLabelmapVolume('1')", timeout=PATIENT_S)
+    page.wait_for_selector("text=Auto-Segmentation", timeout=TIMEOUT_MS)
+    page.wait_for_function("() => services.segmentationService.getLabelmapVolume('1')", timeout=TIMEOUT_MS)
     return page
 
 
@@ -86,14 +86,14 @@ def show(page, description: str) -> None:
     page.dblclick(f"text='{description}'")
     page.wait_for_function(
         "() => [...services.viewportGridService.getState().viewports.values()].every(v => v.isReady !== false)",
-        timeout=PATIENT_S,
+        timeout=TIMEOUT_MS,
     )
     page.wait_for_timeout(3000)
 
 
 def run(page, tab: str):
     """Press Run in a tab; return the server's response once the viewer has drawn it."""
-    with page.expect_response(lambda response: "/infer/" in response.url, timeout=PATIENT_S) as waiting:
+    with page.expect_response(lambda response: "/infer/" in response.url, timeout=TIMEOUT_MS) as waiting:
         page.locator(f'.tab:has(label:text-is("{tab}")) button:text-is("Run")').click()
     page.wait_for_timeout(2500)
     return waiting.value
@@ -189,7 +189,7 @@ def test_the_studies_panel_lists_the_series_of_the_patient(page):
     """The panel searches by PatientID, which in the demo once had characters that Orthanc does not decode."""
     if not page.locator('[data-cy="study-browser-thumbnail"]').count():
         page.locator('[data-cy="side-panel-header-left"]').click()
-    page.wait_for_selector('[data-cy="study-browser-thumbnail"]', timeout=PATIENT_S)
+    page.wait_for_selector('[data-cy="study-browser-thumbnail"]', timeout=TIMEOUT_MS)
     shown = page.locator('[data-cy="study-browser-thumbnail"]').all_inner_texts()
     for description in ("AX T1 MPRAGE", "AX T1 MPRAGE POST GD", "AX T2 TSE", "SAG FLAIR"):
         assert any(description in text for text in shown), shown

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 from stored_segs import find_segs
 
 from brats_label.datastore import CaseDatastore
@@ -27,14 +26,6 @@ from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
 
 pytestmark = [pytest.mark.e2e]
-PATIENCE_S = 30
-
-
-def until(condition) -> None:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < PATIENCE_S
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +94,7 @@ def test_restored_label_is_the_newest_on_the_server_with_its_version(datastore, 
 def test_removed_label_is_deleted_on_the_server_and_restored_label_is_delivered(datastore, study, tmp_path):
     for size in (3, 4):
         save(datastore, study, tmp_path, size)
-    removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
+    removed = datastore.withdraw_label(study.series["t1ce"], "final", "adam")
     assert (removed.delivered, removed.notes, removed.revision.record["who"]) == (True, (), "adam")
     assert on_server(datastore, study) == []
     datastore.restore_label(study.series["t1ce"], 2, "adam")
@@ -113,7 +104,7 @@ def test_removed_label_is_deleted_on_the_server_and_restored_label_is_delivered(
 def test_server_without_deletion_is_noted(datastore, study, tmp_path, monkeypatch):
     save(datastore, study, tmp_path, 3)
     monkeypatch.setattr("brats_label.dicom.client._by_orthanc", lambda client, series: False)  # as on other servers
-    removed = datastore.drop_label(study.series["t1ce"], "final", "adam")
+    removed = datastore.withdraw_label(study.series["t1ce"], "final", "adam")
     [note] = removed.notes
     assert "does not delete" in note and "version 1" in note
     assert not datastore.status()["problems"]  # a retry would not help
@@ -177,7 +168,7 @@ def test_successful_delivery_retries_pending_ones(datastore, study, tmp_path, or
     datastore.outbox.add(other.series["t1ce"])
     datastore.labels.save(other.series["t1ce"], label, "final", {"who": "anna"})
     save(datastore, study, tmp_path, 3)
-    until(lambda: [name for name, _, _ in on_server(datastore, other)] == ["VERSION_1"])
+    wait_for(lambda: [name for name, _, _ in on_server(datastore, other)] == ["VERSION_1"])
 
 
 @pytest.mark.slow
@@ -191,7 +182,7 @@ def test_clients_get_the_delivery_status_and_a_returning_server_gets_the_label(n
     ):
         orthanc.upload(study.files())
         own = open_datastore(orthanc.url, tmp_path / "own")
-        until(lambda: requests.get(f"{server.url}/datastore/image?image={image}", timeout=60).ok)
+        wait_for(lambda: requests.get(f"{server.url}/datastore/image?image={image}", timeout=60).ok)
 
         def put(size: int) -> dict:
             with drawn(own, study, tmp_path, size).open("rb") as file:
@@ -229,4 +220,4 @@ def test_clients_get_the_delivery_status_and_a_returning_server_gets_the_label(n
         server.kill()
         orthanc.start()
         server.start()
-        until(lambda: [name for name, _, _ in on_server(own, study)] == ["VERSION_5"])
+        wait_for(lambda: [name for name, _, _ in on_server(own, study)] == ["VERSION_5"])

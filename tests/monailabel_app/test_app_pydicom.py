@@ -37,7 +37,7 @@ def test_installed_pydicom_is_version_2():
     changes = "; ".join(f"{old} becomes {new}" for old, new in GONE.items())
     assert version("pydicom").startswith("2."), (
         f"pydicom {version('pydicom')}: change brats_label/dicom/__init__.py ({changes}), raise highdicom, "
-        "pynetdicom and dicomweb-client in requirements.txt, and drop the limits in brats_label/doctor/versions.py"
+        "pynetdicom and dicomweb-client in requirements.txt, and drop the limits in brats_label/doctor/__init__.py"
     )
 
 

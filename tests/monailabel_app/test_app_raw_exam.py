@@ -89,7 +89,7 @@ def test_prepared_exam_is_reused_by_other_servers(made, exam, monkeypatch):
     assert other.files == aligned.files and other.preparation.to_json() == aligned.preparation.to_json()
 
 
-class Recorded:
+class StubSegmenter:
     """A stub of the network that segments a box in the middle of the brain and records its inputs."""
 
     def __init__(self, **_) -> None:
@@ -118,7 +118,7 @@ def test_answer_and_clicks_are_on_the_series_shown_and_second_prompt_reads_files
     cache = made[-1]
     monkeypatch.setattr(cases_prepare, "extract_brain", known_brain)
     library = CaseLibrary(FolderSource(exam, Settings(), cache), cache / "fresh")
-    network = Recorded()
+    network = StubSegmenter()
     models = SimpleNamespace(current=lambda: SimpleNamespace(sha256="0", path="", name="1"))
     service = SegmentationService(
         Settings(), library.source, library, models, AdmissionControl(1, 1), make=lambda **_: network

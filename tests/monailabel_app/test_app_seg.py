@@ -132,7 +132,7 @@ def test_highdicom_reads_the_same(source, tmp_path):
     files, affine, shape, _ = source
     label = drawn(shape, (2, 4))
     path = tmp_path / "seg.dcm"
-    write_seg(label, affine, files, algorithm="brats_clip", version="v7").save_as(path)
+    write_seg(label, affine, files, version="v7").save_as(path)
     stored = dcmread(path)
 
     seg = highdicom.seg.Segmentation.from_dataset(stored)

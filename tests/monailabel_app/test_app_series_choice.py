@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from brats_clip.cases.tell_by_image import tell_by_image
+from brats_clip.cases.sequence_by_image import sequences_by_image
 from brats_label.studies.dicomweb.series import SeriesHeader, read_header
 from brats_label.studies.dicomweb.series_choice import choose
 from brats_label.studies.dicomweb.verdict import judge
@@ -427,26 +427,26 @@ def images(tiny_data_set):
 
 
 def test_images_distinguish_t1_from_t1ce(images):
-    assert tell_by_image({"a": images["t1ce"], "b": images["t1"]}, ("t1", "t1ce")) == {"a": "t1ce", "b": "t1"}
+    assert sequences_by_image({"a": images["t1ce"], "b": images["t1"]}, ("t1", "t1ce")) == {"a": "t1ce", "b": "t1"}
 
 
 def test_images_show_that_a_repeated_t1_has_no_contrast_agent(images):
     noise = 1 + 0.05 * np.random.default_rng(0).standard_normal(images["t1"].shape)
-    found = tell_by_image({"a": images["t1"], "b": images["t1"] * noise}, ("t1", "t1ce"))
+    found = sequences_by_image({"a": images["t1"], "b": images["t1"] * noise}, ("t1", "t1ce"))
     assert found == {"a": "t1", "b": "t1"}
 
 
 def test_images_distinguish_t2_from_flair_at_any_intensity_scale(images):
-    found = tell_by_image({"a": images["flair"] * 3.0, "b": images["t2"] * 0.1}, ("t2", "flair"))
+    found = sequences_by_image({"a": images["flair"] * 3.0, "b": images["t2"] * 0.1}, ("t2", "flair"))
     assert found == {"a": "flair", "b": "t2"}
 
 
 def test_images_identify_all_four_sequences(images):
     shuffled = {s: images[s] for s in ("flair", "t1ce", "t2", "t1")}
-    assert tell_by_image(shuffled, ("t1", "t1ce", "t2", "flair")) == {s: s for s in shuffled}
+    assert sequences_by_image(shuffled, ("t1", "t1ce", "t2", "flair")) == {s: s for s in shuffled}
 
 
 def test_empty_images_identify_nothing():
     empty = np.zeros((20, 20, 20))
-    assert tell_by_image({"a": empty, "b": empty}, ("t1", "t1ce")) == {"a": "", "b": ""}
-    assert tell_by_image({}, ("t1", "t1ce")) == {}
+    assert sequences_by_image({"a": empty, "b": empty}, ("t1", "t1ce")) == {"a": "", "b": ""}
+    assert sequences_by_image({}, ("t1", "t1ce")) == {}

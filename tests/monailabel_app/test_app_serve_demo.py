@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "serve_demo.py"
 START_S = 240
 
 
-def started(folder: Path, port: int, out: Path) -> subprocess.Popen:
+def start_demo(folder: Path, port: int, out: Path) -> subprocess.Popen:
     command = [sys.executable, SCRIPT, "--work", folder, "--count", "1", "--raw", "0", "--port", port]
     command += ["--size", 48, 60, 48, "--spacing", 4, 4, 4]
     with out.open("wb") as file:
@@ -35,7 +35,7 @@ def test_demo_serves_a_patient_stops_both_servers_and_can_be_restarted(tmp_path)
     port = free_port()
     for number, said in enumerate(("drawing", "there already")):
         out = tmp_path / f"out{number}.txt"
-        process = started(tmp_path / "work", port, out)
+        process = start_demo(tmp_path / "work", port, out)
         try:
             text = out.read_text()
             assert said in text and "Ctrl-C" in text, text

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from app_folders import copy_cases
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 from monailabel.client import MONAILabelClient
 
 from brats_clip.cases import SEQUENCES, find_cases
@@ -106,10 +106,7 @@ def test_labels_are_saved_and_a_training_starts_and_stops(client, server, tmp_pa
 
     client.train_start("segmentation", {"max_epochs": 200, "patch_size": 64, "spacing": 4.0})
     assert client.train_status(check_if_running=True)
-    begun = time.monotonic()
-    while (state := client.train_status()["progress"]).get("stage") != "training" and time.monotonic() - begun < 240:
-        assert state["status"] == "running", state
-        time.sleep(0.5)
+    state = wait_for(lambda: client.train_status()["progress"], lambda state: state.get("stage") == "training")
     assert (state["status"], state["stage"], state["left_out"]) == ("running", "training", [])
     assert min(state["training_cases"], state["validation_cases"]) >= 1
     assert state["training_cases"] + state["validation_cases"] == 3

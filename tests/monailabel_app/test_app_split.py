@@ -46,10 +46,10 @@ def test_split_depends_on_hash_and_share_not_on_order(tmp_path):
 
 @pytest.mark.parametrize("share", [1e-9, 0.2, 1 - 1e-9])
 def test_would_be_predicts_the_sides_without_assigning_them(tmp_path, share):
-    assert split(tmp_path).would_be(PATIENTS[:1]) == {}
+    assert split(tmp_path).preview(PATIENTS[:1]) == {}
     for count in (2, 5, 9):
         before = split(tmp_path).sides()
-        told = split(tmp_path, share).would_be(PATIENTS[:count])
+        told = split(tmp_path, share).preview(PATIENTS[:count])
         assert split(tmp_path).sides() == before
         assert split(tmp_path, share).assign(PATIENTS[:count]) == told and set(told) == set(PATIENTS[:count])
 

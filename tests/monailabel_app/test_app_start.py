@@ -17,7 +17,7 @@ from app_folders import tiny_case
 from brats_clip.errors import InputError
 from brats_label.demo.orthanc import free_port
 from brats_label.server.patches import StartLog
-from brats_label.studies.open import refuse_just_made
+from brats_label.studies.open import remove_created_folder
 
 ROOT = Path(__file__).parents[2]
 SERVE = [sys.executable, str(ROOT / "scripts" / "serve.py")]
@@ -59,14 +59,14 @@ def test_existing_empty_folder_is_accepted_and_one_just_created_is_refused(tmp_p
     new, old = tmp_path / "new", tmp_path / "old"
     new.mkdir()
     with pytest.raises(InputError, match="no such folder"):
-        refuse_just_made(str(new))
+        remove_created_folder(str(new))
     assert not new.exists()
     old.mkdir()
     os.utime(old, (time.time() - 86400,) * 2)
-    refuse_just_made(str(old))
+    remove_created_folder(str(old))
     full = tmp_path / "full"
     tiny_case(full / "A", "A")
-    refuse_just_made(str(full))
+    remove_created_folder(str(full))
     assert old.is_dir() and len(list((full / "A").iterdir())) == 4
 
 
@@ -86,12 +86,12 @@ def test_traceback_of_an_input_error_is_replaced_by_its_message():
 @pytest.mark.slow
 def test_the_address_is_printed_once_the_server_answers(tmp_path):
     tiny_case(tmp_path / "studies" / "A", "A")
-    text = begun([*SERVE, "--studies", str(tmp_path / "studies")], tmp_path)
+    text = output_until_ready([*SERVE, "--studies", str(tmp_path / "studies")], tmp_path)
     assert "Served: 1 case of the folder" in text and "Ctrl-C stops it" in text
     assert "USING::" not in text and "timeloop" not in text.lower()
 
 
-def begun(command: list[str], folder: Path) -> str:
+def output_until_ready(command: list[str], folder: Path) -> str:
     """Return the output until the address is printed or the process ends."""
     port, out = free_port(), folder / "out.txt"
     with out.open("wb") as file:
@@ -111,6 +111,6 @@ def begun(command: list[str], folder: Path) -> str:
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_monailabel_command_refuses_a_missing_folder_and_creates_none(tmp_path):
-    text = begun([*PLAIN, "--host", "127.0.0.1", "--studies", str(tmp_path / "nothere")], tmp_path)
+    text = output_until_ready([*PLAIN, "--host", "127.0.0.1", "--studies", str(tmp_path / "nothere")], tmp_path)
     assert "found no such folder" in text and "Traceback" not in text and "Server ready" not in text
     assert not (tmp_path / "nothere").exists()

@@ -229,7 +229,7 @@ def test_workspace_of_an_earlier_version_is_imported_once(earlier):
         (2, "bob"),
         (4, "carol"),
     ]
-    assert labels.current("first").number == 4 and labels.labelled() == ["first"] and labels.found() == []
+    assert labels.current("first").number == 4 and labels.labelled() == ["first"] and labels.unimported_files() == []
     assert labels.current_path("first") == earlier / "labels" / "final" / "first.nii.gz"
     [(case_id, case)] = open_studies(str(earlier), Settings())[0].cases().items()
     assert (case_id, case.patient) == ("first", "alice")
@@ -270,7 +270,7 @@ def test_label_files_are_kept_when_the_store_is_lost(earlier):
     for path in (workspace.labels / "versions").rglob("*.json"):
         path.unlink()
     labels = LabelStore(workspace.labels, open_store(workspace))
-    assert labels.history("first") == [] and labels.found() == [("first", "final")]
+    assert labels.history("first") == [] and labels.unimported_files() == [("first", "final")]
     kept = [path.read_bytes() for path in (workspace.labels / "versions" / "first").iterdir()]
     assert set(kept) == set(contents)
 
@@ -291,4 +291,4 @@ def test_label_files_are_kept_when_the_store_is_restored_from_a_backup(tmp_path)
     labels = LabelStore(tmp_path / "labels", Store(path))
     assert [revision.number for revision in labels.history("CASE")] == [1]
     found = [path.read_bytes() for path in (tmp_path / "labels" / "versions" / "CASE").glob("found_*")]
-    assert set(later) == set(found) and labels.found() == [("CASE", "final")]
+    assert set(later) == set(found) and labels.unimported_files() == [("CASE", "final")]

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 from app_folders import as_brats
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TRAIN = {"max_epochs": 400, "patch_size": 64, "spacing": 4.0, "patience": 400}
@@ -25,16 +25,7 @@ LABELLED = ("PHANTOM_0", "PHANTOM_1")
 TASK, TRAINER = "monailabel.interfaces.utils.app", "brats_label.training.run"
 
 
-def wait_for(what, seconds: float = 240.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := what():
-            return found
-        time.sleep(0.3)
-    raise AssertionError("it did not come")
-
-
-class Killed:
+class KillableServer:
     """A server with labels, a running training and a running batch, which is killed repeatedly."""
 
     def __init__(self, studies: Path, folder: Path) -> None:
@@ -86,13 +77,13 @@ class Killed:
         assert (progress["stage"], progress["epoch"], progress["epochs"]) == ("starting", 0, [])
         return progress
 
-    def trains(self) -> dict | None:
+    def training_progress(self) -> dict | None:
         """Return the progress if training steps are being made, otherwise None."""
         progress = self.progress()
         assert progress["status"] == "running", progress
         return progress if progress["stage"] == "training" else None
 
-    def pre_annotates(self) -> bool:
+    def batch_is_running(self) -> bool:
         """Return whether a batch runs; start a new one if the last has ended."""
         requests.post(f"{self.server.url}/batch/infer/segmentation", json={}, timeout=60)
         return self.get("/batch/infer")["status"] == "RUNNING"
@@ -106,13 +97,13 @@ class Killed:
         saver.start()
         time.sleep(self.chance.uniform(0.5, 2.0))
         before()
-        wait_for(self.pre_annotates)
+        wait_for(self.batch_is_running)
         assert training in commands(self.server.children())
         assert saver.is_alive()
         children = self.server.kill()
         self.left += children
         saver.join()
-        wait_for(lambda: not alive(children), 60)  # a process that is still importing ends after that
+        wait_for(lambda: not alive(children), seconds=60)  # a process that is still importing ends after that
         private = self.studies / ".brats_clip"
         files = written(private)
         time.sleep(1.5)
@@ -165,7 +156,7 @@ def killed(tiny_data_set, tmp_path):
         shutil.copytree(tiny_data_set.folder / case, studies / case)
     for number in range(8):  # enough that a batch is running whenever the server is killed
         as_brats(tiny_data_set.folder / "PHANTOM_2", studies, f"P{number}")
-    killed = Killed(studies, tmp_path / "server")
+    killed = KillableServer(studies, tmp_path / "server")
     killed.server.start()
     yield killed
     killed.end()
@@ -174,9 +165,9 @@ def killed(tiny_data_set, tmp_path):
 def test_acknowledged_labels_survive_kills_and_the_training_resumes(killed):
     for case in LABELLED:
         killed.save(case, killed.drawn(case))
-    wait_for(lambda: killed.pre_annotates() and killed.pre_annotated())  # before a training uses the cores
+    wait_for(lambda: killed.batch_is_running() and killed.pre_annotated())  # before a training uses the cores
     first = killed.train()
-    epoch = wait_for(lambda: (p := killed.trains()) and p["epoch"])
+    epoch = wait_for(lambda: (p := killed.training_progress()) and p["epoch"])
     killed.kill(TRAINER)
     killed.start_again()
     stopped = killed.progress()
@@ -196,7 +187,7 @@ def test_acknowledged_labels_survive_kills_and_the_training_resumes(killed):
         url = f"{killed.server.url}/datastore/label/restore?image={case}&version=1"
         assert requests.post(url, timeout=60).status_code == 200
     killed.train()
-    later = wait_for(killed.trains)
+    later = wait_for(killed.training_progress)
     assert later["resumed_from"] >= stopped["epoch"] and later["epoch"] >= later["resumed_from"]
     assert later["beginning"].startswith(f"Resumed after epoch {later['resumed_from']} of 400")
     assert requests.delete(f"{killed.server.url}/train/", timeout=60).status_code == 200
@@ -205,6 +196,6 @@ def test_acknowledged_labels_survive_kills_and_the_training_resumes(killed):
     label[:3, 0, 0] = 2
     killed.save(LABELLED[0], label)
     killed.train()
-    new = wait_for(lambda: (p := killed.trains()) and p["beginning"] and p)
+    new = wait_for(lambda: (p := killed.training_progress()) and p["beginning"] and p)
     assert new["resumed_from"] is None and f"changed labels, reports or images: {LABELLED[0]}" in new["beginning"]
     requests.delete(f"{killed.server.url}/train/", timeout=60)

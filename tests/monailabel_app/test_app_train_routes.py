@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 from app_folders import copy_cases
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 OPTIONS = {"max_epochs": 200, "patch_size": 64, "spacing": 4.0}
@@ -35,14 +34,6 @@ def progress(server: RunningServer) -> dict:
     return requests.get(f"{server.url}/train/", timeout=60).json()["progress"]
 
 
-def wait_for(server: RunningServer, what, seconds: float = 240.0) -> dict:
-    until = time.monotonic() + seconds
-    while not what(state := progress(server)):
-        assert time.monotonic() < until, state
-        time.sleep(0.2)
-    return state
-
-
 def is_left_out(state: dict, studies: Path) -> bool:
     [case] = state["left_out"]
     return case["case"] == BROKEN and "expected" in case["reason"] and str(studies) not in json.dumps(state["left_out"])
@@ -55,7 +46,7 @@ def test_concurrent_training_is_refused_and_a_left_out_case_is_reported(server):
         answers = [future.result() for future in ask]
     assert sorted(answer.status_code for answer in answers) == [200, 429]
     assert all("running" in answer.json()["detail"] for answer in answers if answer.status_code == 429)
-    state = wait_for(server, lambda state: state.get("stage") in ("validating", "training"))
+    state = wait_for(lambda: progress(server), lambda state: state.get("stage") in ("validating", "training"))
     assert state["status"] == "running" and state["total_epochs"] == 200
     assert (state["training_cases"], state["validation_cases"]) == (1, 1)
     assert is_left_out(state, server.studies)
@@ -68,7 +59,7 @@ def test_training_with_too_few_readable_cases_is_refused_with_the_reason(server)
     assert requests.delete(url, timeout=60).status_code == 200
     answer = requests.post(f"{server.url}/train/segmentation", json=OPTIONS, timeout=60)
     assert answer.status_code == 200, answer.text  # two patients have labels; the unreadable one is found later
-    state = wait_for(server, lambda state: state["status"] != "running")
+    state = wait_for(lambda: progress(server), lambda state: state["status"] != "running")
     assert state["status"] == "refused" and f"Case {BROKEN} is labelled and left out" in state["sentence"]
     assert is_left_out(state, server.studies)
     assert '"status": 5' not in server.text()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 from app_folders import as_brats
-from app_server import RunningServer
+from app_server import RunningServer, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SECONDS = float(os.environ.get("TWO_ANNOTATORS_S", "120"))
@@ -83,10 +83,7 @@ def get(server: RunningServer, path: str) -> dict:
 
 def trained(server: RunningServer) -> tuple[int, int]:
     """Return epochs and steps so far, once the first epoch has begun."""
-    until = time.monotonic() + 240
-    while not ((progress := get(server, "/train/")["progress"])["epochs"] or progress["stage"] == "training"):
-        assert progress["status"] == "running" and time.monotonic() < until, progress
-        time.sleep(0.3)
+    progress = wait_for(lambda: get(server, "/train/")["progress"], lambda p: p["epochs"] or p["stage"] == "training")
     assert progress["status"] == "running", progress
     return progress["epoch"], progress.get("iteration", 0)
 

@@ -32,12 +32,12 @@ def test_each_replacement_finds_its_text_in_the_installed_package(panel, replace
 
 
 def test_replaced_files_are_served(client):
-    assert viewer.replaced()
-    for path, content in viewer.replaced().items():
+    assert viewer.patched_files()
+    for path, content in viewer.patched_files().items():
         served = client.get(f"/ohif/{path.relative_to(viewer.FOLDER).as_posix()}")
         assert served.content == content != path.read_bytes()
         assert served.headers["content-type"].startswith("text/javascript")
-    together = b"".join(viewer.replaced().values()).decode()
+    together = b"".join(viewer.patched_files().values()).decode()
     assert all(
         replacement.becomes in together for replacement in viewer.REPLACEMENTS if replacement.becomes.count("\n") == 0
     )

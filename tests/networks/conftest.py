@@ -51,7 +51,7 @@ def build(**changes) -> ReportGuidedUNet:
     return ReportGuidedUNet(**(arguments | changes)).eval()
 
 
-def wake(net: ReportGuidedUNet) -> ReportGuidedUNet:
+def randomise_zero_parameters(net: ReportGuidedUNet) -> ReportGuidedUNet:
     """Give random values to the parameters that are initialised to zero, as training would."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -61,8 +61,8 @@ def wake(net: ReportGuidedUNet) -> ReportGuidedUNet:
     return net
 
 
-def awake(**changes) -> ReportGuidedUNet:
-    return wake(build(**changes))
+def build_trained(**changes) -> ReportGuidedUNet:
+    return randomise_zero_parameters(build(**changes))
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def _build():
     return build
 
 
-@pytest.fixture(name="awake")
-def _awake():
-    return awake
+@pytest.fixture(name="build_trained")
+def _build_trained():
+    return build_trained
 
 
 def pytest_generate_tests(metafunc):

@@ -28,9 +28,9 @@ def draw(size=SIZE, seed: int = 2) -> Tensor:
 
 @pytest.fixture(scope="module")
 def net():
-    from tests.networks.conftest import awake
+    from tests.networks.conftest import build_trained
 
-    return awake()
+    return build_trained()
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +248,8 @@ def test_scripted_equals_eager(net, decoded):
         assert torch.allclose(none.refined, decoded.logits, atol=1e-4)
 
 
-def test_click_gradients_reach_only_the_refinement(awake, image):
-    net = awake()
+def test_click_gradients_reach_only_the_refinement(build_trained, image):
+    net = build_trained()
     decoded = net.decode(net.encode(image))
     net.refine(
         decoded, torch.tensor([[[16.0, 16.0, 15.0]]]), click_targets(["TC"])[None]

@@ -9,8 +9,8 @@ from brats_clip.transforms import finding_rows
 
 
 @pytest.fixture
-def guidance(awake):
-    return awake().findings
+def guidance(build_trained):
+    return build_trained().findings
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import torch
 
 
 @pytest.fixture
-def scripted(awake):
-    return torch.jit.script(awake())
+def scripted(build_trained):
+    return torch.jit.script(build_trained())
 
 
-def test_scripted_equals_eager(scripted, awake, image, report, findings):
-    net = awake()
+def test_scripted_equals_eager(scripted, build_trained, image, report, findings):
+    net = build_trained()
     expected = net(image, report_tokens=report, report_findings=findings)
     assert torch.allclose(scripted(image, report_tokens=report, report_findings=findings), expected, atol=1e-5)
     assert not torch.allclose(expected, net(image, report_tokens=report), atol=1e-3)
@@ -21,10 +21,10 @@ def test_scripted_equals_eager(scripted, awake, image, report, findings):
         assert torch.allclose(scripted(image, report_tokens=tokens, report_mask=mask), expected, atol=1e-5)
 
 
-def test_saved_network_keeps_encode_and_decode(scripted, awake, image, report, tmp_path):
+def test_saved_network_keeps_encode_and_decode(scripted, build_trained, image, report, tmp_path):
     torch.jit.save(scripted, tmp_path / "model.ts")
     loaded = torch.jit.load(tmp_path / "model.ts")
-    net = awake()
+    net = build_trained()
     features = loaded.encode(image)
     decoded = loaded.decode(features, report)
     assert torch.allclose(decoded.logits, net(image, report_tokens=report), atol=1e-5)
@@ -44,8 +44,8 @@ def test_scripted_network_refuses_invalid_input(build, scripted, image):
         torch.jit.script(build(slice_encoder=None))(image)
 
 
-def test_scripted_works_under_autocast(scripted, awake, image, report):
-    expected = awake()(image, report_tokens=report)
+def test_scripted_works_under_autocast(scripted, build_trained, image, report):
+    expected = build_trained()(image, report_tokens=report)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = scripted(image, report_tokens=report)
     assert (logits - expected).abs().mean() < 0.05 * expected.std()

@@ -44,8 +44,8 @@ def test_switch_off_leaves_no_parameter_of_the_part(build, switch):
     assert not names_of(build(**{switch: False}), switch)
 
 
-def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, report, findings, switch):
-    net = awake().train()
+def test_switch_on_gives_every_parameter_of_the_part_an_effect(build_trained, image, report, findings, switch):
+    net = build_trained().train()
     loss_of(net(image, report_tokens=report, report_findings=findings, **CLICK)).backward()
     parameters = dict(net.named_parameters())
     trained = [n for n in names_of(net, switch) if parameters[n].requires_grad]
@@ -54,8 +54,8 @@ def test_switch_on_gives_every_parameter_of_the_part_an_effect(awake, image, rep
     assert trained and all(n.endswith(("key.bias", "relevance.bias")) for n in idle)
 
 
-def test_switch_changes_the_output(awake, image, report, findings, switch):
-    net, without = awake().train(), awake(**{switch: False}).train()
+def test_switch_changes_the_output(build_trained, image, report, findings, switch):
+    net, without = build_trained().train(), build_trained(**{switch: False}).train()
     shared, state = without.state_dict(), net.state_dict()
     fitting = {n: v for n, v in state.items() if n in shared and shared[n].shape == v.shape}
     without.load_state_dict(fitting, strict=False)
@@ -84,8 +84,8 @@ def test_untrained_network_ignores_the_report_and_the_slices(build, image, repor
     assert torch.equal(net(image, 2 * tokens.flip(2), positions), expected)
 
 
-def test_trained_network_uses_the_report_and_the_slices(awake, image, report):
-    net = awake()
+def test_trained_network_uses_the_report_and_the_slices(build_trained, image, report):
+    net = build_trained()
     tokens, positions = net.slice_encoder(image)
     expected = net(image)
     assert (net(image, report_tokens=report) - expected).abs().max() > 0.01
@@ -95,8 +95,8 @@ def test_trained_network_uses_the_report_and_the_slices(awake, image, report):
 
 
 @pytest.mark.parametrize("padding", [0.0, 7.0, float("nan")])
-def test_padding_tokens_have_no_influence(awake, image, report, padding):
-    net = awake()
+def test_padding_tokens_have_no_influence(build_trained, image, report, padding):
+    net = build_trained()
     padded = torch.cat([report, torch.full((1, 4, report.shape[2]), padding)], dim=1)
     mask = torch.arange(7)[None] < 3
     assert torch.allclose(
@@ -104,8 +104,8 @@ def test_padding_tokens_have_no_influence(awake, image, report, padding):
     )
 
 
-def test_empty_and_fully_masked_reports_equal_no_report(awake, image, report):
-    net = awake()
+def test_empty_and_fully_masked_reports_equal_no_report(build_trained, image, report):
+    net = build_trained()
     expected = net(image)
     assert torch.equal(net(image, report_tokens=report[:, :0]), expected)
     assert torch.equal(
@@ -115,8 +115,8 @@ def test_empty_and_fully_masked_reports_equal_no_report(awake, image, report):
     assert torch.allclose(masked, expected, atol=1e-5)
 
 
-def test_batch_with_and_without_reports_equals_its_samples(awake, image, report):
-    net = awake()
+def test_batch_with_and_without_reports_equals_its_samples(build_trained, image, report):
+    net = build_trained()
     images = torch.cat([image, image.flip(2)])
     mask = torch.tensor([[True, True, True], [False, False, False]])
     batch = net(images, report_tokens=torch.cat([report, report]), report_mask=mask)
@@ -124,8 +124,8 @@ def test_batch_with_and_without_reports_equals_its_samples(awake, image, report)
     assert torch.allclose(batch[1:], net(images[1:]), atol=1e-4)
 
 
-def test_encode_once_decode_often_equals_forward(awake, image, report):
-    net = awake()
+def test_encode_once_decode_often_equals_forward(build_trained, image, report):
+    net = build_trained()
     features = net.encode(image)
     for tokens in (report, None, report[:, :1], report):
         assert torch.equal(net.decode(features, tokens).logits, net(image, report_tokens=tokens))
@@ -158,9 +158,9 @@ def test_every_parameter_gets_a_gradient_without_a_report(build, image):
 
 
 @pytest.mark.parametrize("size", [(16, 16, 16), (48, 16, 80)])
-def test_any_size_divisible_by_16_is_accepted(awake, report, size):
-    assert awake()(torch.randn(1, 4, *size), report_tokens=report).isfinite().all()
-    assert awake()(torch.randn(1, 4, *size)).shape == (1, 3, *size)
+def test_any_size_divisible_by_16_is_accepted(build_trained, report, size):
+    assert build_trained()(torch.randn(1, 4, *size), report_tokens=report).isfinite().all()
+    assert build_trained()(torch.randn(1, 4, *size)).shape == (1, 3, *size)
 
 
 def test_invalid_input_is_refused(build, image, report):
@@ -195,8 +195,8 @@ def test_slice_encoder_stays_frozen(build, image):
     assert all(torch.equal(v, before[n]) for n, v in net.slice_encoder.state_dict().items())
 
 
-def test_slices_of_a_crop_are_placed_in_the_whole_volume(awake, image):
-    net = awake()
+def test_slices_of_a_crop_are_placed_in_the_whole_volume(build_trained, image):
+    net = build_trained()
     extent = torch.tensor([[[-1.0, 0.0], [0.5, 1.0], [-0.25, 0.25]]])
     tokens, positions = net.slice_encoder(image)
     positions = positions.clone()
@@ -206,8 +206,8 @@ def test_slices_of_a_crop_are_placed_in_the_whole_volume(awake, image):
     assert not torch.allclose(net(image), given, atol=1e-4)
 
 
-def test_extent_changes_the_effect_of_the_report(awake, image, report):
-    net = awake(bridge=False)
+def test_extent_changes_the_effect_of_the_report(build_trained, image, report):
+    net = build_trained(bridge=False)
     left = torch.tensor([[[-1.0, 0.0], [-1.0, 1.0], [-1.0, 1.0]]])
     assert not torch.allclose(
         net(image, report_tokens=report, extent=left), net(image, report_tokens=report, extent=-left.flip(2)), atol=1e-3
@@ -222,8 +222,8 @@ def test_metadata_of_a_batch_is_kept(build, image):
     assert torch.equal(logits.as_tensor(), build()(batch.as_tensor()))
 
 
-def test_autocast_in_channels_last_agrees_with_full_precision(awake, image, report):
-    net = awake()
+def test_autocast_in_channels_last_agrees_with_full_precision(build_trained, image, report):
+    net = build_trained()
     expected = net(image, report_tokens=report)
     net = net.to(memory_format=torch.channels_last_3d)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -14,8 +14,8 @@ from brats_clip.reports import (
     ImageEvidence,
     compare_with_image,
     describe_mask,
-    flip_side,
     generic_report,
+    swap_side,
     write_report,
 )
 
@@ -57,7 +57,7 @@ def test_true_report_agrees_without_warnings():
 
 
 def test_flipped_side_gives_a_warning_text():
-    result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
+    result = check(swap_side(TRUE), tumour(RIGHT_FRONTAL))
     assert result.score < 0.1
     assert result.warnings == ("The report says left; the tumour is on the right.",)
     assert (only(result, "side").said, only(result, "side").seen) == ("left", "right (100%)")
@@ -70,8 +70,8 @@ def test_result_does_not_depend_on_the_storage_order(codes):
     probabilities = tumour(RIGHT_FRONTAL)
     turned = np.stack([nib.orientations.apply_orientation(channel, ornt) for channel in probabilities])
     brain = np.ones(turned.shape[1:], bool)
-    assert compare_with_image(flip_side(TRUE), ImageEvidence(turned, affine, brain)) == check(
-        flip_side(TRUE), probabilities
+    assert compare_with_image(swap_side(TRUE), ImageEvidence(turned, affine, brain)) == check(
+        swap_side(TRUE), probabilities
     )
 
 
@@ -349,7 +349,7 @@ def test_written_reports_agree_and_their_perturbations_do_not():
 
 
 def test_result_is_json_serialisable():
-    result = check(flip_side(TRUE), tumour(RIGHT_FRONTAL))
+    result = check(swap_side(TRUE), tumour(RIGHT_FRONTAL))
     values = json.loads(json.dumps(result.to_dict()))
     assert values["score"] == result.score and values["warnings"] == list(result.warnings)
     assert values["checks"][0] == {

@@ -6,13 +6,13 @@ from brats_clip.reports import (
     PERTURBATIONS,
     another_patients,
     drop_sentences,
-    flip_side,
     generic_report,
     negate_enhancement,
     read_findings,
     scale_size,
     split_sentences,
     swap_region,
+    swap_side,
     write_report,
 )
 from brats_clip.reports.reading import enhancement_mentions
@@ -36,14 +36,14 @@ def others_than(name, before, after):
     return all(before[key] == after[key] for key in before if key != name)
 
 
-def test_flip_side_changes_only_the_side_and_is_its_own_inverse(reports):
+def test_swap_side_changes_only_the_side_and_is_its_own_inverse(reports):
     other = {"left": "right", "right": "left", "bilateral": "bilateral", "midline": "midline"}
     for text in reports:
-        before, after = read_findings(text), read_findings(flip_side(text))
+        before, after = read_findings(text), read_findings(swap_side(text))
         assert after["side"] == other[before["side"]]
         assert all(before[key] == after[key] for key in before if key not in ("side", "sides"))
-        assert flip_side(flip_side(text)) == text
-    assert flip_side(REPORT) == REPORT.replace("left", "right")
+        assert swap_side(swap_side(text)) == text
+    assert swap_side(REPORT) == REPORT.replace("left", "right")
 
 
 def test_negate_enhancement_inverts_only_the_enhancement(reports):

@@ -190,7 +190,7 @@ def test_ratios_are_relative_to_the_median_first_answer_of_brats_clip(script, ro
 
 
 def test_summary_states_speed_memory_and_clip_share(script, rows):
-    said = "\n".join(script.in_short(script.summarise(rows)))
+    said = "\n".join(script.summary_sentences(script.summarise(rows)))
     assert "SegResNet (model zoo): 10.0 times the seconds" in said and "peaks at 33% of its memory" in said
     assert "Re-prompt: click: 10.0% of the first answer's seconds." in said
     assert "CLIP's share of the first answer: 5.0%." in said
@@ -198,7 +198,7 @@ def test_summary_states_speed_memory_and_clip_share(script, rows):
 
 def test_table_without_brats_clip_has_no_ratios(script, rows):
     summary = script.summarise(rows[:1])
-    assert script.in_short(summary) == []
+    assert script.summary_sentences(summary) == []
     text = script.to_markdown(summary, {}, {"torch": "2"}, trial=False)
     assert "| SegResNet (model zoo) | first answer | 50.00 |" in text and "ratio |" not in text
 
@@ -267,7 +267,7 @@ def two_cases(folder: Path) -> None:
 
 @pytest.mark.parametrize(("make", "found"), [(None, "no such folder"), (Path.mkdir, "no case"), (two_cases, "2 cases")])
 def test_folder_without_exactly_one_case_exits_with_code_2(script, tmp_path, capsys, monkeypatch, make, found):
-    monkeypatch.setattr(script, "run_apart", lambda task: pytest.fail("measured"))
+    monkeypatch.setattr(script, "run_in_subprocess", lambda task: pytest.fail("measured"))
     if make:
         make(tmp_path / "case")
     assert benchmark.main(["--case", str(tmp_path / "case"), "--output", str(tmp_path / "out")]) == 2
@@ -276,7 +276,7 @@ def test_folder_without_exactly_one_case_exits_with_code_2(script, tmp_path, cap
 
 
 def test_missing_weights_are_refused_before_measuring(script, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(script, "run_apart", lambda task: pytest.fail("measured"))
+    monkeypatch.setattr(script, "run_in_subprocess", lambda task: pytest.fail("measured"))
     options = ["--checkpoint", str(tmp_path / "none.pt"), "--case", write_case(tmp_path / "case")["t1"]]
     assert benchmark.main([*options, "--output", str(tmp_path / "out")]) == 2
     assert "none.pt: found no file" in capsys.readouterr().err
@@ -285,11 +285,11 @@ def test_missing_weights_are_refused_before_measuring(script, tmp_path, capsys, 
 def test_one_failure_stops_no_other_and_sets_the_exit_code(script, tmp_path, capsys, monkeypatch, rows):
     tried = []
 
-    def run_apart(task):
+    def run_in_subprocess(task):
         tried.append(task["network"])
         return ([], "RuntimeError: no") if task["network"] == "dynunet" else (rows[:1], None)
 
-    monkeypatch.setattr(script, "run_apart", run_apart)
+    monkeypatch.setattr(script, "run_in_subprocess", run_in_subprocess)
     write_case(tmp_path / "case")
     options = ["--networks", "dynunet,segresnet", "--slow-repeats", "2", "--output", str(tmp_path / "out")]
     assert benchmark.main(["--case", str(tmp_path / "case"), *options]) == 1

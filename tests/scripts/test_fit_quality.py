@@ -85,7 +85,7 @@ def test_interval_covers_its_nominal_share(records):
     fitted = quality_fit.fit(records, LEAST)
     rows = [quality.compare(r, fitted) for r in records]
     for region in REGIONS:
-        assert np.mean([row[f"inside_{region}"] for row in rows]) >= fitted.share - 0.1
+        assert np.mean([row[f"inside_{region}"] for row in rows]) >= fitted.coverage - 0.1
 
 
 def test_first_place_is_compared_with_the_truth(records):

@@ -156,7 +156,7 @@ def test_false_enhancement_is_summed_over_the_cases_without_any(robustness):
     assert (summary["true"]["false_ET_ml_sum"], summary["true"]["cases_without_ET"]) == (0.5, 2)
     # Only one case has ET; its Dice is not mixed with the others'.
     assert summary["none"]["dice_ET_present"] == 1.0 and summary["none"]["dice_ET"] == pytest.approx(1 / 3)
-    said = " ".join(robustness.in_short(list(summary.values()), rows))
+    said = " ".join(robustness.summary_sentences(list(summary.values()), rows))
     assert (
         "cases without ET (n=2, of which 2 true reports say so): 4.00 ml without a report (2.000 ml per case), 0.50 ml"
         in said

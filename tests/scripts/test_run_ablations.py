@@ -93,7 +93,7 @@ def ablate(ablations, data, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def made_up(ablations, tmp_path):
+def finished_runs(ablations, tmp_path):
     """Write finished runs with the given Dice per network and seed: one value per case, for every region."""
 
     def make(dice: dict[tuple[str, int], list[float]], reports=("true",), cases=CASES) -> list:
@@ -121,8 +121,8 @@ def read_table(folder: Path) -> dict[tuple[str, str], dict]:
         return {(row["report"], row["network"]): row for row in csv.DictReader(file)}
 
 
-def test_means_are_over_cases_then_seeds(made_up):
-    runs = made_up({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("full", 2): [0.7, 0.5]})
+def test_means_are_over_cases_then_seeds(finished_runs):
+    runs = finished_runs({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("full", 2): [0.7, 0.5]})
     row = tabulate(runs).iloc[0]
     assert (row["dice_WT"], row["dice_WT_sd"]) == pytest.approx((0.7, 0.1))
     assert (row["dice_ET"], row["dice_ET_sd"]) == pytest.approx((0.35, 0.05))
@@ -130,10 +130,12 @@ def test_means_are_over_cases_then_seeds(made_up):
     assert pd.isna(row["difference_mean"])
 
 
-def test_differences_are_paired_over_seeds_and_cases(made_up):
+def test_differences_are_paired_over_seeds_and_cases(finished_runs):
     # Seed 1 exists for one network only, so it forms no pair.
     full = {("full", 0): [0.9, 0.7], ("full", 2): [0.8, 0.8]}
-    runs = made_up({**full, ("no_bridge", 0): [0.8, 0.7], ("no_bridge", 2): [0.6, 0.9], ("no_bridge", 1): [0.1, 0.1]})
+    runs = finished_runs(
+        {**full, ("no_bridge", 0): [0.8, 0.7], ("no_bridge", 2): [0.6, 0.9], ("no_bridge", 1): [0.1, 0.1]}
+    )
     row = tabulate(runs).iloc[1]
     # -0.1, 0, -0.2, +0.1
     assert (row["difference_WT"], row["difference_WT_sd"]) == pytest.approx((-0.05, 0.129099), abs=1e-6)
@@ -141,14 +143,14 @@ def test_differences_are_paired_over_seeds_and_cases(made_up):
     assert (row["seeds"], row["pairs"]) == (3, 4)
 
 
-def test_one_seed_has_no_spread_and_no_difference_without_full(made_up):
-    runs = made_up({("plain_unet", 0): [0.9, 0.7]})
+def test_one_seed_has_no_spread_and_no_difference_without_full(finished_runs):
+    runs = finished_runs({("plain_unet", 0): [0.9, 0.7]})
     text = markdown(tabulate(runs), runs, {}, "the command")
     assert "| true | plain_unet | 1.23 | 1 | 0.800 | 0.800 | 0.400 | 0.800 | - |" in text
 
 
-def test_table_states_command_cases_seeds_and_missing_runs(ablations, made_up):
-    runs = made_up({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("no_bridge", 0): [0.8, 0.7]})
+def test_table_states_command_cases_seeds_and_missing_runs(ablations, finished_runs):
+    runs = finished_runs({("full", 0): [0.9, 0.7], ("full", 1): [0.8, 0.6], ("no_bridge", 0): [0.8, 0.7]})
     waiting = ablations.Run("no_bridge", 1, runs[0].folder.parent / "none", (), {}, ("true",))
     text = markdown(tabulate(runs), [*runs, waiting], {}, "python scripts/run_ablations.py -x")
     assert "| true | full | 1.23 | 2 | 0.750 ± 0.071 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.750 ± 0.071 | - |" in text
@@ -169,8 +171,8 @@ def test_table_states_command_cases_seeds_and_missing_runs(ablations, made_up):
     assert "changed between runs" in markdown(tabulate(runs), runs, {}, "")
 
 
-def test_each_report_mode_has_its_own_rows_and_full_network(ablations, made_up, tmp_path):
-    runs = made_up({("full", 0): [0.9, 0.7], ("no_bridge", 0): [0.8, 0.6]}, reports=("true", "none"))
+def test_each_report_mode_has_its_own_rows_and_full_network(ablations, finished_runs, tmp_path):
+    runs = finished_runs({("full", 0): [0.9, 0.7], ("no_bridge", 0): [0.8, 0.6]}, reports=("true", "none"))
     write_metrics_csv(
         [{"case": case, **{f"dice_{c}": 0.3 for c in ("WT", "TC", "ET", "mean")}} for case in CASES],
         runs[0].metrics("none"),

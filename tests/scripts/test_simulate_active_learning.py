@@ -15,10 +15,9 @@ import pytest
 
 import simulate_active_learning
 from measuring.active_learning_page import labels_to_reach
-from tests.bundle.conftest import flags
+from tests.bundle.conftest import TINY_NETWORK, flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_active_learning.py"
-TINY = {"network_def#widths": [4, 8, 8, 8], "network_def#head_width": 8, "network_def#bottleneck_blocks": 1}
 
 
 @pytest.fixture
@@ -61,24 +60,24 @@ def test_summary_pairs_each_repeat_with_its_random_baseline(simulation):
     assert (combined["share"], combined["never"], combined["seeds"]) == (pytest.approx(4 / 6), 1, 2)
     assert combined["gain"] == pytest.approx(((0.65 - 0.5) + (0.3 - 0.35)) / 2)
     assert combined["final_mean"] == pytest.approx(0.5) and combined["final_mean_sd"] == pytest.approx(0.2828, abs=1e-3)
-    said = "\n".join(simulation.in_short([random, combined]))
+    said = "\n".join(simulation.summary_sentences([random, combined]))
     assert "in 1 of 2 repeats" in said and "not held" in said
 
 
 def test_strategy_that_never_reaches_the_target_is_reported(simulation, tmp_path):
     summary = simulation.summarise(rows("random", [0.2, 0.4]) + rows("expected_gain", [0.2, 0.3]))
     assert summary[1]["share"] is None and summary[1]["never"] == 1
-    assert any("expected_gain never reaches" in line for line in simulation.in_short(summary))
+    assert any("expected_gain never reaches" in line for line in simulation.summary_sentences(summary))
     made = rows("random", [0.2, 0.4]) + rows("expected_gain", [0.2, 0.3])
     simulation.write(tmp_path / "page.md", made, summary, {}, {"x": "y"})
     text = (tmp_path / "page.md").read_text()
     assert "| random | 0.200 | 0.400 |" in text and "- failed: x: y" in text
 
 
-def shown(gain: float, ml: float = 10.0, at: tuple = (1.0, 0.0)):
-    from measuring.strategies import Shown
+def prediction(gain: float, ml: float = 10.0, at: tuple = (1.0, 0.0)):
+    from measuring.strategies import CasePrediction
 
-    return Shown(gain, dict.fromkeys(("WT", "TC", "ET"), ml), tuple(np.array(at) / np.linalg.norm(at)))
+    return CasePrediction(gain, dict.fromkeys(("WT", "TC", "ET"), ml), tuple(np.array(at) / np.linalg.norm(at)))
 
 
 def order(name: str, pool: dict, labelled=(), count: int = 9, seed: int = 0) -> list[str]:
@@ -89,10 +88,10 @@ def order(name: str, pool: dict, labelled=(), count: int = 9, seed: int = 0) -> 
 
 def test_each_order_lists_every_case_once_by_its_criterion():
     pool = {
-        "sure": shown(0.1, at=(0, 1)),
-        "unsure": shown(0.5),
-        "twin": shown(0.49, at=(1, 0.01)),
-        "none": shown(0.2, 0),
+        "sure": prediction(0.1, at=(0, 1)),
+        "unsure": prediction(0.5),
+        "twin": prediction(0.49, at=(1, 0.01)),
+        "none": prediction(0.2, 0),
     }
     for name in ("random", "expected_gain", "foreground_aware_random", "gain_and_diversity"):
         assert sorted(order(name, pool)) == sorted(pool) and order(name, pool, count=2) == order(name, pool)[:2]
@@ -135,7 +134,7 @@ def test_killed_simulation_resumes_and_writes_the_curves(tiny_data_set, tmp_path
     own = ["--dataset_dir", tiny_data_set.folder, "--datalist", tmp_path / "list.json", "--output", out]
     own += ["--seeds", "0", "--start", "1", "--batch", "1", "--labels", "2", "--steps", "2"]
     own += ["--strategies", "random", "expected_gain"]
-    command = [sys.executable, str(SCRIPT), *map(str, own), "--", *flags(**TINY)]
+    command = [sys.executable, str(SCRIPT), *map(str, own), "--", *flags(**TINY_NETWORK)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (out / "seed0" / "start" / "round.json").is_file():
         time.sleep(0.05)

@@ -43,7 +43,7 @@ def lesion() -> np.ndarray:
     return label
 
 
-class Listener:
+class FakeSegmenter:
     """Stand-in for the network: empty at first; a click reveals the truth around it, a report the tumour as oedema."""
 
     checkpoint, device = str(SCRIPT), "cpu"
@@ -70,8 +70,8 @@ class Listener:
 
 
 @pytest.fixture
-def listener() -> Listener:
-    made = Listener()
+def fake_segmenter() -> FakeSegmenter:
+    made = FakeSegmenter()
     made.truth = lesion()
     return made
 
@@ -97,7 +97,7 @@ def simulated(simulation, data, tmp_path, monkeypatch):
     """Run the command with a stand-in for the network; return exit code, rows, the stand-in and the Markdown."""
 
     def run(*arguments: str, obedient: bool = True, hears: bool = True):
-        made = Listener(obedient)
+        made = FakeSegmenter(obedient)
         made.hears = hears
         monkeypatch.setattr(simulation, "Segmenter", lambda **options: made)
         monkeypatch.setattr(simulation, "draw", lambda *parts: None)
@@ -179,11 +179,11 @@ def test_ideal_robot_always_takes_the_worst_error(simulation):
     assert 3 < beside[False] < 20
 
 
-def test_each_answer_uses_all_clicks_so_far(simulation, listener):
+def test_each_answer_uses_all_clicks_so_far(simulation, fake_segmenter):
     robot = simulation.make_robot((1, 1, 1), False, seed=1)
-    rows = simulation.annotate(listener, lesion(), "", [robot], clicks=4)
+    rows = simulation.annotate(fake_segmenter, lesion(), "", [robot], clicks=4)
     assert [row["clicks"] for row in rows] == [0, 1, 2, 3, 4]
-    given = [clicks for _, clicks in listener.asked]
+    given = [clicks for _, clicks in fake_segmenter.asked]
     assert [len(clicks) for clicks in given] == [0, 1, 2, 3, 4]
     assert all(before == after[:-1] for before, after in pairwise(given))  # in their order
     dice = [row["dice_mean"] for row in rows]
@@ -194,20 +194,20 @@ def test_each_answer_uses_all_clicks_so_far(simulation, listener):
     assert all(row["seconds"] > 0 for row in rows)
 
 
-def test_robot_without_errors_stops_and_its_last_answer_is_repeated(simulation, listener):
-    listener.radius = 99.0
+def test_robot_without_errors_stops_and_its_last_answer_is_repeated(simulation, fake_segmenter):
+    fake_segmenter.radius = 99.0
     robots = [simulation.make_robot((1, 1, 1), False, seed=1)]
-    rows = simulation.annotate(listener, lesion(), "", robots, clicks=3)
-    assert len(listener.asked) == 2
+    rows = simulation.annotate(fake_segmenter, lesion(), "", robots, clicks=3)
+    assert len(fake_segmenter.asked) == 2
     assert [row["clicks_made"] for row in rows] == [0, 1, 1, 1]
     assert [row["dice_mean"] for row in rows] == [0.0, 1.0, 1.0, 1.0]
     assert "seconds" not in rows[2] and "obeyed" not in rows[3]
 
 
-def test_first_answer_is_computed_once_for_all_robots(simulation, listener):
+def test_first_answer_is_computed_once_for_all_robots(simulation, fake_segmenter):
     robots = [simulation.make_robot((1, 1, 1), False, seed) for seed in range(3)]
-    rows = simulation.annotate(listener, lesion(), "", robots, clicks=1)
-    assert len(listener.asked) == 4 and [row["repeat"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    rows = simulation.annotate(fake_segmenter, lesion(), "", robots, clicks=1)
+    assert len(fake_segmenter.asked) == 4 and [row["repeat"] for row in rows] == [0, 0, 1, 1, 2, 2]
 
 
 def test_spread_is_over_cases_of_means_over_repeats(simulation):

@@ -30,7 +30,7 @@ def test_images_are_normalised_as_the_clip_was_trained(tiny_clip):
     size = tiny_clip.image_size
     slices = torch.rand(2, 3, size, size)
     by_hand = (slices - 0.15) / 0.2
-    expected = torch.nn.functional.normalize(tiny_clip.visual(by_hand), dim=-1)
+    expected = torch.nn.functional.normalize(tiny_clip.model.visual(by_hand), dim=-1)
     torch.testing.assert_close(tiny_clip.vision(slices), expected)
 
 

@@ -6,7 +6,7 @@ import torch
 from brats_clip.semantics import contrastive
 from brats_clip.semantics.attributes import VALUES, attribute_slices
 from brats_clip.semantics.contrastive import UNKNOWN_WORD, ContrastiveClip, ContrastiveLoss, encode_tokens
-from brats_clip.semantics.embedded import silence_unseen_tokens
+from brats_clip.semantics.embedded import zero_unseen_embeddings
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_unknown_word_is_encoded_like_a_silenced_token(network):
     ids = network.tokenizer(["lesion zebra left"])[:, :8]
     hidden = torch.where(ids == ids[0, 2], UNKNOWN_WORD, ids)
     before = encode_tokens(network.clip, hidden)
-    silence_unseen_tokens(network.clip, set(ids.unique().tolist()) - {int(ids[0, 2])})
+    zero_unseen_embeddings(network.clip, set(ids.unique().tolist()) - {int(ids[0, 2])})
     torch.testing.assert_close(encode_tokens(network.clip, ids), before)
 
 

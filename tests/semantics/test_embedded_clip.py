@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from brats_clip.semantics import EMBEDDED_CLIP, load_clip
 from brats_clip.semantics import embedded as embedded_module
-from brats_clip.semantics.embedded import WEIGHTS_FILE, build_embedded, save_clip, silence_unseen_tokens
+from brats_clip.semantics.embedded import WEIGHTS_FILE, build_embedded, save_clip, zero_unseen_embeddings
 
 
 def test_weights_depend_only_on_the_seed(tiny_config):
@@ -47,8 +47,8 @@ def test_silencing_unseen_tokens_does_not_change_seen_ones(tiny_config, tiny_cli
     model = build_embedded(3, tiny_config)
     ids = tiny_clip.tokenizer(["lesion in the left frontal lobe"])
     before = model.encode_text(ids)
-    silenced = silence_unseen_tokens(model, ids.unique().tolist())
-    assert silenced == 49408 - len(ids.unique())
+    zeroed = zero_unseen_embeddings(model, ids.unique().tolist())
+    assert zeroed == 49408 - len(ids.unique())
     torch.testing.assert_close(model.encode_text(ids), before)
     unknown = [model.encode_text(tiny_clip.tokenizer([f"lesion in the left {word} lobe"])) for word in ("cat", "dog")]
     torch.testing.assert_close(unknown[0], unknown[1])

@@ -20,12 +20,12 @@ from brats_clip.reports import Findings, read_findings
 from brats_clip.semantics import load_clip
 from brats_clip.transforms import (
     Extentd,
-    MarkWholed,
     RandBrainMaskd,
     RandFieldOfViewd,
     RandMirrord,
     RandPerSequenced,
     RandThickSlices,
+    StoreWholeGridd,
     report_inputs,
 )
 
@@ -146,7 +146,7 @@ def test_mirroring_swaps_the_sides_of_image_label_report_and_findings(image, cli
 def test_extent_of_a_rotated_and_scaled_volume_keeps_its_centre(image):
     chain = Compose(
         [
-            MarkWholed(),
+            StoreWholeGridd(),
             RandAffined("image", prob=1, rotate_range=(0.3, 0.3, 0.3), scale_range=(0.2, 0.2, 0.2)),
             Extentd(),
         ]

@@ -13,7 +13,7 @@ from monai.transforms import (
     SpatialPadd,
 )
 
-from brats_clip.transforms import Extentd, MarkWholed
+from brats_clip.transforms import Extentd, StoreWholeGridd
 
 # Neither axis-aligned nor isotropic: the extent is in voxels only.
 AFFINE = torch.tensor(
@@ -23,7 +23,7 @@ AFFINE = torch.tensor(
 
 def extent_after(*transforms, shape=(40, 20, 32)) -> tuple[torch.Tensor, dict]:
     image = MetaTensor(torch.rand(4, *shape), affine=AFFINE)
-    data = Compose([MarkWholed(), *transforms, Extentd()])({"image": image, "case": "p1"})
+    data = Compose([StoreWholeGridd(), *transforms, Extentd()])({"image": image, "case": "p1"})
     assert data["extent"].shape == (3, 2) and data["extent"].dtype == torch.float32
     return data["extent"], data
 
@@ -57,7 +57,7 @@ def test_extent_of_a_random_crop_matches_its_voxels(seed):
     steps = torch.meshgrid(*[(torch.arange(n) + 0.5) * 2 / n - 1 for n in shape], indexing="ij")
     image = MetaTensor(torch.stack(steps), affine=AFFINE)
     crop = RandSpatialCropd("image", (16, 8, 16), random_size=False).set_random_state(seed)
-    data = Compose([MarkWholed(), crop, Extentd()])({"image": image})
+    data = Compose([StoreWholeGridd(), crop, Extentd()])({"image": image})
     for axis in range(3):
         centres = data["image"][axis].unique()
         half = 1 / shape[axis]
@@ -67,7 +67,7 @@ def test_extent_of_a_random_crop_matches_its_voxels(seed):
 
 
 def test_whole_entry_survives_saving_and_loading(tmp_path):
-    data = MarkWholed()({"image": MetaTensor(torch.rand(4, 8, 8, 8), affine=AFFINE)})
+    data = StoreWholeGridd()({"image": MetaTensor(torch.rand(4, 8, 8, 8), affine=AFFINE)})
     torch.save(data["whole"], tmp_path / "whole.pt")
     data["whole"] = torch.load(tmp_path / "whole.pt", weights_only=True)
     data["image"] = data["image"][:, 4:]  # a crop, whose affine is set by hand here

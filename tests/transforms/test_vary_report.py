@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Compose
 
 from brats_clip.errors import InputError
-from brats_clip.reports import Findings, flip_side, read_findings, split_sentences
+from brats_clip.reports import Findings, read_findings, split_sentences, swap_side
 from brats_clip.transforms import RandVaryReportd, finding_rows, vary_report
 
 REPORT = "Ring-enhancing mass in the left frontal lobe. The core enhances after contrast. No midline shift."
@@ -64,7 +64,7 @@ def test_whole_partial_and_no_reports_have_their_probabilities():
 def test_generic_and_wrong_reports_have_their_probabilities():
     shown = vary(300, none=0.1, generic=0.3, wrong=0.4)
     true, nothing = shown.count(REPORT) / 300, shown.count("") / 300
-    wrong = {OTHER, flip_side(REPORT)} | set(vary(60, wrong=1.0))
+    wrong = {OTHER, swap_side(REPORT)} | set(vary(60, wrong=1.0))
     assert nothing == pytest.approx(0.1, abs=0.06) and true == pytest.approx(0.2, abs=0.08)
     assert sum(text in wrong for text in shown) / 300 == pytest.approx(0.4, abs=0.09)
 
@@ -83,7 +83,7 @@ def test_generic_report_does_not_describe_the_patient():
 
 def test_wrong_reports_are_of_another_patient_or_contradict_the_true_one():
     shown = set(vary(80, wrong=1.0))
-    assert OTHER in shown and flip_side(REPORT) in shown and REPORT not in shown
+    assert OTHER in shown and swap_side(REPORT) in shown and REPORT not in shown
     assert any("occipital" in text for text in shown)
     assert read_findings(REPORT)["enhancement"] == "present"
     assert any(read_findings(text)["enhancement"] == "absent" for text in shown - {OTHER})
@@ -94,7 +94,7 @@ def test_wrong_reports_are_of_another_patient_or_contradict_the_true_one():
 @pytest.mark.parametrize("pool", [(), (REPORT,), (REPORT, REPORT)])
 def test_other_kinds_of_wrong_reports_remain_without_another_patient(pool):
     shown = set(vary(60, wrong=1.0, pool=pool))
-    assert flip_side(REPORT) in shown and REPORT not in shown and len(shown) >= 3
+    assert swap_side(REPORT) in shown and REPORT not in shown and len(shown) >= 3
 
 
 @pytest.mark.parametrize("shares", [{"generic": 1.0}, {"wrong": 1.0}, {"partial": 1.0}, {"none": 1.0}])

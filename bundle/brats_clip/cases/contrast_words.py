@@ -103,7 +103,7 @@ def contrast_of(text: str) -> ContrastWords:
     return ContrastWords()
 
 
-def against_each_other(said: dict[str, ContrastWords]) -> dict[str, ContrastWords]:
+def resolve_hyphens(said: dict[str, ContrastWords]) -> dict[str, ContrastWords]:
     """Read "T1-C" as "no" if another text of the same exam has "T1+C".
 
     Args:

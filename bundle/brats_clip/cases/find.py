@@ -12,13 +12,14 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import CaseError, InputError
-from .free_names import Clash, assign, find_label, sequence_of
+from .free_names import AmbiguousNames, assign, find_label, sequence_of
 from .naming import (
     FREE_NAMES,
     MSD_CHANNELS,
     MSD_FILE,
     MSD_FOLDERS,
     MSD_NAME,
+    NIFTI_ENDINGS,
     NNUNET_FILE,
     NNUNET_NAME,
     SEQUENCES,
@@ -27,9 +28,7 @@ from .naming import (
     describe_namings,
     parse_name,
 )
-from .tell_by_image import tell_t1s
-
-_ENDINGS = (".nii.gz", ".nii")
+from .sequence_by_image import t1_pair_by_image
 
 
 @dataclass
@@ -159,13 +158,13 @@ def _free_case(folder: Path, files: list[str]) -> dict | LeftOut | None:
     case = folder.name
     asked: list[str] = []
 
-    def tell(names: list[str]) -> dict[str, str]:
+    def resolve_t1(names: list[str]) -> dict[str, str]:
         asked.extend(names)
-        return tell_t1s(folder, names)
+        return t1_pair_by_image(folder, names)
 
     try:
-        found = assign(files, {}, prefix=case, tell=tell)
-    except Clash as problem:
+        found = assign(files, {}, prefix=case, resolve_t1=resolve_t1)
+    except AmbiguousNames as problem:
         names = [name for name in files if sequence_of(name, case)]
         if not names or any(parse_name(name) for name in names):
             return None
@@ -204,7 +203,8 @@ def _nnunet_cases(folder: Path, files: list[str]) -> Iterator[tuple[str, str, di
             cases.setdefault(match["case"], {})[sequence] = str(folder / match[0])
     for case, found in cases.items():
         entry = {"case": case, **{sequence: found[sequence] for sequence in SEQUENCES if sequence in found}}
-        for label in (folder.parent / MSD_FOLDERS.get(folder.name, "labelsTr") / f"{case}{end}" for end in _ENDINGS):
+        for end in NIFTI_ENDINGS:
+            label = folder.parent / MSD_FOLDERS.get(folder.name, "labelsTr") / f"{case}{end}"
             if label.is_file():
                 entry["label"] = str(label)
         if missing := [sequence for sequence in SEQUENCES if sequence not in found]:

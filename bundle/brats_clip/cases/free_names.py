@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from .contrast_words import against_each_other, contrast_of
+from .contrast_words import contrast_of, resolve_hyphens
 from .naming import SEQUENCES, parse_name
 
-__all__ = ["Clash", "assign", "find_label", "is_image", "is_label", "sequence_of", "stem_of"]
+__all__ = ["AmbiguousNames", "assign", "find_label", "is_image", "is_label", "sequence_of", "stem_of"]
 
 _EXTENSION = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s\-_.+,()\[\]]+")
@@ -32,7 +32,7 @@ _SECOND = {"bias", "n4", "corrected", "bet", "stripped"}
 _NO_TUMOUR = {"brain", "parenchyma", "ventricle", "ventricles", "bet", "hdbet", "skull", "head"}
 
 
-class Clash(Exception):
+class AmbiguousNames(Exception):
     """Two files fit one sequence, or one file fits two sequences."""
 
 
@@ -86,7 +86,7 @@ def assign(
     file_names: Iterable[str],
     patterns: Mapping[str, str],
     prefix: str = "",
-    tell: Callable[[list[str]], Mapping[str, str]] = lambda names: {},
+    resolve_t1: Callable[[list[str]], Mapping[str, str]] = lambda names: {},
 ) -> dict[str, str]:
     """Choose one file per sequence.
 
@@ -95,30 +95,30 @@ def assign(
         patterns: by sequence, such as ``T1*.nii.gz``, ignoring letter case; a sequence without a pattern is found by
             its usual names. A file that is the only one for a sequence is no candidate for another.
         prefix: as for ``sequence_of``.
-        tell: called to decide between "t1" and "t1ce" if the names of two files say the same about contrast agent.
+        resolve_t1: called to decide which of two files is "t1" and which "t1ce" if their names do not differ in this.
 
     Returns:
         File name by sequence, in the order of ``SEQUENCES``; sequences that no file fits are left out.
 
     Raises:
-        Clash: if two files fit a sequence, or one file alone fits two.
+        AmbiguousNames: if two files fit a sequence, or one file alone fits two.
     """
     names = [name for name in file_names if is_image(name) and not is_label(name, prefix)]
     fits = {s: [n for n in names if fnmatchcase(n.lower(), p.lower())] for s, p in patterns.items()}
     claimed = {name for group in fits.values() for name in group}
     free = [(name, sequence_of(name, prefix)) for name in names if name not in claimed]
-    said = {n: contrast_of(_without(stem_of(n), prefix)) for n, told in free if told in ("t1", "t1ce")}
-    native = {n for n, words in against_each_other(said).items() if words.answer == "no"}
-    free = [(name, "t1" if name in native else told) for name, told in free]
+    said = {n: contrast_of(_without(stem_of(n), prefix)) for n, named in free if named in ("t1", "t1ce")}
+    native = {n for n, words in resolve_hyphens(said).items() if words.answer == "no"}
+    free = [(name, "t1" if name in native else named) for name, named in free]
     for sequence in SEQUENCES:
         if sequence not in patterns:
-            fits[sequence] = [name for name, told in free if told == sequence]
+            fits[sequence] = [name for name, named in free if named == sequence]
     for sequence, group in fits.items():
         plain = [name for name in group if _SECOND.isdisjoint(_words(_without(stem_of(name), prefix)))]
         fits[sequence] = plain if plain and sequence not in patterns else group
     alike = [s for s in ("t1", "t1ce") if s not in patterns and len(fits[s]) == 2]
     if len(alike) == 1 and not fits[{"t1": "t1ce", "t1ce": "t1"}[alike[0]]]:
-        fits |= {sequence: [name] for name, sequence in tell(fits[alike[0]]).items()}
+        fits |= {sequence: [name] for name, sequence in resolve_t1(fits[alike[0]]).items()}
     settled: set[str] = set()
     while alone := [s for s, group in fits.items() if len(group) == 1 and s not in settled]:
         settled.add(alone[0])
@@ -128,10 +128,10 @@ def assign(
                 group.remove(taken)
     for sequence in SEQUENCES:
         if len(fits[sequence]) > 1:
-            raise Clash(f"{' and '.join(sorted(fits[sequence]))} both fit {sequence}")
+            raise AmbiguousNames(f"{' and '.join(sorted(fits[sequence]))} both fit {sequence}")
         others = [s for s in SEQUENCES if s != sequence and fits[s] and fits[s] == fits[sequence]]
         if others:
-            raise Clash(f"{fits[sequence][0]} fits both {sequence} and {others[0]}")
+            raise AmbiguousNames(f"{fits[sequence][0]} fits both {sequence} and {others[0]}")
     return {sequence: fits[sequence][0] for sequence in SEQUENCES if fits[sequence]}
 
 

@@ -14,7 +14,7 @@ SEQUENCES: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
 # The image, the label and all results of a case are on the grid of this sequence.
 REFERENCE = "t1ce"
 
-_NIFTI = (".nii.gz", ".nii")
+NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def parse_name(file_name: str) -> tuple[str, str, Naming] | None:
     lower = file_name.lower()
     for naming in NAMINGS:
         for role, endings in naming.endings.items():
-            extensions = (".txt",) if role == "report" else _NIFTI
+            extensions = (".txt",) if role == "report" else NIFTI_ENDINGS
             for tail in (ending + extension for ending in endings for extension in extensions):
                 if lower.endswith(tail) and len(file_name) > len(tail):
                     return file_name[: -len(tail)], role, naming

@@ -31,6 +31,8 @@ _COARSER = 1.5  # T1ce is not the reference if its slices are this many times th
 _LEAST_COVERED, _WELL_COVERED = 0.5, 0.9  # share of the brain that lies in a sequence's field of view
 # Share of the mutual information lost at a shift of 6 mm: 0.6 for the series of one exam, 0.03 for a failed search.
 _LEAST_PEAK, _NO_PEAK = 0.15, 0.03
+# The mask is where those of T1 and T1ce agree: thick slices spoil either. Below this Dice, one of them is wrong.
+_SECOND_EXTRACTION, _LEAST_AGREEMENT = ("t1", "t1ce"), 0.9
 # T1 first: on T1 the extractor agrees best with other extractors.
 _FOR_EXTRACTION = ("t1", "t1ce", "t2", "flair")
 
@@ -54,7 +56,7 @@ class Preparation:
     notes: Sequence[str] = field(default_factory=list)
 
     @property
-    def elsewhere(self) -> list[str]:
+    def resampled_sequences(self) -> list[str]:
         """The sequences whose native voxels differ from those of the working grid."""
         return [
             sequence
@@ -142,18 +144,23 @@ def prepare(
     volumes, notes = _clear_each(volumes, stripped)
     on_step("find the brain")
     base, mask, how = _find_brain(volumes, stripped, brain, reference)
-    notes.append(how)
+    extracted = brain is None and not any(stripped.values())
 
-    def register_to_base(sequence: str) -> tuple[np.ndarray, list[str]]:
+    def bring_to_base(sequence: str) -> tuple[np.ndarray, list[str], np.ndarray | None]:
         on_step(f"register {sequence}")
-        return _register(volumes, base, sequence, mask)
+        motion, said = _register(volumes, base, sequence, mask)
+        again = extracted and (base, sequence) == _SECOND_EXTRACTION
+        return motion, said, _extract_on(volumes[sequence], native[base], motion) if again else None
 
-    motions, others = {base: np.eye(4)}, [sequence for sequence in volumes if sequence != base]
+    motions, others, said_of_others = {base: np.eye(4)}, [s for s in volumes if s != base], []
     # SimpleITK releases the GIL, and a registration uses one thread.
     with ThreadPoolExecutor(max(1, min(len(others), len(os.sched_getaffinity(0))))) as pool:
-        for sequence, (motion, said) in zip(others, pool.map(register_to_base, others), strict=True):
+        for sequence, (motion, said, second) in zip(others, pool.map(bring_to_base, others), strict=True):
             motions[sequence] = motion
-            notes += said
+            said_of_others += said
+            if second is not None:
+                mask, how = _agree(mask, second, native[base])
+    notes += [how, *said_of_others]
     # The motions map from the base so far; make them map from the reference.
     back = np.linalg.inv(motions[reference])
     motions = {s: np.eye(4) if s == reference else motions[s] @ back for s in volumes}
@@ -255,6 +262,27 @@ def _find_brain(
         return sequence, mask, f"brain extracted from {sequence} by deepbet ({ml:.0f} ml)"
     expected = f"{failure.expected}; give a mask with --brain_mask, or use the images unchanged with --preprocess never"
     raise CaseError(failure.where, failure.found, expected)
+
+
+def _extract_on(volume: Volume, grid: Grid, motion: np.ndarray) -> np.ndarray | None:
+    """Brain of ``volume`` on ``grid``: 1 inside, -1 outside, 0 where it shows nothing; None if it shows no brain."""
+    try:
+        mask = extract_brain(volume)
+    except CaseError:
+        return None
+    return resample(np.where(mask, np.float32(1), np.float32(-1)), volume.grid, grid, motion)
+
+
+def _agree(mask: np.ndarray, second: np.ndarray, grid: Grid) -> tuple[np.ndarray, str]:
+    """Return the mask where both agree and a note, or the first with a warning if they differ too much."""
+    first, other = _SECOND_EXTRACTION
+    dice = 2 * float((second[mask] > 0).sum()) / float(mask[second != 0].sum() + (second > 0).sum())
+    if dice < _LEAST_AGREEMENT:
+        note = f"brain extracted from {first} by deepbet; that of {other} differs (Dice {dice:.2f}): check the images"
+        return mask, note
+    mask = solid(mask & (second > -0.98))  # linear interpolation: any share of a voxel
+    ml = float(mask.sum()) * grid.voxel_ml
+    return mask, f"brain extracted from {first} and {other} by deepbet ({ml:.0f} ml, Dice {dice:.2f} between them)"
 
 
 def _register(

@@ -8,6 +8,7 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
+from ..geometry import bounding_box
 from ..labels import REGIONS
 from .kinds import kind_of_label
 from .strokes import rasterise
@@ -49,7 +50,7 @@ class RobotAnnotator:
         Returns:
             A wrong voxel with the kind of its true label, or None if no error is large enough.
         """
-        if (box := _bounds(answer != truth)) is None:
+        if (box := bounding_box(answer != truth)) is None:
             return None
         errors = self._errors(answer, truth, box)
         if not errors:
@@ -114,7 +115,7 @@ class RobotAnnotator:
 
     def _aim(self, part: np.ndarray) -> np.ndarray:
         """Return a voxel of ``part`` near its middle."""
-        box = _bounds(part)
+        box = bounding_box(part)
         part = part[box]
         depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
         # Several voxels are about equally deep in a large error; a person takes any of them.
@@ -122,9 +123,3 @@ class RobotAnnotator:
         aim = middle[self.random.integers(len(middle))] + self.random.normal(0, self.jitter, 3)
         inside = np.argwhere(part)
         return inside[np.argmin(((inside - aim) ** 2).sum(axis=1))] + [s.start for s in box]
-
-
-def _bounds(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Return the bounding box of a mask; None if it is empty."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return found[0] if found else None

@@ -206,7 +206,7 @@ class CaseWriter:
     ) -> dict[str, tuple[str, np.ndarray]]:
         """Return sequence and array by file name, for each sequence with a different native grid."""
         found = {}
-        for sequence in preparation.elsewhere if preparation else ():
+        for sequence in preparation.resampled_sequences if preparation else ():
             arrays = self._arrays(case, preparation.to_native(label, sequence))
             found |= {f"{case}_{sequence}{name[len(case) :]}": (sequence, a) for name, (a, _) in arrays.items()}
         return found
@@ -218,7 +218,7 @@ class CaseWriter:
         prediction if no file is named."""
         affine = affine_of(item, self.pred_key, case)
         source = next((item[s] for s in (REFERENCE, *SEQUENCES) if item.get(s)), None)
-        if preparation is not None and preparation.reference in preparation.elsewhere:
+        if preparation is not None and preparation.reference in preparation.resampled_sequences:
             check_same_place(case, (shape, affine), (preparation.working.shape, preparation.working.affine), "the case")
             return preparation.working.affine, None
         if preparation is not None:

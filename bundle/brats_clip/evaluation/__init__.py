@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..images import atomic_write
 from .case_metrics import MEASURES, case_metrics, region_dice, region_volumes_ml
 from .overlay import draw_overlay
 from .report_page import write_report
@@ -11,7 +10,6 @@ from .summary import summarise, write_metrics_csv, write_summary
 
 __all__ = [
     "MEASURES",
-    "atomic_write",
     "case_metrics",
     "collect_run_info",
     "draw_overlay",

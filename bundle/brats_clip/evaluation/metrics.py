@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from monai.metrics import compute_hausdorff_distance
 
+from ..geometry import bounding_box
+
 HD95_ONE_EMPTY = 373.13
 MM3_PER_ML = 1000.0
 
@@ -63,10 +65,6 @@ def volume_ml(mask: np.ndarray, spacing: Sequence[float]) -> float:
 def crop_to_union(*maps: np.ndarray, margin: int = 0) -> list[np.ndarray]:
     """Crop maps of equal shape to the bounding box of their non-zero voxels; one voxel per axis if all are zero."""
     union = np.logical_or.reduce([m != 0 for m in maps])
-    box = []
-    for axis in range(union.ndim):
-        others = tuple(a for a in range(union.ndim) if a != axis)
-        hit = np.flatnonzero(union.any(axis=others))
-        start, stop = (hit[0], hit[-1] + 1) if hit.size else (0, 1)
-        box.append(slice(max(0, start - margin), stop + margin))
-    return [m[tuple(box)] for m in maps]
+    box = bounding_box(union) or (slice(0, 1),) * 3
+    box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+    return [m[box] for m in maps]

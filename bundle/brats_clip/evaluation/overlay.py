@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..errors import InputError
+from ..geometry import bounding_box
 from ..images import atomic_write
 from ..labels import REGIONS
 
@@ -113,14 +114,11 @@ def _choose_slices(volumes: dict[str, np.ndarray], images: Sequence[str], affine
     """Return the slice of each plane with most tumour (true, else predicted), else the middle; crop in place."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     brain = np.logical_or.reduce([volumes[name] != 0 for name in images])
-    box = []
-    for axis in range(3):
-        hit = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        room = round(_MARGIN_MM / spacing[axis])
-        start, stop = (hit[0], hit[-1] + 1) if hit.size else (0, brain.shape[axis])
-        box.append(slice(max(0, start - room), stop + room))
+    box = bounding_box(brain) or tuple(slice(0, size) for size in brain.shape)
+    rooms = [round(_MARGIN_MM / mm) for mm in spacing]
+    box = tuple(slice(max(0, side.start - room), side.stop + room) for side, room in zip(box, rooms, strict=True))
     for name in volumes:
-        volumes[name] = volumes[name][tuple(box)]
+        volumes[name] = volumes[name][box]
     tumour = next((volumes[n] > 0 for n in ("label", "prediction") if n in volumes and volumes[n].any()), None)
 
     index = [n // 2 for n in volumes["prediction"].shape]

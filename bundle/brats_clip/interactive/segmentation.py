@@ -12,6 +12,7 @@ import numpy as np
 from ..cases import Preparation
 from ..errors import InputError
 from ..evaluation.case_metrics import region_volumes_ml
+from ..geometry import Grid
 from ..labels import REGIONS
 from ..quality import Assessment
 from ..reports import Consistency
@@ -76,7 +77,7 @@ class Segmentation:
     ) -> None:
         self.case, self.label, self.affine, self.seconds = case, label, affine, seconds
         self.sequences_used, self.sequences_missing = sequences_used, sequences_missing
-        self.voxel_mm = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+        self.voxel_mm = tuple(Grid(label.shape, affine).spacing.tolist())
         self.report_used, self.consistency = report_used, consistency
         self.notes, self.preparation, self.descriptor = notes, preparation, descriptor
         self._probabilities, self._attention = _Once(probabilities), _Once(attention)
@@ -96,7 +97,7 @@ class Segmentation:
         """
         if sequence not in self.sequences_used:
             raise InputError("sequence", repr(sequence), f"one of {', '.join(self.sequences_used)}")
-        if self.preparation is None or sequence not in self.preparation.elsewhere:
+        if self.preparation is None or sequence not in self.preparation.resampled_sequences:
             return self.label, self.affine
         return self.preparation.to_native(self.label, sequence), self.preparation.native[sequence].affine
 

@@ -22,7 +22,7 @@ from ..cases import SEQUENCES, Preparation, looks_like_path, read_report
 from ..clicks import Clicks
 from ..engines import BrainInferer, ImageFacts, decode, encode, load_weights
 from ..errors import CaseError, InputError, WeightsError
-from ..geometry import find_placement
+from ..geometry import Grid, find_placement
 from ..labels import nest
 from ..networks import Decoded
 from ..quality import Geometry, QualityModel, error_map, load_quality
@@ -369,7 +369,7 @@ def _probabilities(to_native: ToNative, logits: torch.Tensor) -> Callable[[], np
 
 def _errors(to_native: ToNative, logits: torch.Tensor, model: QualityModel, affine: np.ndarray) -> Callable:
     """Return a function: probability of error on the native grid, from ``logits`` ``(1, 3, D, H, W)``."""
-    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
+    voxel_ml = Grid(logits.shape[2:], affine).voxel_ml
     return lambda: to_native(error_map(logits[0], model, voxel_ml))
 
 

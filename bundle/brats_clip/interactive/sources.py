@@ -56,9 +56,9 @@ def as_source(sequence: str, given: Any) -> str | Volume:
         array = array[..., 0]
     if array.ndim != 3 or min(array.shape) < 2:
         raise CaseError(name, f"an image of shape {' x '.join(map(str, array.shape))}", "a 3D image")
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not (volume := Volume(array, affine, name)).grid.valid:
         raise CaseError(name, f"the affine {np.round(affine, 3).tolist()}", "4 x 4, from voxel to mm")
-    return Volume(array, affine, name)
+    return volume
 
 
 def path_of(source: str | Volume) -> str:

@@ -32,7 +32,7 @@ def scan(random: Randomness, image: torch.Tensor, anatomy: Anatomy, healthy: Hea
     """
     image, brain = image.clone(), anatomy.brain
     if random.chance(0.5):
-        left, texture = confounders.remains(random, anatomy)
+        left, texture = confounders.residual_tissue(random, anatomy)
         for i in range(len(SEQUENCES)):
             remains = healthy.mean[i] + healthy.sd[i] * (random.normal(0.5, 1.8) + texture[left])
             image[i][left] = remains.clamp(min=0.02)

@@ -99,7 +99,7 @@ def _around(mni: torch.Tensor, at: list[float], size: list[float]) -> Box:
     )
 
 
-def remains(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
+def residual_tissue(random: Randomness, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw tissue that skull stripping missed at the base (orbits, muscle); return its mask and texture."""
     shape = tuple(anatomy.brain.shape)
     blobs = smooth_noise(random, shape, 14)[0]

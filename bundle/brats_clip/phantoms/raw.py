@@ -7,8 +7,6 @@ world coordinates are the patient's.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from .fields import Randomness, blur, on_one_thread
 from .head import Head, draw_head
 from .patient import AFFINE, Phantom, draw_subject, finish
 from .traits import Traits
+from .writer import case_folder
 
 RAW_STREAM = 2
 REFERENCE = "t1ce"
@@ -75,7 +74,7 @@ def draw_raw_phantom(
     # A separate generator, so that a change of the head model does not change the brain.
     random = Randomness([int(s) for s in np.append(np.atleast_1d(seed), RAW_STREAM)], shift)
     head = draw_head(random, subject.tissue, subject.anatomy, subject.healthy.fluid)
-    series = {s: _take(random, head, i, s, subject.traits, subject.flip) for i, s in enumerate(SEQUENCES)}
+    series = {s: _acquire_series(random, head, i, s, subject.traits, subject.flip) for i, s in enumerate(SEQUENCES)}
     canvas = tuple(slice(-o, n - o) for o, n in zip(head.origin, subject.anatomy.brain.shape, strict=True))
     brain = head.within_dura[canvas]
     return RawPhantom(series, (brain.flip(0) if subject.flip else brain).numpy().copy(), phantom)
@@ -88,12 +87,9 @@ def write_raw_phantom(raw: RawPhantom, folder: Path, case: str) -> Path:
     transform of each series (from the world of T1_post to the world of the series, RAS mm, 4 x 4), the report and the
     findings. An interrupted call leaves no incomplete case folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{case}.") as temporary:
-        draft = Path(temporary) / case
+    with case_folder(folder, case) as draft:
         truth = draft / "truth"
-        truth.mkdir(parents=True)
+        truth.mkdir()
         for sequence, series in raw.series.items():
             _save(series.image, series.affine, draft / f"{FILE_NAMES[sequence]}.nii.gz")
         phantom = raw.phantom
@@ -103,10 +99,7 @@ def write_raw_phantom(raw: RawPhantom, folder: Path, case: str) -> Path:
         for name, content in (("transforms", transforms), ("findings", phantom.findings.to_dict())):
             (truth / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (truth / "report.txt").write_text(phantom.report + "\n", encoding="utf-8")
-        if (folder / case).exists():
-            shutil.rmtree(folder / case)
-        draft.rename(folder / case)
-    return folder / case
+    return Path(folder) / case
 
 
 def draw_motion(random: Randomness) -> np.ndarray:
@@ -121,7 +114,7 @@ def draw_motion(random: Randomness) -> np.ndarray:
     return moved
 
 
-def _take(random: Randomness, head: Head, index: int, sequence: str, traits: Traits, flip: bool) -> Series:
+def _acquire_series(random: Randomness, head: Head, index: int, sequence: str, traits: Traits, flip: bool) -> Series:
     """Sample the head on the grid of the series, averaged over the slice thickness, and add scanner faults."""
     poor = sequence == traits.poor_sequence
     how = draw_acquisition(random, sequence, traits.shading, poor)

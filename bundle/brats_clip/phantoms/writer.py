@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -49,6 +50,20 @@ def to_grid(
     return nib.Nifti1Image(out, target)
 
 
+@contextmanager
+def case_folder(folder: Path, case: str) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``folder/case``, in place of an earlier one, if the block succeeds."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{case}.") as temporary:
+        draft = Path(temporary) / case
+        draft.mkdir()
+        yield draft
+        if (folder / case).exists():
+            shutil.rmtree(folder / case)
+        draft.rename(folder / case)
+
+
 def write_phantom(
     phantom: Phantom,
     folder: Path,
@@ -60,12 +75,7 @@ def write_phantom(
 
     An interrupted call leaves no incomplete case folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / case
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{case}.") as temporary:
-        draft = Path(temporary) / case
-        draft.mkdir()
+    with case_folder(folder, case) as draft:
         stored = np.clip(np.rint(phantom.image * SCALE), 0, np.iinfo(np.int16).max).astype(np.int16)
         volumes = {s: (stored[i], 1) for i, s in enumerate(SEQUENCES)} | {"seg": (phantom.label, 0)}
         for name, (volume, order) in volumes.items():
@@ -76,7 +86,4 @@ def write_phantom(
         (draft / f"{case}_report.txt").write_text(phantom.report + "\n", encoding="utf-8")
         findings = json.dumps(phantom.findings.to_dict(), indent=2)
         (draft / f"{case}_findings.json").write_text(findings + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        draft.rename(target)
-    return target
+    return Path(folder) / case

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import Grid
 from ..labels import REGIONS, nest
 from ..transforms.regions import clean_label
 from .features import Circumstances, case_features
@@ -24,7 +25,7 @@ class RegionEstimate:
     """Predicted quality of one region.
 
     Attributes:
-        dice, dice_low, dice_high: expected Dice, and its prediction interval of probability ``QualityModel.share``.
+        dice, dice_low, dice_high: expected Dice, and its prediction interval of probability ``QualityModel.coverage``.
         volume_ml, volume_low_ml, volume_high_ml: the same for the true volume.
         volume_error_ml: segmented minus expected volume.
     """
@@ -45,14 +46,14 @@ class Assessment:
     Attributes:
         regions: estimates by region name.
         look_here: the places where a correction is likely worth most, best first; see ``places.find_places``.
-        share: how often the true value lies in its interval.
+        coverage: how often the true value lies in its interval.
         fitted: whether the prediction was fitted for the weights in use.
         features: the inputs of the expected Dice, ``(3, F)``.
     """
 
     regions: dict[str, RegionEstimate]
     look_here: list[dict[str, Any]]
-    share: float
+    coverage: float
     fitted: bool
     features: np.ndarray
 
@@ -63,7 +64,7 @@ class Assessment:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: ``expected_dice``, ``look_here``, and ``quality`` with the intervals."""
-        quality: dict[str, Any] = {"fitted": self.fitted, "interval": self.share}
+        quality: dict[str, Any] = {"fitted": self.fitted, "interval": self.coverage}
         if not self.fitted:
             quality["note"] = NOT_FITTED
         quality |= {name: asdict(estimate) for name, estimate in self.regions.items()}
@@ -87,7 +88,7 @@ def assess(
         known: what is known besides the image.
         clicks: voxels of the working grid that were clicked, ``(K, 3)``.
     """
-    voxel_ml = float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
+    voxel_ml = Grid(logits.shape[1:], geometry.affine).voxel_ml
     box, probabilities, label = _calibrated(logits, model, voxel_ml)
     coarse = coarse_of(probabilities, label[0])
     features, expected, answered = case_features(coarse, voxel_ml, known)
@@ -99,7 +100,7 @@ def assess(
         regions[name] = RegionEstimate(*numbers, round(float(answered[i] - expected[i]), 2))
     total = (expected + answered).tolist()
     places = find_places(probabilities, label[0], coarse, box.corner, total, geometry, brain, clicks)
-    return Assessment(regions, places, model.share, model.fitted, features.numpy())
+    return Assessment(regions, places, model.coverage, model.fitted, features.numpy())
 
 
 def error_map(logits: Tensor, model: QualityModel, voxel_ml: float) -> Tensor:

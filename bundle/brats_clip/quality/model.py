@@ -32,7 +32,7 @@ class QualityModel:
         dice: intercept, then one per ``FEATURES``: a logistic model of the Dice.
         dice_spread: half the width of the Dice interval, in units of ``spread_of``.
         volume_spread: half the width of the volume interval, in units of the natural logarithm.
-        share: how often the true value lies in its interval.
+        coverage: how often the true value lies in its interval.
         least_ml: ``min_lesion_ml``, ``min_part_ml`` and ``min_et_ml`` of the segmentations.
         weights_sha256: of the weights that the model was fitted for; "" if it was not fitted.
         fitted: whether the model was fitted for the weights in use.
@@ -43,14 +43,14 @@ class QualityModel:
     dice: Sequence[Sequence[float]] = ((0.0, 1.0, *[0.0] * (len(FEATURES) - 1)),) * 3
     dice_spread: Sequence[float] = (1.0, 1.0, 1.0)
     volume_spread: Sequence[float] = (0.7, 0.7, 0.7)
-    share: float = 0.8
+    coverage: float = 0.8
     least_ml: Sequence[float] = (0.0, 0.0, 0.0)
     weights_sha256: str = ""
     fitted: bool = False
     about: dict[str, Any] = field(default_factory=dict)
 
     def expected_dice(self, region: int, features: Sequence[float]) -> tuple[float, float, float]:
-        """Return the expected Dice of a region, and its prediction interval of probability ``share``."""
+        """Return the expected Dice of a region, and its prediction interval of probability ``coverage``."""
         intercept, *rest = self.dice[region]
         total = intercept + sum(c * float(f) for c, f in zip(rest, features, strict=True))
         dice = 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
@@ -67,7 +67,7 @@ class QualityModel:
         names = {"format": FORMAT, "regions": list(REGIONS), "voxel_features": VOXEL_FEATURES, "features": FEATURES}
         content = asdict(self)
         del content["fitted"], content["least_ml"]
-        return {**names, **content}
+        return {**names, "share": content.pop("coverage"), **content}
 
 
 SMALL_ML = 0.5  # ratios of smaller volumes are mostly noise
@@ -106,7 +106,7 @@ def load_quality(
         for name, value in names.items():
             if content.pop(name) != value:
                 raise ValueError(f"different {name}")
-        model = QualityModel(**content, least_ml=least)
+        model = QualityModel(coverage=content.pop("share"), **content, least_ml=least)
         _check(model)
     except (ValueError, KeyError, TypeError, AttributeError) as reason:
         raise InputError(path, f"unusable coefficients ({str(reason)[:80]})", expected) from reason

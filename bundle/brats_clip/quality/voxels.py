@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..geometry import bounding_box
 from ..labels import ED, ET, NCR, nest
 
 VOXEL_FEATURES = ("one", "logit", "near", "far")
@@ -40,15 +41,10 @@ class Box(NamedTuple):
 def find_box(logits: Tensor) -> Box | None:
     """Return the box of possible tumour in logits ``(3, D, H, W)``, sides divisible by ``BLOCK``; None if empty."""
     tops = F.max_pool3d(logits[:1].float()[None], BLOCK)[0, 0] > _FLOOR
-    sides = []
-    for axis in range(3):
-        others = [a for a in range(3) if a != axis]
-        planes = tops.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
-        if not len(planes):
-            return None
-        low, high = int(planes[0]) * BLOCK - _MARGIN, (int(planes[-1]) + 1) * BLOCK + _MARGIN
-        sides.append(slice(max(0, low), min(high, logits.shape[1 + axis])))
-    return Box(tuple(sides))
+    if (box := bounding_box(tops)) is None:
+        return None
+    ends = [(side.start * BLOCK - _MARGIN, side.stop * BLOCK + _MARGIN) for side in box]
+    return Box(tuple(slice(max(0, a), min(b, n)) for (a, b), n in zip(ends, logits.shape[1:], strict=True)))
 
 
 def blocks(volumes: Tensor) -> Tensor:

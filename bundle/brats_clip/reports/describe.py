@@ -9,6 +9,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
 from ..errors import LabelError
+from ..geometry import bounding_box
 from ..labels import ED, ET, NCR, few
 from .findings import Findings
 from .lobes import BrainFrame, lobe_shares
@@ -68,7 +69,7 @@ def describe_mask(
     if brain is not None:
         brain = nib.orientations.apply_orientation(np.asarray(brain, bool), orientation)
 
-    box = _bounding_box(label)
+    box = bounding_box(label)
     if box is None:
         return Findings(mass_effect=mass_effect, cyst=cyst)
     crop = label[box]
@@ -80,7 +81,7 @@ def describe_mask(
     whole, core, et, ncr = crop > 0, (crop == NCR) | (crop == ET), crop == ET, crop == NCR
     wt_ml, tc_ml, et_ml, ncr_ml = (int(np.count_nonzero(part)) * voxel_ml for part in (whole, core, et, ncr))
     ed_ml = wt_ml - tc_ml
-    enhancement, necrosis = _enhancement(crop, spacing, voxel_ml)
+    enhancement, necrosis = enhancement_and_necrosis(crop, spacing, voxel_ml)
 
     frame = BrainFrame(label.shape, spacing, brain)
     corner = np.array([part.start for part in box])
@@ -114,16 +115,6 @@ def describe_mask(
         whole_axes_mm=axes_mm(largest, spacing),
         cyst=cyst,
     )
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    box = []
-    for axis in range(3):
-        planes = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not planes.size:
-            return None
-        box.append(slice(int(planes[0]), int(planes[-1]) + 1))
-    return tuple(box)
 
 
 def _named_lobes(mni: np.ndarray) -> tuple[str, ...]:
@@ -215,9 +206,9 @@ def axes_mm(mask: np.ndarray, spacing: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(length), 1) for length in (best[0] + pixel.mean(), best[1] + pixel.mean(), height))
 
 
-def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[str, bool]:
+def enhancement_and_necrosis(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tuple[str, bool]:
     """Return the pattern of enhancement, one of ``findings.ENHANCEMENTS``, and whether NCR is necrosis."""
-    box = _bounding_box((crop == NCR) | (crop == ET))
+    box = bounding_box((crop == NCR) | (crop == ET))
     if box is None:
         return "none", False
     core = np.pad(crop[box], 1)
@@ -237,7 +228,7 @@ def _enhancement(crop: np.ndarray, spacing: np.ndarray, voxel_ml: float) -> tupl
         return "patchy", necrosis
     largest = components == sizes.argmax() + 1
     radius = (3 * sizes.max() * voxel_ml * 1000 / (4 * np.pi)) ** (1 / 3)
-    inscribed = ndimage.distance_transform_edt(np.pad(largest[_bounding_box(largest)], 1), spacing).max()
+    inscribed = ndimage.distance_transform_edt(np.pad(largest[bounding_box(largest)], 1), spacing).max()
     if inscribed < 0.45 * radius:  # too thin for a nodule
         return "patchy", necrosis
     return ("solid" if ncr_share < 0.3 and 2 * radius >= 15 else "nodular"), necrosis

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..labels import ET, NCR
-from .describe import _enhancement
+from .describe import enhancement_and_necrosis
 from .findings import LOBES
 from .lobes import BrainFrame, lobe_of
 
@@ -84,4 +84,4 @@ class ImageEvidence:
         """Return whether enhancement encloses core that does not enhance, by the rule of ``describe_mask``."""
         core = np.zeros(self.shape, np.uint8)
         core[tuple(self.voxels.T)] = np.select([self.et >= 0.5, self.tc >= 0.5], [ET, NCR], 0)
-        return _enhancement(core, self.spacing, self.voxel_ml)[1]
+        return enhancement_and_necrosis(core, self.spacing, self.voxel_ml)[1]

@@ -51,11 +51,6 @@ _SIZE_WORD = re.compile(
 )
 
 
-def flip_side(text: str) -> str:
-    """Swap left and right; applying it twice restores the text."""
-    return swap_side(text)
-
-
 def swap_region(text: str) -> str:
     """Swap frontal with occipital, temporal with parietal, insula with cerebellum, basal ganglia with brainstem.
 
@@ -136,7 +131,7 @@ PERTURBATIONS: dict[str, Callable[[str, np.random.Generator, Sequence[str]], str
     "partial": lambda text, rng, others: drop_sentences(text, rng, keep=0.5),
     "generic": lambda text, rng, others: generic_report(rng),
     "another_patient": lambda text, rng, others: another_patients([text, *others], rng, not_index=0),
-    "flip_side": lambda text, rng, others: flip_side(text),
+    "flip_side": lambda text, rng, others: swap_side(text),
     "negate_enhancement": lambda text, rng, others: negate_enhancement(text, rng),
     "swap_region": lambda text, rng, others: swap_region(text),
     "scale_up": lambda text, rng, others: scale_size(text, 2),

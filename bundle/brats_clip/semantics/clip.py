@@ -55,11 +55,6 @@ class ClipEncoder(nn.Module):
         self.embed_dim = self.encode_texts(["brain"]).shape[1]
 
     @property
-    def visual(self) -> nn.Module:
-        """The visual encoder, frozen."""
-        return self.model.visual
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights: names, shapes and values. CLIPs with equal fingerprints give equal embeddings."""
         if self._fingerprint is None:

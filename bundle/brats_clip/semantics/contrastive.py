@@ -16,7 +16,7 @@ from ..precision import cpu_has_bf16
 from .attributes import ATTRIBUTES, attribute_slices
 from .embedded import EMBEDDED_CONFIG, build_embedded
 
-# Token id of an unknown word. It keeps its position and has a zero embedding, like the tokens of silence_unseen_tokens.
+# Token id of an unknown word. It keeps its position and has a zero embedding, as after zero_unseen_embeddings.
 UNKNOWN_WORD = -1
 _MAX_SCALE = 100.0
 

@@ -43,7 +43,7 @@ def build_embedded(seed: int = 0, config: Mapping[str, Any] = EMBEDDED_CONFIG) -
         return CLIP(**deepcopy(dict(config["model_cfg"])))
 
 
-def silence_unseen_tokens(model: CLIP, seen_ids: Iterable[int]) -> int:
+def zero_unseen_embeddings(model: CLIP, seen_ids: Iterable[int]) -> int:
     """Zero, in place, the embedding of every token that no training text contained.
 
     These rows still hold their random initial values. Once they are zero, an unknown word in a real report contributes

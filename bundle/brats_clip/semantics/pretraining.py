@@ -13,7 +13,7 @@ from monai.engines import Evaluator
 
 from .attributes import attribute_slices
 from .contrastive import ContrastiveClip
-from .embedded import save_clip, silence_unseen_tokens
+from .embedded import save_clip, zero_unseen_embeddings
 
 
 class MatchRate(Metric):
@@ -111,5 +111,5 @@ class SaveEmbeddedClip:
     def save(self) -> None:
         """Save the CLIP now."""
         clip = deepcopy(self.network.clip)
-        silence_unseen_tokens(clip, {token for token in self.seen if token >= 0})
+        zero_unseen_embeddings(clip, {token for token in self.seen if token >= 0})
         save_clip(clip, self.folder, self.origin, self.network.config)

@@ -22,7 +22,6 @@ class SliceEncoder(nn.Module):
 
     def __init__(self, clip: ClipEncoder, slices_per_plane: int = 4):
         super().__init__()
-        self.embed_dim = clip.embed_dim
         self.selector = SliceSelector(slices_per_plane, clip.image_size)
         # Copied, so that moving the network to a device does not move part of the CLIP that encodes reports.
         self.vision = copy.deepcopy(clip.vision)

@@ -4,7 +4,7 @@ from .augment import RandBrainMaskd, RandFieldOfViewd, RandMirrord, RandPerSeque
 from .clicks import ObeyClicksd, PlaceClicksd, click_tensors, obey_clicks
 from .drop_sequences import RandDropSequencesd
 from .encode_semantics import EncodeSemanticsd, finding_rows, report_inputs
-from .extent import Extentd, MarkWholed, not_zero
+from .extent import Extentd, StoreWholeGridd, not_zero
 from .find_findings import FindFindingsd
 from .load_case import LoadCased
 from .regions import LabelToRegionsd, LogitsToLabeld, case_grids, clean_label
@@ -18,7 +18,6 @@ __all__ = [
     "LabelToRegionsd",
     "LoadCased",
     "LogitsToLabeld",
-    "MarkWholed",
     "ObeyClicksd",
     "PlaceClicksd",
     "RandBrainMaskd",
@@ -29,6 +28,7 @@ __all__ = [
     "RandThickSlices",
     "RandVaryReportd",
     "SplitAttentiond",
+    "StoreWholeGridd",
     "case_grids",
     "clean_label",
     "click_tensors",

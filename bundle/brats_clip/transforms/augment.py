@@ -11,7 +11,7 @@ from monai.utils import convert_to_tensor
 
 from ..errors import InputError
 from ..geometry import fill_slices
-from ..reports import flip_side, mirror_findings
+from ..reports import mirror_findings, swap_side
 from ..semantics import ClipEncoder, SliceEncoder
 from .encode_semantics import report_inputs
 
@@ -42,7 +42,7 @@ class RandMirrord(RandomizableTransform):
         tokens, positions = self.slice_encoder(plain.unsqueeze(0))
         mirrored.update(slice_tokens=tokens[0], slice_positions=positions[0])
         if data["report"]:
-            report = flip_side(data["report"])
+            report = swap_side(data["report"])
             mirrored.update(report=report, **report_inputs(report, self.clip, self._sentences))
         if data.get("findings"):
             mirrored["findings"] = mirror_findings(data["findings"])

@@ -15,7 +15,7 @@ def not_zero(image: torch.Tensor) -> torch.Tensor:
     return image != 0
 
 
-class MarkWholed(Transform):
+class StoreWholeGridd(Transform):
     """Store the grid of the whole working volume as ``whole``; apply before any crop."""
 
     def __call__(self, data: Mapping) -> dict:
@@ -27,7 +27,7 @@ class MarkWholed(Transform):
 class Extentd(Transform):
     """Add ``extent`` ``(3, 2)``: the low and high edge of ``image`` in the whole volume, each axis from -1 to 1.
 
-    Compares the crop's affine, which MONAI's croppers keep up to date, with the grid stored by :class:`MarkWholed`.
+    Compares the crop's affine, which MONAI's croppers keep up to date, with the grid of :class:`StoreWholeGridd`.
     """
 
     def __call__(self, data: Mapping) -> dict:

@@ -13,7 +13,7 @@ from monai.transforms import Transform
 from monai.utils import MetaKeys
 
 from ..errors import InputError
-from ..geometry import Grid, Placement, find_placement, place
+from ..geometry import Grid, Placement, bounding_box, find_placement, place
 from ..labels import label_to_regions, nest, regions_to_label
 
 
@@ -114,7 +114,7 @@ def clean_label(
         targets: targets of the clicks per region, 1, 0 or -1; a component that is clicked with 1 is kept.
     """
     whole = torch.zeros((1, *regions.shape[1:]), dtype=torch.uint8, device=regions.device)
-    box = _bounds(regions[0])
+    box = bounding_box(regions[0])
     if box is None:
         return whole
     regions = regions[(slice(None), *box)]
@@ -131,17 +131,6 @@ def clean_label(
         regions[2] = False
     whole[(slice(None), *box)] = regions_to_label(regions)
     return whole
-
-
-def _bounds(mask: torch.Tensor) -> tuple[slice, ...] | None:
-    """Return the bounding box of a mask ``(D, H, W)``; None if it is empty."""
-    box = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        places = mask.any(dim=others[1]).any(dim=others[0]).nonzero()
-        if len(places) == 0:
-            return None
-        box.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(box)
 
 
 def _without_small_pieces(mask: np.ndarray, smallest: int, kept: list[tuple[int, ...]]) -> np.ndarray:

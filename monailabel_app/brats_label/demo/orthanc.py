@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 from pydicom import dcmread
 
-from ..dicom.client import connect, reaching
+from ..dicom.client import as_unreachable, connect
 
 PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 INSTALL = "sudo apt install orthanc orthanc-dicomweb"
@@ -120,7 +120,7 @@ class LocalOrthanc:
         """
         client, files = connect(self.url), list(files)
         for start in range(0, len(files), AT_ONCE):
-            with reaching(self.url):
+            with as_unreachable(self.url):
                 client.store_instances([dcmread(path) for path in files[start : start + AT_ONCE]])
         return len(files)
 

@@ -22,7 +22,6 @@ from ..dicom.report_documents import basic_text_sr, encapsulated_text
 from ..studies.dicomweb.series import MR_STORAGE
 
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-LOCALISER_SLICES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -211,12 +210,12 @@ class _Writer:
         """Write three planes through the middle."""
         shared = self._shared("localiser", LOCALISER)
         array, affine = np.asarray(image.dataobj), TO_LPS @ image.affine
-        for index, axis in enumerate(range(3)):
+        for axis in range(3):
             order = [a for a in range(3) if a != axis] + [axis]
             turned, turn = array.transpose(order), np.zeros((4, 4))
             turn[order, range(3)], turn[3, 3] = 1, 1
             middle = turned.shape[2] // 2
-            self._slice(shared, "localiser", index, turned[:, :, middle], affine @ turn @ _to_slice(middle))
+            self._slice(shared, "localiser", axis, turned[:, :, middle], affine @ turn @ _to_slice(middle))
 
     def save(self, ds: Dataset, name: str, number: int) -> None:
         folder = self.folder / name.replace(" ", "_")

@@ -60,7 +60,7 @@ def connect(url: str, username: str = "", password: str = "") -> Client:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
+def as_unreachable(url: str) -> Iterator[None]:
     """Convert all failures of requests to a server into ``Unreachable``.
 
     Raises:
@@ -182,7 +182,7 @@ class Connection:
             Unreachable: if the server does not answer, or failed another caller some seconds ago.
         """
         self.breaker.check()
-        with self.breaker.recording(), reaching(self.url):
+        with self.breaker.recording(), as_unreachable(self.url):
             yield
 
 
@@ -195,7 +195,7 @@ def delete_series(client: Client, study: str, series: str) -> bool:
     Raises:
         Unreachable: if the server does not answer.
     """
-    with reaching(client.base_url):
+    with as_unreachable(client.base_url):
         if not client.search_for_series(study, search_filters={"SeriesInstanceUID": series}):
             return True
         try:

@@ -17,7 +17,6 @@ STRUCTURED_REPORTS = (
     "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
 )
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 TEXT_TYPES = ("text/plain", "text/xml", "application/xml", "text/html")
 
 _REPORT, _FINDINGS, _FINDING = ("18748-4", "LN", "Diagnostic imaging report"), ("121070", "DCM"), ("121071", "DCM")

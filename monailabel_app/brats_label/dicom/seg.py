@@ -13,9 +13,9 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, TM
 
 from ..errors import Refused
-from .client import Client, reaching
+from .client import Client, as_unreachable
 from .segments import SEGMENTS, Segment, segment_for
-from .volume import SliceStack, stack_slices
+from .volume import RAS_FROM_LPS, SliceStack, stack_slices
 
 SEG_STORAGE, LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 _READ = {SEG_STORAGE: "BINARY", LABEL_MAP_STORAGE: "LABELMAP"}
@@ -43,8 +43,6 @@ def write_seg(
     label: np.ndarray,
     affine: np.ndarray,
     source_files: Iterable[Path],
-    segments: Sequence[Segment] = SEGMENTS,
-    algorithm: str = "brats_clip",
     version: str = "1",
     algorithm_type: str = "SEMIAUTOMATIC",
     series_description: str = DESCRIPTION,
@@ -58,11 +56,9 @@ def write_seg(
     identified by its name, code and description, not by its number.
 
     Args:
-        label: integers ``(X, Y, Z)``; 0 is background, the others are values of ``segments``.
+        label: integers ``(X, Y, Z)``; 0 is background, the others are values of ``SEGMENTS``.
         affine: voxel to RAS mm; the grid of the series, as its NIfTI file has it. Axes may be flipped or swapped.
         source_files: the instances of that series.
-        segments: the meaning of each value.
-        algorithm: name of the algorithm that made the label map.
         version: of the algorithm or its weights.
         algorithm_type: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
         series_description: shown in lists of series.
@@ -75,7 +71,7 @@ def write_seg(
             lacks headers that a SEG needs.
     """
     label = np.asarray(label)
-    known = {segment.value: segment for segment in segments}
+    known = {segment.value: segment for segment in SEGMENTS}
     values = [int(value) for value in np.unique(label) if value != 0]
     if not values and not may_be_empty:
         raise Refused("Label: found no labelled voxel; expected at least one, since a DICOM SEG cannot be empty.")
@@ -84,14 +80,14 @@ def write_seg(
     stack = stack_slices(source_files)
     planes = _to_slices(label, affine, stack).transpose(2, 1, 0)
     identification = highdicom.AlgorithmIdentificationSequence(
-        name=algorithm[:64],
+        name="brats_clip",
         version=version[:64],
         family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
     )
-    present = [known[value] for value in values] or list(segments[:1])
+    present = [known[value] for value in values] or list(SEGMENTS[:1])
     by = None if algorithm_type == "MANUAL" else identification
     descriptions = [segment.describe(number, algorithm_type, by) for number, segment in enumerate(present, 1)]
-    seg = highdicom.seg.Segmentation(
+    return highdicom.seg.Segmentation(
         source_images=[_source(path, stack) for path in stack.files],
         pixel_array=np.stack([planes == segment.value for segment in present], axis=-1).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -109,7 +105,6 @@ def write_seg(
         content_description=series_description[:64],
         series_description=series_description[:64],
     )
-    return seg
 
 
 def series_uid(seed: Sequence[str]) -> str:
@@ -171,7 +166,7 @@ def store(client: Client, dataset: Dataset) -> None:
         Unreachable: if the server does not answer.
         Refused: if the server rejects the instance.
     """
-    with reaching(client.base_url):
+    with as_unreachable(client.base_url):
         answer = client.store_instances([dataset])
     if failed := answer.get("FailedSOPSequence"):
         raise Refused(
@@ -243,4 +238,4 @@ def _frame_affine(dataset: Dataset, group: Dataset) -> np.ndarray:
     affine[:3, 0] = cosines[:3] * float(measures.PixelSpacing[1])
     affine[:3, 1] = cosines[3:] * float(measures.PixelSpacing[0])
     affine[:3, 3] = np.asarray(position.ImagePositionPatient, float)
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return RAS_FROM_LPS @ affine

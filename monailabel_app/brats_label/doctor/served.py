@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..studies.folder import FolderSource
 
 SHOWN = 10
+USE_ANOTHER = "put another version to use: POST /model/versions/0/use"
 LAYOUTS = (
     "a folder per patient with four files (CASE_t1.nii.gz, _t1ce, _t2, _flair), or 4D files; "
     "other names: --conf pattern_t1 '*T1_pre*.nii.gz' and so on"
@@ -27,7 +28,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
     from brats_clip.errors import InputError
 
     from ..errors import ClientError
-    from ..labels.store import not_taken
+    from ..labels.store import unsupported_files
     from ..studies.open import open_studies
 
     state = Path(settings.workspace or studies) / ".brats_clip"
@@ -41,7 +42,7 @@ def look(studies: str, settings: Settings) -> tuple[list[Finding], Workspace | N
         return [Finding("studies", PROBLEM, str(error), remedy)], None
     try:
         found = _server(source) if studies.startswith(("http://", "https://")) else _folder(source, settings)
-        labels = _some("labels", not_taken(workspace.labels), "submit, convert or rename them as described")
+        labels = _some("labels", unsupported_files(workspace.labels), "submit, convert or rename them as described")
         return [*found, *labels], workspace
     finally:
         if new:
@@ -76,12 +77,12 @@ def _some(check: str, sentences: list[str], remedy: str) -> Iterator[Finding]:
 
 
 def _server(source: DicomWebSource) -> Iterator[Finding]:
-    from ..dicom.client import pages, reaching
+    from ..dicom.client import as_unreachable, pages
     from ..errors import Unreachable
     from ..studies.dicomweb.study_record import STUDY_FIELDS
 
     try:
-        with reaching(source.url):
+        with as_unreachable(source.url):
             search = source.client.search_for_studies
             found = pages(search, "0020000D", fields=STUDY_FIELDS, search_filters={"ModalitiesInStudy": "MR"})
     except Unreachable as error:
@@ -139,14 +140,11 @@ def weights(bundle: Path, checkpoint: Path, workspace: Workspace | None) -> Iter
         Segmenter(bundle=bundle, checkpoint=version.path, device="cpu", cache_bytes=0)
     except (BratsClipError, OSError) as error:
         remedy = f"put the weights back, or name others with --conf checkpoint FILE (now {checkpoint})"
-        if str(versions) in str(error):
-            remedy = "put another version to use: POST /model/versions/0/use"
-        yield Finding("weights", PROBLEM, str(error), remedy)
+        yield Finding("weights", PROBLEM, str(error), USE_ANOTHER if str(versions) in str(error) else remedy)
         return
     digest = sha256_of(version.path)
     if version.number and digest != version.sha256:
-        remedy = "put another version to use: POST /model/versions/0/use"
-        yield Finding("weights", PROBLEM, f"{version.name}: not the file that was published (sha256)", remedy)
+        yield Finding("weights", PROBLEM, f"{version.name}: not the file that was published (sha256)", USE_ANOTHER)
     elif not version.number and checkpoint.parent.parent == bundle and not _known(bundle, digest):
         says = f"{version.name} load and fit, but are not those of the bundle's README (sha256 {digest[:16]}...)"
         yield Finding("weights", WARNING, says, "expected if you trained them; else put them back")

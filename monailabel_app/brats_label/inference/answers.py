@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 import SimpleITK
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.sessions import SessionInfo, Sessions
 
 from ..errors import ClientError, NotFound, Refused
 from ..labels import FINAL, ORIGINAL, prediction_of
@@ -25,6 +27,7 @@ from .service import Answer, Prompt, SegmentationService
 
 ABOUT = "Segments a brain tumour from T1, T1ce, T2 and FLAIR, with or without the radiology report."
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
+_SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class SegmentationTask(InferTask):
@@ -243,11 +246,21 @@ def _of_file(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> di
 
 
 def _of_session(app: Any, task: SegmentationTask, request: Mapping[str, Any]) -> dict[str, Any]:
-    session = app.sessions().get_session(str(request["session_id"])) if app.sessions() is not None else None
-    if session is None:
-        raise NotFound("No such session; it may have expired. Create one again.")
-    image = Path(session.image)
+    image = Path(find_session(app.sessions(), str(request["session_id"])).image)
     return _of_folder(app, task, request, image if image.is_dir() else image.parent)
+
+
+def is_session_id(text: str) -> bool:
+    """Return whether ``text`` is a valid session ID. Check this first: MONAI Label joins the ID to a path."""
+    return bool(_SESSION_ID.fullmatch(text.lower()))
+
+
+def find_session(sessions: Sessions | None, session_id: str, update_ts: bool = True) -> SessionInfo:
+    """Return a session, and with ``update_ts`` note its use. Raises ``NotFound`` if there is none."""
+    there = sessions is not None and is_session_id(session_id)
+    if not there or (info := sessions.get_session(session_id, update_ts=update_ts)) is None:
+        raise NotFound("No such session; it may have expired. Create one again.")
+    return info
 
 
 def _of_folder(app: Any, task: SegmentationTask, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from brats_clip.labels import REGIONS
 
 from ..errors import ClientError, TooLarge
 from ..labels.naming import LABELS
-from ..settings import A_TEXT, Switch, first_wrong, nearest
+from ..settings import A_TEXT, Switch, first_invalid, nearest
 
 TISSUES = "NCR/NET, ED and ET"
 OUTPUTS: dict[str, tuple[str, ...]] = {TISSUES: ("NCR/NET", "ED", "ET"), "WT": ("WT",), "TC": ("TC",), "ET": ("ET",)}
@@ -129,8 +129,8 @@ class InferOptions(BaseModel):
         try:
             return cls(**{name: request[name] for name in cls.model_fields if request.get(name) is not None})
         except ValidationError as error:
-            wrong = first_wrong(cls, error)
-            raise ClientError(f"{wrong.name}: found {wrong.found}; expected {wrong.expected}.") from None
+            invalid = first_invalid(cls, error)
+            raise ClientError(f"{invalid.name}: found {invalid.found}; expected {invalid.expected}.") from None
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -210,7 +210,7 @@ def not_understood(request: Mapping[str, Any], options: Mapping[str, Any]) -> li
     return listed + ([f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else [])
 
 
-def as_output(label: np.ndarray, output: str) -> np.ndarray:
+def to_output(label: np.ndarray, output: str) -> np.ndarray:
     """Convert a BraTS label map to the requested output.
 
     Args:
@@ -222,7 +222,7 @@ def as_output(label: np.ndarray, output: str) -> np.ndarray:
     return np.where(np.isin(label, REGIONS[output]), LABELS[output], 0).astype(np.uint8)
 
 
-def present(label: np.ndarray) -> dict[str, int]:
+def present_labels(label: np.ndarray) -> dict[str, int]:
     """Return the names of the values that occur, ordered by value: viewers name segments by their position."""
     values = set(np.unique(label).tolist())
     return {name: value for name, value in sorted(LABELS.items(), key=lambda item: item[1]) if value in values}

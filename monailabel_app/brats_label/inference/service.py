@@ -25,7 +25,7 @@ from ..settings import Settings
 from ..studies import Case, CaseSource
 from . import AdmissionControl
 from .corrections import corrected, places_on, stroke_voxels
-from .options import CLICKS, TISSUES, as_output, present
+from .options import CLICKS, TISSUES, present_labels, to_output
 
 if TYPE_CHECKING:
     from ..models import ModelRegistry, ModelVersion
@@ -230,8 +230,8 @@ class SegmentationService:
 def _shown(case: Case, aligned: Aligned, shown: str, label: np.ndarray, params: dict[str, Any]) -> Answer:
     """Return the answer for the image that is displayed."""
     seen = aligned.label_on(shown, label)
-    output = as_output(np.asarray(seen.dataobj), params["output"])
-    params |= {"sequence_shown": shown, "label_names": present(output)}
+    output = to_output(np.asarray(seen.dataobj), params["output"])
+    params |= {"sequence_shown": shown, "label_names": present_labels(output)}
     params["look_here"] = places_on(aligned, shown, params["look_here"])
     reference = aligned.label_on(case.reference, label)
     return Answer(case, nib.Nifti1Image(output, seen.affine), reference, params, label)

@@ -73,12 +73,8 @@ class LabelledCases:
                 )
             with durable_write(path) as draft:
                 nib.save(new_image(placed, wanted.affine), draft)
-            logger.info(
-                "label %s of case %s resampled to the grid of %s",
-                revision.number,
-                case.case_id,
-                sequence or "the prepared images",
-            )
+            where = sequence or "the prepared images"
+            logger.info("label %s of case %s resampled to the grid of %s", revision.number, case.case_id, where)
         touch([path], self._cache)
         return path
 

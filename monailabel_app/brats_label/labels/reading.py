@@ -38,7 +38,7 @@ def kind_by_name(path: Path) -> str:
     return next((kind for end, kind in EXTENSIONS.items() if name.endswith(end)), "")
 
 
-def look(path: Path) -> tuple[str, str]:
+def detect_format(path: Path) -> tuple[str, str]:
     """Detect the format of a file by its content: ``NIFTI``, ``NRRD``, ``DICOM`` or "", and a description in words.
 
     Raises:
@@ -48,12 +48,12 @@ def look(path: Path) -> tuple[str, str]:
         head = file.read(4096)
     if head[:2] == b"\x1f\x8b":
         head = _unpack(head)
-        kind, words = _look_at(head)
+        kind, words = _detect_format(head)
         return kind, f"gzip-packed: {words}" if head else "a gzip file that holds nothing readable"
-    return _look_at(head)
+    return _detect_format(head)
 
 
-def _look_at(head: bytes) -> tuple[str, str]:
+def _detect_format(head: bytes) -> tuple[str, str]:
     if not head:
         return "", "an empty file"
     if any(kind.header_class.may_contain_header(head) for kind in (nib.Nifti1Image, nib.Nifti2Image)):
@@ -150,7 +150,7 @@ def read_raw(path: Path, grid: Grid) -> Drawing:
     """
     expected, found = math.prod(grid.shape), path.stat().st_size
     if found != expected:
-        seems = look(path)[1]
+        seems = detect_format(path)[1]
         hint = "" if seems.startswith("binary") else f", which looks like {seems},"
         raise Refused(
             f"The raw label{hint} has {found:,} bytes; expected {expected:,}, one for each voxel of the displayed "

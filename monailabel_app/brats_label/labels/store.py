@@ -22,7 +22,7 @@ from . import ENDING, FINAL, FOUND, TAGS, Checksums, Revision, pack, safe_id, si
 from .validation import volumes_ml
 
 _DRAFTS = ".tmp-*"  # temporary files of ``durable_write``
-_NOT_TAKEN = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # not imported, but reported to users
+_UNSUPPORTED = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # not imported, but reported to users
 _NUMBER = re.compile(r"(\d{4,})[._]")
 
 
@@ -147,7 +147,7 @@ class LabelStore:
         with self._store.read() as connection:
             return _labelled(connection, tag)
 
-    def found(self) -> list[tuple[str, str]]:
+    def unimported_files(self) -> list[tuple[str, str]]:
         """Return case id and tag of files that users copied into ``final`` or ``original`` and that are unchecked."""
         found = []
         for tag in TAGS:
@@ -163,34 +163,32 @@ class LabelStore:
                     found.append((case_id, tag))
         return found
 
-    def take_found(
-        self, check: Callable[[str, Path], tuple[nib.Nifti1Image, nib.Nifti1Image | None]]
-    ) -> list[Revision]:
+    def import_found(self, check: Callable[[str, Path], nib.Nifti1Image]) -> list[Revision]:
         """Import the files that users copied into ``final`` or ``original``.
 
         Args:
-            check: validates a file for a case; returns the label on the reference grid, and the original label if that
-                differs. If it raises a ClientError, the file is left unchanged and listed in ``problems``.
+            check: validates a file for a case; returns the label on the reference grid. If it raises a ClientError,
+                the file is left unchanged and listed in ``problems``.
 
         Returns:
             The new revisions.
         """
         taken = []
-        for case_id, tag in self.found():
+        for case_id, tag in self.unimported_files():
             path = self._place(case_id, tag)
             before = signature(path)
             try:
-                label, as_drawn = check(case_id, path)
+                label = check(case_id, path)
             except Unreachable:  # try again next time
                 continue
             except ClientError as error:
                 self._problems[path] = (before, error.sentence)
                 continue
-            files = pack(label), None if as_drawn is None else pack(as_drawn)
+            record = {"who": FOUND, **_describe(label)}
             with self._store.write() as connection:
                 if signature(path) != before:  # replaced during the check: try again next time
                     continue
-                revision = self._add(connection, case_id, tag, {"who": FOUND, **_describe(label)}, *files)
+                revision = self._add(connection, case_id, tag, record, pack(label), None)
             taken.append(self._in_place(revision))
         return taken
 
@@ -198,7 +196,7 @@ class LabelStore:
         """Return a sentence for each file in ``final`` or ``original`` that is not used."""
         known = sorted(self._problems.items())
         says = [f"{path.relative_to(self.root)}: {says}" for path, (seen, says) in known if signature(path) == seen]
-        return says + not_taken(self.root)
+        return says + unsupported_files(self.root)
 
     def _read(self, where: Any, connection: Connection | None = None, newest: bool = False) -> list[Revision]:
         if connection is None:
@@ -285,14 +283,14 @@ class LabelStore:
         return self.root / tag_of(tag) / f"{safe_id(case_id)}{ENDING}"
 
 
-def not_taken(root: Path) -> list[str]:
+def unsupported_files(root: Path) -> list[str]:
     """Return a sentence for each label below ``root`` in a format that is only accepted if submitted."""
     return [
         f"{path.relative_to(root)}: not used; expected CASE{ENDING} here. Submit the file for its case, or convert "
         f"and rename it."
         for tag in TAGS
         for path in sorted((root / tag).glob("[!.]*"))
-        if path.name.lower().endswith(_NOT_TAKEN)
+        if path.name.lower().endswith(_UNSUPPORTED)
     ]
 
 

@@ -131,7 +131,7 @@ class Submissions:
             self._outbox.retry_in_background()  # the server answers: retry earlier deliveries, too
         return StoredLabel(case, revision, tuple(notes), delivered)
 
-    def check_found(self, case_id: str, path: Path) -> tuple[nib.Nifti1Image, None]:
+    def check_found(self, case_id: str, path: Path) -> nib.Nifti1Image:
         """Check a file that a user copied into the label folders; it is on the reference grid, with BraTS numbers.
 
         Raises:
@@ -143,7 +143,7 @@ class Submissions:
             grid = read_header(self._library.image_file(case.images[sequence].image_id)).grid
         except InputError as error:
             raise Refused(f"The image it is for cannot be read: {error.found}.") from None
-        return self._on_reference(case, sequence, validate(path, grid, {}, self._max_bytes))[0], None
+        return self._on_reference(case, sequence, validate(path, grid, {}, self._max_bytes))[0]
 
     def _on_reference(
         self, case: Case, sequence: str, valid: ValidLabel

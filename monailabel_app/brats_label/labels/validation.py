@@ -15,7 +15,7 @@ from brats_clip.labels import ED, ET, NCR, REGIONS, few, to_internal
 
 from ..errors import Refused, TooLarge
 from .naming import BACKGROUND, PAINTED_REGIONS, TISSUES, meaning, name_layers, name_values, read_names, values_of
-from .reading import ACCEPTED, DICOM, RAW, Drawing, Segment, kind_by_name, look, read_image, read_raw
+from .reading import ACCEPTED, DICOM, RAW, Drawing, Segment, detect_format, kind_by_name, read_image, read_raw
 
 MAX_BYTES = 512 * 2**20
 _HOW_TO_SUBMIT_EMPTY = 'To say that there is no tumour, submit it with the parameter "empty": true.'
@@ -34,11 +34,6 @@ class ValidLabel:
     array: np.ndarray
     grid: Grid
     read_as: str
-
-    @property
-    def volumes_ml(self) -> dict[str, float]:
-        """Volume of WT, TC and ET in ml."""
-        return volumes_ml(self.array, self.grid)
 
 
 def volumes_ml(label: np.ndarray, grid: Grid) -> dict[str, float]:
@@ -100,7 +95,7 @@ def _read(path: Path, grid: Grid, max_bytes: int, read_dicom_seg: Callable[[Path
         raise TooLarge(f"The label file has {size / 2**20:.1f} MiB; at most {max_bytes / 2**20:g} MiB are taken.")
     if not size:
         raise Refused(f"The label file is empty (0 bytes); expected {ACCEPTED}.")
-    called, (kind, words) = kind_by_name(path), look(path)
+    called, (kind, words) = kind_by_name(path), detect_format(path)
     if called == RAW:
         return read_raw(path, grid)
     if not kind:

@@ -114,8 +114,7 @@ class ReviewQueue:
             Conflict: if another user has leased the case, it needs no reader, or there is a newer pre-annotation.
         """
         with self.leases.lock:
-            row = self.row(case_id)
-            self._check_free(row, who)
+            row = self._free_row(case_id, who)
             if row.version is None:
                 raise NotFound(f"Case {row.case_id} has no pre-annotation; POST /batch/infer/segmentation makes one.")
             if version not in (None, row.version):
@@ -140,8 +139,7 @@ class ReviewQueue:
             Conflict: if another user has leased it.
         """
         with self.leases.lock:
-            row = self.row(case_id)
-            self._check_free(row, who)
+            row = self._free_row(case_id, who)
             self.leases.grant(row.case_id, "review", who)
         return self.row(row.case_id)
 
@@ -152,8 +150,7 @@ class ReviewQueue:
             As ``lease``.
         """
         with self.leases.lock:
-            row = self.row(case_id)
-            self._check_free(row, who)
+            row = self._free_row(case_id, who)
             self.leases.release(row.case_id)
         return self.row(row.case_id)
 
@@ -162,9 +159,11 @@ class ReviewQueue:
         drawn = hashlib.sha256(f"{self._seed}/{case_id}".encode()).digest()[:4]
         return int.from_bytes(drawn, "big") < self._double_share * 2**32
 
-    def _check_free(self, row: Row, who: str) -> None:
+    def _free_row(self, case_id: str, who: str) -> Row:
+        row = self.row(case_id)
         if row.until is not None and row.editor != who:
             raise Conflict(f"Case {row.case_id} is {row.described}.")
+        return row
 
     def _row(self, case_id: str, history: Sequence[Revision], lease: Lease | None) -> Row:
         final, original = (_newest(history, tag) for tag in (FINAL, ORIGINAL))

@@ -10,16 +10,15 @@ from typing import Any
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER
-from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.utils.others.generic import get_mime_type
 
 from ..errors import ClientError, NotFound
+from ..labels import FINAL, TAGS
 from .authentication import Admin, Annotator, AnyUser, annotator_name
 from .inputs import App, read_params, received
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"])
 sample_router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"])
-TAGS = tuple(tag.value for tag in (DefaultLabelTag.FINAL, DefaultLabelTag.ORIGINAL))
 SUMS = ("MD5", "SHA1", "SHA256", "SHA512")
 
 
@@ -107,11 +106,11 @@ def save_label(
     user: Annotator,
     image: str,
     params: str = Form("{}"),
-    tag: str = DefaultLabelTag.FINAL.value,
+    tag: str = FINAL,
     label: UploadFile = File(...),
 ) -> dict[str, Any]:
     """Validate a label and store it as the next version. An invalid label is refused, and the current one stays."""
-    tag = tag or DefaultLabelTag.FINAL.value
+    tag = tag or FINAL
     if tag not in TAGS:
         raise ClientError(f"tag: found {tag[:40]!r}; expected one of {', '.join(TAGS)}.")
     info = read_params(params)
@@ -139,7 +138,7 @@ def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
 @router.delete("/label", summary=f"{RBAC_ADMIN}Withdraw a label")
 def remove_label(app: App, user: Admin, id: str, tag: str) -> dict[str, Any]:
     """Withdraw the label; its versions are kept and can be restored."""
-    stored = app.datastore().drop_label(id, tag, user.username)
+    stored = app.datastore().withdraw_label(id, tag, user.username)
     return {"label": id, **stored.to_dict()}
 
 

@@ -50,14 +50,14 @@ def query(terms: Terms) -> str:
     return "&".join(f"{quote(name, safe='')}={quote(value, safe=QUERY_SAFE)}" for name, value in terms)
 
 
-def loose(terms: Terms) -> str | None:
+def wildcard_query(terms: Terms) -> str | None:
     """Return the query with DICOM wildcards for characters that would be encoded; None if there are none."""
     wide = [(name, _widened(value) if _tag(name) else value) for name, value in terms]
     return query(wide) if wide != list(terms) else None
 
 
-def strictly(found: list[dict[str, Any]], terms: Terms) -> list[dict[str, Any]]:
-    """Return those results of a loose search that match the original terms, ignoring case."""
+def filter_matches(found: list[dict[str, Any]], terms: Terms) -> list[dict[str, Any]]:
+    """Return those results of a wildcard search that match the original terms, ignoring case."""
     patterns = {tag: _pattern(value) for name, value in terms if (tag := _tag(name)) and _widened(value) != value}
     return [one for one in found if all(_matches(one.get(tag), pattern) for tag, pattern in patterns.items())]
 
@@ -76,7 +76,7 @@ async def _forward(request: Request, path: str) -> Response:
     terms = request.query_params.multi_items()
     received = await _send(request, f"{url}?{query(terms)}" if terms else url, headers)
     is_search = request.method == "GET" and path.rstrip("/").endswith(("studies", "series", "instances"))
-    wider = loose(terms) if is_search else None
+    wider = wildcard_query(terms) if is_search else None
     if wider is not None:
         return await _search_result(request, received, f"{url}?{wider}", headers, terms)
     kept = {name: value for name, value in received.headers.items() if name.lower() not in _HOP}
@@ -102,7 +102,7 @@ async def _search_result(
         second = await _send(request, wider, headers)
         found = _dicom_json(await _read(second))
         if second.is_success and found is not None:
-            body = json.dumps(strictly(found, terms)).encode()
+            body = json.dumps(filter_matches(found, terms)).encode()
             return Response(body, media_type="application/dicom+json")
     kept = {name: value for name, value in received.headers.items() if name.lower() not in (*_HOP, "content-encoding")}
     return Response(body, status_code=received.status_code, headers=kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import threading
 from enum import Enum
@@ -19,7 +18,7 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from requests_toolbelt import MultipartEncoder
 
 from ..errors import Busy, ClientError, NotFound, Refused
-from ..inference.answers import answer_request
+from ..inference.answers import answer_request, find_session, is_session_id
 from ..inference.batch import ALL
 from ..inference.options import InferOptions
 from ..uploads import safe_name, unpack
@@ -33,7 +32,6 @@ session_router = APIRouter(prefix="/session", tags=["Session"])
 
 # Keys that the route sets. From a client, they could name any file on this machine.
 _OURS = frozenset({"uploaded", "name", "session_id", "as_dicom_seg", "user"})
-_SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _creating = threading.Lock()
 
 
@@ -75,8 +73,6 @@ def infer(
         with received(file) as path:
             result = answer_request(app, request | {"image": str(path), "uploaded": path, "name": file.filename or ""})
     elif session_id:
-        if not is_session_id(session_id):
-            raise NotFound("No such session; its id is the one that creating it returned.")
         result = answer_request(app, request | {"session_id": session_id})
     else:
         result = answer_request(app, request | {"as_dicom_seg": output == ResultType.dicom_seg})
@@ -160,21 +156,17 @@ def create_session(
 @session_router.get("/{session_id}", summary=f"{RBAC_USER}A session, or its image")
 def get_session(app: App, user: AnyUser, session_id: str, update_ts: bool = False, image: bool = False) -> Any:
     """Return the metadata of a session, or with ``image`` the uploaded file."""
-    info = _find(app, session_id, update_ts)
+    info = find_session(_sessions(app), session_id, update_ts)
     return _image(info) if image else info.to_json()
 
 
 @session_router.delete("/{session_id}", summary=f"{RBAC_USER}End a session")
 def remove_session(app: App, user: AnyUser, session_id: str) -> dict[str, Any]:
     """Delete the session and its images."""
-    info = _find(app, session_id)
-    _sessions(app).remove_session(session_id)
+    sessions = _sessions(app)
+    info = find_session(sessions, session_id, update_ts=False)
+    sessions.remove_session(session_id)
     return info.to_json()
-
-
-def is_session_id(text: str) -> bool:
-    """Return whether ``text`` is a valid session ID. Check this first: MONAI Label joins the ID to a path."""
-    return bool(_SESSION_ID.fullmatch(text.lower()))
 
 
 def _sessions(app: App) -> Sessions:
@@ -182,13 +174,6 @@ def _sessions(app: App) -> Sessions:
     if sessions is None:
         raise ClientError("Sessions are switched off (MONAI_LABEL_SESSIONS).", 406)
     return sessions
-
-
-def _find(app: App, session_id: str, update_ts: bool = False) -> SessionInfo:
-    info = _sessions(app).get_session(session_id, update_ts=update_ts) if is_session_id(session_id) else None
-    if info is None:
-        raise NotFound("No such session; it may have expired. Create one again.")
-    return info
 
 
 def _image(info: SessionInfo) -> Response:

@@ -1,7 +1,8 @@
 """All patches to the internals of other packages. There are three:
 
-1. ``take_over``: routes requests for MONAI Label's server to our application. MONAI Label's router allows all origins
-   (CORS ``*``), computes in the event loop and sends bare 500s; ``python -m monailabel.main`` accepts no other server.
+1. ``replace_application``: routes requests for MONAI Label's server to our application. MONAI Label's router allows
+   all origins (CORS ``*``), computes in the event loop and sends bare 500s; ``python -m monailabel.main`` accepts no
+   other server.
 2. ``StartLog``: replaces uvicorn's start-up lines. uvicorn prints a traceback for every error at start, and its log is
    the only sign that the port is open.
 3. ``viewer.REPLACEMENTS``: replaces text of the packaged viewer as it is served; the files on disk stay unchanged.
@@ -20,7 +21,7 @@ _RUNS, _ERROR = "Uvicorn running on", "brats_clip.errors.InputError: "
 logger = logging.getLogger("brats_clip.app")
 
 
-def take_over(server: Starlette, ours: ASGIApp) -> None:
+def replace_application(server: Starlette, ours: ASGIApp) -> None:
     """Route every request for ``server`` to ``ours`` from now on, even while ``server`` is starting.
 
     This also bypasses the middleware around MONAI Label's routes, above all its CORS headers.

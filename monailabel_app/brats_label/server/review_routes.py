@@ -89,7 +89,6 @@ def thumbnail(app: App, user: AnyUser, case: str) -> Response:
     with _drawing:
         if not path.is_file():
             content = draw_thumbnail(datastore.library.image_file(case_id), revision.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
             with durable_write(path) as draft:
                 draft.write_bytes(content)
     headers = {"Cache-Control": "private, max-age=60"}

@@ -139,7 +139,7 @@ def _least_sure(params: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=1)
-def replaced() -> dict[Path, bytes]:
+def patched_files() -> dict[Path, bytes]:
     """Return the contents of the patched files by path."""
     texts: dict[Path, str] = {}
     for replacement in REPLACEMENTS:
@@ -187,8 +187,8 @@ def viewer(path: str, user: AnyUser) -> Response:
         file = FOLDER / "index.html"
     if file.name == "index.html" and of_files():
         return no_viewer()
-    if file in replaced():
-        return Response(replaced()[file], media_type="text/javascript")
+    if file in patched_files():
+        return Response(patched_files()[file], media_type="text/javascript")
     return FileResponse(file, media_type=get_mime_type(str(file)))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Stamps = dict[Path, tuple[int, int] | None]
 
 _TICK_NS = 50_000_000  # two changes within one tick of the file system's clock get the same time
-_LONGEST = 50 * 2**20  # bytes of a JSON file with the reports of many cases
+MAX_JSON_BYTES = 50 * 2**20  # of a JSON file that lists many cases
 _KEYS = ("report", "text")
 
 
@@ -155,8 +155,8 @@ def _listings(names: Iterable[str]) -> list[str]:
 
 def _load(path: Path) -> Any:
     try:
-        if path.stat().st_size > _LONGEST:
-            raise Refused(f"{path.name}: more than {_LONGEST >> 20} MiB; a JSON file with reports is expected.")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise Refused(f"{path.name}: more than {MAX_JSON_BYTES >> 20} MiB; a JSON file with reports is expected.")
         return json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         raise Refused(f"{path.name}: found no readable JSON; expected a report, or reports by case id.") from None

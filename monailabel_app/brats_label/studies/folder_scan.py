@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brats_clip.cases import SEQUENCES, parse_name
-from brats_clip.cases.free_names import Clash, assign, is_image, is_label, stem_of
+from brats_clip.cases.free_names import AmbiguousNames, assign, is_image, is_label, stem_of
 from brats_clip.cases.naming import MSD_FOLDERS, Naming
-from brats_clip.cases.tell_by_image import tell_t1s
+from brats_clip.cases.sequence_by_image import t1_pair_by_image
 from brats_clip.errors import CaseError, InputError
 
 from ..settings import Settings
@@ -154,7 +154,7 @@ def _complete(roles: _Roles) -> bool:
 def _fit(images: list[str], patterns: dict[str, str]) -> bool:
     try:
         return bool(set(assign(images, patterns)) & set(patterns))
-    except Clash:
+    except AmbiguousNames:
         return True
 
 
@@ -190,11 +190,11 @@ def _by_names(
 
     def tell(names: list[str]) -> dict[str, str]:
         asked.extend(names)
-        return tell_t1s(folder, names)
+        return t1_pair_by_image(folder, names)
 
     try:
         free, clash = assign(rest, patterns, folder.name, tell), None
-    except Clash as problem:
+    except AmbiguousNames as problem:
         free, clash = {}, str(problem)
     if patterns and clash:
         complain(

@@ -19,7 +19,7 @@ from brats_clip.cases.check import check_same_grid
 from brats_clip.errors import CaseError
 from brats_clip.images import check_intensities, write_image
 
-from ..durable import KeyedLocks, identity, key_of, remove, touch, trim, whole_folder
+from ..durable import KeyedLocks, atomic_folder, identity, key_of, remove, touch, trim
 from ..errors import Refused
 from . import Case, CaseSource
 from .aligned import Aligned
@@ -30,7 +30,7 @@ _VERSION = 2  # of the cache; increase it when the same files would be aligned i
 _one_at_a_time = threading.Lock()  # preparing an exam takes 2 GB, and all cores
 
 
-def _unheard(step: str) -> None:
+def _ignore_step(step: str) -> None:
     pass
 
 
@@ -132,7 +132,11 @@ class CaseLibrary:
 
 
 def align(
-    case: Case, files: Mapping[str, Path], cache: Path, mode: str = "auto", on_step: Callable[[str], None] = _unheard
+    case: Case,
+    files: Mapping[str, Path],
+    cache: Path,
+    mode: str = "auto",
+    on_step: Callable[[str], None] = _ignore_step,
 ) -> tuple[Aligned, dict[str, Volume]]:
     """Prepare every sequence for the network, see ``cases.prepare``. Images that need no change keep their files.
 
@@ -163,7 +167,7 @@ def align(
     given = {sequence: _read(sequence, path) for sequence, path in files.items()}
     prepared, preparation = _prepared(case, given, mode, on_step)
     changed = {s: f"{case.case_id}_{s}.nii.gz" for s in given if prepared[s] is not given[s]}
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         for sequence, name in changed.items():
             write_image(draft / name, prepared[sequence].array, preparation.working.affine)
             prepared[sequence] = prepared[sequence]._replace(path=str(folder / name))

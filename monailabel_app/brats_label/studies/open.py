@@ -49,7 +49,7 @@ def open_studies(studies: str, settings: Settings, remember: bool = True) -> tup
     return FolderSource(folder, settings, workspace.cache, _identities(workspace, remember)), workspace
 
 
-def refuse_just_made(studies: str) -> None:
+def remove_created_folder(studies: str) -> None:
     """Remove the empty folder that MONAI Label creates at start if the studies folder does not exist.
 
     Raises:

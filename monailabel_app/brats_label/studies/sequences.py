@@ -13,10 +13,10 @@ from brats_clip.cases.free_names import sequence_of
 from brats_clip.errors import CaseError, InputError
 from brats_clip.images import read_header, write_image
 
-from ..durable import identity, key_of, whole_folder
+from ..durable import atomic_folder, identity, key_of
+from .folder_files import MAX_JSON_BYTES
 
 DESCRIPTION = "dataset.json"
-_LONGEST = 50 * 2**20  # bytes of a description, which may list thousands of cases
 
 
 def describing_file(folder: Path, root: Path) -> Path | None:
@@ -57,7 +57,7 @@ def channel_order(channels: str, description: Path | None) -> tuple[dict[str, in
 
 def _channel_names(description: Path) -> dict[int, str]:
     try:
-        if description.stat().st_size > _LONGEST:
+        if description.stat().st_size > MAX_JSON_BYTES:
             return {}
         content = json.loads(description.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -95,7 +95,7 @@ def split(path: Path, order: Mapping[str, int], case_id: str, cache: Path) -> di
     if header.channels != 4:
         raise CaseError(path, f"an image of shape {' x '.join(map(str, header.shape))}", "a 4D image of four channels")
     opened: dict = {}  # unpacked once for all channels
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         for sequence, channel in order.items():
             array, affine, _ = read_volume(f"{path}#{channel}", opened=opened)
             if header.whole and np.abs(array).max() <= np.iinfo(np.int16).max:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import Refused
-from ..settings import Real, Switch, Whole, first_wrong
+from ..settings import Float, Integer, Switch, first_invalid
 
 CURRENT = "current"
 CORRECTED_WEIGHT = 2.0  # sampling weight of a case with a corrected label; 1 for one accepted without a change
@@ -29,22 +29,22 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    max_epochs: Whole = Field(10, ge=1, le=1000, description="passes over the training cases")
-    learning_rate: Real = Field(2e-4, ge=1e-7, le=1.0, description="initial learning rate of AdamW; it decays to zero")
-    patience: Whole = Field(5, ge=1, le=1000, description="epochs without a better validation before early stopping")
-    spacing: Real = Field(1.0, ge=0.5, le=8.0, description="voxel spacing of the working grid, mm")
-    patch_size: Whole = Field(
+    max_epochs: Integer = Field(10, ge=1, le=1000, description="passes over the training cases")
+    learning_rate: Float = Field(2e-4, ge=1e-7, le=1.0, description="initial learning rate of AdamW; it decays to zero")
+    patience: Integer = Field(5, ge=1, le=1000, description="epochs without a better validation before early stopping")
+    spacing: Float = Field(1.0, ge=0.5, le=8.0, description="voxel spacing of the working grid, mm")
+    patch_size: Integer = Field(
         96, ge=32, le=256, multiple_of=16, description="side of a training patch in voxels of that grid"
     )
-    batch_size: Whole = Field(1, ge=1, le=16, description="patches per step")
-    min_gain: Real = Field(
+    batch_size: Integer = Field(1, ge=1, le=16, description="patches per step")
+    min_gain: Float = Field(
         0.005,
         ge=0.0,
         le=1.0,
         description="minimum gain of mean Dice on the validation cases to publish new weights; less is noise",
     )
     augment: Switch = Field(True, description="augment the images as the bundle's train.json does")
-    threads: Whole = Field(1, ge=1, le=256, description="threads of torch on a CPU; inference has the others")
+    threads: Integer = Field(1, ge=1, le=256, description="threads of torch on a CPU; inference has the others")
     resume: Switch = Field(
         True, description="continue a training that was interrupted, if it had the same labels, options and weights"
     )
@@ -81,5 +81,5 @@ class TrainOptions(BaseModel):
         try:
             return TrainOptions(**values)
         except ValidationError as error:
-            wrong = first_wrong(TrainOptions, error)
-            raise Refused(f"{wrong.name} is {wrong.found}; {wrong.expected} was expected.") from None
+            invalid = first_invalid(TrainOptions, error)
+            raise Refused(f"{invalid.name} is {invalid.found}; {invalid.expected} was expected.") from None

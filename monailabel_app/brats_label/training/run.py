@@ -22,8 +22,8 @@ from monai.bundle import ConfigWorkflow
 
 from brats_clip.engines import load_weights, plain_message
 
-from ..end_with import end_with
 from ..errors import ClientError
+from ..exit_with_parent import exit_with_parent
 from ..models import ModelRegistry
 from ..store import Store
 from . import CURRENT, TrainOptions
@@ -189,7 +189,7 @@ def _text(dice: dict | None) -> str:
 def main() -> int:
     """Run the job on standard input; return the exit status."""
     job = json.load(sys.stdin)
-    end_with(job["parent"])
+    exit_with_parent(job["parent"])
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = Path(job["folder"])

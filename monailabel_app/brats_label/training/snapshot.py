@@ -155,11 +155,12 @@ def decide(
     if not snapshot.resumable():
         return False, f"A new training from {weights['name']}."
     epoch, content = snapshot.epoch(), snapshot.content()
+    before = content["weights"]
     if not options.resume:
         reasons = ["resume is off"]
     else:
         reasons = [
-            *_of_weights(content["weights"], weights),
+            *([f"it started from {before['name']}"] if before["sha256"] != weights["sha256"] else ()),
             *_of_options(snapshot.options(), options),
             *_of_cases(content["fingerprints"], fingerprints(cases)),
         ]
@@ -171,12 +172,6 @@ def decide(
         )
     same = "labels, options and weights are the same"
     return True, f"Resumed after epoch {epoch} of {options.max_epochs} of the training that was interrupted: {same}."
-
-
-def _of_weights(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    if before["sha256"] == now["sha256"]:
-        return []
-    return [f"it started from {before['name']}"]
 
 
 def _of_options(before: TrainOptions, now: TrainOptions) -> list[str]:

@@ -59,7 +59,7 @@ class PatientSplit:
                     connection.execute(row.on_conflict_do_update(index_elements=["patient"], set_=values))
         return {**sides, **drawn}
 
-    def would_be(self, patients: Iterable[str]) -> dict[str, str]:
+    def preview(self, patients: Iterable[str]) -> dict[str, str]:
         """Return what ``assign`` would return now, without storing anything."""
         sides, drawn = self._sides_of(sorted(set(patients)), self.sides())
         return {**sides, **drawn}

@@ -21,8 +21,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 from brats_clip.cases import SEQUENCES
 from brats_clip.engines import plain_message
 
-from ..end_with import end_with
 from ..errors import Busy, ClientError, Refused
+from ..exit_with_parent import exit_with_parent
 from ..models import ModelRegistry
 from ..open_store import open_store
 from ..settings import Settings, Workspace
@@ -69,7 +69,7 @@ class FineTune(TrainTask):
         """
         self._options(request)
         patients = datastore.labelled_patients().values()
-        self._both_sides(set(map(str, patients)), self.split.would_be(map(str, patients)), [])
+        self._both_sides(set(map(str, patients)), self.split.preview(map(str, patients)), [])
 
     def announce(self, run: str, pid: int) -> None:
         """Make ``progress`` report a training that was just started, instead of the previous one.
@@ -98,7 +98,7 @@ class FineTune(TrainTask):
             RuntimeError: if the training failed otherwise; the log has the error.
         """
         if request.get("server_pid"):
-            end_with(int(request["server_pid"]))
+            exit_with_parent(int(request["server_pid"]))
         run = str(request.get("run") or uuid4().hex)
         self._not_busy(run)  # otherwise this would overwrite the progress file of a running training
         file = ProgressFile(self.workspace.training, run)

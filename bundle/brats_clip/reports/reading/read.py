@@ -112,7 +112,7 @@ def read_findings(text: str) -> dict[str, Any]:
         "lobes": sites.lobes_of_lesion,
         "enhancement": {True: "present", False: "absent", None: None}[states.pop("enhancement")],
         **states,
-        **{name: _told(name, list(details.get(name, ()))) for name in _DETAILS},
+        **{name: _resolve(name, list(details.get(name, ()))) for name in _DETAILS},
         "sizes": merge_sizes(sizes),
     }
 
@@ -122,7 +122,7 @@ def english_text(report: str) -> str:
     return sections_read(in_english(plain_text(report)))
 
 
-def _told(name: str, values: list[Any]) -> Any:
+def _resolve(name: str, values: list[Any]) -> Any:
     """Resolve several statements: the largest count, a pattern more specific than "rim", otherwise the first."""
     if name == "enhancement_pattern" and "rim" in values and len(values) > 1:
         values = [value for value in values if value != "rim"]

@@ -107,22 +107,22 @@ _FORMER_AFTER = re.compile(
 )
 
 
-def spared(before: str, after: str) -> bool:
+def is_normal(before: str, after: str) -> bool:
     """Return whether a place is stated to be normal."""
     return bool(_SPARED_AFTER.match(after) or _SPARED_BEFORE.search(before))
 
 
-def verb(before: str, after: str) -> bool:
+def is_verb(before: str, after: str) -> bool:
     """Return whether "left" is a verb form: "nothing of the tumour is left", "what is left of it"."""
     return bool(_REMAINS.search(before)) and not re.match(r"\s+of\s+(?:the\s+)?midline", after)
 
 
-def former(before: str, after: str) -> bool:
+def is_former(before: str, after: str) -> bool:
     """Return whether a place is that of a lesion that was resected, disappeared, or was seen in an earlier study."""
     return bool(_FORMER_BEFORE.search(before) or _FORMER_AFTER.match(after))
 
 
-def moved(before: str, after: str, side: str) -> bool:
+def is_displaced(before: str, after: str, side: str) -> bool:
     """Return whether a side is that of a shift, a compression or an operation, not of the lesion."""
     if side == "midline" and (_MIDLINE_STATE.match(after) or _UNCROSSED.search(before)):
         return True

@@ -7,7 +7,7 @@ from bisect import bisect_left
 
 from ..findings import LOBES
 from .negation import near
-from .site_cues import LESION, former, moved, spared, verb
+from .site_cues import LESION, is_displaced, is_former, is_normal, is_verb
 
 _LOBES = {
     "frontal": r"\b(?:bi|orbito|pre)?front(?:al|o[- ]?(?=tempor|pariet|occipit|insul|basal|cent))|\bpre-?central\b"
@@ -108,13 +108,13 @@ class Sites:
         for name, pattern in _SIDES.items():
             for match in pattern.finditer(sentence):
                 before, after = near(sentence, *match.span(), _REACH)
-                if spared(before, after) or (name == "left" and verb(before, after)):
+                if is_normal(before, after) or (name == "left" and is_verb(before, after)):
                     continue
                 self.sides[name] = None
                 other = _of_other(sentence, match, things, starts)
-                if other or moved(before, after, name):
+                if other or is_displaced(before, after, name):
                     continue
-                if former(before, after):
+                if is_former(before, after):
                     past.add(name)
                 elif at_ventricle:
                     ventricles.add(name)
@@ -127,8 +127,8 @@ class Sites:
             for match in pattern.finditer(sentence):
                 before, after = near(sentence, *match.span(), _REACH)
                 other = _of_other(sentence, match, things, starts)
-                if not (other or spared(before, after)):
-                    found.append((match.start(), name, 2 if former(before, after) else int(other is None)))
+                if not (other or is_normal(before, after)):
+                    found.append((match.start(), name, 2 if is_former(before, after) else int(other is None)))
         for _, name, group in sorted(found):
             self._lobes[group][name] = None
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from brats_clip.cases.tell_by_image import on_small_grid, tell_by_image
+from brats_clip.cases.sequence_by_image import on_small_grid, sequences_by_image
 
 from ...durable import durable_write
 from .series_choice import Question
 from .study_record import FetchedSeries, StudyRecord
 
 
-def settled(record: StudyRecord, series: FetchedSeries) -> StudyRecord:
-    """Return the study with its questions answered by its images. They are fetched once, and again if they change.
+def answer_by_images(record: StudyRecord, series: FetchedSeries) -> StudyRecord:
+    """Return the study with its questions answered by its images, which are fetched once, and again if they change.
 
     Args:
         record: with ``choice.questions``.
@@ -39,4 +39,4 @@ def _tell(record: StudyRecord, question: Question, series: FetchedSeries) -> dic
     names = {uid: record.headers[uid].name for uid in question.uids}
     files = series.nifti_files(record, names, skip_refused=True)
     refused = {uid: "" for uid in question.uids if uid not in files}
-    return refused | tell_by_image(on_small_grid(files), question.sequences)
+    return refused | sequences_by_image(on_small_grid(files), question.sequences)

@@ -101,8 +101,8 @@ def read_header(instance: Dataset, slices: int = 0) -> SeriesHeader:
         description=_text(instance, "SeriesDescription"),
         protocol=_text(instance, "ProtocolName"),
         sequence_name=_text(instance, "SequenceName") or _text(instance, "PulseSequenceName"),
-        scanning_sequence=_texts(instance, "ScanningSequence"),
-        image_type=_texts(instance, "ImageType"),
+        scanning_sequence=tuple(map(str.upper, _texts(instance, "ScanningSequence"))),
+        image_type=tuple(map(str.upper, _texts(instance, "ImageType"))),
         contrast_agent="" if agent.lower() in _NO_AGENT else agent,
         acquisition_type=_text(instance, "MRAcquisitionType"),
         tr_ms=_number(instance, "RepetitionTime"),
@@ -122,19 +122,15 @@ def read_header(instance: Dataset, slices: int = 0) -> SeriesHeader:
 
 
 def _text(instance: Dataset, keyword: str) -> str:
-    value = instance.get(keyword)
-    if value is None:
-        return ""
-    parts = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
-    return " ".join(str(part).strip() for part in parts).strip()
+    return " ".join(_texts(instance, keyword)).strip()
 
 
-def _texts(instance: Dataset, keyword: str) -> tuple[str, ...]:
+def _texts(instance: Dataset, keyword: str) -> list[str]:
     value = instance.get(keyword)
     if value is None or value == "":
-        return ()
+        return []
     parts = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
-    return tuple(str(part).strip().upper() for part in parts)
+    return [str(part).strip() for part in parts]
 
 
 def _number(instance: Dataset, keyword: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from brats_clip.cases.contrast_words import against_each_other
+from brats_clip.cases.contrast_words import resolve_hyphens
 
 from .. import SEQUENCES, ChosenImage, LeftOutImage
 from .series import SeriesHeader
@@ -41,10 +41,11 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
 
     Args:
         series: the headers of all series of a study.
-        answers: what ``tell_by_image`` found, sequence by SeriesInstanceUID; "" for a series that is none of the four.
+        answers: what ``sequences_by_image`` found, sequence by SeriesInstanceUID; "" for a series that is none of
+            the four.
     """
     answers = answers or {}
-    verdicts = answered(_beside([judge(header) for header in series]), answers)
+    verdicts = answered(_apply_hyphen_rule([judge(header) for header in series]), answers)
     left_out = [verdict for verdict in verdicts if not verdict.what]
     verdicts = settle_contrast([verdict for verdict in verdicts if verdict.what])
     verdicts, questions = ask(verdicts)
@@ -66,9 +67,9 @@ def choose(series: Iterable[SeriesHeader], answers: Mapping[str, str] | None = N
     return StudyChoice(chosen, left, tuple(questions), notes)
 
 
-def _beside(verdicts: list[Verdict]) -> list[Verdict]:
+def _apply_hyphen_rule(verdicts: list[Verdict]) -> list[Verdict]:
     """Read "T1-C" as native if another series is called "T1+C"."""
-    said = against_each_other({v.header.uid: v.said for v in verdicts if v.what == "t1"})
+    said = resolve_hyphens({v.header.uid: v.said for v in verdicts if v.what == "t1"})
     changed = {v.header.uid for v in verdicts if v.header.uid in said and said[v.header.uid] != v.said}
     return [
         replace(v, contrast="no", reason=f"{v.reason}; the hyphen says without, beside a plus sign")
@@ -172,7 +173,7 @@ SPOKEN = {"t1": "T1", "t1ce": "T1 with contrast agent", "t2": "T2", "flair": "FL
 
 @dataclass(frozen=True)
 class Question:
-    """Series that headers cannot tell apart, for ``tell_by_image``.
+    """Series that headers cannot tell apart, for ``sequences_by_image``.
 
     Attributes:
         sequences: the possible sequences.

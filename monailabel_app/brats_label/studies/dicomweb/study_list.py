@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import requests
 
-from ...dicom.client import Connection, pages, reaching
+from ...dicom.client import Connection, as_unreachable, pages
 from ...errors import Unreachable
 from ...settings import Settings
 from .. import Case
 from ..identity import Identities
-from .image_choice import settled
+from .image_choice import answer_by_images
 from .study_record import STUDY_FIELDS, FetchedSeries, StudyRecord, look_up, signature_of
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class StudyList:
         known = sorted((self.records or {}).items())
         return [*(why for _, record in known if (why := record.why_no_case())), *self._unread.values()]
 
-    def know(self, records: dict[str, StudyRecord], unread: dict[str, str] | None = None) -> None:
+    def replace_listing(self, records: dict[str, StudyRecord], unread: dict[str, str] | None = None) -> None:
         """Replace the listing.
 
         Args:
@@ -139,7 +139,7 @@ class StudyList:
         self._connection.note_answer()
         self._tried = self._connection.last_answer
         before = self.records or {}
-        with self._connection.breaker.recording(), reaching(self._connection.url):
+        with self._connection.breaker.recording(), as_unreachable(self._connection.url):
             items = pages(
                 self._connection.client.search_for_studies,
                 "0020000D",
@@ -149,7 +149,7 @@ class StudyList:
         unread: dict[str, str] = {}
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="dicomweb-study") as pool:
             records = list(pool.map(lambda item: self._look_at(item, before, unread), items))
-        self.know({record.uid: record for record in records if record is not None}, unread)
+        self.replace_listing({record.uid: record for record in records if record is not None}, unread)
 
     def _look_at(self, item: dict, before: dict[str, StudyRecord], unread: dict[str, str]) -> StudyRecord | None:
         """Query one study. A study that cannot be read must not hide the others."""
@@ -163,7 +163,7 @@ class StudyList:
             with self._connection.breaker.recording():
                 record = look_up(self._connection.client, item, old)
             self._connection.note_answer()
-            return settled(record, self._series) if record.choice.needs_image else record
+            return answer_by_images(record, self._series) if record.choice.needs_image else record
         except (requests.Timeout, requests.ConnectionError, Unreachable) as problem:
             log.warning("Study %s could not be queried: %s", uid, type(problem).__name__)
             if old is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from ...dicom import save_file
 from ...dicom.client import Client, Connection
 from ...dicom.volume import to_nifti
-from ...durable import KeyedLocks, touch, whole_folder
+from ...durable import KeyedLocks, atomic_folder, touch
 from ...errors import Refused
 from .. import SEQUENCES, Case, reference_of
 from ..identity import Identities, Identity
@@ -49,10 +49,7 @@ class StudyRecord:
 
     def answered(self, answers: Mapping[str, str]) -> StudyRecord:
         """Return the record with the choice updated by the answers of the images."""
-        choice = choose(self.headers.values(), answers)
-        return StudyRecord(
-            self.uid, self.patient, self.date, self.signature, self.headers, self.counts, self.reports, choice
-        )
+        return replace(self, choice=choose(self.headers.values(), answers))
 
     def case(self, reference: str, identities: Identities | None = None, mode: str = "auto") -> Case | None:
         """Return the study as a case, or None if no series serves as any sequence.
@@ -226,7 +223,7 @@ class FetchedSeries:
         file = target / "image.nii.gz"
         if not file.is_file():
             source = self._dicom(record, uid, name)
-            with whole_folder(target) as draft:
+            with atomic_folder(target) as draft:
                 to_nifti(source.glob("*.dcm"), draft / file.name, f"Series {name}")
         touch([file], self.cache)
         return file
@@ -235,7 +232,7 @@ class FetchedSeries:
         expected = record.counts.get(uid, 0)
         target = self.cache / record.uid / uid / f"dicom-{expected}"
         if not target.is_dir():
-            with whole_folder(target) as draft:
+            with atomic_folder(target) as draft:
                 count = self._download(record.uid, uid, lambda number: draft / f"{number:05d}.dcm")
                 if count < max(expected, 1):
                     raise Refused(f"Series {name}: found {count} instances; expected {expected}, as the server lists.")

@@ -21,7 +21,7 @@ RIM = 3  # surface voxels to ignore, where resampling and skull stripping cause 
 MIN_VOXELS = 500
 
 
-def tell_by_image(volumes: Mapping[str, np.ndarray], sequences: Sequence[str]) -> dict[str, str]:
+def sequences_by_image(volumes: Mapping[str, np.ndarray], sequences: Sequence[str]) -> dict[str, str]:
     """Identify which of ``sequences`` each volume is.
 
     Args:
@@ -168,11 +168,11 @@ def _isotropic(image: sitk.Image) -> sitk.Image:
     return grid
 
 
-def tell_t1s(folder: Path, names: Sequence[str]) -> dict[str, str]:
+def t1_pair_by_image(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Decide by enhancement which of two T1-weighted files is "t1" and which is "t1ce"; empty if undecided."""
     try:
         files = [(name, *_stamp(folder / name)) for name in names]
-        return dict(_told(folder, tuple(files)))
+        return dict(_cached_t1_pair(folder, tuple(files)))
     except (OSError, RuntimeError):  # a file that cannot be read
         return {}
 
@@ -182,6 +182,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @functools.lru_cache(256)
-def _told(folder: Path, files: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str], ...]:
-    found = tell_by_image(on_small_grid({name: folder / name for name, *_ in files}), ("t1", "t1ce"))
+def _cached_t1_pair(folder: Path, files: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str], ...]:
+    found = sequences_by_image(on_small_grid({name: folder / name for name, *_ in files}), ("t1", "t1ce"))
     return tuple(found.items()) if sorted(found.values()) == ["t1", "t1ce"] else ()

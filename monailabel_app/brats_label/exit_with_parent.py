@@ -12,7 +12,7 @@ import time
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process, without cleanup, when its parent ends; at once if ``parent`` is not its parent any more.
 
     On Linux the kernel kills it, even while it is stopped. A thread also checks twice a second, for other systems.
