@@ -56,6 +56,56 @@ def test_true_report_agrees_without_warnings():
     assert [found.finding for found in result.checks] == ["side", "lobes", "enhancement", "oedema", "necrosis"]
 
 
+# Composed before the reader was tried on them, about the tumour of ``tumour(RIGHT_FRONTAL)``: 36 mm, its core 24 mm.
+TRUE_REPORTS = (
+    "FINDINGS: 3.5 cm rim-enhancing mass in the right frontal lobe with central necrosis and edema.",
+    "IMPRESSION: Right frontal high-grade glioma.",
+    "RT FRONTAL MASS, RING ENHANCING. MODERATE EDEMA. NO HYDROCEPHALUS.",
+    "Heterogeneously enhancing right frontal lesion. The left hemisphere is unremarkable.",
+    "HISTORY: Left-sided weakness. FINDINGS: Enhancing mass within the right frontal lobe.",
+    "COMPARISON: MRI of March 2020. The right frontal tumor has grown to 24 mm (enhancing part). No new lesion.",
+    "There is an intra-axial mass of the right superior frontal gyrus with nodular enhancement and necrosis.",
+    "No lesion in the left hemisphere. Right frontal neoplasm, avidly enhancing after gadolinium.",
+    "T2/FLAIR hyperintense tumour, right frontal, mild mass effect. Post contrast: peripheral enhancement.",
+    "Right anterior frontal glioblastoma measuring 36 x 35 x 34 mm including edema.",
+    "Old lacunar infarct in the left basal ganglia. New enhancing mass in the right frontal lobe.",
+    "Status post resection of a left temporal meningioma in 2005. Now ring-enhancing lesion right frontal.",
+    "Rechts frontale Raumforderung mit ringf\u00f6rmiger Kontrastmittelaufnahme und zentraler Nekrose.",
+    "Lesi\u00f3n frontal derecha con realce anular y edema perilesional.",
+    "L\u00e9sion frontale droite avec prise de contraste annulaire.",
+    "Lesione frontale destra con enhancement ad anello.",
+    "Les\u00e3o frontal direita com realce perif\u00e9rico p\u00f3s-contraste.",
+)
+FALSE_REPORTS = (
+    "Left frontal rim-enhancing mass.",
+    "LT FRONTAL MASS WITH EDEMA.",
+    "Mass in the left temporal lobe with surrounding oedema.",
+    "Right occipital enhancing tumour.",
+    "Large enhancing tumour of the cerebellum.",
+    "No enhancing lesion. Right frontal non-enhancing mass.",
+    "Right frontal tumour without contrast enhancement.",
+    "Normal brain MRI. No mass lesion.",
+    "Left parieto-occipital glioblastoma with ring enhancement.",
+    "Links temporale Raumforderung mit Kontrastmittelaufnahme.",
+    "Lesi\u00f3n temporal izquierda con realce.",
+    "L\u00e9sion frontale gauche sans prise de contraste.",
+)
+
+
+def test_true_reports_draw_at_most_one_warning():
+    results = {report: check(report, tumour(RIGHT_FRONTAL)) for report in TRUE_REPORTS}
+    warned = [report for report, found in results.items() if found.warnings]
+    assert len(TRUE_REPORTS) == 17 and len(warned) <= 1, warned
+    assert sum(bool(found.checks) for found in results.values()) >= 16  # the others are not understood
+
+
+def test_false_reports_are_noticed_or_claim_no_agreement():
+    """One may pass: what is not understood must score no agreement."""
+    results = {report: check(report, tumour(RIGHT_FRONTAL)) for report in FALSE_REPORTS}
+    passed = [report for report, found in results.items() if found.checks and not found.warnings]
+    assert len(FALSE_REPORTS) == 12 and len(passed) <= 1, passed
+
+
 def test_flipped_side_gives_a_warning_text():
     result = check(swap_side(TRUE), tumour(RIGHT_FRONTAL))
     assert result.score < 0.1
