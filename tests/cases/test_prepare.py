@@ -146,7 +146,7 @@ def covered(volumes, preparation) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("wrong", ["t1", "t1ce"])
-def test_brain_is_where_the_masks_of_t1_and_t1ce_agree(exam, monkeypatch, wrong):
+def test_brain_is_the_mean_of_the_masks_of_t1_and_t1ce(exam, monkeypatch, wrong):
     masks = brains(exam)
     half = (np.arange(masks[wrong].shape[0]) > masks[wrong].shape[0] // 2)[:, None, None]
     masks[wrong] = masks[wrong] | (half & ndimage.binary_dilation(masks[wrong], iterations=3))

@@ -31,7 +31,7 @@ _COARSER = 1.5  # T1ce is not the reference if its slices are this many times th
 _LEAST_COVERED, _WELL_COVERED = 0.5, 0.9  # share of the brain that lies in a sequence's field of view
 # Share of the mutual information lost at a shift of 6 mm: 0.6 for the series of one exam, 0.03 for a failed search.
 _LEAST_PEAK, _NO_PEAK = 0.15, 0.03
-# The mask is where those of T1 and T1ce agree: thick slices spoil either. Below this Dice, one of them is wrong.
+# The mask is the mean of those of T1 and T1ce: thick slices spoil either. Below this Dice, one of them is wrong.
 _SECOND_EXTRACTION, _LEAST_AGREEMENT = ("t1", "t1ce"), 0.9
 # T1 first: on T1 the extractor agrees best with other extractors.
 _FOR_EXTRACTION = ("t1", "t1ce", "t2", "flair")
@@ -150,17 +150,17 @@ def prepare(
         on_step(f"register {sequence}")
         motion, said = _register(volumes, base, sequence, mask)
         again = extracted and (base, sequence) == _SECOND_EXTRACTION
-        return motion, said, _extract_on(volumes[sequence], native[base], motion) if again else None
+        return motion, said, _extract_again(volumes[sequence]) if again else None
 
-    motions, others, said_of_others = {base: np.eye(4)}, [s for s in volumes if s != base], []
+    motions, others = {base: np.eye(4)}, [sequence for sequence in volumes if sequence != base]
+    masks, said_of_others = {base: mask}, []
     # SimpleITK releases the GIL, and a registration uses one thread.
     with ThreadPoolExecutor(max(1, min(len(others), len(os.sched_getaffinity(0))))) as pool:
         for sequence, (motion, said, second) in zip(others, pool.map(bring_to_base, others), strict=True):
             motions[sequence] = motion
             said_of_others += said
             if second is not None:
-                mask, how = _agree(mask, second, native[base])
-    notes += [how, *said_of_others]
+                masks[sequence] = second
     # The motions map from the base so far; make them map from the reference.
     back = np.linalg.inv(motions[reference])
     motions = {s: np.eye(4) if s == reference else motions[s] @ back for s in volumes}
@@ -169,7 +169,10 @@ def prepare(
     else:
         working = _around(mask, native[base], np.linalg.inv(motions[base]), native[reference])
     on_step("resample")
-    inside = resample(mask.astype(np.float32), native[base], working, motions[base]) > 0.5
+    # 1 in the brain, -1 beside it, 0 outside the field of view.
+    shown = {s: resample(2 * m.astype(np.float32) - 1, native[s], working, motions[s]) for s, m in masks.items()}
+    inside, how = _agree(*shown.values(), working) if len(shown) == 2 else (shown[base] > 0, how)
+    notes += [how, *said_of_others]
     prepared = {}
     for sequence, volume in volumes.items():
         array = volume.array
@@ -264,25 +267,27 @@ def _find_brain(
     raise CaseError(failure.where, failure.found, expected)
 
 
-def _extract_on(volume: Volume, grid: Grid, motion: np.ndarray) -> np.ndarray | None:
-    """Brain of ``volume`` on ``grid``: 1 inside, -1 outside, 0 where it shows nothing; None if it shows no brain."""
+def _extract_again(volume: Volume) -> np.ndarray | None:
     try:
-        mask = extract_brain(volume)
+        return extract_brain(volume)
     except CaseError:
         return None
-    return resample(np.where(mask, np.float32(1), np.float32(-1)), volume.grid, grid, motion)
 
 
-def _agree(mask: np.ndarray, second: np.ndarray, grid: Grid) -> tuple[np.ndarray, str]:
-    """Return the mask where both agree and a note, or the first with a warning if they differ too much."""
-    first, other = _SECOND_EXTRACTION
-    dice = 2 * float((second[mask] > 0).sum()) / float(mask[second != 0].sum() + (second > 0).sum())
+def _agree(first: np.ndarray, second: np.ndarray, grid: Grid) -> tuple[np.ndarray, str]:
+    """Return the mean of two masks and a note, or the first with a warning if they differ too much.
+
+    Both are positive in the brain, negative beside it and 0 where the series shows nothing: there the other one counts.
+    """
+    names, known = _SECOND_EXTRACTION, (first != 0) & (second != 0)
+    a, b = first[known] > 0, second[known] > 0
+    dice = 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
     if dice < _LEAST_AGREEMENT:
-        note = f"brain extracted from {first} by deepbet; that of {other} differs (Dice {dice:.2f}): check the images"
-        return mask, note
-    mask = solid(mask & (second > -0.98))  # linear interpolation: any share of a voxel
+        note = f"that of {names[1]} differs (Dice {dice:.2f}): check the images"
+        return first > 0, f"brain extracted from {names[0]} by deepbet; {note}"
+    mask = solid(first + second > 0)
     ml = float(mask.sum()) * grid.voxel_ml
-    return mask, f"brain extracted from {first} and {other} by deepbet ({ml:.0f} ml, Dice {dice:.2f} between them)"
+    return mask, f"brain extracted from {' and '.join(names)} by deepbet ({ml:.0f} ml, Dice {dice:.2f} between them)"
 
 
 def _register(
