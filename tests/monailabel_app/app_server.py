@@ -21,11 +21,20 @@ ROOT = Path(__file__).parents[2]
 START_S = 120
 
 
-def wait_for(read: Callable[[], Any], good: Callable[[Any], Any] = bool, seconds: float = 240, every: float = 0.1):
-    """Call ``read`` until its result is ``good``, and return that; fail after some seconds."""
+def wait_for(
+    read: Callable[[], Any],
+    good: Callable[[Any], Any] = bool,
+    seconds: float = 240,
+    every: float = 0.1,
+    possible: Callable[[Any], Any] = lambda found: True,
+) -> Any:
+    """Call ``read`` until its result is ``good``, and return that.
+
+    Fails after ``seconds``, or as soon as a result is not ``possible`` on the way to a good one.
+    """
     end = time.monotonic() + seconds
     while not good(found := read()):
-        assert time.monotonic() < end, found
+        assert possible(found) and time.monotonic() < end, found
         time.sleep(every)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
 import time
@@ -23,6 +24,7 @@ from brats_label.studies.library import CaseLibrary
 ROOT = Path(__file__).parents[2]
 
 TIMEOUT_S = 10
+until = functools.partial(wait_for, seconds=TIMEOUT_S, every=0.005)
 
 
 def test_admission_limits_running_jobs_and_refuses_beyond_the_queue():
@@ -43,7 +45,7 @@ def test_admission_limits_running_jobs_and_refuses_beyond_the_queue():
     threads = [threading.Thread(target=job) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_for(lambda: len(control._admitted) == 3)
+    until(lambda: len(control._admitted) == 3)
     assert control.busy
     with pytest.raises(Busy, match="3 segmentations") as refused, control.admit():
         pass
@@ -120,17 +122,17 @@ def test_background_batch_pauses_for_other_requests_and_is_not_counted():
 
     thread = threading.Thread(target=batch)
     thread.start()
-    wait_for(lambda: len(steps) > 3)
+    until(lambda: len(steps) > 3)
     assert not control.busy
     with control.admit("a"), control.slot():  # the batch does not occupy the only slot
         time.sleep(0.05)
         before = len(steps)
         time.sleep(0.3)
         assert len(steps) == before
-    wait_for(lambda: len(steps) > before + 3)
+    until(lambda: len(steps) > before + 3)
     with control.admit("b"):  # a request for the case of the batch must not wait forever
         before = len(steps)
-        wait_for(lambda: len(steps) > before + 3)
+        until(lambda: len(steps) > before + 3)
     stop.set()
     thread.join(TIMEOUT_S)
     assert not control.busy
@@ -150,13 +152,13 @@ def test_batch_pauses_between_network_layers_during_another_request(tmp_path):
 
     thread = threading.Thread(target=batch)
     thread.start()
-    wait_for(lambda: len(steps) > 3)
+    until(lambda: len(steps) > 3)
     with control.admit("a"):
         layer(torch.zeros(1))  # a foreground computation never waits
         time.sleep(0.1)
         before = len(steps)
         time.sleep(0.3)
         assert len(steps) == before
-    wait_for(lambda: len(steps) > before)
+    until(lambda: len(steps) > before)
     stop.set()
     thread.join(TIMEOUT_S)

@@ -85,7 +85,7 @@ def test_batch_segments_all_patients_beside_interactive_requests(server):
     task = batch(server, "POST", "/segmentation", json=body).json()
     assert task["status"] == "RUNNING" and task["total"] == 3 and task["request"]["images"] == "all"
     assert infer(server, "PHANTOM_0")["volumes_ml"]["WT"] > 0
-    wait_for(lambda: batch(server, "GET").json()["status"] != "RUNNING")
+    wait_for(lambda: batch(server, "GET").json()["status"] != "RUNNING", seconds=120)
     done = batch(server, "GET").json()
     assert (done["id"], done["status"], done["finished"], done["failed"]) == (task["id"], "DONE", 2, 1)
     assert [line.split(":")[0] for line in done["details"]] == list(CASES) and "version 1" in done["details"][0]

@@ -557,6 +557,12 @@ def app(tmp_path, workspace, labelled, monkeypatch) -> dict:
     return {"model": "segmentation", **TINY, "max_epochs": 12, "patience": 12, "learning_rate": 1e-3}
 
 
+def wait_for_training(workspace: Workspace, good) -> dict:
+    """Return the progress once it is ``good``; a training that fails or ends never gets there."""
+    possible = ("idle", "running", "stopped")
+    return wait_for(lambda: progress(workspace), good, 180, 0.02, lambda state: state["status"] in possible)
+
+
 def has_ended(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -565,9 +571,7 @@ def has_ended(pid: int) -> bool:
 def test_training_ends_with_the_server_stops_on_request_and_resumes(app, workspace, labelled):
     server = subprocess.Popen([sys.executable, "-c", SERVER, json.dumps(app)], stdout=subprocess.DEVNULL)
     try:
-        first = wait_for(
-            lambda: progress(workspace), lambda s: s["status"] == "running" and s["epoch"] >= 1, every=0.02
-        )
+        first = wait_for_training(workspace, lambda s: s["status"] == "running" and s["epoch"] >= 1)
         assert psutil.Process(first["pid"]).nice() >= 10
     finally:
         server.send_signal(signal.SIGKILL)
@@ -585,7 +589,7 @@ def test_training_ends_with_the_server_stops_on_request_and_resumes(app, workspa
         epochs.extend([state["epoch"]] if state["resumed_from"] and state["status"] == "running" else [])
         return bool(epochs) and epochs[-1] > saved
 
-    second = wait_for(lambda: progress(workspace), goes_on, every=0.02)
+    second = wait_for_training(workspace, goes_on)
     assert min(epochs) == saved
     assert second["resumed_from"] == saved and second["beginning"].startswith(f"Resumed after epoch {saved} of 12")
     assert stop_background_task("train")["status"] == "STOPPED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from brats_label.studies.dicomweb import DicomWebSource
 from brats_label.studies.library import CaseLibrary
 
 pytestmark = [pytest.mark.e2e]
+until = functools.partial(wait_for, seconds=30, every=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,7 @@ def test_successful_delivery_retries_pending_ones(datastore, study, tmp_path, or
     datastore.outbox.add(other.series["t1ce"])
     datastore.labels.save(other.series["t1ce"], label, "final", {"who": "anna"})
     save(datastore, study, tmp_path, 3)
-    wait_for(lambda: [name for name, _, _ in on_server(datastore, other)] == ["VERSION_1"])
+    until(lambda: [name for name, _, _ in on_server(datastore, other)] == ["VERSION_1"])
 
 
 @pytest.mark.slow
@@ -182,7 +184,7 @@ def test_clients_get_the_delivery_status_and_a_returning_server_gets_the_label(n
     ):
         orthanc.upload(study.files())
         own = open_datastore(orthanc.url, tmp_path / "own")
-        wait_for(lambda: requests.get(f"{server.url}/datastore/image?image={image}", timeout=60).ok)
+        until(lambda: requests.get(f"{server.url}/datastore/image?image={image}", timeout=60).ok)
 
         def put(size: int) -> dict:
             with drawn(own, study, tmp_path, size).open("rb") as file:
@@ -220,4 +222,4 @@ def test_clients_get_the_delivery_status_and_a_returning_server_gets_the_label(n
         server.kill()
         orthanc.start()
         server.start()
-        wait_for(lambda: [name for name, _, _ in on_server(own, study)] == ["VERSION_5"])
+        until(lambda: [name for name, _, _ in on_server(own, study)] == ["VERSION_5"])

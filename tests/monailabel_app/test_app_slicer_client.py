@@ -106,7 +106,11 @@ def test_labels_are_saved_and_a_training_starts_and_stops(client, server, tmp_pa
 
     client.train_start("segmentation", {"max_epochs": 200, "patch_size": 64, "spacing": 4.0})
     assert client.train_status(check_if_running=True)
-    state = wait_for(lambda: client.train_status()["progress"], lambda state: state.get("stage") == "training")
+    state = wait_for(
+        lambda: client.train_status()["progress"],
+        lambda state: state.get("stage") == "training",
+        possible=lambda state: state["status"] == "running",
+    )
     assert (state["status"], state["stage"], state["left_out"]) == ("running", "training", [])
     assert min(state["training_cases"], state["validation_cases"]) >= 1
     assert state["training_cases"] + state["validation_cases"] == 3

@@ -83,7 +83,11 @@ def get(server: RunningServer, path: str) -> dict:
 
 def trained(server: RunningServer) -> tuple[int, int]:
     """Return epochs and steps so far, once the first epoch has begun."""
-    progress = wait_for(lambda: get(server, "/train/")["progress"], lambda p: p["epochs"] or p["stage"] == "training")
+    progress = wait_for(
+        lambda: get(server, "/train/")["progress"],
+        lambda progress: progress["epochs"] or progress["stage"] == "training",
+        possible=lambda progress: progress["status"] == "running",
+    )
     assert progress["status"] == "running", progress
     return progress["epoch"], progress.get("iteration", 0)
 

@@ -93,7 +93,7 @@ def test_options_reach_the_list(main, dataset, tmp_path):
     assert {case["fold"] for case in content["training"]} <= {0, 1}
 
 
-def test_folds_are_not_printed_for_test_cases_only(main, dataset, tmp_path, capsys):
+def test_cross_validation_is_not_printed_for_test_cases_only(main, dataset, tmp_path, capsys):
     output = ["--output", str(tmp_path / "datalist.json"), "--skip_image_checks"]
     assert main([str(dataset), *output, "--fractions", "0", "0", "1"]) == 0
     assert "fold" not in capsys.readouterr().out

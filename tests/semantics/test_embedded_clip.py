@@ -40,7 +40,7 @@ def test_integer_buffers_are_not_saved_in_half_precision(tmp_path, tiny_config):
     network = build_embedded(0, config)
     network.visual.bn1.num_batches_tracked += 4099  # more than half precision can count
     save_clip(network, tmp_path, "test", config)
-    assert load_clip(tmp_path).visual.bn1.num_batches_tracked == 4099
+    assert load_clip(tmp_path).model.visual.bn1.num_batches_tracked == 4099
 
 
 def test_silencing_unseen_tokens_does_not_change_seen_ones(tiny_config, tiny_clip):

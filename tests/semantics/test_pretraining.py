@@ -59,7 +59,7 @@ def test_best_clip_is_saved_with_unseen_tokens_silenced(tiny_config, tmp_path):
     trainer.run([{"token_ids": torch.tensor([[met, UNKNOWN_WORD]])}], max_epochs=2)
     clip = load_clip(tmp_path / "clip")
     assert "trained in a test" in clip.describe()
-    assert clip.visual.proj.abs().sum() > 0  # of the first epoch, not of the worse second
+    assert clip.model.visual.proj.abs().sum() > 0  # of the first epoch, not of the worse second
     assert clip.model.token_embedding.weight[met].abs().sum() > 0
     assert clip.model.token_embedding.weight[unmet].abs().sum() == 0
     assert network.clip.token_embedding.weight[unmet].abs().sum() > 0

@@ -7,7 +7,6 @@ missing steps. It records them in a :class:`Preparation`, which maps labels back
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,10 +30,11 @@ _COARSER = 1.5  # T1ce is not the reference if its slices are this many times th
 _LEAST_COVERED, _WELL_COVERED = 0.5, 0.9  # share of the brain that lies in a sequence's field of view
 # Share of the mutual information lost at a shift of 6 mm: 0.6 for the series of one exam, 0.03 for a failed search.
 _LEAST_PEAK, _NO_PEAK = 0.15, 0.03
-# The mask is the mean of those of T1 and T1ce: thick slices spoil either. Below this Dice, one of them is wrong.
-_SECOND_EXTRACTION, _LEAST_AGREEMENT = ("t1", "t1ce"), 0.9
 # T1 first: on T1 the extractor agrees best with other extractors.
 _FOR_EXTRACTION = ("t1", "t1ce", "t2", "flair")
+# The mask is the mean of those of T1 and T1ce: thick slices spoil either. Below this Dice, one of them is wrong.
+_SECOND_EXTRACTION, _LEAST_AGREEMENT = _FOR_EXTRACTION[:2], 0.9
+_REGISTERED_AT_ONCE = 2  # of three: T2 takes as long as the two others
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def prepare(
             return turned, Preparation(reference, native[reference], native, motions, notes)
     volumes, notes = _clear_each(volumes, stripped)
     on_step("find the brain")
-    base, mask, how = _find_brain(volumes, stripped, brain, reference)
+    base, mask, source = _find_brain(volumes, stripped, brain, reference)
     extracted = brain is None and not any(stripped.values())
 
     def bring_to_base(sequence: str) -> tuple[np.ndarray, list[str], np.ndarray | None]:
@@ -153,12 +153,12 @@ def prepare(
         return motion, said, _extract_again(volumes[sequence]) if again else None
 
     motions, others = {base: np.eye(4)}, [sequence for sequence in volumes if sequence != base]
-    masks, said_of_others = {base: mask}, []
+    masks, notes_of_others = {base: mask}, []
     # SimpleITK releases the GIL, and a registration uses one thread.
-    with ThreadPoolExecutor(max(1, min(len(others), len(os.sched_getaffinity(0))))) as pool:
+    with ThreadPoolExecutor(_REGISTERED_AT_ONCE) as pool:
         for sequence, (motion, said, second) in zip(others, pool.map(bring_to_base, others), strict=True):
             motions[sequence] = motion
-            said_of_others += said
+            notes_of_others += said
             if second is not None:
                 masks[sequence] = second
     # The motions map from the base so far; make them map from the reference.
@@ -171,8 +171,8 @@ def prepare(
     on_step("resample")
     # 1 in the brain, -1 beside it, 0 outside the field of view.
     shown = {s: resample(2 * m.astype(np.float32) - 1, native[s], working, motions[s]) for s, m in masks.items()}
-    inside, how = _agree(*shown.values(), working) if len(shown) == 2 else (shown[base] > 0, how)
-    notes += [how, *said_of_others]
+    inside, source = _agree(*shown.values(), working) if len(shown) == 2 else (shown[base] > 0, source)
+    notes += [source, *notes_of_others]
     prepared = {}
     for sequence, volume in volumes.items():
         array = volume.array

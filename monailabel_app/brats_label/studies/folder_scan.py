@@ -188,18 +188,18 @@ def _by_names(
     name = next(iter(groups))[0] if len(groups) == 1 else folder.name
     asked: list[str] = []
 
-    def tell(names: list[str]) -> dict[str, str]:
+    def resolve_t1(names: list[str]) -> dict[str, str]:
         asked.extend(names)
         return t1_pair_by_image(folder, names)
 
     try:
-        free, clash = assign(rest, patterns, folder.name, tell), None
+        free, ambiguity = assign(rest, patterns, folder.name, resolve_t1), None
     except AmbiguousNames as problem:
-        free, clash = {}, str(problem)
-    if patterns and clash:
+        free, ambiguity = {}, str(problem)
+    if patterns and ambiguity:
         complain(
             name,
-            f"{clash}; one file per sequence is expected. The patterns in use are "
+            f"{ambiguity}; one file per sequence is expected. The patterns in use are "
             f"{', '.join(f'pattern_{s} {p!r}' for s, p in patterns.items())}: make them fit one file each.",
         )
         return
@@ -217,8 +217,8 @@ def _by_names(
             yield _named_case(folder, case, naming, roles)
     if groups or others or not rest:
         return
-    if clash:
-        complain(name, f"{clash}; one file per sequence is expected, see --conf pattern_t1 and so on.")
+    if ambiguity:
+        complain(name, f"{ambiguity}; one file per sequence is expected, see --conf pattern_t1 and so on.")
     elif not _LABEL_FOLDER.match(folder.name):
         shown = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
         complain(name, f"{shown}: {_UNNAMED}; set --conf pattern_t1 and so on.")
