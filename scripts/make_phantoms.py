@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def make_one(seed: int, index: int, output: str, grid: dict[str, tuple], shift: 
     else:
         write_phantom(draw_phantom((seed, index), shift), Path(output), name, **grid)
     return name
+
+
+def end_with_parent() -> None:
+    """End this worker as soon as the process that started it has ended, however it ended."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def main() -> int:
@@ -81,7 +88,8 @@ def main() -> int:
     todo = [i for i in indices if args.overwrite or not (args.output / case_name(args.seed, i)).exists()]
     columns = TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     # Spawned, not forked: a forked child of a process whose torch has threads can hang.
-    pool = ProcessPoolExecutor(max(1, args.workers), mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max(1, args.workers), mp_context=spawn, initializer=end_with_parent)
     with Progress(*columns) as progress, pool:
         bar = progress.add_task("", total=len(indices), completed=len(indices) - len(todo))
         how = str(args.output), grid, args.shift, args.raw

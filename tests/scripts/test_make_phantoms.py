@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
 from brats_clip.cases import find_cases
@@ -51,6 +53,23 @@ def test_patients_of_a_seed_are_written_once(make, tmp_path):
     again = make("--count", "1", "--seed", "4", "--first", "2", *GRID)
     assert again.returncode == 0 and "(0 new)" in again.stdout
     assert Path(case["t1"]).stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_command(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--output", str(tmp_path / "out"), "--count", "50", "--workers", "1", *GRID]
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while not list((tmp_path / "out").glob("PHANTOM_*")) and time.monotonic() < end:
+            time.sleep(0.1)
+        workers = process.children(recursive=True)
+        assert workers
+    finally:
+        process.kill()
+        process.wait()
+    ended, alive = psutil.wait_procs(workers, timeout=60)
+    assert ended and not alive
 
 
 @pytest.mark.parametrize(
