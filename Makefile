@@ -95,10 +95,10 @@ lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# Most tests run in parallel; then those that start servers or measure time run one at a time.
+# Most tests run in parallel; then those that measure response times, one at a time.
 test: lint
-	$(PYTHON) -m pytest -n $(CORES) --dist loadfile -m "not e2e" $(PYTEST_ARGS)
-	$(PYTHON) -m pytest -m e2e $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(CORES) --dist loadfile -m "not alone" $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -m alone $(PYTEST_ARGS)
 
 test-fast: lint
 	$(PYTHON) -m pytest -m "not slow and not e2e and not real" $(PYTEST_ARGS)

@@ -50,7 +50,7 @@ def test_next_sample_serves_each_patient_once(client):
         seconds.append(time.monotonic() - begun)
     assert sorted(sample["id"] for sample in served) == ["PHANTOM_0", "PHANTOM_1", "PHANTOM_2"]
     assert all(Path(sample["path"]).name == f"{sample['id']}_t1ce.nii.gz" for sample in served)
-    assert sorted(seconds)[1] < 0.2
+    assert sorted(seconds)[1] < 1
 
 
 def test_report_and_click_are_applied_and_reported(client):
