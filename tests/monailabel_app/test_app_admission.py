@@ -14,7 +14,7 @@ import torch
 from app_server import wait_for
 
 from brats_label.errors import Busy
-from brats_label.inference import AdmissionControl
+from brats_label.inference import AdmissionControl, batch
 from brats_label.inference.service import Prompt, SegmentationService
 from brats_label.models import ModelRegistry
 from brats_label.settings import Settings
@@ -162,3 +162,30 @@ def test_batch_pauses_between_network_layers_during_another_request(tmp_path):
     until(lambda: len(steps) > before)
     stop.set()
     thread.join(TIMEOUT_S)
+
+
+def test_batch_computes_in_one_thread_and_leaves_the_others_to_requests(tmp_path, monkeypatch):
+    number = {}
+
+    def answer(app, request):
+        torch.ones(200_000).exp_()  # parallel, if the thread has several
+        number["batch"] = torch.get_num_threads()
+        (tmp_path / "label.nii.gz").touch()
+        return {"file": tmp_path / "label.nii.gz", "params": {"saved": {"version": 1}}}
+
+    monkeypatch.setattr(batch, "answer_request", answer)
+    datastore = SimpleNamespace(list_images=lambda: ["A"], get_labeled_images=list, get_unlabeled_images=list)
+    task = SimpleNamespace(prompt=lambda request: None)
+    app = SimpleNamespace(infer_task=lambda name: task, datastore=lambda: datastore, admission=AdmissionControl(1, 1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        work = batch.Batch(app)
+        work.start("segmentation", batch.ALL, {})
+        work.wait()
+        request = threading.Thread(target=lambda: number.update(request=torch.get_num_threads()))
+        request.start()
+        request.join()
+    finally:
+        torch.set_num_threads(before)
+    assert work.tasks()[0]["finished"] == 1 and number == {"batch": 1, "request": 3}

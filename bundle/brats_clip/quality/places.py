@@ -19,9 +19,10 @@ from .voxels import BLOCK, LIKELY, Coarse, mean_of_cube
 
 FALSE, MISSED, CORE = "false piece", "missed piece", "core against oedema"
 MOST = 3
-# A click corrects voxels within a few mm; this is the radius of one place.
-REACH_MM = 10.0
-_APART_MM = 14.0
+# Side of the cube whose errors one click is expected to correct, and the distance between places. Chosen on shifted
+# phantoms, where clicks at places of 10 mm gained 60 % of what clicks at the true errors gain, and of 24 mm 84 %.
+REACH_MM = 24.0
+_APART_MM = 20.0
 # Places where a correction would gain less Dice than this are left out.
 _LEAST_DICE = 0.002
 _MIDLINE_MM = 5.0

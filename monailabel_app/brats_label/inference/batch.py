@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
+from threadpoolctl import threadpool_limits
+
 from brats_clip.errors import BratsClipError
 
 from ..errors import Busy, ClientError, NotFound, Refused
@@ -112,13 +115,17 @@ class Batch:
         return sorted(of[images]())
 
     def _run(self, task: dict[str, Any], case_ids: Sequence[str], request: Mapping[str, Any]) -> None:
-        for case_id in case_ids:
-            if self._stop.is_set():
-                break
-            line, succeeded = self._segment(case_id, request)
-            with self._lock:
-                task["finished" if succeeded else "failed"] += 1
-                task["details"] = [*task["details"], line][-LINES_KEPT:]
+        # A second team of OpenMP threads would slow down requests even while it is idle: libgomp shortens the spinning
+        # of all teams once there are more threads than cores.
+        torch.get_num_threads()  # at its first use in a thread, torch sets the number of threads, and undoes the limit
+        with threadpool_limits(1, user_api="openmp"):
+            for case_id in case_ids:
+                if self._stop.is_set():
+                    break
+                line, succeeded = self._segment(case_id, request)
+                with self._lock:
+                    task["finished" if succeeded else "failed"] += 1
+                    task["details"] = [*task["details"], line][-LINES_KEPT:]
         complete = task["finished"] + task["failed"] == task["total"]
         with self._lock:
             ended = "DONE" if task["finished"] or not task["failed"] else "ERROR"
