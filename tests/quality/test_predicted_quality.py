@@ -159,6 +159,18 @@ class TestFile:
         read = load_quality(path, weights)
         assert read.fitted and "note" not in assess(answer(), BRAIN, GEOMETRY, read).to_dict()["quality"]
 
+    def test_file_beside_it_is_used_for_the_weights_it_was_fitted_for(self, files):
+        from brats_clip.evaluation import sha256_of
+
+        weights, path, model = files
+        other = model.to_json() | {"weights_sha256": sha256_of(weights), "dice": [[0.7] * (1 + len(FEATURES))] * 3}
+        path.with_name("quality_other.json").write_text(json.dumps(other))
+        read = load_quality(path, weights)
+        assert read.fitted and read.dice[0][0] == 0.7
+        path.with_name("quality_other.json").write_text("{")
+        with pytest.raises(InputError, match=r"quality_other\.json"):
+            load_quality(path, weights)
+
     def test_missing_file_gives_the_default_model(self, tmp_path):
         assert load_quality(tmp_path / "none.json", tmp_path / "model.pt") == QualityModel()
 

@@ -88,20 +88,30 @@ def load_quality(
     """Read the coefficients of a bundle.
 
     Args:
-        path: JSON from ``scripts/fit_quality.py``. If there is no such file, the quality is predicted from the
-            network's own probabilities, without a fit.
-        checkpoint: the weights in use. ``fitted`` is False if the model was fitted for other weights.
+        path: JSON from ``scripts/fit_quality.py``. Files beside it named ``quality_NAME.json`` belong to other weights.
+            If there is no such file, the quality is predicted from the network's own probabilities, without a fit.
+        checkpoint: the weights in use. ``fitted`` is False if no file was fitted for them; ``path`` is then used.
         min_lesion_ml, min_part_ml, min_et_ml: how segmentations are cleaned, see ``transforms.LogitsToLabeld``.
 
     Raises:
-        InputError: if the file is damaged or of another version.
+        InputError: if a file is damaged or of another version.
     """
-    least = (min_lesion_ml, min_part_ml, min_et_ml)
-    if not Path(path).is_file():
+    path, least = Path(path), (min_lesion_ml, min_part_ml, min_et_ml)
+    if not path.is_file():
         return QualityModel(least_ml=least)
+    models = [_read(file, least) for file in (path, *sorted(path.parent.glob(f"{path.stem}_*.json")))]
+    try:
+        sha = sha256_of(checkpoint)
+    except WeightsError:  # reported where the weights are loaded
+        return models[0]
+    fitted = [model for model in models if model.weights_sha256 == sha]
+    return replace(fitted[0], fitted=True) if fitted else models[0]
+
+
+def _read(path: Path, least: tuple[float, float, float]) -> QualityModel:
     expected = f"a file of scripts/fit_quality.py of this version; to predict quality without a fit, remove {path}"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         names = {"format": FORMAT, "regions": [*REGIONS], "voxel_features": [*VOXEL_FEATURES], "features": [*FEATURES]}
         for name, value in names.items():
             if content.pop(name) != value:
@@ -110,11 +120,7 @@ def load_quality(
         _check(model)
     except (ValueError, KeyError, TypeError, AttributeError) as reason:
         raise InputError(path, f"unusable coefficients ({str(reason)[:80]})", expected) from reason
-    try:
-        fitted = sha256_of(checkpoint) == model.weights_sha256
-    except WeightsError:  # reported where the weights are loaded
-        fitted = False
-    return replace(model, fitted=fitted)
+    return model
 
 
 def _check(model: QualityModel) -> None:
