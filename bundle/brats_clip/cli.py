@@ -29,7 +29,7 @@ commands:
   evaluate   --dataset_dir CASES --datalist FILE --output_dir OUT       score labelled cases
   phantoms   --output OUT --count N                                     make synthetic patients
   serve      --studies CASES                                            serve cases to 3D Slicer and OHIF
-  doctor     [--studies CASES]                                          check this installation
+  doctor     [--studies CASES]                                          check whether serve will work
 
 segment, train and evaluate accept every setting of their config files as --name value; --with FILE adds a config file,
 your own or one from the bundle (--with train_clicks.json). The other commands have their own help: brats-clip doctor -h
@@ -47,6 +47,8 @@ def command_of(argv: Sequence[str]) -> list[str]:
     parser.add_argument("command", choices=(*WORKFLOWS, *SCRIPTS), metavar="command", help="one of the commands below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the command")
     args = parser.parse_args(argv)
+    if args.command in ("serve", "doctor") and importlib.util.find_spec("monailabel") is None:
+        parser.error(f"{args.command} needs MONAI Label, which is not installed: pip install 'brats-clip[app]'")
     if args.command in SCRIPTS:
         script = bundle_root().parent / "scripts" / f"{SCRIPTS[args.command]}.py"
         if not script.is_file():

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from brats_clip.cases import patient_of
 from brats_clip.errors import BratsClipError, CaseError, InputError
-from brats_clip.evaluation import collect_run_info, sha256_of, summarise, write_summary
+from brats_clip.evaluation import collect_run_info, sha256_of, summarise, training_cases, write_summary
 from brats_clip.evaluation.labelled import labelled_cases
 from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
@@ -188,6 +188,9 @@ def plan(args: argparse.Namespace) -> list[Fold]:
     args.epochs = train["epochs"] if args.epochs is None else args.epochs
     validation = list(_find([args.validation], cases).values()) if args.validation else []
     place = {} if args.score_only else assign_folds(list(cases), args.folds, args.seed)
+    if seen := args.pretrained and training_cases(sha256_of(args.pretrained), cases):
+        expected = "weights that saw none, such as bundle/models/model_phantoms.pt"
+        raise InputError(args.pretrained, f"weights trained on {len(seen)} of these cases ({seen[0]}, ...)", expected)
     _check_settings(args, _settings(args, cases, phantoms, validation, configs, overrides), place)
     _check_scoring(args, scoring)
 

@@ -12,9 +12,10 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
 
+from brats_clip import bundle_root
 from brats_clip.engines.evaluation_handler import EvaluationWriter
 from brats_clip.errors import InputError, LabelError
-from brats_clip.evaluation import case_metrics
+from brats_clip.evaluation import case_metrics, sha256_of
 from brats_clip.labels import REGIONS
 from brats_clip.quality import Assessment, RegionEstimate
 
@@ -59,6 +60,18 @@ def evaluate(writer: EvaluationWriter, data: list[dict], postprocessing=shifted,
 def read(path) -> list[dict]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_cases_that_the_shipped_weights_were_trained_on_are_reported(tmp_path, caplog):
+    seen, unseen = cases(2)
+    run = {"weights_sha256": sha256_of(bundle_root() / "models" / "model.pt")}
+    evaluate(EvaluationWriter(tmp_path, run, overlays=False), [{**seen, "case": "BraTS20_Training_143"}, unseen])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["run"]["trained on"].startswith("1 of these cases")
+    assert "BraTS20_Training_143" in caplog.text and "case-1" not in caplog.text.split("The weights were trained on")[1]
+    other = {"weights_sha256": sha256_of(bundle_root() / "models" / "model_phantoms.pt")}
+    evaluate(EvaluationWriter(tmp_path, other, overlays=False), [{**seen, "case": "BraTS20_Training_143"}])
+    assert "trained on" not in json.loads((tmp_path / "summary.json").read_text())["run"]
 
 
 def test_writes_table_summary_pictures_and_page(tmp_path):

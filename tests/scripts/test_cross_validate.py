@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from brats_clip import bundle_root
 from brats_clip.cases import SEQUENCES
 from brats_clip.errors import InputError
 from measuring import bundle_run
@@ -128,6 +129,14 @@ def test_options_reach_training_and_scoring_uses_no_report(validate, tmp_path):
     assert {name: training[f"--{name}"] for name in given} == given
     assert "mix_phantoms.json" in training["--config_file"] and "evaluate.json" in scoring["--config_file"]
     assert scoring["--use_reports"] == "False" and "--pretrained" not in scoring
+
+
+def test_weights_that_were_trained_on_the_cases_are_refused(validate, tmp_path, capsys):
+    write_cases(tmp_path / "one", "BraTS2021_00006")
+    code, calls = validate("--folds", "2", "--pretrained", str(bundle_root() / "models" / "model.pt"))
+    assert code == 2 and not calls and "trained on 1 of these cases (BraTS2021_00006" in capsys.readouterr().err
+    code, _ = validate("--folds", "2", "--pretrained", str(bundle_root() / "models" / "model_phantoms.pt"))
+    assert code == 0
 
 
 def test_later_stages_start_from_the_weights_of_their_fold(validate, tmp_path):

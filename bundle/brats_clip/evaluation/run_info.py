@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import monai
 import torch
 
-from .. import __version__
+from .. import __version__, bundle_root
 from ..errors import WeightsError
 
 
@@ -31,6 +32,16 @@ def sha256_of(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def training_cases(weights_sha256: str | None, cases: Iterable[str]) -> list[str]:
+    """Return those of ``cases`` that shipped weights were trained on, by their names in BraTS 2018 to 2021."""
+    path = bundle_root() / "models" / "training_cases.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if weights_sha256 is None or content.get("weights_sha256") != weights_sha256:
+        return []
+    names = {name for case, others in content["cases"].items() for name in (case, *others)}
+    return sorted(names.intersection(cases))
 
 
 def collect_run_info(

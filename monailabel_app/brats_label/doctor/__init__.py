@@ -24,6 +24,8 @@ GIB = 2**30
 ROOMY = 10 * GIB  # enough for a few hundred cases, converted and resampled
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 REPAIR = "make venv, after removing the file requirements.installed in the environment's folder"
+if not (Path(__file__).resolve().parents[3] / "Makefile").is_file():
+    REPAIR = "pip install 'brats-clip[app]'"
 # Version limits of MONAI Label 0.8.5 that its metadata does not declare.
 LIMITS = {"pydicom": "<3", "pynetdicom": "<3", "dicomweb-client": "<0.60", "numpy": "<2"}
 _DEVELOPMENT = "# Development."  # the server does not need the packages after this line of requirements.txt
