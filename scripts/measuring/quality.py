@@ -156,6 +156,7 @@ def summarise(rows: Sequence[dict]) -> dict:
         found |= {key: round(float(table[key].mean()), 4) for key in (f"ece_{name}", f"ece_doubt_{name}")}
     each = table[table["way"] == table["way"].iloc[0]]  # one answer per case
     found["queue_gain"] = gain_of_order(each["expected_mean"], each["dice_mean"])
+    found["best_queue_gain"] = gain_of_order(each["dice_mean"], each["dice_mean"])
     looked = table[table["places"] > 0]
     found |= {"without_place": int((table["places"] == 0).sum())}
     found["first_hit"] = round(float(looked["first_hit"].astype(float).mean()), 3) if len(looked) else None

@@ -28,7 +28,7 @@ _LEAST_DICE = 0.002
 _MIDLINE_MM = 5.0
 _NAMES = {0: "background", ED: "oedema", NCR: "non-enhancing core", ET: "enhancing tumour"}
 _CLICKS = {0: "background", ED: "ED", NCR: "NCR", ET: "ET"}
-_ADJECTIVES = {"insular": "insular", "deep": "deep", "cerebellum": "cerebellar", "brainstem": "brainstem"}
+_ADJECTIVES = {"insular": "insular", "deep": "deep brain", "cerebellum": "cerebellar", "brainstem": "brainstem"}
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ def find_places(
         middle = (piece * chance[:, None]).sum(axis=0) / chance.sum()
         block = piece[(((piece - middle) * step) ** 2).sum(axis=1).argmin()]
         voxel = _voxel(probabilities[region], label, region, missed, block)
-        ml = float(chance.sum()) * BLOCK**3 * voxel_ml
+        ml = round(float(chance.sum()) * BLOCK**3 * voxel_ml, 2)
         radius = float(np.sqrt((((piece - block) * step) ** 2).sum(axis=1)).max() + step.max() / 2)
         at = tuple(int(v + c) for v, c in zip(voxel, corner, strict=True))
         facts = _facts(probabilities[(slice(None), *voxel)].numpy(), int(label[voxel]), int(region), missed)
         place = _describe(at, geometry, frame)
         text = _sentence(place, facts, ml)
-        numbers = {"ml": round(ml, 2), "radius_mm": round(radius, 1), "dice_at_stake": round(float(gain[best]), 3)}
+        numbers = {"ml": ml, "radius_mm": round(radius, 1), "dice_at_stake": round(float(gain[best]), 3)}
         numbers["probability"] = round(float(chance.mean()), 2)
         found.append({**facts, **place, **numbers, "text": text})
     return found
