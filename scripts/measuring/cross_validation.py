@@ -120,6 +120,10 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
     chosen = [fold for fold in folds if not args.only or fold.name in {"all", *map(str, args.only)}]
     table_folder, epochs, failures = args.output / args.name, args.epochs, {}
     run = collect_run_info(command, args.checkpoint or args.pretrained, folds=None if args.score_only else args.folds)
+    scored = [case["case"] for fold in folds for case in fold.sections["testing"]]
+    if seen := training_cases(run["weights_sha256"], scored):
+        run["trained on"] = f"{len(seen)} of these cases, whose Dice is therefore too high"
+        console.print(f"The weights were trained on {run['trained on']}: {', '.join(seen)}.")
     todo = [fold for fold in chosen if not fold.finished]
     with make_progress(console) as progress:
         bar = progress.add_task("folds", total=len(chosen), completed=len(chosen) - len(todo))

@@ -107,7 +107,7 @@ def test_commands_of_the_app_name_the_extra_that_they_need(command, monkeypatch,
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as ended:
         command_of([command, "--studies", "x"])
-    assert ended.value.code == 2 and "pip install 'brats-clip[app]'" in capsys.readouterr().err
+    assert ended.value.code == 2 and "pip install '.[app]'" in capsys.readouterr().err
 
 
 def test_unknown_command_is_refused_and_help_is_printed(capsys):

@@ -170,6 +170,9 @@ def test_batch_computes_in_one_thread_and_leaves_the_others_to_requests(tmp_path
     def answer(app, request):
         torch.ones(200_000).exp_()  # parallel, if the thread has several
         number["batch"] = torch.get_num_threads()
+        request = threading.Thread(target=lambda: number.update(request=torch.get_num_threads()))
+        request.start()
+        request.join()
         (tmp_path / "label.nii.gz").touch()
         return {"file": tmp_path / "label.nii.gz", "params": {"saved": {"version": 1}}}
 
@@ -183,9 +186,6 @@ def test_batch_computes_in_one_thread_and_leaves_the_others_to_requests(tmp_path
         work = batch.Batch(app)
         work.start("segmentation", batch.ALL, {})
         work.wait()
-        request = threading.Thread(target=lambda: number.update(request=torch.get_num_threads()))
-        request.start()
-        request.join()
     finally:
         torch.set_num_threads(before)
     assert work.tasks()[0]["finished"] == 1 and number == {"batch": 1, "request": 3}

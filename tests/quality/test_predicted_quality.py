@@ -54,6 +54,12 @@ def test_sharp_answer_is_expected_to_be_better_than_a_blurred_one(sharp):
         assert 0 <= estimate.volume_low_ml < estimate.volume_ml < estimate.volume_high_ml
 
 
+def test_error_that_a_place_covers_makes_no_second_place():
+    pieces = np.maximum(ball((12, 14, 30), 6, top=-0.3), ball((12, 37, 30), 3, top=-0.3))  # 23 mm apart
+    (place,) = assess(answer((0, pieces)), BRAIN, GEOMETRY, QualityModel()).look_here
+    assert place["ml"] > 0.4
+
+
 def test_sharp_answer_has_no_places_to_check(sharp):
     assert sharp.look_here == []
 
@@ -167,9 +173,11 @@ class TestFile:
         path.with_name("quality_other.json").write_text(json.dumps(other))
         read = load_quality(path, weights)
         assert read.fitted and read.dice[0][0] == 0.7
-        path.with_name("quality_other.json").write_text("{")
+        path.with_name("quality_other.json").write_text(json.dumps(other | {"format": 9}))
         with pytest.raises(InputError, match=r"quality_other\.json"):
             load_quality(path, weights)
+        path.with_name("quality_other.json").write_text("{")  # of unknown weights: not used
+        assert not load_quality(path, weights).fitted
 
     def test_missing_file_gives_the_default_model(self, tmp_path):
         assert load_quality(tmp_path / "none.json", tmp_path / "model.pt") == QualityModel()

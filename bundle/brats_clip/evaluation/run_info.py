@@ -35,7 +35,7 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def training_cases(weights_sha256: str | None, cases: Iterable[str]) -> list[str]:
-    """Return those of ``cases`` that shipped weights were trained on, by their names in BraTS 2018 to 2021."""
+    """Return those of ``cases`` that shipped weights were trained on, by the names in ``training_cases.json``."""
     path = bundle_root() / "models" / "training_cases.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if weights_sha256 is None or content.get("weights_sha256") != weights_sha256:

@@ -99,13 +99,15 @@ def load_quality(
     path, least = Path(path), (min_lesion_ml, min_part_ml, min_et_ml)
     if not path.is_file():
         return QualityModel(least_ml=least)
-    models = [_read(file, least) for file in (path, *sorted(path.parent.glob(f"{path.stem}_*.json")))]
     try:
         sha = sha256_of(checkpoint)
     except WeightsError:  # reported where the weights are loaded
-        return models[0]
-    fitted = [model for model in models if model.weights_sha256 == sha]
-    return replace(fitted[0], fitted=True) if fitted else models[0]
+        sha = ""
+    for other in sorted(path.parent.glob(f"{path.stem}_*.json")):
+        if sha and sha in other.read_text(encoding="utf-8", errors="replace"):
+            path = other
+    model = _read(path, least)
+    return replace(model, fitted=bool(sha) and model.weights_sha256 == sha)
 
 
 def _read(path: Path, least: tuple[float, float, float]) -> QualityModel:

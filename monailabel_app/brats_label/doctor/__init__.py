@@ -23,9 +23,10 @@ OK, WARNING, PROBLEM = "OK", "WARNING", "PROBLEM"
 GIB = 2**30
 ROOMY = 10 * GIB  # enough for a few hundred cases, converted and resampled
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-REPAIR = "make venv, after removing the file requirements.installed in the environment's folder"
-if not (Path(__file__).resolve().parents[3] / "Makefile").is_file():
-    REPAIR = "pip install 'brats-clip[app]'"
+# An installed package has no Makefile.
+CHECKOUT = (Path(__file__).resolve().parents[3] / "Makefile").is_file()
+INSTALL = "make venv" if CHECKOUT else "pip install '.[app]' in the repository's folder"
+REPAIR = INSTALL + ", after removing the file requirements.installed in the environment's folder" * CHECKOUT
 # Version limits of MONAI Label 0.8.5 that its metadata does not declare.
 LIMITS = {"pydicom": "<3", "pynetdicom": "<3", "dicomweb-client": "<0.60", "numpy": "<2"}
 _DEVELOPMENT = "# Development."  # the server does not need the packages after this line of requirements.txt
@@ -53,7 +54,7 @@ def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     try:
         yield from look()
     except ImportError as error:
-        yield Finding(check, PROBLEM, f"cannot be checked: {error}", "make venv")
+        yield Finding(check, PROBLEM, f"cannot be checked: {error}", INSTALL)
     except Exception as error:
         yield Finding(check, PROBLEM, f"cannot be checked: {type(error).__name__}: {error}", "correct what it names")
 
@@ -183,7 +184,7 @@ def dicom_seg_program() -> Iterator[Finding]:
         yield Finding(name, OK, found)
     else:
         says = "missing: this app does without it, other MONAI Label apps download it"
-        yield Finding(name, WARNING, says, "make venv (it comes with dcmqi)")
+        yield Finding(name, WARNING, says, f"{INSTALL} (it comes with dcmqi)")
 
 
 def orthanc() -> Iterator[Finding]:
@@ -204,7 +205,7 @@ def browser() -> Iterator[Finding]:
     if found is None:
         yield Finding("Chromium", WARNING, "not installed: tests of the viewer are left out", "apt install chromium")
     elif importlib.util.find_spec("playwright") is None:
-        yield Finding("Chromium", WARNING, "playwright is not installed: tests of the viewer are left out", "make venv")
+        yield Finding("Chromium", WARNING, "playwright is not installed: tests of the viewer are left out", INSTALL)
     else:
         yield Finding("Chromium", OK, f"{found}, with playwright")
 
