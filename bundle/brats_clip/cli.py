@@ -47,9 +47,9 @@ def command_of(argv: Sequence[str]) -> list[str]:
     parser.add_argument("command", choices=(*WORKFLOWS, *SCRIPTS), metavar="command", help="one of the commands below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the command")
     args = parser.parse_args(argv)
-    if args.command in ("serve", "doctor") and not {"-h", "--help"} & {*args.options}:
-        if importlib.util.find_spec("monailabel") is None:
-            parser.error(f"{args.command} needs MONAI Label: run pip install '.[app]' in the repository's folder")
+    of_app = args.command in ("serve", "doctor") and not {"-h", "--help"} & {*args.options}
+    if of_app and importlib.util.find_spec("monailabel") is None:
+        parser.error(f"{args.command} needs MONAI Label: run pip install '.[app]' in the repository's folder")
     if args.command in SCRIPTS:
         script = bundle_root().parent / "scripts" / f"{SCRIPTS[args.command]}.py"
         if not script.is_file():
