@@ -7,7 +7,8 @@
 Each case is segmented with weights that never saw it: scans of a cross-validation with those of their fold, phantoms
 (use some that were not trained on) with --checkpoint. Printed results come from coefficients fitted without the case
 and its fold; the written coefficients are fitted on all cases. Answers are kept in the output folder, so that the same
-command resumes. Writes quality.json, fit_quality.csv (a row per answer), fit_quality_clicks.csv and fit_quality.md.
+command resumes. Writes quality.json, fit_quality.csv (a row per answer), fit_quality_order.png and .svg (the order of
+correction), fit_quality_clicks.csv and fit_quality.md.
 """
 
 from __future__ import annotations

@@ -123,3 +123,16 @@ def test_invalid_options_are_refused(capsys):
         with pytest.raises(SystemExit):
             fit_quality.main(argv)
     assert "needs --phantoms, --cross_validation or --cases" in capsys.readouterr().err
+
+
+def test_curves_of_the_correction_order_are_drawn_for_scans_and_phantoms(tmp_path):
+    dice = (0.9, 0.1, 0.8, 0.5)
+    rows = [
+        {"case": f"{kind}{i}", "kind": kind, "dice_mean": value, "expected_mean": value}
+        for kind in quality.KINDS.values()
+        for i, value in enumerate(dice)
+    ]
+    quality.draw_order([*rows, rows[0]], tmp_path / "order", seed=0)  # a second answer for a case does not count
+    text = (tmp_path / "order.svg").read_text()
+    assert (tmp_path / "order.png").stat().st_size > 10_000
+    assert text.count("<!-- queue -->") == 2 and "<!-- 4 scans: mean Dice of the archive -->" in text
