@@ -15,7 +15,14 @@ from rich.console import Console
 
 from brats_clip.cases import patient_of
 from brats_clip.errors import BratsClipError, CaseError, InputError
-from brats_clip.evaluation import collect_run_info, sha256_of, summarise, training_cases, write_summary
+from brats_clip.evaluation import (
+    collect_run_info,
+    note_training_cases,
+    refuse_training_cases,
+    sha256_of,
+    summarise,
+    write_summary,
+)
 from brats_clip.evaluation.labelled import labelled_cases
 from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
@@ -121,9 +128,8 @@ def cross_validate(args: argparse.Namespace, console: Console, command: str) -> 
     table_folder, epochs, failures = args.output / args.name, args.epochs, {}
     run = collect_run_info(command, args.checkpoint or args.pretrained, folds=None if args.score_only else args.folds)
     scored = [case["case"] for fold in folds for case in fold.sections["testing"]]
-    if seen := training_cases(run["weights_sha256"], scored):
-        run["trained on"] = f"{len(seen)} of these cases, whose Dice is therefore too high"
-        console.print(f"The weights were trained on {run['trained on']}: {', '.join(seen)}.")
+    if warning := note_training_cases(run, scored):
+        console.print(warning)
     todo = [fold for fold in chosen if not fold.finished]
     with make_progress(console) as progress:
         bar = progress.add_task("folds", total=len(chosen), completed=len(chosen) - len(todo))
@@ -192,9 +198,8 @@ def plan(args: argparse.Namespace) -> list[Fold]:
     args.epochs = train["epochs"] if args.epochs is None else args.epochs
     validation = list(_find([args.validation], cases).values()) if args.validation else []
     place = {} if args.score_only else assign_folds(list(cases), args.folds, args.seed)
-    if seen := args.pretrained and training_cases(sha256_of(args.pretrained), cases):
-        expected = "weights that saw none, such as bundle/models/model_phantoms.pt"
-        raise InputError(args.pretrained, f"weights trained on {len(seen)} of these cases ({seen[0]}, ...)", expected)
+    if args.pretrained is not None:
+        refuse_training_cases(args.pretrained, cases)
     _check_settings(args, _settings(args, cases, phantoms, validation, configs, overrides), place)
     _check_scoring(args, scoring)
 

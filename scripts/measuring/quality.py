@@ -15,11 +15,10 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from brats_clip import Segmenter, bundle_root
-from brats_clip.errors import InputError
 from brats_clip.evaluation import region_dice, write_metrics_csv
 from brats_clip.evaluation.labelled import draws, labelled_cases, read_truth
 from brats_clip.evaluation.plots import COLOURS, RULE, SOFT, new_figure, plain, save_figure
-from brats_clip.evaluation.run_info import sha256_of, training_cases
+from brats_clip.evaluation.run_info import refuse_training_cases, sha256_of
 from brats_clip.evaluation.tables import figure, markdown_facts, markdown_table
 from brats_clip.images import atomic_write
 from brats_clip.labels import REGIONS
@@ -98,9 +97,7 @@ def _cases(args: argparse.Namespace) -> list[dict]:
         found += [{**case, "real": True, "group": GROUPS[folds.index(case["checkpoint"]) % 4]} for case in scans]
     for folders, real in ((args.cases, True), (args.phantoms, False)):
         cases = [{**case, "checkpoint": last} for folder in folders for case in labelled_cases(folder)]
-        if seen := training_cases(sha256_of(last), [case["case"] for case in cases]):
-            trained = f"weights trained on {len(seen)} of these cases ({seen[0]}, ...)"
-            raise InputError(last, trained, "weights that saw none, or --cross_validation")
+        refuse_training_cases(last, [case["case"] for case in cases])
         found += with_groups(cases[: args.limit], GROUPS, real)
     return found
 

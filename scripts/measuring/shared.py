@@ -11,7 +11,7 @@ from rich.console import Console
 
 from brats_clip.cases import SEQUENCES, load_datalist
 from brats_clip.errors import InputError
-from brats_clip.evaluation import MEASURES, collect_run_info, write_metrics_csv
+from brats_clip.evaluation import MEASURES, collect_run_info, note_training_cases, write_metrics_csv
 from brats_clip.evaluation.labelled import labelled_cases
 from brats_clip.evaluation.spread import bootstrap_interval
 from brats_clip.evaluation.summary import statistics
@@ -71,6 +71,8 @@ def measure_cases(
     run = collect_run_info(command, segmenter.checkpoint, device=str(segmenter.device), seed=args.seed)
     if args.cross_validation is not None:
         run |= {"weights": "those of the fold that did not see the case", "weights_sha256": None}
+    if warning := note_training_cases(run, [case["case"] for case in cases]):
+        console.print(warning)
     with make_progress(console) as progress:
         for case in progress.track(cases, description="cases"):
             if case["case"] in failures:

@@ -313,3 +313,15 @@ def test_killed_training_resumes_within_its_fold(tiny_data_set, tmp_path):
     assert list(table["case"]) == list(tiny_data_set.cases[:2]) and set(table["fold"]) == {0, 1}
     assert table["dice_mean"].between(0, 1).all() and table["lesions_WT_truth"].notna().all()
     assert "| ET, cases with > 1 ml |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_measured_cases_that_the_weights_were_trained_on_are_reported(tmp_path, capsys):
+    args = Namespace(tta=False, checkpoint=None, device=None, seed=0, cross_validation=None, output=tmp_path)
+    segmenter = Namespace(checkpoint=bundle_root() / "models" / "model.pt", device="cpu")
+    cases = [{"case": "BraTS2021_00006"}, {"case": "other"}]
+
+    def measure(segmenter, case: dict) -> list[dict]:
+        return [{"case": case["case"]}]
+
+    _, run = measure_cases(args, make_console(), "it", "it", lambda **_: segmenter, cases, measure, {})
+    assert run["trained on"].startswith("1 of these cases") and "BraTS2021_00006" in capsys.readouterr().out

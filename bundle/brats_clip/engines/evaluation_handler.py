@@ -18,8 +18,8 @@ from ..errors import InputError
 from ..evaluation import (
     case_metrics,
     draw_overlay,
+    note_training_cases,
     summarise,
-    training_cases,
     write_metrics_csv,
     write_report,
     write_summary,
@@ -150,9 +150,8 @@ class EvaluationWriter:
         self._assessments = {case: found for _, _, assessments in parts for case, found in assessments.items()}
         summary = summarise(self.rows)
         run = {**self.run_info, "cases": len(self.rows)}
-        if trained_on := training_cases(self.run_info.get("weights_sha256"), by_case):
-            run["trained on"] = f"{len(trained_on)} of these cases, whose Dice is therefore too high"
-            logger.warning("The weights were trained on %s: %s.", run["trained on"], ", ".join(trained_on))
+        if warning := note_training_cases(run, by_case):
+            logger.warning("%s", warning)
         write_metrics_csv(self.rows, self.output_dir / "metrics.csv")
         write_summary(summary, self.output_dir / "summary.json", run)
         write_report(

@@ -10,12 +10,13 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import monai
 import torch
 
 from .. import __version__, bundle_root
-from ..errors import WeightsError
+from ..errors import InputError, WeightsError
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -34,7 +35,27 @@ def sha256_of(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def training_cases(weights_sha256: str | None, cases: Iterable[str]) -> list[str]:
+def note_training_cases(run: dict[str, Any], cases: Iterable[str]) -> str:
+    """Add to the metadata of a run how many of its cases the weights were trained on; return a warning, or ""."""
+    seen = _training_cases(run.get("weights_sha256"), cases)
+    if not seen:
+        return ""
+    run["trained on"] = f"{len(seen)} of these cases, whose Dice is therefore too high"
+    return f"The weights were trained on {run['trained on']}: {', '.join(seen)}."
+
+
+def refuse_training_cases(weights: str | os.PathLike, cases: Iterable[str]) -> None:
+    """Refuse ``weights`` that were trained on some of ``cases``.
+
+    Raises:
+        InputError: with their number and one of their names.
+    """
+    if seen := _training_cases(sha256_of(weights), cases):
+        found = f"weights trained on {len(seen)} of these cases ({seen[0]}, ...)"
+        raise InputError(weights, found, "weights that saw none, such as bundle/models/model_phantoms.pt")
+
+
+def _training_cases(weights_sha256: str | None, cases: Iterable[str]) -> list[str]:
     """Return those of ``cases`` that shipped weights were trained on, by the names in ``training_cases.json``."""
     path = bundle_root() / "models" / "training_cases.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
