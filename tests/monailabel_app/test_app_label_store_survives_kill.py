@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS, SEED = 14, 20261122
+KILLS, MOST_KILLS, SEED = 14, 300, 20261122
 APP = Path(__file__).resolve().parents[2] / "monailabel_app"
 
 # One process imports and forks those that are killed, because importing takes longer than all of them run.
@@ -23,7 +23,7 @@ PROGRAM = """
     from brats_label.labels.store import LabelStore
     from brats_label.store import Store
 
-    root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    root, kills, most_kills, seed = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
     def label(number):
         # So many voxels that a save takes a while, and the number in them.
@@ -102,12 +102,14 @@ PROGRAM = """
         return wrong
 
     chance = random.Random(seed)
-    acknowledged, wrong, left = [], [], 0
-    for kill in range(kills):
+    acknowledged, wrong, left, kill = [], [], 0, 0
+    # Where most of a save is waiting for the disk, few kills come while a file is being written: go on until one has.
+    while kill < kills or (not left and kill < most_kills):
         new = life(kill * 10**5, chance.uniform(0.0, 0.1), 1 + kill % 2)
         left += len(list(root.rglob(".tmp-*")))
         wrong += check(new)
         acknowledged += new
+        kill += 1
     checked.clear()
     wrong += check(acknowledged)
     print(json.dumps({"acknowledged": len(acknowledged), "interrupted": left, "wrong": wrong}))
@@ -117,9 +119,17 @@ PROGRAM = """
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_acknowledged_labels_survive_sigkill(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "labels"), str(KILLS), str(SEED)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(PROGRAM),
+        str(tmp_path / "labels"),
+        str(KILLS),
+        str(MOST_KILLS),
+        str(SEED),
+    ]
     path = os.pathsep.join([str(APP), str(APP.parent / "bundle")])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["wrong"] == []
