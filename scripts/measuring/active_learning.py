@@ -37,7 +37,7 @@ from .bundle_run import (
 )
 from .command import OWN_OPTION, make_progress, read_json, read_overrides, write_json
 from .shared import sequences_of
-from .strategies import ORDERS, predict_case
+from .strategies import ORDERS, expected_gain_of
 
 MAKE_PHANTOMS = Path(__file__).resolve().parents[1] / "make_phantoms.py"
 PHANTOM_GRID = ("--size", "60", "60", "40", "--spacing", "4", "4", "4")
@@ -190,16 +190,15 @@ class Round:
 
     def choose(self, strategy: str, labelled: Sequence[str], watch: Callable[[], None]) -> list[str]:
         """Return the cases that a strategy would label next, by the predictions of this round's network."""
-        pool, rng = self.setting.pool, draws(self.seed, strategy, f"round {self.number}")
-        free = sorted(pool.keys() - set(labelled))
-        if strategy == BASELINE:
-            return ORDERS[strategy](dict.fromkeys(free), [], rng, self.setting.batch)
-        segmenter, predictions = Segmenter(self.setting.bundle, self.weights), {}
-        for name in sorted(pool):  # the descriptors of labelled cases are needed, too
-            predictions[name] = predict_case(segmenter, sequences_of(pool[name]), case_report(pool[name]))
-            watch()
-        descriptors = [predictions[name].descriptor for name in labelled]
-        return ORDERS[strategy]({name: predictions[name] for name in free}, descriptors, rng, self.setting.batch)
+        rng = draws(self.seed, strategy, f"round {self.number}")
+        gains = dict.fromkeys(self.setting.pool.keys() - set(labelled), 0.0)
+        if strategy != BASELINE:
+            segmenter = Segmenter(self.setting.bundle, self.weights)
+            for name in gains:
+                case = self.setting.pool[name]
+                gains[name] = expected_gain_of(segmenter, sequences_of(case), case_report(case))
+                watch()
+        return ORDERS[strategy](gains, rng, self.setting.batch)
 
     def _train(self, labelled: Sequence[str], pretrained: Path | None, watch: Callable[[], None]) -> None:
         cases = [self.setting.pool[name] for name in labelled]

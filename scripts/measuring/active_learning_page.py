@@ -16,7 +16,7 @@ from .strategies import ORDERS
 NAME = "simulate_active_learning"
 BASELINE = "random"
 WANTED, WANTED_SHARE = "expected_gain", 0.7  # largest share of random's labels that the app's strategy should need
-COLOURS = dict(zip(ORDERS, ("#5c6775", "#d55e00", "#0072b2", "#009e73"), strict=True))
+COLOURS = dict(zip(ORDERS, ("#5c6775", "#0072b2"), strict=True))
 
 
 def write(path: Path, rows: Sequence[dict], summary: Sequence[dict], run: Mapping, failures: Mapping[str, str]) -> None:
