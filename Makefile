@@ -22,7 +22,8 @@ WORK ?= runs/weights
 WEIGHTS_COUNT ?= 600
 CLIP_EPOCHS ?= 40
 WEIGHTS_EPOCHS ?= 16
-FINDING_EPOCHS ?= 3
+FINDING_EPOCHS ?= 5
+UNSEEN_COUNT ?= 60
 CLICK_EPOCHS ?= 4
 REAL ?=
 REAL_EPOCHS ?= 60
@@ -113,9 +114,13 @@ weights: venv
 	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/training \
 	  --clip_source $(WORK)/clip/clip --epochs $(WEIGHTS_EPOCHS) --patch_size "[96,96,96]" --min_size "[128,128,128]" \
 	  --train#inferer#annotator '$$None'
+	# Patients that the network was not trained on: half of them usual, half with shifted settings.
+	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/unseen --count $(UNSEEN_COUNT) --seed 2
+	$(PYTHON) scripts/make_phantoms.py --output $(WORK)/unseen --count $(UNSEEN_COUNT) --seed 3 --shift 1
+	$(PYTHON) scripts/prepare_brats.py $(WORK)/unseen --output $(WORK)/unseen.json --fractions 1 0 0
 	$(PYTHON) -m monai.bundle run training \
 	  --config_file "['bundle/configs/train.json','bundle/configs/train_findings.json']" --bundle_root bundle \
-	  --dataset_dir $(WORK)/patients --datalist $(WORK)/datalist.json --output_dir $(WORK)/findings \
+	  --dataset_dir $(WORK)/unseen --datalist $(WORK)/unseen.json --output_dir $(WORK)/findings \
 	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/training/checkpoints/model.pt --epochs $(FINDING_EPOCHS) \
 	  --min_size "[128,128,128]"
 	$(PYTHON) -m monai.bundle run training \
@@ -126,7 +131,7 @@ weights: venv
 ifneq ($(REAL),)
 	$(PYTHON) scripts/cross_validate.py --cases $(REAL) --phantoms $(WORK)/patients --phantom-share 0.2 --folds $(FOLDS) \
 	  --pretrained $(WORK)/clicks/checkpoints/model.pt --epochs $(REAL_EPOCHS) --final --output $(WORK)/cross_validation \
-	  --then train_findings=$(FINDING_EPOCHS) train_clicks=$(CLICK_EPOCHS) --set clip_source=$(WORK)/clip/clip \
+	  --then train_clicks=$(CLICK_EPOCHS) --set clip_source=$(WORK)/clip/clip \
 	  learning_rate=0.0008 "patch_size=[96,96,96]" "min_size=[128,128,128]" 'train#inferer#annotator=$$None'
 	@echo "Fine-tuned on the real cases: $(WORK)/cross_validation/all/train_clicks/checkpoints/model.pt"
 endif

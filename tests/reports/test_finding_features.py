@@ -42,7 +42,16 @@ def test_every_row_holds_the_documented_values():
     assert features[ROW["oedema"]][:5].tolist() == [0, 1, 0, 1, 0]
     assert features[ROW["multiplicity"]][:4].tolist() == [0, 1, 1, pytest.approx(np.log(2))]
     unknown = [name for name, there in zip(FINDING_SLOTS, known, strict=True) if not there]
-    assert unknown == ["enhancement size", "necrosis size", "whole size", "necrosis", "cyst", "mass effect"]
+    assert unknown == ["enhancement size", "necrosis size", "necrosis", "cyst", "mass effect"]
+
+
+def test_unstated_whole_tumour_is_the_sum_of_core_and_oedema():
+    features, known = finding_features("The core has a volume of 12 ml. Oedema of 28 ml.")
+    whole = features[ROW["whole size"]]
+    assert known[ROW["whole size"]] and whole[0] == pytest.approx(np.log(40 / 20) / 1.5) and not whole[1:].any()
+    stated, _ = finding_features("The core has a volume of 12 ml. Oedema of 28 ml. Total tumor volume 50 ml.")
+    assert stated[ROW["whole size"]][0] == pytest.approx(np.log(50 / 20) / 1.5)
+    assert not finding_features("Oedema of 28 ml.")[1][ROW["whole size"]]
 
 
 def test_denied_findings_are_known_to_be_absent():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from brats_clip.reports import read_findings
-from brats_clip.reports.reading import ellipsoid_ml, scale_sizes
+from brats_clip.reports.reading import scale_sizes, volume_of
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,13 @@ def test_extent_pattern_and_number_are_read(text, values):
     assert {name: found[name] for name in values} == values
 
 
-def test_ellipsoid_volume_accepts_one_to_three_diameters():
-    assert ellipsoid_ml((20.0, 20.0, 20.0)) == pytest.approx(4 / 3 * np.pi)
-    assert ellipsoid_ml((20.0,)) < ellipsoid_ml((20.0, 18.0)) < ellipsoid_ml((20.0, 18.0, 18.0))
+def test_volume_is_estimated_from_one_to_three_diameters():
+    ball = 4 / 3 * np.pi
+    assert volume_of("necrosis", (20.0, 20.0, 20.0)) == pytest.approx(ball)
+    assert volume_of("core", (20.0,)) < volume_of("core", (20.0, 18.0))
+    # An enhancing rim and irregular oedema fill less of their ellipsoid than the core does.
+    filled = [volume_of(part, (20.0, 20.0, 20.0)) / ball for part in ("enhancement", "whole", "core")]
+    assert filled == sorted(filled) and 0.3 < filled[0] and filled[2] < 1
 
 
 def test_scaled_sizes_are_read_as_scaled():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ignite.handlers import DiskSaver
 from monai.data import PersistentDataset
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ..networks import ReportGuidedUNet
 from ..precision import cpu_has_bf16
@@ -29,12 +29,11 @@ def train_findings(
     vary: RandVaryReportd,
     output_dir: str | Path,
     pretrained: str | Path | None = None,
-    decodings: int = 2,
+    decodings: int = 1,
     reports: int = 40,
-    steps: int = 2500,
+    steps: int = 5000,
     batch_size: int = 4,
     learning_rate: float = 0.002,
-    synthetic_share: float = 0.15,
     seed: int = 0,
     num_workers: int = 1,
     device: torch.device | str = "cpu",
@@ -48,7 +47,8 @@ def train_findings(
     Args:
         network: network with guidance by findings.
         dataset: whole volumes, augmented: ``image``, regions as ``label``, ``slice_tokens``, ``slice_positions``,
-            ``extent``; ``report`` and ``findings`` as ``vary`` reads them.
+            ``extent``; ``report`` and ``findings`` as ``vary`` reads them. The network must not have been trained on
+            these cases: on cases that it knows, its volumes are right, and it would learn to ignore stated ones.
         vary: transform that draws reports.
         output_dir: folder of checkpoints/model.pt and curves.csv.
         pretrained: weights to start from; None keeps those of ``network``.
@@ -56,7 +56,6 @@ def train_findings(
         reports: number of reports drawn per decoding.
         steps: number of steps, each with ``batch_size`` reports on one decoding.
         learning_rate: initial learning rate of AdamW, with cosine decay to 0.
-        synthetic_share: maximum share of synthetic cases if there are real cases.
         seed: random seed of all draws.
         num_workers: number of worker processes that load cases.
         device: device for decoding and training.
@@ -76,7 +75,7 @@ def train_findings(
         network.load_state_dict(load_weights(pretrained))
     network.to(device).eval().requires_grad_(False)
     vary.set_random_state(seed)
-    kept = _decode(network, _mixed(dataset, synthetic_share), vary, decodings, reports, num_workers, device)
+    kept = _decode(network, dataset, vary, decodings, reports, num_workers, device)
     guidance = network.findings.train().requires_grad_(True)
     loss_function = FusionLoss()
     optimizer = torch.optim.AdamW(guidance.parameters(), learning_rate, weight_decay=0.01)
@@ -105,15 +104,6 @@ def train_findings(
     DiskSaver(weights.parent, create_dir=True, require_empty=False, atomic=True)(network.state_dict(), weights.name)
     last = table.tail(max(1, steps // 10)).mean()
     return {"stated": float(last["loss"]), "unstated": float(last["loss_unstated"])}
-
-
-def _mixed(dataset: PersistentDataset, synthetic_share: float) -> Subset:
-    """Return all real cases and the requested share of synthetic cases; without real cases, all cases."""
-    synthetic = [i for i, case in enumerate(dataset.data) if case.get("synthetic")]
-    real = [i for i in range(len(dataset)) if i not in synthetic]
-    if real:
-        synthetic = synthetic[: round(len(real) * synthetic_share / (1 - synthetic_share))]
-    return Subset(dataset, real + synthetic)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .findings import ENHANCEMENTS, LOBES, MASS_EFFECTS, OEDEMAS, SIDES, Findings
-from .reading import SIZED_PARTS, ellipsoid_ml, read_findings
+from .reading import SIZED_PARTS, read_findings, volume_of
 
 FINDING_SLOTS = (
     "side",
@@ -44,8 +44,8 @@ def finding_features(findings: Findings | dict[str, Any] | str) -> tuple[np.ndar
 
         - side: one-hot, in the order of ``findings.SIDES``.
         - lobes: 1 for each named lobe, in the order of ``findings.LOBES``.
-        - sizes (core TC, enhancement ET, necrosis NCR, oedema ED, whole WT): log volume, as stated or of an ellipsoid
-          with the stated diameters; logs of the three diameters, longest first, and of the stated volume, 0 where not
+        - sizes (core TC, enhancement ET, necrosis NCR, oedema ED, whole WT): log volume, as stated or estimated from
+          the stated diameters, or of core and oedema for an unstated whole; logs of the three diameters, longest first, and of the stated volume, 0 where not
           stated; then for each of these four 1 if it is stated, else 0. Logs are ``ln(mm / 30) / 0.8`` and
           ``ln(ml / 20) / 1.5``, about -2 to 2.
         - enhancement: absent, present, then its pattern in the order of ``findings.ENHANCEMENTS[1:]``; a rim of
@@ -70,7 +70,7 @@ def finding_features(findings: Findings | dict[str, Any] | str) -> tuple[np.ndar
         "mass effect": _presence(
             values["mass_effect"], _one_hot(values["mass_effect_extent"], MASS_EFFECTS[1:], [0.0] * 2)
         ),
-        **{f"{part} size": _size((values["sizes"] or {}).get(part)) for part in SIZED_PARTS},
+        **{f"{part} size": _size(part, values["sizes"] or {}) for part in SIZED_PARTS},
     }
     features = np.zeros((len(FINDING_SLOTS), FEATURES), np.float32)
     known = np.array([rows[name] is not None for name in FINDING_SLOTS])
@@ -135,19 +135,25 @@ def _enhancement(values: dict[str, Any]) -> list[float] | None:
     return [float(not present), float(present), *patterns]
 
 
-def _size(size: dict[str, Any] | None) -> list[float] | None:
+def _size(part: str, sizes: dict[str, dict[str, Any]]) -> list[float] | None:
+    size = sizes.get(part)
     if size is None:
-        return None
+        parts = [_ml(name, sizes[name]) for name in ("core", "oedema") if part == "whole" and name in sizes]
+        return [_log_ml(sum(parts))] if len(parts) == 2 else None
     mm, ml = size["mm"], size["ml"]
     lengths = [math.log(max(value, 0.1) / _TYPICAL_MM) / _SPREAD_MM for value in mm] + [0.0] * (3 - len(mm))
     volume = _log_ml(ml) if ml is not None else 0.0
     return [
-        volume if ml is not None else _log_ml(ellipsoid_ml(mm)),
+        _log_ml(_ml(part, size)),
         *lengths,
         volume,
         *(float(i < len(mm)) for i in range(3)),
         float(ml is not None),
     ]
+
+
+def _ml(part: str, size: dict[str, Any]) -> float:
+    return volume_of(part, size["mm"]) if size["ml"] is None else size["ml"]
 
 
 def _log_ml(ml: float) -> float:

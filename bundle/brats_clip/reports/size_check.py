@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .evidence import ImageEvidence
-from .reading import ellipsoid_ml
+from .reading import volume_of
 
 # Volumes that differ by less than the first factor agree; from the second factor on they contradict each other. The
 # third factor applies to a volume that is estimated from one diameter, since this is rough.
@@ -51,7 +51,7 @@ def compare_size(part: str, size: dict[str, Any], image: ImageEvidence) -> SizeA
         "whole": (wt, wt),
     }[part]
     low, high = max(low, _LEAST_ML), max(high, _LEAST_ML)
-    stated = max(ml if ml is not None else ellipsoid_ml(mm), _LEAST_ML)
+    stated = max(ml if ml is not None else volume_of(part, mm), _LEAST_ML)
     apart = max(low / stated, stated / high, 1.0)
     limit = _CONTRADICTS if ml is not None or len(mm) > 1 else _CONTRADICTS_ONE_DIAMETER
     agreement = 1 - (math.log(apart) - math.log(_AGREES)) / (math.log(limit) - math.log(_AGREES))

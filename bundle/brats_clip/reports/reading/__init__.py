@@ -2,7 +2,7 @@
 
 from .languages import LANGUAGES_READ, language_of
 from .read import MASS_EFFECT, NECROSIS, NON_ENHANCING, OEDEMA, english_text, enhancement_mentions, read_findings
-from .sizes import SIZED_PARTS, ellipsoid_ml, scale_sizes
+from .sizes import SIZED_PARTS, scale_sizes, volume_of
 
 __all__ = [
     "LANGUAGES_READ",
@@ -11,10 +11,10 @@ __all__ = [
     "NON_ENHANCING",
     "OEDEMA",
     "SIZED_PARTS",
-    "ellipsoid_ml",
     "english_text",
     "enhancement_mentions",
     "language_of",
     "read_findings",
     "scale_sizes",
+    "volume_of",
 ]

@@ -219,12 +219,21 @@ def merge_sizes(sizes: list[tuple[str, Measurement]]) -> dict[str, dict[str, Any
     return {part: merged[part] for part in SIZED_PARTS if part in merged} or None
 
 
-def ellipsoid_ml(mm: tuple[float, ...]) -> float:
-    """Return the volume in ml of an ellipsoid with one to three diameters in mm; others follow average proportions."""
+# Volume of each part as a share of the ellipsoid with its one, two or three diameters: medians over 28 labelled scans.
+# Oedema is irregular, and much of what lies inside an enhancing rim does not enhance.
+_FILLED = {"core": (0.86, 1.0, 0.78), "enhancement": (0.59, 0.65, 0.46), "whole": (0.62, 0.78, 0.66)}
+
+
+def volume_of(part: str, mm: tuple[float, ...]) -> float:
+    """Estimate the volume in ml of a part of ``SIZED_PARTS`` from one to three diameters in mm.
+
+    It is that of an ellipsoid, whose missing diameters follow average proportions, times how much of it the part
+    usually fills. Half of the estimates from one diameter are more than 25 to 35 % off.
+    """
     axes = sorted(mm, reverse=True)
     while len(axes) < 3:
         axes.append(axes[-1] * (0.75 if len(axes) == 1 else 0.9))
-    return math.pi / 6 * math.prod(axes) / 1000
+    return _FILLED.get(part, (1.0,) * 3)[len(mm) - 1] * math.pi / 6 * math.prod(axes) / 1000
 
 
 def scale_sizes(text: str, factor: float) -> str:
