@@ -14,9 +14,11 @@ import torch
 from monai.bundle import ConfigParser
 
 from brats_clip import Segmenter
+from brats_clip.cases import find_cases
 from brats_clip.clicks import RobotAnnotator, kind_of_label
 from brats_clip.engines import BrainInferer, load_weights
 from brats_clip.evaluation import case_metrics
+from brats_clip.evaluation.labelled import read_truth
 from brats_clip.labels import REGIONS
 from brats_clip.phantoms import draw_phantom, write_phantom
 from brats_clip.reports import split_sentences, swap_region, swap_side
@@ -142,6 +144,14 @@ class TestPrompts:
         assert not flipped.report_used and any("side" in w or "tumour is on" in w for w in flipped.consistency.warnings)
         assert np.array_equal(flipped.label, segmenter.segment().label)
 
+    def test_stated_core_volume_moves_the_core_towards_it_within_limits(self, segmenter, sequences):
+        segmenter.set_case(**sequences)
+        alone = segmenter.segment().volumes_ml["TC"]
+        stated = [f"The tumor core has a volume of {times * alone:.1f} ml." for times in (0.6, 1.6, 50)]
+        small, large, absurd = (segmenter.segment(text).volumes_ml["TC"] for text in stated)
+        assert small < 0.95 * alone and 1.05 * alone < large
+        assert absurd < 3 * alone
+
     def test_clicks_improve_dice_and_are_obeyed(self, segmenter, sequences, truth):
         segmenter.set_case(**sequences)
         robot, clicks, made = RobotAnnotator(seed=3), {}, []
@@ -227,3 +237,15 @@ class TestRealCases:
                 answer = segmenter.segment(clicks=clicks).label
             gains.append(dice(answer, truth) - dice(before, truth))
         assert np.mean(gains) >= GAINED_BY_FIVE_CLICKS
+
+    def test_reports_written_from_the_labels_raise_dice(self):
+        """Measured gain on these four: 0.12, most of it on the one without ET; phantoms taught how far to trust."""
+        segmenter = Segmenter(checkpoint=PHANTOMS_ONLY, device="cpu")
+        cases = [case for case in find_cases(os.environ["BRATS_DIR"]) if case["case"] in KNOWN_CASES]
+        gains = {}
+        for case in cases:
+            truth = read_truth({name: value for name, value in case.items() if not name.startswith("report")})
+            segmenter.set_case(**{s: case[s] for s in ("t1", "t1ce", "t2", "flair")})
+            alone, told = (dice(segmenter.segment(text).label, truth.label) for text in ("", truth.report))
+            gains[case["case"]] = told - alone
+        assert min(gains.values()) > -0.03 and np.mean([*gains.values()]) > 0.05, gains

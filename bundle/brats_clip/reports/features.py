@@ -45,9 +45,9 @@ def finding_features(findings: Findings | dict[str, Any] | str) -> tuple[np.ndar
         - side: one-hot, in the order of ``findings.SIDES``.
         - lobes: 1 for each named lobe, in the order of ``findings.LOBES``.
         - sizes (core TC, enhancement ET, necrosis NCR, oedema ED, whole WT): log volume, as stated or estimated from
-          the stated diameters, or of core and oedema for an unstated whole; logs of the three diameters, longest first, and of the stated volume, 0 where not
-          stated; then for each of these four 1 if it is stated, else 0. Logs are ``ln(mm / 30) / 0.8`` and
-          ``ln(ml / 20) / 1.5``, about -2 to 2.
+          the stated diameters, for an unstated whole that of core and oedema; logs of the three diameters, longest
+          first, and of the stated volume, 0 where not stated; then for each of these four 1 if it is stated, else 0.
+          Logs are ``ln(mm / 30) / 0.8`` and ``ln(ml / 20) / 1.5``, about -2 to 2.
         - enhancement: absent, present, then its pattern in the order of ``findings.ENHANCEMENTS[1:]``; a rim of
           unknown thickness is half thin and half thick.
         - necrosis: absent, present, whether its share of the core is stated, that share.
