@@ -16,6 +16,7 @@ from brats_clip.quality import Circumstances, QualityModel
 from brats_clip.transforms import clean_label
 from measuring import quality, quality_fit
 from measuring.quality_data import Record, _sample, with_groups
+from tests.cases.case_files import write_case
 from tests.quality.test_predicted_quality import BRAIN, CENTRE, GEOMETRY, SHAPE, ball
 
 LEAST = (0.0, 0.0, 0.0)
@@ -136,3 +137,11 @@ def test_curves_of_the_correction_order_are_drawn_for_scans_and_phantoms(tmp_pat
     text = (tmp_path / "order.svg").read_text()
     assert (tmp_path / "order.png").stat().st_size > 10_000
     assert text.count("<!-- queue -->") == 2 and "<!-- 4 scans: mean Dice of the archive -->" in text
+
+
+def test_cases_that_the_weights_were_trained_on_are_refused(tmp_path, capsys):
+    write_case(tmp_path / "cases", "BraTS2021_00006")
+    arguments = ["--cases", str(tmp_path / "cases"), "--output", str(tmp_path / "out")]
+    assert fit_quality.main(arguments) == 2
+    assert "trained on 1 of these cases (BraTS2021_00006" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.npz"))
