@@ -44,7 +44,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="NAME=EPOCHS",
-        help="further training stages from each fold's weights, such as train_findings=3 train_clicks=4",
+        help="further training stages from each fold's weights, such as train_clicks=4",
     )
     pairs = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     add("--set", **pairs, help="training settings, such as learning_rate=0.0006")
