@@ -124,20 +124,26 @@ def tick_submit(page, model: str, on: bool) -> None:
     page.click("text=Options / Configurations")
     page.select_option('select[name="selectName"]', model)
     page.set_checked(f"#infer{model}submit", on)
-    page.click('button:text-is("Confirm")')
-    page.wait_for_timeout(500)
+    confirm(page, f"#infer{model}submit")
 
 
 def set_report(page, report: str) -> None:
     page.click("text=Options / Configurations")
     page.fill("#infersegmentationreport", report)
+    confirm(page, "#infersegmentationreport")
+
+
+def confirm(page, field: str) -> None:
+    """Save the options of the dialog that contains ``field``, and wait until it has closed, which may take a while."""
     page.click('button:text-is("Confirm")')
+    page.wait_for_selector(field, state="detached", timeout=TIMEOUT_MS)
     page.wait_for_timeout(500)
 
 
 def test_typed_report_click_and_submit_in_the_viewer(study, page, artefacts):
     set_report(page, REPORT)
-    assert run(page, "Auto-Segmentation").status == 200
+    response = run(page, "Auto-Segmentation")
+    assert response.status == 200 and REPORT in response.request.post_data
     done = page.locator('[data-sonner-toast][data-type="success"]', has_text="Running Segmentation - Successful. WT ")
     assert done.count() == 1
     first, affine = labelmap(page)
