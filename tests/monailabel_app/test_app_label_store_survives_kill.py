@@ -119,15 +119,8 @@ PROGRAM = """
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_acknowledged_labels_survive_sigkill(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        textwrap.dedent(PROGRAM),
-        str(tmp_path / "labels"),
-        str(KILLS),
-        str(MOST_KILLS),
-        str(SEED),
-    ]
+    arguments = map(str, (tmp_path / "labels", KILLS, MOST_KILLS, SEED))
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments]
     path = os.pathsep.join([str(APP), str(APP.parent / "bundle")])
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr

@@ -110,6 +110,6 @@ class FindingGuidance(nn.Module):
             shifts.append(((above - 1 + part) * step - self.bound).squeeze(2) / self.bound)
         matching = torch.stack(shifts, dim=2) * known.unsqueeze(2)
         changes = volumes[:, :, [tries // 6, tries // 3, tries - 1 - tries // 3]] - middle.unsqueeze(2)
-        # Far below 0, too: where enhancement is denied, this is how much of it the image shows.
+        # The lower bound is wide, since for denied enhancement the ratio tells how much of it is predicted.
         apart = ((target - middle) * known).clamp(-5.0, 2.0)
         return matching, torch.cat([known.unsqueeze(2), apart.unsqueeze(2), changes], dim=2)

@@ -138,8 +138,9 @@ def _enhancement(values: dict[str, Any]) -> list[float] | None:
 def _size(part: str, sizes: dict[str, dict[str, Any]]) -> list[float] | None:
     size = sizes.get(part)
     if size is None:
-        parts = [_ml(name, sizes[name]) for name in ("core", "oedema") if part == "whole" and name in sizes]
-        return [_log_ml(sum(parts))] if len(parts) == 2 else None
+        if part != "whole" or not {"core", "oedema"} <= sizes.keys():
+            return None
+        return [_log_ml(sum(_ml(name, sizes[name]) for name in ("core", "oedema")))]
     mm, ml = size["mm"], size["ml"]
     lengths = [math.log(max(value, 0.1) / _TYPICAL_MM) / _SPREAD_MM for value in mm] + [0.0] * (3 - len(mm))
     volume = _log_ml(ml) if ml is not None else 0.0

@@ -228,7 +228,7 @@ def volume_of(part: str, mm: tuple[float, ...]) -> float:
     """Estimate the volume in ml of a part of ``SIZED_PARTS`` from one to three diameters in mm.
 
     It is that of an ellipsoid, whose missing diameters follow average proportions, times how much of it the part
-    usually fills. Half of the estimates from one diameter are more than 25 to 35 % off.
+    usually fills. Half of the estimates from one diameter are more than 25 to 40 % off.
     """
     axes = sorted(mm, reverse=True)
     while len(axes) < 3:
