@@ -1,7 +1,7 @@
 """Strategies to choose cases for labelling, compared by the simulation; one that beats random belongs in the app.
 
-Each takes the expected gain of a correction by case, a random generator and the number of cases to choose; it returns
-names, best first. ``monailabel_app/docs/active_learning.md`` lists those that were removed because they did not beat random.
+Each takes the expected gain of a correction by case, a random generator and the number of cases, and returns names,
+best first. ``monailabel_app/docs/active_learning.md`` lists those that were removed because they did not beat random.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from monailabel.config import settings
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from brats_label.errors import Unreachable
-from brats_label.server import pages, viewer
+from brats_label.server import case_routes, pages, viewer
 
 
 def app(studies: str, cases=("A",)):
@@ -74,3 +75,28 @@ def test_viewer_pages_give_instructions_if_the_studies_are_files(get, path):
     assert "3D Slicer" in page and "make serve STUDIES=http" in page and "make serve-demo" in page
     assert "<script" not in page
     assert "<script" in get(path, app("http://127.0.0.1:8042/dicom-web"))
+
+
+@pytest.mark.parametrize("name", ["log", "label"])
+def test_files_that_change_during_a_download_arrive_as_long_as_declared(name, tmp_path, monkeypatch):
+    path = tmp_path / "logs" / "app.log"
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 10)
+    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", str(tmp_path))
+    datastore = SimpleNamespace(get_label_uri=lambda label, tag: str(path))
+    if name == "log":
+        response = pages.log(user=None, lines=0)
+    else:
+        response = case_routes.label(SimpleNamespace(datastore=lambda: datastore), None, "CASE", "final")
+    sent = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+        path.write_bytes(b"x" * 20)  # after the headers
+
+    async def receive() -> None:
+        await asyncio.Event().wait()  # the client stays connected
+
+    asyncio.run(response({"type": "http", "method": "GET", "headers": []}, receive, send))
+    declared = dict(sent[0]["headers"])[b"content-length"]
+    assert int(declared) == sum(len(message["body"]) for message in sent[1:]) == 10

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, File, Form, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER
 from monailabel.utils.others.generic import get_mime_type
 
@@ -130,9 +130,12 @@ def check_label(app: App, user: AnyUser, image: str, tag: str) -> dict:
 
 
 @router.get("/label", summary=f"{RBAC_USER}Download a label")
-def label(app: App, user: AnyUser, label: str, tag: str) -> FileResponse:
+def label(app: App, user: AnyUser, label: str, tag: str) -> Response:
     """Return the label on the grid of the sequence that ``label`` refers to."""
-    return _download(app.datastore().get_label_uri(label, tag))
+    file = _download(app.datastore().get_label_uri(label, tag))
+    # Read at once: another annotator's save may replace the file while it is sent.
+    name = {"content-disposition": file.headers["content-disposition"]}
+    return Response(Path(file.path).read_bytes(), media_type=file.media_type, headers=name)
 
 
 @router.delete("/label", summary=f"{RBAC_ADMIN}Withdraw a label")

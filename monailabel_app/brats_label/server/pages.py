@@ -66,7 +66,7 @@ def log(user: Admin, lines: int = 300, html: bool = True, text: bool = False, re
     if not path.is_file():
         raise NotFound("The server writes no log file; its terminal has the log.")
     if lines <= 0:
-        return FileResponse(path, media_type="text/plain")
+        return Response(path.read_bytes(), media_type="text/plain")  # a FileResponse breaks off if the file grows
     with path.open(encoding="utf-8", errors="replace") as file:
         content = "".join(deque(file, min(lines, MOST_LINES)))
     if text or not html:
