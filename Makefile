@@ -129,7 +129,7 @@ weights: venv
 	  --clip_source $(WORK)/clip/clip --pretrained $(WORK)/findings/checkpoints/model.pt --epochs $(CLICK_EPOCHS) \
 	  --patch_size "[96,96,96]" --min_size "[128,128,128]"
 ifneq ($(REAL),)
-	$(PYTHON) scripts/cross_validate.py --cases $(REAL) --phantoms $(WORK)/patients --phantom-share 0.2 --folds $(FOLDS) \
+	$(PYTHON) scripts/cross_validate.py --cases $(REAL) --phantoms $(WORK)/patients --phantom_share 0.2 --folds $(FOLDS) \
 	  --pretrained $(WORK)/clicks/checkpoints/model.pt --epochs $(REAL_EPOCHS) --final --output $(WORK)/cross_validation \
 	  --then train_clicks=$(CLICK_EPOCHS) --set clip_source=$(WORK)/clip/clip \
 	  learning_rate=0.0008 "patch_size=[96,96,96]" "min_size=[128,128,128]" 'train#inferer#annotator=$$None'

@@ -34,10 +34,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--checkpoint", type=Path, help="weights of this network (default: the shipped ones)")
     add("--threads", type=int, default=cores, help="CPU threads (default: all cores, %(default)s)")
     add("--repeats", type=int, default=3, help="measurements of this network (default: %(default)s)")
-    add("--slow-repeats", type=int, default=1, help="measurements of each of the others (default: %(default)s)")
+    add("--slow_repeats", type=int, default=1, help="measurements of each of the others (default: %(default)s)")
     add("--device", help="cpu or cuda (default: a GPU if there is one)")
     warm = "answer once before timing (default: only on a GPU, whose libraries load at first use)"
-    add("--warm-up", action=argparse.BooleanOptionalAction, default=None, help=warm)
+    add("--warm_up", action=argparse.BooleanOptionalAction, default=None, help=warm)
     add("--seed", type=int, default=0, help="seed of the phantom (default: %(default)s)")
     add("--size", type=int, nargs=3, help="voxels of the phantom, for a trial run (default: 240 240 155)")
     add("--task", help=argparse.SUPPRESS)
@@ -48,7 +48,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     if unknown := [name for name in args.networks if name not in NAMES]:
         parser.error(f"--networks: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(NAMES)}")
     if min(args.threads, args.repeats, args.slow_repeats) < 1 or args.seed < 0:
-        parser.error("--threads, --repeats and --slow-repeats must be at least 1, --seed at least 0")
+        parser.error("--threads, --repeats and --slow_repeats must be at least 1, --seed at least 0")
     if args.size and (args.case or min(args.size) < SMALLEST):
         parser.error(f"--size applies to a phantom, not to --case, and must be at least {SMALLEST} voxels")
     if args.device is None:

@@ -3,7 +3,7 @@
 
 python scripts/cross_validate.py --cases /data/brats /data/more --phantoms data/phantoms --folds 4 --epochs 60 \\
     --pretrained bundle/models/model_phantoms.pt --set learning_rate=0.0006 --output runs/cv
-python scripts/cross_validate.py --cases /data/brats --score-only --checkpoint bundle/models/model.pt --output runs/mine
+python scripts/cross_validate.py --cases /data/brats --score_only --checkpoint bundle/models/model.pt --output runs/mine
 
 Training uses the bundle's train.json on the other folds, mixed with phantoms. Scoring uses its evaluate.json, without
 reports unless --score changes that. No scored case takes part in choosing the weights: by default those of the last
@@ -32,7 +32,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--cases", required=True, type=Path, nargs="+", metavar="DIR", help="folders of cases; labelled ones are used")
     add("--output", required=True, type=Path, help="folder for the folds, the table and the cache")
     add("--phantoms", type=Path, nargs="+", default=[], metavar="DIR", help="folders of phantoms to mix in")
-    add("--phantom-share", type=float, default=0.5, help="share of phantoms in an epoch (default: %(default)s)")
+    add("--phantom_share", type=float, default=0.5, help="share of phantoms in an epoch (default: %(default)s)")
     add("--validation", type=Path, metavar="DIR", help="folder of phantoms to choose the epoch by (default: the last)")
     add("--folds", type=int, default=4, help="number of folds (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the folds and of training (default: %(default)s)")
@@ -52,15 +52,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--name", default="", help="name of this scoring; its table goes to OUTPUT/NAME")
     add("--only", type=int, nargs="+", metavar="FOLD", help="train and score these folds only")
     add("--final", action="store_true", help="also train on all cases; writes OUTPUT/all, which is not scored")
-    add("--score-only", action="store_true", help="train nothing, score --checkpoint on all cases")
-    add("--checkpoint", type=Path, help="weights for --score-only")
+    add("--score_only", action="store_true", help="train nothing, score --checkpoint on all cases")
+    add("--checkpoint", type=Path, help="weights for --score_only")
     args = parser.parse_args(argv)
     if args.score_only != (args.checkpoint is not None):
-        parser.error("--score-only and --checkpoint go together")
+        parser.error("--score_only and --checkpoint go together")
     if args.score_only and (args.phantoms or args.final or args.only or args.pretrained):
-        parser.error("--score-only trains nothing: omit --phantoms, --pretrained, --only and --final")
+        parser.error("--score_only trains nothing: omit --phantoms, --pretrained, --only and --final")
     if not 0 <= args.phantom_share < 1 or args.folds < 2 or args.seed < 0 or (args.epochs or 1) < 1:
-        parser.error("--phantom-share must be 0 to below 1, --folds at least 2, --seed at least 0, --epochs at least 1")
+        parser.error("--phantom_share must be 0 to below 1, --folds at least 2, --seed at least 0, --epochs at least 1")
     if args.only and not set(args.only) <= set(range(args.folds)):
         parser.error(f"--only takes folds 0 to {args.folds - 1}")
     return args

@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=3, default=(240, 240, 155), help="voxels (default: 240 240 155)")
     parser.add_argument("--spacing", type=float, nargs=3, default=(1.0, 1.0, 1.0), help="mm (default: 1 1 1)")
     parser.add_argument("--port", type=int, default=8000, help="port of the MONAI Label server (default: %(default)s)")
-    parser.add_argument("--orthanc-port", type=int, default=0, help="port of the DICOM server (default: a free one)")
+    parser.add_argument("--orthanc_port", type=int, default=0, help="port of the DICOM server (default: a free one)")
     parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="app setting")
     args = parser.parse_args()
     if (

@@ -240,7 +240,7 @@ def test_picture_has_a_bar_for_every_answer(script, rows, tmp_path, ending):
         ("--networks", "segresnet,unet"),
         ("--networks", ""),
         ("--repeats", "0"),
-        ("--slow-repeats", "0"),
+        ("--slow_repeats", "0"),
         ("--threads", "0"),
         ("--seed", "-1"),
         ("--size", "32", "64", "64"),
@@ -291,7 +291,7 @@ def test_one_failure_stops_no_other_and_sets_the_exit_code(script, tmp_path, cap
 
     monkeypatch.setattr(script, "run_in_subprocess", run_in_subprocess)
     write_case(tmp_path / "case")
-    options = ["--networks", "dynunet,segresnet", "--slow-repeats", "2", "--output", str(tmp_path / "out")]
+    options = ["--networks", "dynunet,segresnet", "--slow_repeats", "2", "--output", str(tmp_path / "out")]
     assert benchmark.main(["--case", str(tmp_path / "case"), *options]) == 1
     assert tried == ["dynunet", "segresnet", "segresnet"]
     assert "Error: DynUNet (nnU-Net): RuntimeError: no" in capsys.readouterr().out

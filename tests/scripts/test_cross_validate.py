@@ -121,7 +121,7 @@ def test_options_reach_training_and_scoring_uses_no_report(validate, tmp_path):
     weights = tmp_path / "start.pt"
     weights.touch()
     some = ("--folds", "2", "--epochs", "7", "--seed", "3", "--pretrained", str(weights))
-    more = ("--phantoms", str(tmp_path / "phantoms"), "--phantom-share", "0.3", "--set", "learning_rate=0.01")
+    more = ("--phantoms", str(tmp_path / "phantoms"), "--phantom_share", "0.3", "--set", "learning_rate=0.01")
     code, ((_, training, _), (_, scoring, _), *_) = validate(*some, *more, "train#click_rounds#rounds=2")
     assert code == 0
     given = {"epochs": "7", "val_interval": "7", "seed": "3", "synthetic_share": "0.3", "learning_rate": "0.01"}
@@ -198,12 +198,12 @@ def test_only_selects_folds_and_final_trains_on_all_cases(validate, tmp_path):
 def test_one_checkpoint_is_scored_on_all_cases(validate, tmp_path):
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"1")
-    code, calls = validate("--score-only", "--checkpoint", str(weights))
+    code, calls = validate("--score_only", "--checkpoint", str(weights))
     assert code == 0 and [(stage, o["--checkpoint"]) for stage, o, _ in calls] == [("evaluating", str(weights))]
     assert names(calls[0][2]["testing"]) == [*"ABCDEF"]
     assert len(pd.read_csv(tmp_path / "out" / "metrics.csv")) == 6
     weights.write_bytes(b"2")
-    assert validate("--score-only", "--checkpoint", str(weights)) == (2, [])
+    assert validate("--score_only", "--checkpoint", str(weights)) == (2, [])
 
 
 @pytest.mark.parametrize(

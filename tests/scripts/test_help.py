@@ -1,4 +1,4 @@
-"""The scripts print their help without delay, from any folder."""
+"""The scripts print their help without delay, from any folder, and all write their options alike."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "scripts").glob("*.py"))
-# Runs each script with -h, and prints which slow modules it imported.
+# Runs each script with -h, and prints which slow modules it imported, and which options have hyphens: the options of
+# monai.bundle have underscores, and both are used in one command line.
 CODE = """
-import io, runpy, sys
+import io, re, runpy, sys
 from contextlib import redirect_stdout
 
 for script in sys.argv[1:]:
@@ -21,11 +22,12 @@ for script in sys.argv[1:]:
     except SystemExit as ended:
         assert ended.code == 0, script
     slow = {"torch", "monai", "pandas", "matplotlib"} & {*sys.modules}
-    print(script.rpartition("/")[2], "usage:" in text.getvalue(), *slow)
+    hyphenated = re.findall(r"--(?!no-)[a-z]+-[a-z-]+", text.getvalue())
+    print(script.rpartition("/")[2], "usage:" in text.getvalue(), *slow, *hyphenated)
 """
 
 
-def test_help_imports_no_slow_modules(tmp_path):
+def test_help_imports_no_slow_modules_and_shows_no_hyphenated_options(tmp_path):
     scripts = [str(path) for path in SCRIPTS]
     ended = subprocess.run([sys.executable, "-c", CODE, *scripts], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
