@@ -119,6 +119,18 @@ def test_missing_sequences_and_report_disagreement_are_features():
     assert (named["no_t1ce"], named["no_flair"], named["disagrees"]) == (1, 0, 0.75)
 
 
+def test_edge_is_the_step_of_the_log_odds_across_the_border():
+    def edges(steep: float) -> dict[str, float]:
+        logits = answer() * steep
+        logits[2] = -8.0  # no ET
+        rows = assess(logits, BRAIN, GEOMETRY, QualityModel()).features
+        return dict(zip(REGIONS, rows[:, FEATURES.index("edge")].tolist(), strict=True))
+
+    vague, sharp = edges(0.1), edges(0.5)
+    assert 0 < 2 * vague["WT"] < sharp["WT"] and 0 < 2 * vague["TC"] < sharp["TC"]
+    assert vague["ET"] == sharp["ET"] == 0
+
+
 def test_unfitted_probabilities_are_the_networks_own_and_nested():
     logits = answer()
     logits[2] += 3

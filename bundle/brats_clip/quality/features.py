@@ -17,6 +17,7 @@ FEATURES = (
     "peak",  # logit of the probability that the region exists at all, see ``_presence``
     "empty",  # whether the region is empty in the segmentation
     "outer",  # logit of the soft Dice of the region around this one (of WT itself for WT)
+    "edge",  # how far the log-odds of the region fall across its border; 0 for an empty region
     "no_t1ce",
     "no_flair",
     "disagrees",  # 1 - consistency of the report with the image; 0 without a report
@@ -56,7 +57,8 @@ def case_features(coarse: Coarse, voxel_ml: float, known: Circumstances) -> tupl
     outer = torch.stack([soft[0], soft[0], soft[1]])
     disagrees = 0.0 if known.consistency is None else 1 - known.consistency
     given = torch.tensor([float("t1ce" in known.missing), float("flair" in known.missing), disagrees]).expand(3, -1)
-    rows = torch.cat([torch.stack([soft, size, doubt, _logit(presence), empty, outer], dim=1), given], dim=1)
+    own = [soft, size, doubt, _logit(presence), empty, outer, _edge(coarse)]
+    rows = torch.cat([torch.stack(own, dim=1), given], dim=1)
     return rows, expected, answered
 
 
@@ -64,6 +66,25 @@ def _presence(probabilities: Tensor, block_ml: float) -> Tensor:
     """Return the probability ``(3,)`` that a region exists: the lowest one in its most probable ``_LEAST_ML``."""
     flat = probabilities.flatten(1)
     return flat.topk(max(1, min(round(_LEAST_ML / block_ml), flat.shape[1])), dim=1).values[:, -1]
+
+
+def _edge(coarse: Coarse) -> Tensor:
+    mask, odds = coarse.masks > 0.5, _logit(coarse.probabilities)
+
+    def mean_in(blocks: Tensor) -> Tensor:
+        return torch.where(blocks, odds, 0).flatten(1).sum(dim=1) / blocks.flatten(1).sum(dim=1).clamp(min=1)
+
+    step = mean_in(mask & _dilate(~mask)) - mean_in(_dilate(mask) & ~mask)
+    return torch.where(mask.flatten(1).any(dim=1), step, 0)
+
+
+def _dilate(masks: Tensor) -> Tensor:
+    found = masks.clone()
+    for axis in (1, 2, 3):  # one block further, diagonally as well
+        before, length = found.clone(), masks.shape[axis] - 1
+        found.narrow(axis, 1, length).logical_or_(before.narrow(axis, 0, length))
+        found.narrow(axis, 0, length).logical_or_(before.narrow(axis, 1, length))
+    return found
 
 
 def _logit(share: Tensor) -> Tensor:
