@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -214,3 +215,6 @@ def test_expected_dice_and_places_are_recorded_and_logged(tmp_path, item, caplog
     assert facts["expected_dice"] == dict.fromkeys(REGIONS, 0.55) and facts["look_here"] == [place]
     assert facts["quality"]["ET"]["dice_low"] == 0.3 and facts["quality"]["fitted"] is True
     assert "expected Dice WT 0.55, TC 0.55, ET 0.55; look at left temporal, slice 74" in caplog.text
+    with caplog.at_level(logging.INFO):
+        CaseWriter(tmp_path / "other").write({**item, "assessment": dataclasses.replace(found, fitted=False)})
+    assert "expected Dice WT 0.55, TC 0.55, ET 0.55 (not fitted for these weights); look at" in caplog.text

@@ -65,6 +65,16 @@ def test_stopping_estimate_covers_unread_cases(archive):
     assert summary(archive.queue.rows())["sentence"] == "Every case has a label."
 
 
+def test_expected_dice_of_weights_that_it_was_not_fitted_for_has_a_warning(archive):
+    archive.add("a", "b")
+    archive.suggest("a", 0.9)
+    archive.suggest("b", 0.7, quality_fitted=False)
+    sentence = summary(archive.queue.rows())["sentence"]
+    assert sentence.startswith("The 2 cases have an expected mean Dice of 0.80. Predicted quality was not fitted")
+    assert archive.queue.accept("b", "anna").revision.record["quality_fitted"] is False
+    assert "not fitted" not in summary(archive.queue.rows())["sentence"]  # b needs nobody now
+
+
 def test_accept_stores_the_pre_annotation_as_final_label_with_its_prediction(archive):
     archive.add("a")
     made = archive.suggest("a", 0.7, look_here=[{"region": "ET"}])
@@ -172,8 +182,9 @@ def test_csv_export_has_author_time_and_clicks_and_escapes_formulas(archive):
 
 
 def test_prediction_is_read_from_incomplete_records():
-    assert prediction_of({}) == {"expected_dice": {}, "look_here": []}
+    assert prediction_of({}) == {"expected_dice": {}, "look_here": [], "quality_fitted": True}
     assert prediction_of({"expected_dice": {"WT": 0.5, "TC": None}, "look_here": None})["expected_dice"] == {"WT": 0.5}
+    assert prediction_of({"quality": {"fitted": False}})["quality_fitted"] is False
 
 
 def test_thumbnail_shows_the_slice_with_most_tumour_in_radiological_orientation(tmp_path):

@@ -90,6 +90,8 @@ def test_volumes_header_names_the_region_with_the_lowest_expected_dice():
     assert told == f"ET 3.1 ml. ET: expected Dice 0.55: look at {place['text']}."
     told = unquote(viewer.answer_headers({**params, "look_here": []})["X-Volumes"])
     assert told == "ET 3.1 ml. ET: expected Dice 0.55."
+    told = unquote(viewer.answer_headers({**params, "quality": {"fitted": False}})["X-Volumes"])
+    assert told == "ET 3.1 ml. ET: expected Dice 0.55 (not fitted for these weights)."
 
 
 def test_unknown_viewer_version_is_logged_at_start_and_still_served(client, monkeypatch, caplog):

@@ -2,10 +2,11 @@
 
 from .assess import Assessment, RegionEstimate, assess, error_map
 from .features import Circumstances
-from .model import QualityModel, load_quality
+from .model import NOT_FITTED, QualityModel, load_quality
 from .places import Geometry
 
 __all__ = [
+    "NOT_FITTED",
     "Assessment",
     "Circumstances",
     "Geometry",

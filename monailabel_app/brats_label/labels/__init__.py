@@ -60,10 +60,16 @@ class Revision:
 
 
 def prediction_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``expected_dice`` and ``look_here`` of an answer's parameters or a revision's record; empty if absent."""
+    """Return the predicted quality in an answer's parameters or a revision's record.
+
+    Returns:
+        ``expected_dice`` and ``look_here``, empty if absent, and ``quality_fitted``: False if the estimates were not
+        fitted for the weights that made the answer, as after a fine-tuning.
+    """
     expected = content.get("expected_dice") or {}
     known = {region: expected[region] for region in REGIONS if expected.get(region) is not None}
-    return {"expected_dice": known, "look_here": list(content.get("look_here") or ())}
+    fitted = (content.get("quality") or {}).get("fitted", content.get("quality_fitted", True))
+    return {"expected_dice": known, "look_here": list(content.get("look_here") or ()), "quality_fitted": fitted}
 
 
 def tag_of(tag: str | None) -> str:

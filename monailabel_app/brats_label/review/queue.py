@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from brats_clip.quality import NOT_FITTED
+
 from ..case_info import Lease, Leases
 from ..datastore import CaseDatastore
 from ..errors import Conflict, NotFound
@@ -27,6 +29,7 @@ class Row:
         state: ``NEW``, ``PRE_ANNOTATED``, ``EDITED``, ``CORRECTED`` or ``ACCEPTED``.
         expected_dice: Dice of the pre-annotation per region, predicted without ground truth; empty if not predicted.
         look_here: places where a correction probably helps most, as in ``Segmentation.look_here``.
+        quality_fitted: whether ``expected_dice`` was fitted for the weights that made the pre-annotation.
         volumes_ml: of the newest label or pre-annotation.
         version: number of the pre-annotation's revision; None without one.
         model_version: of the weights that made the pre-annotation.
@@ -39,6 +42,7 @@ class Row:
     state: str
     expected_dice: Mapping[str, float] = field(default_factory=dict)
     look_here: Sequence[Mapping[str, Any]] = ()
+    quality_fitted: bool = True
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     version: int | None = None
     model_version: str = ""
@@ -209,7 +213,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         states[row.state] = states.get(row.state, 0) + 1
     rest = [row for row in rows if row.open and not row.readers]
-    gains = [row.gain for row in rest if row.gain is not None]
+    predicted = [row for row in rest if row.gain is not None]
+    gains = [row.gain for row in predicted]
     expected, lacking = 1.0 - sum(gains) / len(gains) if gains else None, len(rest) - len(gains)
     sentence = "Every case has a label." if rows else "There are no cases."
     if rest:
@@ -219,6 +224,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         have = "case has" if len(gains) == 1 else "cases have"
         sentence = f"The {other}{len(gains)} {have} an expected mean Dice of {expected:.2f}"
         sentence += f"; {lacking} more {'has' if lacking == 1 else 'have'} no prediction." if lacking else "."
+        if not all(row.quality_fitted for row in predicted):
+            sentence += f" {NOT_FITTED}"
     counts = {"total": len(rows), "states": states, "remaining": len(rest), "without_prediction": lacking}
     return {**counts, "expected_mean_dice": expected, "sentence": sentence}
 

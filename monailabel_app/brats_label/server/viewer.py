@@ -134,8 +134,10 @@ def _least_sure(params: Mapping[str, Any]) -> str:
     if not expected:
         return ""
     region = min(expected, key=expected.__getitem__)
+    fitted = (params.get("quality") or {}).get("fitted", True)
+    unsure = "" if fitted else " (not fitted for these weights)"
     look = f": look at {places[0]['text']}" if places else ""
-    return f"{region}: expected Dice {expected[region]:.2f}{look}."
+    return f"{region}: expected Dice {expected[region]:.2f}{unsure}{look}."
 
 
 @lru_cache(maxsize=1)
