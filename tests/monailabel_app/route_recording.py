@@ -1,8 +1,9 @@
 """Send a fixed list of requests to every route, and extract the parts of each response that are compared.
 
 ``test_app_route_recording.py`` compares them with ``route_recording.json``. That file was recorded at commit 560bb96,
-when MONAI Label's own routes still answered some of the requests. The exceptions are the log page, which no longer loads
-scripts from other sites, and the field ``quality_fitted``, which was added later. With ``RECORD_ROUTES=1`` the test records the file again.
+when MONAI Label's own routes still answered some of the requests. The exceptions are the log page, which no longer
+loads scripts from other sites, and the field ``quality_fitted``, which was added later. With ``RECORD_ROUTES=1`` the
+test records the file again.
 """
 
 from __future__ import annotations
