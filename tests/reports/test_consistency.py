@@ -9,6 +9,7 @@ import pytest
 
 from brats_clip.errors import InputError
 from brats_clip.reports import (
+    FINDING_SLOTS,
     PERTURBATIONS,
     Findings,
     ImageEvidence,
@@ -47,6 +48,7 @@ def only(result, finding):
     return next(check for check in result.checks if check.finding == finding)
 
 
+SIZES = tuple(slot for slot in FINDING_SLOTS if slot.endswith(" size"))
 TRUE = "Mass in the right frontal lobe with rim enhancement and central necrosis. There is marked oedema."
 
 
@@ -164,6 +166,20 @@ def test_wrong_side_or_distant_lobe_is_another_place():
     assert not check("Right frontal mass with midline shift to the left.", tumour(LEFT_FRONTAL)).same_place
     assert not check("Bilateral cerebellar and occipital lesions.", tumour(LEFT_FRONTAL)).same_place
     assert check("Mass in the midline.", tumour((54, 68, 42))).same_place
+
+
+@pytest.mark.parametrize(
+    ("report", "doubted"),
+    [
+        (TRUE, ()),
+        ("Right frontal mass of 3 x 3 mm without enhancement. There is no oedema.", (*SIZES, "enhancement", "oedema")),
+        ("Right frontal mass of 140 x 140 mm with rim enhancement.", SIZES),
+        ("Left frontal mass with rim enhancement.", FINDING_SLOTS),
+    ],
+)
+def test_findings_that_the_image_contradicts_are_not_trusted(report, doubted):
+    trusted = check(report, tumour(RIGHT_FRONTAL, whole=14)).trusted
+    assert trusted == tuple(slot not in doubted for slot in FINDING_SLOTS)
 
 
 def test_bilateral_report_agrees_only_with_tumour_on_both_sides():

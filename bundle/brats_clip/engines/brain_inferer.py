@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..networks import Decoded
 from ..precision import cpu_has_bf16
 from ..quality import Assessment, Geometry, QualityModel
-from ..reports import Consistency
+from ..reports import FINDING_SLOTS, Consistency
 from .answer_path import ImageFacts, decode, encode
 
 
@@ -33,8 +33,8 @@ class BrainInferer(Inferer):
         annotator: simulates clicks during training: maps ``(network, decoded, truth)`` to clicks and targets as
             ``ReportGuidedUNet.refine`` takes them. Needs the regions ``(N, 3, D, H, W)`` as ``truth``.
         tta: average over the image and its mirror image (test-time augmentation), at about twice the time.
-        screen_reports: segment without the report first, and ignore a report that puts the tumour elsewhere. Needs the
-            texts of the reports as keyword argument ``report``.
+        screen_reports: segment without the report first, and ignore findings that the image contradicts, and a whole
+            report that puts the tumour elsewhere. Needs the texts of the reports as keyword argument ``report``.
         cpu_bf16: compute in bf16 on the CPU; None: if the CPU supports it. On a GPU the engine's ``amp`` decides.
         quality: model that predicts the quality of each segmentation; None for no prediction.
 
@@ -151,15 +151,17 @@ class BrainInferer(Inferer):
     def _screened(
         self, logits: Tensor, texts: list[str], facts: list[ImageFacts], report: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Mask the reports of a batch that place the tumour elsewhere than ``logits``, decoded without them."""
+        """Mask what ``logits``, decoded without the reports, contradict: findings, or reports about another place."""
         used = torch.ones(len(texts), dtype=torch.bool, device=logits.device)
+        trusted = torch.ones(len(texts), len(FINDING_SLOTS), dtype=torch.bool, device=logits.device)
         for n, (text, known) in enumerate(zip(texts, facts, strict=True)):
             if text:
                 self.consistencies[n] = known.compare(text, known.evidence(logits[n]))
                 used[n] = self.consistencies[n].same_place
+                trusted[n] = torch.tensor(self.consistencies[n].trusted)
         screened = {"report_mask": report["report_mask"] & used[:, None]}
         if "report_findings" in report:
-            screened["report_findings"] = report["report_findings"] * used[:, None, None]
+            screened["report_findings"] = report["report_findings"] * trusted[:, :, None]
         return {**report, **screened}
 
     def _by_windows(self, inputs: Tensor, network: nn.Module, kwargs: dict) -> Tensor:

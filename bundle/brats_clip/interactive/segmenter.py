@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -64,8 +64,8 @@ class Segmenter:
             dropped, and their case has to be set again. Cases from files can always be restored.
         preprocess: "auto", "always" or "never": whether raw images are registered, stripped and resampled; None takes
             the setting of the bundle's ``inference.json``.
-        screen_reports: whether to ignore a report that puts the tumour where the image does not show it; None takes
-            the setting of the bundle's ``inference.json``.
+        screen_reports: whether to ignore findings that the image contradicts, and a report that puts the tumour where
+            the image does not show it; None takes the setting of the bundle's ``inference.json``.
         tta: average over the image and its mirror image; None takes the setting of ``inference.json``. Only the first
             segmentation of a case takes about twice as long.
         keep_memory: on a CPU, make the C library keep freed memory for the next segmentation, which saves a quarter of
@@ -214,7 +214,8 @@ class Segmenter:
         with torch.inference_mode():
             consistency = self._screen(encoded, text, seconds)
             used = bool(text) and (not self._screen_reports or consistency.same_place)
-            decoded = self._decode(encoded, text if used else "", seconds)
+            trusted = consistency.trusted if used and self._screen_reports else None
+            decoded = self._decode(encoded, text if used else "", seconds, trusted)
             started = time.perf_counter()
             logits = decoded.logits
             if len(made["clicks"]):
@@ -325,7 +326,14 @@ class Segmenter:
         seconds["screen"] = time.perf_counter() - started
         return consistency
 
-    def _decode(self, encoded: EncodedCase, text: str, seconds: dict[str, float] | None = None) -> Decoded:
+    def _decode(
+        self,
+        encoded: EncodedCase,
+        text: str,
+        seconds: dict[str, float] | None = None,
+        trusted: Sequence[bool] | None = None,
+    ) -> Decoded:
+        """Decode with a report; ``trusted`` is ``Consistency.trusted``, None to use all of its findings."""
         spent = {"report": 0.0, "decode": 0.0}
 
         def compute() -> Decoded:
@@ -333,6 +341,8 @@ class Segmenter:
             report = {}
             if text:
                 report = report_inputs(text, self._clip, self._sentences)
+                if trusted is not None:
+                    report["report_findings"] *= torch.tensor(trusted).unsqueeze(1)
                 report = {name: value.unsqueeze(0).to(self.device) for name, value in report.items()}
             spent["report"] = time.perf_counter() - started
             with self._precision():

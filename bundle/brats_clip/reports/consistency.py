@@ -11,6 +11,7 @@ import numpy as np
 
 from .describe import MIN_LOBE_SHARE
 from .evidence import ImageEvidence
+from .features import FINDING_SLOTS
 from .findings import LOBES
 from .places import LOBAR, listing
 from .reading import LANGUAGES_READ, english_text, language_of, read_findings
@@ -80,6 +81,15 @@ class Consistency:
             c for c in self.checks if c.finding == "lobes" or (c.finding == "side" and c.said in ("left", "right"))
         ]
         return all(check.agreement >= _WARN for check in place)
+
+    @property
+    def trusted(self) -> tuple[bool, ...]:
+        """Whether each of ``FINDING_SLOTS`` may guide the segmentation: not those that the image contradicts, and none
+        of a report about another place."""
+        doubted = {check.finding for check in self.checks if check.warning}
+        return tuple(
+            self.same_place and ("size" if slot.endswith(" size") else slot) not in doubted for slot in FINDING_SLOTS
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
