@@ -78,7 +78,7 @@ def test_viewer_pages_give_instructions_if_the_studies_are_files(get, path):
 
 
 @pytest.mark.parametrize("name", ["log", "label"])
-def test_files_that_change_during_a_download_arrive_as_long_as_declared(name, tmp_path, monkeypatch):
+def test_body_of_a_file_that_changes_during_its_download_has_the_declared_length(name, tmp_path, monkeypatch):
     path = tmp_path / "logs" / "app.log"
     path.parent.mkdir()
     path.write_bytes(b"x" * 10)

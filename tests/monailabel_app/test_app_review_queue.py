@@ -65,14 +65,14 @@ def test_stopping_estimate_covers_unread_cases(archive):
     assert summary(archive.queue.rows())["sentence"] == "Every case has a label."
 
 
-def test_expected_dice_of_weights_that_it_was_not_fitted_for_has_a_warning(archive):
+def test_stopping_estimate_warns_if_the_expected_dice_was_not_fitted(archive):
     archive.add("a", "b")
     archive.suggest("a", 0.9)
     archive.suggest("b", 0.7, quality_fitted=False)
     sentence = summary(archive.queue.rows())["sentence"]
     assert sentence.startswith("The 2 cases have an expected mean Dice of 0.80. Predicted quality was not fitted")
     assert archive.queue.accept("b", "anna").revision.record["quality_fitted"] is False
-    assert "not fitted" not in summary(archive.queue.rows())["sentence"]  # b needs nobody now
+    assert "not fitted" not in summary(archive.queue.rows())["sentence"]  # b has its final label
 
 
 def test_accept_stores_the_pre_annotation_as_final_label_with_its_prediction(archive):

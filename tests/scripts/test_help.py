@@ -1,4 +1,4 @@
-"""The scripts print their help without delay, from any folder, and all write their options alike."""
+"""The scripts print their help without delay, from any folder, and name their options with underscores."""
 
 from __future__ import annotations
 

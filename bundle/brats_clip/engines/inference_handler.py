@@ -181,8 +181,8 @@ class CaseWriter:
         if assessment is not None:
             expected = ", ".join(f"{region} {dice:.2f}" for region, dice in assessment.expected_dice.items())
             first = "".join(f"; look at {place['text']}" for place in assessment.look_here[:1])
-            unsure = "" if assessment.fitted else " (not fitted for these weights)"
-            logger.info("%s: expected Dice %s%s%s", case, expected, unsure, first)
+            caveat = "" if assessment.fitted else " (not fitted for these weights)"
+            logger.info("%s: expected Dice %s%s%s", case, expected, caveat, first)
 
     def _warn(self, case: str, consistency: Consistency | None) -> None:
         """Log how the report disagrees with the image, without quoting the report."""

@@ -20,6 +20,7 @@ from fastapi.responses import FileResponse, Response
 from monailabel.utils.others.generic import get_mime_type
 
 from ..errors import NotFound
+from ..labels import prediction_of
 from .authentication import AnyUser
 from .pages import STATIC, no_viewer, of_files
 
@@ -130,14 +131,14 @@ def answer_headers(params: Mapping[str, Any]) -> dict[str, str]:
 
 def _least_sure(params: Mapping[str, Any]) -> str:
     """The region with the lowest predicted Dice, and the first place to look at; "" without a prediction."""
-    expected, places = params.get("expected_dice") or {}, params.get("look_here") or ()
+    found = prediction_of(params)
+    expected, places = found["expected_dice"], found["look_here"]
     if not expected:
         return ""
     region = min(expected, key=expected.__getitem__)
-    fitted = (params.get("quality") or {}).get("fitted", True)
-    unsure = "" if fitted else " (not fitted for these weights)"
+    caveat = "" if found["quality_fitted"] else " (not fitted for these weights)"
     look = f": look at {places[0]['text']}" if places else ""
-    return f"{region}: expected Dice {expected[region]:.2f}{unsure}{look}."
+    return f"{region}: expected Dice {expected[region]:.2f}{caveat}{look}."
 
 
 @lru_cache(maxsize=1)
