@@ -73,9 +73,16 @@ def test_denied_enhancement_is_removed_if_the_gate_is_open(opened):
     assert (answer[0, 1] > 0).any()
 
 
+@pytest.mark.parametrize("mm, changes", [(32, True), (20, False), (50, True), (76, False)])
+def test_stated_volume_that_is_implausible_for_the_image_has_no_effect(opened, mm, changes):
+    logits = ball(opened.regions)  # 17 ml; a core of 32, 20, 50 or 76 mm has 7, 2, 28 or 100 ml
+    answer = opened(logits, finding_rows(f"The core measures {mm} mm.")[None])
+    assert torch.equal(answer, logits) != changes
+
+
 def test_several_reports_of_one_case_equal_separate_calls(opened):
     logits = ball(opened.regions)
-    rows = [finding_rows(f"The core measures {mm} mm.") for mm in (20, 40)]
+    rows = [finding_rows(f"The core measures {mm} mm.") for mm in (30, 48)]
     together = opened.shift(opened.volumes(logits[:, :, ::2, ::2, ::2]), torch.stack(rows))
     for shift, row in zip(together, rows, strict=True):
         alone = opened.shift(opened.volumes(logits[:, :, ::2, ::2, ::2]), row[None])

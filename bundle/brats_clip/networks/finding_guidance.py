@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 SIZES = ("whole size", "core size", "enhancement size")  # the findings that state the sizes of WT, TC and ET
 TIMES = (0.7, 1.0, 1.4)  # multiples of the stated volume to match: reports round, and tumours are not ellipsoids
+IMPLAUSIBLE = 4.0  # a stated volume further from the predicted one than this factor has no effect
 
 
 class FindingGuidance(nn.Module):
@@ -18,8 +19,9 @@ class FindingGuidance(nn.Module):
     For each region, the logit shift is computed at which the predicted volume equals the stated one; where the report
     denies enhancement, the stated volume of ET is zero. A learned gate scales the shift. Its inputs are the log ratio
     of stated to predicted volume and the sensitivity of the volume to the shift. Training with wrong reports teaches
-    how far to trust a report. The shift is bounded, so that the image can overrule the report. It is one number per
-    region from few inputs: with tens of training cases, a filter over voxel features overfitted.
+    how far to trust a report. The shift is bounded, so that the image can overrule the report, and a stated volume that
+    differs from the predicted one by more than ``implausible`` has no effect. The shift is one number per region from
+    few inputs: with tens of training cases, a filter over voxel features overfitted.
 
     Without a known finding, and before training, the logits are unchanged.
 
@@ -28,11 +30,20 @@ class FindingGuidance(nn.Module):
         regions: number of regions.
         hidden: width of the hidden layers.
         bound: largest shift of a logit.
+        implausible: largest factor between stated and predicted volume.
     """
 
-    def __init__(self, slots: Sequence[str], regions: int, hidden: int = 16, bound: float = 6.0):
+    def __init__(
+        self,
+        slots: Sequence[str],
+        regions: int,
+        hidden: int = 16,
+        bound: float = 6.0,
+        implausible: float = IMPLAUSIBLE,
+    ):
         super().__init__()
         self.regions, self.bound = regions, bound
+        self.furthest = math.log(implausible) / 1.5  # in the encoding of volumes
         self.times: List[float] = list(TIMES)
         self.sizes: List[int] = [list(slots).index(name) for name in SIZES[:regions]]
         self.enhancement = list(slots).index("enhancement")
@@ -96,10 +107,11 @@ class FindingGuidance(nn.Module):
         known, target = stated[:, self.sizes, 0], stated[:, self.sizes, 1]
         absent = (stated[:, self.enhancement, 0] * stated[:, self.enhancement, 1]).unsqueeze(1)
         absent = F.pad(absent, [self.regions - 1, 0])  # of the last region, ET
-        target = (1 - absent) * target - 5 * absent
-        known = torch.maximum(known, absent)
         tries = volumes.shape[2]
         middle = volumes[:, :, tries // 2]
+        plausible = ((target - middle).abs() <= self.furthest).to(known.dtype)
+        known = torch.maximum(known * plausible, absent)
+        target = (1 - absent) * target - 5 * absent
         step = 2 * self.bound / (tries - 1)
         shifts: List[Tensor] = []
         for times in self.times:
