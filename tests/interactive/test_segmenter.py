@@ -185,13 +185,13 @@ def test_report_of_another_place_is_used_only_without_screening(segmenter, bundl
     assert heard.report_used and differ(heard, trusting.segment()) and heard.consistency.score < 0.1
 
 
-def test_size_that_the_image_contradicts_is_used_only_without_screening(segmenter, bundle):
+def test_finding_that_the_image_contradicts_is_used_only_without_screening(segmenter, bundle):
     trusting = Segmenter(bundle, device="cpu", screen_reports=False)
     for each in (segmenter, trusting):
         each.set_case(**arrays(seed=1))
-    ml = segmenter.segment().volumes_ml["WT"]
-    for factor, fits in ((1.2, True), (20, False)):
-        report = f"FLAIR abnormality of {factor * ml:.1f} ml."
+    ml = segmenter.segment().volumes_ml
+    assert ml["ET"] > 3
+    for report, fits in ((f"FLAIR abnormality of {1.2 * ml['WT']:.1f} ml.", True), ("No enhancement.", False)):
         screened, heard = segmenter.segment(report), trusting.segment(report)
         assert screened.report_used and (screened.consistency.warnings == ()) == fits
         assert same(screened, heard) if fits else differ(screened, heard)
