@@ -20,7 +20,7 @@ class FindingGuidance(nn.Module):
     denies enhancement, the stated volume of ET is zero. A learned gate scales the shift. Its inputs are the log ratio
     of stated to predicted volume and the sensitivity of the volume to the shift. Training with wrong reports teaches
     how far to trust a report. The shift is bounded, so that the image can overrule the report, and a stated volume that
-    differs from the predicted one by more than ``implausible`` has no effect. The shift is one number per region from
+    differs from the predicted one by more than a factor of ``IMPLAUSIBLE`` has no effect. The shift is one number per region from
     few inputs: with tens of training cases, a filter over voxel features overfitted.
 
     Without a known finding, and before training, the logits are unchanged.
@@ -30,20 +30,12 @@ class FindingGuidance(nn.Module):
         regions: number of regions.
         hidden: width of the hidden layers.
         bound: largest shift of a logit.
-        implausible: largest factor between stated and predicted volume.
     """
 
-    def __init__(
-        self,
-        slots: Sequence[str],
-        regions: int,
-        hidden: int = 16,
-        bound: float = 6.0,
-        implausible: float = IMPLAUSIBLE,
-    ):
+    def __init__(self, slots: Sequence[str], regions: int, hidden: int = 16, bound: float = 6.0):
         super().__init__()
         self.regions, self.bound = regions, bound
-        self.furthest = math.log(implausible) / 1.5  # in the encoding of volumes
+        self.furthest = math.log(IMPLAUSIBLE) / 1.5  # in the encoding of volumes
         self.times: List[float] = list(TIMES)
         self.sizes: List[int] = [list(slots).index(name) for name in SIZES[:regions]]
         self.enhancement = list(slots).index("enhancement")
