@@ -20,8 +20,8 @@ class FindingGuidance(nn.Module):
     denies enhancement, the stated volume of ET is zero. A learned gate scales the shift. Its inputs are the log ratio
     of stated to predicted volume and the sensitivity of the volume to the shift. Training with wrong reports teaches
     how far to trust a report. The shift is bounded, so that the image can overrule the report, and a stated volume that
-    differs from the predicted one by more than a factor of ``IMPLAUSIBLE`` has no effect. The shift is one number per region from
-    few inputs: with tens of training cases, a filter over voxel features overfitted.
+    differs from the predicted one by more than a factor of ``IMPLAUSIBLE`` has no effect. The shift is one number per
+    region from few inputs: with tens of training cases, a filter over voxel features overfitted.
 
     Without a known finding, and before training, the logits are unchanged.
 
