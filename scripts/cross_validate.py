@@ -52,6 +52,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--name", default="", help="name of this scoring; its table goes to OUTPUT/NAME")
     add("--only", type=int, nargs="+", metavar="FOLD", help="train and score these folds only")
     add("--final", action="store_true", help="also train on all cases; writes OUTPUT/all, which is not scored")
+    add("--patients", type=int, metavar="N", help="train each fold on at most N patients, for a learning curve")
     add("--score_only", action="store_true", help="train nothing, score --checkpoint on all cases")
     add("--checkpoint", type=Path, help="weights for --score_only")
     args = parser.parse_args(argv)
@@ -61,6 +62,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--score_only trains nothing: omit --phantoms, --pretrained, --only and --final")
     if not 0 <= args.phantom_share < 1 or args.folds < 2 or args.seed < 0 or (args.epochs or 1) < 1:
         parser.error("--phantom_share must be 0 to below 1, --folds at least 2, --seed at least 0, --epochs at least 1")
+    if args.patients is not None and args.patients < 1:
+        parser.error("--patients must be at least 1")
     if args.only and not set(args.only) <= set(range(args.folds)):
         parser.error(f"--only takes folds 0 to {args.folds - 1}")
     return args

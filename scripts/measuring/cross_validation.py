@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,12 +168,22 @@ def assign_folds(cases: Sequence[str], folds: int, seed: int) -> dict[str, int]:
     Raises:
         InputError: if there are fewer patients than folds.
     """
-    patients = {patient_of(case) for case in cases}
-    if len(patients) < folds:
-        raise InputError("cases", f"{len(patients)} labelled patients", f"at least one for each of {folds} folds")
-    order = sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest())
+    order = _shuffled_patients(cases, seed)
+    if len(order) < folds:
+        raise InputError("cases", f"{len(order)} labelled patients", f"at least one for each of {folds} folds")
     place = {patient: number % folds for number, patient in enumerate(order)}
     return {case: place[patient_of(case)] for case in sorted(cases)}
+
+
+def _shuffled_patients(cases: Iterable[str], seed: int) -> list[str]:
+    patients = {patient_of(case) for case in cases}
+    return sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest())
+
+
+def _of_patients(cases: Sequence[dict], number: int | None, seed: int) -> list[dict]:
+    """Return the cases of at most ``number`` random patients; larger numbers include those of smaller ones."""
+    chosen = _shuffled_patients((case["case"] for case in cases), seed)[:number]
+    return [case for case in cases if patient_of(case["case"]) in chosen]
 
 
 def plan(args: argparse.Namespace) -> list[Fold]:
@@ -225,6 +235,7 @@ def plan(args: argparse.Namespace) -> list[Fold]:
     folds = []
     for number in [*range(args.folds), *([None] if args.final else [])]:
         real = [case for name, case in cases.items() if place[name] != number]
+        real = _of_patients(real, args.patients, args.seed)
         test = [case for name, case in cases.items() if place[name] == number]
         first = validation or phantoms[:1] or real[:1]
         sections = {"training": [*real, *phantoms], "validation": first, "testing": test}
@@ -288,7 +299,7 @@ def _settings(
         return {"cases": sorted(cases), "checkpoint": sha256_of(args.checkpoint)}
     content = {"cases": sorted(cases), "phantoms": [case["case"] for case in phantoms]}
     content |= {"validation": [case["case"] for case in validation], "phantom_share": args.phantom_share}
-    content |= {"folds": args.folds, "seed": args.seed, "epochs": args.epochs}
+    content |= {"folds": args.folds, "seed": args.seed, "epochs": args.epochs, "patients": args.patients}
     content |= {f"then {name}": epochs for name, epochs in _later_stages(args.then).items()}
     content["pretrained"] = None if args.pretrained is None else sha256_of(args.pretrained)
     for path in configs:

@@ -195,6 +195,17 @@ def test_only_selects_folds_and_final_trains_on_all_cases(validate, tmp_path):
     assert names(calls[-1][2]["training"]) == [*"ABCDEF"]
 
 
+def test_fewer_training_patients_are_nested_and_scored_on_the_same_cases(validate, tmp_path):
+    training, tested = [], []
+    for number in ("1", "3", "9"):
+        code, calls = validate("--folds", "3", "--only", "1", "--patients", number, "--output", str(tmp_path / number))
+        assert code == 0
+        training.append({*names(calls[0][2]["training"])})
+        tested.append(names(calls[0][2]["testing"]))
+    assert [len(some) for some in training] == [1, 3, 4] and training[0] < training[1] < training[2]
+    assert tested[0] == tested[1] == tested[2]
+
+
 def test_one_checkpoint_is_scored_on_all_cases(validate, tmp_path):
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"1")
