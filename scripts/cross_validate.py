@@ -58,8 +58,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.score_only != (args.checkpoint is not None):
         parser.error("--score_only and --checkpoint go together")
-    if args.score_only and (args.phantoms or args.final or args.only or args.pretrained):
-        parser.error("--score_only trains nothing: omit --phantoms, --pretrained, --only and --final")
+    if args.score_only and (args.phantoms or args.final or args.only or args.pretrained or args.patients):
+        parser.error("--score_only trains nothing: omit --phantoms, --pretrained, --only, --patients and --final")
     if not 0 <= args.phantom_share < 1 or args.folds < 2 or args.seed < 0 or (args.epochs or 1) < 1:
         parser.error("--phantom_share must be 0 to below 1, --folds at least 2, --seed at least 0, --epochs at least 1")
     if args.patients is not None and args.patients < 1:
