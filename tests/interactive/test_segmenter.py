@@ -188,9 +188,9 @@ def test_report_of_another_place_is_used_only_without_screening(segmenter, bundl
 def test_finding_that_the_image_contradicts_is_used_only_without_screening(segmenter, bundle):
     trusting = Segmenter(bundle, device="cpu", screen_reports=False)
     for each in (segmenter, trusting):
-        each.set_case(**arrays(seed=1))
+        each.set_case(**arrays(seed=6))
     ml = segmenter.segment().volumes_ml
-    assert ml["ET"] > 2
+    assert ml["ET"] > 3
     for report, fits in ((f"FLAIR abnormality of {1.2 * ml['WT']:.1f} ml.", True), ("No enhancement.", False)):
         screened, heard = segmenter.segment(report), trusting.segment(report)
         assert screened.report_used and (screened.consistency.warnings == ()) == fits
